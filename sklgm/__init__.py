@@ -1,0 +1,27 @@
+"""Linear Gradient Matching for scikit-learn: distil a labelled image set into a few images."""
+
+from sklgm.backbones import Backbone, BackboneSpec, WeightsNotFoundError, list_backbones
+from sklgm.distiller import LGMDistiller
+from sklgm.embedder import BackboneEmbedder
+from sklgm.matching import RealGradients
+from sklgm.probe import FrozenBackboneProbe
+from sklgm.selectors import ClassCentroids, RandomImages
+from sklgm.synthesis import Pixels, Pyramid, StandardAugmentation
+
+__version__ = "0.1.0.dev0"
+
+__all__ = [
+    "Backbone",
+    "BackboneEmbedder",
+    "BackboneSpec",
+    "ClassCentroids",
+    "FrozenBackboneProbe",
+    "LGMDistiller",
+    "Pixels",
+    "Pyramid",
+    "RandomImages",
+    "RealGradients",
+    "StandardAugmentation",
+    "WeightsNotFoundError",
+    "list_backbones",
+]

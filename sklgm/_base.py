@@ -1,0 +1,146 @@
+"""What the estimators share: inputs, the frozen backbone, and life after ``fit``."""
+
+from __future__ import annotations
+
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+import torch
+from joblib import Memory
+from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.preprocessing import normalize
+from sklearn.utils import Tags
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.validation import check_is_fitted, validate_data
+
+from sklgm._devices import resolve_device
+from sklgm._encoder import Encoder, cached
+from sklgm.backbones import Backbone
+from sklgm.images import ImageSource, check_images
+from sklgm.similarities import PrototypeSimilarities
+
+
+class FrozenBackboneEstimator(BaseEstimator):
+    """Base of every estimator that looks at X through a frozen backbone.
+
+    With ``backbone=None`` X is a 2-D array of rows, and a row is its own feature.
+    """
+
+    _parameter_constraints: dict[str, Any] = {
+        "backbone": [str, Backbone, None],
+        "image_size": [Interval(Integral, 1, None, closed="left"), None],
+        "batch_size": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "device": "no_validation",
+        "precision": [StrOptions({"auto", "float32", "bfloat16", "float16"})],
+        "n_jobs": [Integral, None],
+        "memory": [str, HasMethods("__fspath__"), Memory, None],
+    }
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array = self.backbone is None
+        tags.input_tags.three_d_array = self.backbone is not None
+        return tags
+
+    def _check_X(self, X: Any, *, reset: bool) -> ImageSource | np.ndarray:
+        """Return X as an image source, or as finite 2-D rows without a backbone."""
+        if self.backbone is None:
+            return validate_data(self, X, reset=reset, dtype=[np.float32, np.float64])
+        return check_images(X, pixel_range=getattr(self, "pixel_range", (0, 1)))
+
+    def _device(self) -> torch.device:
+        return resolve_device(self.device)
+
+    def _encoder(self) -> Encoder | None:
+        if self.backbone is None:
+            return None
+        return Encoder.resolve(
+            self.backbone,
+            image_size=self.image_size,
+            device=self._device(),
+            precision=self.precision,
+            batch_size=self.batch_size,
+            n_jobs=self.n_jobs,
+        )
+
+    def _embed(self, X: Any, *, reset: bool = False) -> np.ndarray:
+        """Return the frozen features of X, float32 of shape (n_samples, n_features)."""
+        source = self._check_X(X, reset=reset)
+        return self._embed_source(source, self._encoder())
+
+    def _embed_source(
+        self, source: ImageSource | np.ndarray, encoder: Encoder | None
+    ) -> np.ndarray:
+        if encoder is None:
+            return np.asarray(source, dtype=np.float32)
+        key = None if self.memory is None else ("embed", source.fingerprint(), encoder.key)
+        return cached(self.memory, key, lambda: encoder.embed(source))
+
+
+class PrototypeTransformer(
+    ClassNamePrefixFeaturesOutMixin, TransformerMixin, FrozenBackboneEstimator
+):
+    """Base of what is fitted to prototypes: similarity to them is the transform."""
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "prototypes_")
+
+    def _prototype_attributes(
+        self,
+        prototypes: np.ndarray,
+        labels: np.ndarray,
+        classes: np.ndarray,
+        encoder: Encoder | None,
+    ) -> dict[str, Any]:
+        """Return the fitted attributes that follow from the prototypes."""
+        features = prototypes if encoder is None else encoder.embed_canvases(prototypes)
+        return {
+            "prototypes_": prototypes,
+            "prototype_labels_": classes[labels],
+            "prototype_features_": features,
+            "classes_": classes,
+        }
+
+    @property
+    def _n_features_out(self) -> int:
+        return len(self.prototypes_)
+
+    def transform(self, X: Any) -> PrototypeSimilarities:
+        """Compute the cosine similarity of images to the prototypes in the frozen embedding.
+
+        Parameters
+        ----------
+        X : array-like of images, or of shape (n_samples, n_features) with ``backbone=None``
+            As in ``fit``.
+
+        Returns
+        -------
+        PrototypeSimilarities of shape (n_samples, n_prototypes)
+            float32 array in [-1, 1]. It also holds references to ``X`` and to the prototypes,
+            which `FrozenBackboneProbe` makes use of.
+
+        Raises
+        ------
+        ValueError
+            If ``X`` holds no images that can be read.
+        """
+        check_is_fitted(self)
+        source = self._check_X(X, reset=False)
+        encoder = self._encoder()
+        features = self._embed_source(source, encoder)
+        similarities = normalize(features) @ normalize(self.prototype_features_).T
+        return PrototypeSimilarities.wrap(
+            similarities,
+            images=X,
+            prototypes=self.prototypes_,
+            prototype_labels=self.prototype_labels_,
+            features=features,
+            feature_key=None if encoder is None else encoder.key,
+        )

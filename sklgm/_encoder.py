@@ -1,0 +1,195 @@
+"""Passes over images through a frozen backbone, resolved for one call of an estimator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import joblib
+import numpy as np
+import torch
+from sklearn.utils.validation import check_memory
+from torch import Tensor
+
+from sklgm._devices import resolve_precision
+from sklgm.backbones import Backbone, get_backbone
+from sklgm.images import ImageSource, iter_batches, resize_crop
+from sklgm.synthesis import StandardAugmentation, centre_views, micro_batches
+
+# Pixels of a micro-batch under batch_size="auto": 32 images of 224 x 224.
+_AUTO_PIXELS = 32 * 224 * 224
+_AUTO_MOST = 512
+
+
+@dataclass(frozen=True)
+class Encoder:
+    """A backbone with everything a pass needs.
+
+    Attributes
+    ----------
+    backbone : Backbone
+        On the device.
+    autocast : torch.dtype or None
+        Precision of the net.
+    batch_size : int
+        Images that pass the net at once.
+    n_jobs : int or None
+        Threads that decode images.
+    """
+
+    backbone: Backbone
+    autocast: torch.dtype | None
+    batch_size: int
+    n_jobs: int | None
+
+    @classmethod
+    def resolve(
+        cls,
+        backbone: str | Backbone,
+        *,
+        image_size: int | None,
+        device: torch.device,
+        precision: str,
+        batch_size: int | str,
+        n_jobs: int | None,
+    ) -> Encoder:
+        """Turn an estimator's parameters into an encoder, loading the backbone if need be."""
+        net = get_backbone(backbone, image_size=image_size, device=device)
+        if batch_size == "auto":
+            batch_size = min(_AUTO_MOST, max(1, _AUTO_PIXELS // net.image_size**2))
+        return cls(net, resolve_precision(precision, device), int(batch_size), n_jobs)
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """What features depend on, beside the images."""
+        return self.backbone.fingerprint(), str(self.autocast)
+
+    def features(self, pixels: Tensor) -> Tensor:
+        """Embed pixels (n, 3, s, s) in [0, 1] on the device, with a graph."""
+        return self.backbone.features(pixels, autocast=self.autocast)
+
+    def batches(
+        self, source: ImageSource, resize: Callable[[np.ndarray], np.ndarray], batch_size: int
+    ) -> Iterator[Tensor]:
+        """Yield pixels (n, 3, s, s) in [0, 1] on the device."""
+        for batch in iter_batches(source, resize, batch_size=batch_size, n_jobs=self.n_jobs):
+            pixels = torch.from_numpy(batch).to(self.backbone.device)
+            yield pixels.permute(0, 3, 1, 2).float() / 255
+
+    def canvases(self, source: ImageSource, batch_size: int) -> Iterator[Tensor]:
+        """Yield images brought to the canvas, from which views are cut."""
+        size = self.backbone.canvas_size
+        return self.batches(source, partial(resize_crop, size=size), batch_size)
+
+    @torch.no_grad()
+    def embed(self, source: ImageSource) -> np.ndarray:
+        """Embed images as the backbone's own library prepares them.
+
+        Parameters
+        ----------
+        source : ImageSource
+            n images.
+
+        Returns
+        -------
+        ndarray of shape (n, n_features)
+            float32.
+        """
+        parts = [
+            self.features(pixels).cpu().numpy()
+            for pixels in self.batches(source, self.backbone.resize, self.batch_size)
+        ]
+        return np.concatenate(parts)
+
+    @torch.no_grad()
+    def embed_canvases(self, canvases: np.ndarray) -> np.ndarray:
+        """Embed the centre crops of exact float images.
+
+        Parameters
+        ----------
+        canvases : ndarray of shape (n, canvas, canvas, 3)
+            Pixels in [0, 1], float32.
+
+        Returns
+        -------
+        ndarray of shape (n, n_features)
+            float32.
+        """
+        parts = self.split(canvases)
+        return self.bank(parts, augmentation=None, n_views=1, seed=0)[:, 0]
+
+    def split(self, canvases: np.ndarray) -> Iterator[Tensor]:
+        """Yield exact float images (n, canvas, canvas, 3) as :meth:`canvases` yields files."""
+        for part in torch.from_numpy(canvases).permute(0, 3, 1, 2).split(self.batch_size):
+            yield part.to(self.backbone.device)
+
+    @torch.no_grad()
+    def bank(
+        self,
+        canvases: Iterable[Tensor],
+        augmentation: StandardAugmentation | None,
+        n_views: int,
+        seed: int,
+    ) -> np.ndarray:
+        """Embed random views of images.
+
+        Parameters
+        ----------
+        canvases : iterable of Tensor of shape (b, 3, canvas, canvas)
+            n images altogether, in batches, pixels in [0, 1].
+        augmentation : StandardAugmentation or None
+            Of the views; None embeds the centre crop, once.
+        n_views : int
+            Views of each image.
+        seed : int
+            Of the views.
+
+        Returns
+        -------
+        ndarray of shape (n, n_views, n_features)
+            float32; ``n_views`` is 1 without augmentation.
+        """
+        generator = torch.Generator().manual_seed(seed)
+        size = self.backbone.image_size
+        parts = []
+        for images in canvases:
+            if augmentation is None:
+                features = [self.features(centre_views(images, size))]
+            else:
+                views = augmentation.draw(len(images) * n_views, images.shape[-1], generator)
+                owners = torch.arange(len(views), device=images.device) // n_views
+                features = [
+                    self.features(augmentation.apply(images[owners[rows]], views[rows], size))
+                    for rows in micro_batches(len(views), self.batch_size)
+                ]
+            flat = torch.cat(features).cpu().numpy()
+            parts.append(flat.reshape(len(images), -1, flat.shape[-1]))
+        return np.concatenate(parts)
+
+
+def cached(memory: Any, key: Any, function: Callable[[], Any]) -> Any:
+    """Return ``function()``, from the cache where ``key`` was computed before.
+
+    Parameters
+    ----------
+    memory : None, str, Path or joblib.Memory
+        As scikit-learn's ``memory`` parameters; None computes.
+    key : object
+        Hashed by joblib; all that the result depends on.
+    function : callable
+        Takes no arguments.
+
+    Returns
+    -------
+    object
+        What ``function`` returned, now or then.
+    """
+    if memory is None:
+        return function()
+    return check_memory(memory).cache(_call, ignore=["function"])(joblib.hash(key), function)
+
+
+def _call(key: str, function: Callable[[], Any]) -> Any:
+    return function()

@@ -1,0 +1,123 @@
+"""The default linear head: softmax regression by Adam, on a bank of views embedded once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from skorch import NeuralNetClassifier
+from skorch.callbacks import LRScheduler
+from torch import Tensor, nn
+
+# The paper's batch.
+_BATCH_SIZE = 100
+
+
+class LinearHead(nn.Module):
+    """A linear layer that starts from given weights.
+
+    Parameters
+    ----------
+    weight : Tensor of shape (n_classes, n_features)
+        Initial weights; the bias starts at 0.
+    """
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight.clone())
+        self.bias = nn.Parameter(torch.zeros(len(weight)))
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Return logits (n, n_classes) of features (n, n_features)."""
+        return nn.functional.linear(features, self.weight, self.bias)
+
+
+class _BankBatches:
+    """One epoch: every sample once, shuffled, each by one of its views at random."""
+
+    def __init__(self, dataset: Any, batch_size: int, generator: torch.Generator) -> None:
+        self.bank, self.labels = dataset.X, dataset.y
+        self.batch_size = batch_size
+        self.generator = generator
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        n, n_views = self.bank.shape[:2]
+        order = torch.randperm(n, generator=self.generator)
+        view = torch.randint(n_views, (n,), generator=self.generator)
+        for rows in order.split(self.batch_size):
+            yield self.bank[rows, view[rows]], self.labels[rows]
+
+
+class _WholeSet:
+    """A single batch; unlike torch's loader it leaves the global generator alone."""
+
+    def __init__(self, dataset: Any, batch_size: int) -> None:
+        self.features = torch.as_tensor(dataset.X)
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        yield self.features, torch.zeros(len(self.features))
+
+
+def fit_linear_head(
+    bank: np.ndarray,
+    labels: np.ndarray,
+    n_classes: int,
+    *,
+    max_epochs: int,
+    learning_rate: float,
+    seed: int,
+    device: torch.device,
+) -> NeuralNetClassifier:
+    """Train the default head.
+
+    Parameters
+    ----------
+    bank : ndarray of shape (n, n_views, d)
+        Features of several views of each sample, float32.
+    labels : ndarray of shape (n,)
+        Class indices, int64.
+    n_classes : int
+        Number of classes.
+    max_epochs : int
+        Passes over the samples.
+    learning_rate : float
+        Of Adam at the first epoch; it falls to 0 by a cosine.
+    seed : int
+        Of the initial weights, the order and the choice of views.
+    device : torch.device
+        Where to train.
+
+    Returns
+    -------
+    skorch.NeuralNetClassifier
+        Fitted; it predicts on features (n, d).
+    """
+    generator = torch.Generator().manual_seed(seed)
+    weight = torch.randn(n_classes, bank.shape[-1], generator=generator) * 0.01
+    schedule = LRScheduler(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=max_epochs)
+    net = NeuralNetClassifier(
+        LinearHead,
+        module__weight=weight,
+        criterion=nn.CrossEntropyLoss,
+        optimizer=torch.optim.Adam,
+        lr=learning_rate,
+        max_epochs=max_epochs,
+        batch_size=min(_BATCH_SIZE, len(bank)),
+        iterator_train=_BankBatches,
+        iterator_train__generator=generator,
+        iterator_valid=_WholeSet,
+        train_split=None,
+        classes=np.arange(n_classes),
+        callbacks=[("schedule", schedule)],
+        # They time, score and print every epoch, at several times the cost of the step itself.
+        callbacks__epoch_timer=None,
+        callbacks__train_loss=None,
+        callbacks__valid_loss=None,
+        callbacks__valid_acc=None,
+        callbacks__print_log=None,
+        verbose=0,
+        device=str(device),
+    )
+    return net.fit(torch.from_numpy(bank), torch.from_numpy(labels))

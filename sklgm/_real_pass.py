@@ -1,0 +1,145 @@
+"""The one pass over the real data: views, features, sums of gradients."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sklgm._encoder import Encoder
+from sklgm.images import ImageSource
+from sklgm.matching import RealGradients
+from sklgm.synthesis import StandardAugmentation, centre_views, micro_batches
+
+# Feature rows gathered before they meet the heads: large products, and few draws of a pool
+# too large to be kept.
+_ROWS_AT_ONCE = 4096
+
+
+def describe_views(
+    augmentation: StandardAugmentation | None, n_real_views: int, image_size: int
+) -> str:
+    """Return what :func:`add_images` computes features on, as text that compares equal."""
+    settings = {
+        "image_size": image_size,
+        "n_real_views": n_real_views,
+        "augmentation": None if augmentation is None else augmentation.get_params(),
+    }
+    return json.dumps(settings)
+
+
+def add_rows(
+    gradients: RealGradients,
+    rows: np.ndarray,
+    y: np.ndarray,
+    device: torch.device,
+    on_batch: Callable[[], None],
+) -> None:
+    """Add rows that are their own features.
+
+    Parameters
+    ----------
+    gradients : RealGradients
+        Updated.
+    rows : ndarray of shape (n, d)
+        Features.
+    y : ndarray of shape (n,)
+        Labels.
+    device : torch.device
+        Where to compute.
+    on_batch : callable
+        Called after each batch.
+    """
+    for part in micro_batches(len(rows), _ROWS_AT_ONCE):
+        features = torch.from_numpy(np.array(rows[part], dtype=np.float32))
+        gradients.update(features.to(device), y[part])
+        on_batch()
+
+
+@torch.no_grad()
+def add_images(
+    gradients: RealGradients,
+    source: ImageSource,
+    y: np.ndarray,
+    encoder: Encoder,
+    augmentation: StandardAugmentation | None,
+    n_real_views: int,
+    seed: int,
+    on_batch: Callable[[], None],
+) -> None:
+    """Embed views of every image once and add their gradients.
+
+    The plain and the mirrored centre crop make one half of the target, ``n_real_views`` random
+    views the other; without random views they make all of it. An augmentation that never flips
+    has no mirrored crop either.
+
+    Parameters
+    ----------
+    gradients : RealGradients
+        Updated.
+    source : ImageSource
+        n images, read once.
+    y : ndarray of shape (n,)
+        Labels.
+    encoder : Encoder
+        From pixels to features.
+    augmentation : StandardAugmentation or None
+        Of the random views; None takes the centre crop alone.
+    n_real_views : int
+        Random views of each image.
+    seed : int
+        Of the random views.
+    on_batch : callable
+        Called after each batch.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    features: list[Tensor] = []
+    labels: list[np.ndarray] = []
+    weights: list[np.ndarray] = []
+
+    def flush() -> None:
+        gradients.update(
+            torch.cat(features), np.concatenate(labels), sample_weight=np.concatenate(weights)
+        )
+        for buffer in (features, labels, weights):
+            buffer.clear()
+
+    seen = 0
+    for canvases in encoder.canvases(source, encoder.batch_size):
+        batch = y[seen : seen + len(canvases)]
+        seen += len(canvases)
+        for pixels, weight in _views(canvases, encoder, augmentation, n_real_views, generator):
+            features.append(encoder.features(pixels))
+            labels.append(batch)
+            weights.append(np.full(len(batch), weight))
+        if sum(map(len, labels)) >= _ROWS_AT_ONCE:
+            flush()
+        on_batch()
+    if labels:
+        flush()
+
+
+def _views(
+    canvases: Tensor,
+    encoder: Encoder,
+    augmentation: StandardAugmentation | None,
+    n_real_views: int,
+    generator: torch.Generator,
+) -> Iterator[tuple[Tensor, float]]:
+    """Yield batches of views, each with its share of the target."""
+    size = encoder.backbone.image_size
+    centre = centre_views(canvases, size)
+    n_random = 0 if augmentation is None else n_real_views
+    clean_share = 0.5 if n_random else 1.0
+    if augmentation is not None and augmentation.flip > 0:
+        yield centre, clean_share / 2
+        yield centre.flip(-1), clean_share / 2
+    else:
+        yield centre, clean_share
+    for _ in range(n_random):
+        assert augmentation is not None
+        views = augmentation.draw(len(canvases), canvases.shape[-1], generator)
+        yield augmentation.apply(canvases, views, size), 0.5 / n_random

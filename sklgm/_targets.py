@@ -1,0 +1,67 @@
+"""Class labels, as scikit-learn's classifiers take them."""
+
+from __future__ import annotations
+
+from numbers import Number
+from typing import Any
+
+import numpy as np
+from sklearn.utils import assert_all_finite, column_or_1d
+from sklearn.utils.multiclass import check_classification_targets
+
+
+def check_targets(y: Any, n_samples: int, estimator_name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Check labels and number them.
+
+    Parameters
+    ----------
+    y : array-like of shape (n_samples,)
+        Labels: integers, booleans, strings or whole-numbered floats.
+    n_samples : int
+        How many there must be.
+    estimator_name : str
+        For the messages.
+
+    Returns
+    -------
+    classes : ndarray of shape (n_classes,)
+        The distinct labels, sorted.
+    indices : ndarray of shape (n_samples,)
+        Index into ``classes`` of each label, int64.
+
+    Raises
+    ------
+    ValueError
+        For no labels, labels of mixed types, continuous labels, another number of labels than
+        samples, or fewer than two classes.
+    """
+    if y is None:
+        raise ValueError(
+            f"{estimator_name} requires y to be passed, but the target y is None. "
+            f"Pass one class label an image."
+        )
+    if isinstance(y, list | tuple) or getattr(y, "dtype", None) == object:
+        kinds = {_kind(label) for label in y}
+        if len(kinds) > 1:
+            raise ValueError(
+                f"y mixes labels of different types: {', '.join(sorted(kinds))}. "
+                f"Make them all numbers or all strings, for instance by [str(label) for label in y]."
+            )
+    y = column_or_1d(y, warn=True)
+    if len(y) != n_samples:
+        raise ValueError(
+            f"Found input variables with inconsistent numbers of samples: {n_samples} images or "
+            f"rows in X and {len(y)} labels in y. Pass one label for each."
+        )
+    assert_all_finite(y, input_name="y")
+    check_classification_targets(y)
+    classes, indices = np.unique(y, return_inverse=True)
+    if len(classes) < 2:
+        raise ValueError(
+            f"{estimator_name} needs at least 2 classes in y; got 1 class: {classes[0]!r}."
+        )
+    return classes, indices.astype(np.int64)
+
+
+def _kind(label: Any) -> str:
+    return "number" if isinstance(label, Number | np.bool_) else type(label).__name__

@@ -1,0 +1,7 @@
+"""Frozen pretrained nets, each with its own preprocessing, by name or around a user's module."""
+
+from sklgm.backbones._backbone import Backbone, get_backbone
+from sklgm.backbones._spec import BackboneSpec, list_backbones
+from sklgm.backbones._weights import WeightsNotFoundError
+
+__all__ = ["Backbone", "BackboneSpec", "WeightsNotFoundError", "get_backbone", "list_backbones"]

@@ -1,0 +1,47 @@
+"""scikit-learn's handwritten digits as 8-bit images."""
+
+import numpy as np
+import sklearn.datasets
+from numpy.typing import NDArray
+from sklearn.utils import Bunch
+
+
+def load_digits(*, return_X_y: bool = False) -> Bunch | tuple[NDArray, NDArray]:
+    """Load scikit-learn's 1797 handwritten digits as grey images of 8 x 8 pixels.
+
+    Parameters
+    ----------
+    return_X_y : bool, default=False
+        Return ``(images, target)`` instead of a Bunch.
+
+    Returns
+    -------
+    Bunch
+        With the attributes
+
+        images : ndarray of shape (1797, 8, 8), dtype uint8
+            The values 0..16 of :func:`sklearn.datasets.load_digits`, brought to 0..255.
+        target : ndarray of shape (1797,), dtype int64
+            The digits.
+        target_names : ndarray of shape (10,), dtype str
+            The digits in writing.
+        DESCR : str
+            Where the images come from.
+
+    Examples
+    --------
+    >>> from sklgm.datasets import load_digits
+    >>> load_digits().images.shape
+    (1797, 8, 8)
+    """
+    digits = sklearn.datasets.load_digits()
+    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)
+    target = digits.target.astype(np.int64)
+    if return_X_y:
+        return images, target
+    return Bunch(
+        images=images,
+        target=target,
+        target_names=digits.target_names.astype(str),
+        DESCR=digits.DESCR,
+    )

@@ -1,0 +1,553 @@
+"""LGMDistiller: a labelled image set in, a few synthetic images out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from numbers import Integral, Real
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from sklearn.base import _fit_context
+from sklearn.callback import CallbackContext, CallbackSupportMixin, with_callbacks
+from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._user_interface import _print_elapsed_time
+
+from sklgm._base import FrozenBackboneEstimator, PrototypeTransformer
+from sklgm._encoder import Encoder, cached
+from sklgm._random import own_random_state
+from sklgm._real_pass import add_images, add_rows, describe_views
+from sklgm._targets import check_targets
+from sklgm.images import ImageSource
+from sklgm.matching import RealGradients
+from sklgm.synthesis import (
+    Embedding,
+    FeatureRows,
+    Pixels,
+    Pyramid,
+    StandardAugmentation,
+    Step,
+    Synthetic,
+    synthesize,
+)
+
+
+class _Seeds(NamedTuple):
+    """One seed for each purpose, so that changing one part leaves the others' draws alone."""
+
+    heads: int
+    real_views: int
+    start: int
+    steps: int
+
+
+class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
+    """Distil a labelled image set into a few synthetic images by Linear Gradient Matching.
+
+    The prototypes are optimised until the gradient they induce on random linear probes, on
+    top of a frozen pretrained backbone, points the same way as the gradient of the real data
+    [1]_. The real data passes the backbone once; after that only its summed gradients are used.
+
+    Parameters
+    ----------
+    backbone : str, Backbone or None, default="clip"
+        Frozen net: a name (see :func:`sklgm.list_backbones`), a `Backbone`, or None when rows
+        of X are features already. Prototypes are then rows too, and all parameters about
+        images have no effect.
+    prototypes_per_class : int, default=1
+        Synthetic images of each class.
+    parametrization : {"pyramid", "pixels"}, Pyramid or Pixels, default="pyramid"
+        What is optimised.
+    augmentation : {"standard"}, StandardAugmentation or None, default="standard"
+        Random views of real and synthetic images. None uses centre crops alone.
+    class_weight : "balanced", dict or None, default="balanced"
+        Weight of each class in the real gradient. "balanced" lets every class pull alike,
+        however many images it has.
+    image_size : int or None, default=None
+        Side in pixels of what the net sees; None is the backbone's own. Prototypes are 8/7 as
+        large, so that views can be cut from them.
+    pixel_range : tuple of (float, float), default=(0, 1)
+        Black and white in float arrays.
+    max_iter : int, default=300
+        Steps of the optimisation.
+    learning_rate : float, default=0.03
+        Of Adam at the first step; it falls to 0 by a cosine.
+    tol : float or None, default=None
+        Stop early when the mean loss of ``n_iter_no_change`` steps is not lower by ``tol``
+        than that of the ``n_iter_no_change`` steps before. None takes all steps.
+    n_iter_no_change : int, default=20
+        See ``tol``.
+    n_heads : int, default=32
+        Random heads compared in a step.
+    head_pool_size : int, default=256
+        Random heads altogether.
+    head_scale : float, default=0.01
+        Standard deviation of the heads' weights.
+    n_views : int, default=4
+        Views of each synthetic image in a step.
+    n_real_views : int, default=2
+        Random views of each real image. They make one half of the target; the plain and the
+        mirrored centre crop make the other.
+    matching : {"global", "row"}, default="global"
+        Compare whole gradients, or each class's row by itself.
+    batch_size : int or "auto", default="auto"
+        Images that pass the net at once, which sets the peak memory. "auto" takes about 1.6
+        million pixels: 32 images of 224 x 224, 512 at most.
+    device : str or torch.device, default="auto"
+        "auto" takes cuda, then mps, then cpu.
+    precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
+        Of the net. "auto" is bfloat16 on a GPU that has it and float32 elsewhere.
+    n_jobs : int or None, default=None
+        Threads that decode images, counted as joblib does.
+    memory : str, joblib.Memory or None, default=None
+        Cache of the pass over the real data, with which a search over the other parameters
+        pays for it once. Not used without a fixed ``random_state``.
+    random_state : int, RandomState instance or None, default=None
+        Makes the result reproducible. The global generators are neither read nor written.
+    verbose : int, default=0
+        Above 0, print how long each phase took. For a progress bar see Notes.
+
+    Attributes
+    ----------
+    prototypes_ : ndarray of shape (n_prototypes, canvas, canvas, 3)
+        Synthetic images, float32 in [0, 1], ordered by class; rows of shape
+        (n_prototypes, n_features) with ``backbone=None``.
+    prototype_labels_ : ndarray of shape (n_prototypes,)
+        Their classes.
+    prototype_features_ : ndarray of shape (n_prototypes, n_features)
+        Features of the prototypes' centre crops, float32.
+    classes_ : ndarray of shape (n_classes,)
+        Class labels, sorted.
+    loss_curve_ : ndarray of shape (n_iter_,)
+        Angular distance, ``1 - cos``, at each step.
+    n_iter_ : int
+        Steps taken.
+    n_features_in_ : int
+        With ``backbone=None``.
+
+    See Also
+    --------
+    FrozenBackboneProbe : Trains on prototypes and predicts on images.
+    RandomImages : The baseline to compare with.
+
+    Notes
+    -----
+    ``set_callbacks(ProgressBar())`` of :mod:`sklearn.callback` shows progress. A callback whose
+    ``on_fit_task_end`` returns True at a step ends the optimisation there.
+
+    What a pickle holds:
+
+    ==================  ============================================
+    parameters          yes; a named backbone as its name
+    fitted attributes   yes
+    backbone's weights  no; loaded again at the first use
+    ==================  ============================================
+
+    References
+    ----------
+    .. [1] G. Cazenavette, A. Torralba, V. Sitzmann, "Dataset Distillation for Pre-Trained
+       Self-Supervised Vision Models", 2025.
+
+    Examples
+    --------
+    >>> from sklgm import LGMDistiller
+    >>> from sklearn.datasets import load_iris
+    >>> X, y = load_iris(return_X_y=True)
+    >>> distiller = LGMDistiller(backbone=None, random_state=0).fit(X, y)
+    >>> distiller.prototypes_.shape
+    (3, 4)
+    """
+
+    _parameter_constraints: dict[str, Any] = {
+        **FrozenBackboneEstimator._parameter_constraints,
+        "prototypes_per_class": [Interval(Integral, 1, None, closed="left")],
+        "parametrization": [StrOptions({"pyramid", "pixels"}), Pyramid, Pixels],
+        "augmentation": [StrOptions({"standard"}), StandardAugmentation, None],
+        "class_weight": [StrOptions({"balanced"}), dict, None],
+        "pixel_range": [tuple, list],
+        "max_iter": [Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "tol": [Interval(Real, 0, None, closed="left"), None],
+        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
+        "n_heads": [Interval(Integral, 1, None, closed="left")],
+        "head_pool_size": [Interval(Integral, 1, None, closed="left")],
+        "head_scale": [Interval(Real, 0, None, closed="left")],
+        "n_views": [Interval(Integral, 1, None, closed="left")],
+        "n_real_views": [Interval(Integral, 0, None, closed="left")],
+        "matching": [StrOptions({"global", "row"})],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        backbone="clip",
+        *,
+        prototypes_per_class=1,
+        parametrization="pyramid",
+        augmentation="standard",
+        class_weight="balanced",
+        image_size=None,
+        pixel_range=(0, 1),
+        max_iter=300,
+        learning_rate=0.03,
+        tol=None,
+        n_iter_no_change=20,
+        n_heads=32,
+        head_pool_size=256,
+        head_scale=0.01,
+        n_views=4,
+        n_real_views=2,
+        matching="global",
+        batch_size="auto",
+        device="auto",
+        precision="auto",
+        n_jobs=None,
+        memory=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.backbone = backbone
+        self.prototypes_per_class = prototypes_per_class
+        self.parametrization = parametrization
+        self.augmentation = augmentation
+        self.class_weight = class_weight
+        self.image_size = image_size
+        self.pixel_range = pixel_range
+        self.max_iter = max_iter
+        self.learning_rate = learning_rate
+        self.tol = tol
+        self.n_iter_no_change = n_iter_no_change
+        self.n_heads = n_heads
+        self.head_pool_size = head_pool_size
+        self.head_scale = head_scale
+        self.n_views = n_views
+        self.n_real_views = n_real_views
+        self.matching = matching
+        self.batch_size = batch_size
+        self.device = device
+        self.precision = precision
+        self.n_jobs = n_jobs
+        self.memory = memory
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @with_callbacks
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any) -> LGMDistiller:
+        """Distil images.
+
+        Parameters
+        ----------
+        X : array-like of images, or of shape (n_samples, n_features) with ``backbone=None``
+            An array of shape (n_samples, height, width, 3) or (n_samples, height, width), uint8
+            or floats in ``pixel_range``; PIL images; or paths, which are streamed.
+        y : array-like of shape (n_samples,)
+            Class labels.
+
+        Returns
+        -------
+        LGMDistiller
+            Fitted.
+
+        Raises
+        ------
+        ValueError
+            If X or y cannot be used; the message says why. Nothing is fitted then.
+        """
+        source = self._check_X(X, reset=True)
+        classes, indices = check_targets(y, len(source), type(self).__name__)
+        encoder = self._encoder()
+        seeds = self._seeds()
+        context = self._init_callback_context(max_subtasks=2)
+        context.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        with self._timed("(1 of 2) Gradients of the real data"):
+            gradients = self._cached_gradients(source, classes, indices, encoder, seeds, context)
+        self._distil(gradients, encoder, seeds, context)
+        context.call_on_fit_task_end(estimator=self, X=X, y=y)
+        return self
+
+    @with_callbacks
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit_gradients(self, gradients: RealGradients) -> LGMDistiller:
+        """Distil from statistics of the real data alone.
+
+        Parameters
+        ----------
+        gradients : RealGradients
+            From :meth:`compute_gradients`, perhaps a sum over shards. Its pool of heads is used.
+
+        Returns
+        -------
+        LGMDistiller
+            Fitted.
+
+        Raises
+        ------
+        ValueError
+            If the gradients are empty, lack a class, are of another backbone, or are not
+            weighted as ``class_weight`` says.
+        """
+        encoder = self._encoder()
+        self._check_gradients(gradients, encoder)
+        context = self._init_callback_context(max_subtasks=1)
+        context.call_on_fit_task_begin(estimator=self)
+        self._distil(gradients, encoder, self._seeds(), context)
+        context.call_on_fit_task_end(estimator=self)
+        return self
+
+    def compute_gradients(
+        self, X: Any, y: Any, *, classes: Any = None, class_counts: Any = None
+    ) -> RealGradients:
+        """Compute the statistics of a data set, or of one shard of it.
+
+        Sums over shards made with the same parameters and the same integer ``random_state``
+        can be added with ``+`` and distilled by :meth:`fit_gradients`.
+
+        Parameters
+        ----------
+        X : array-like of images, or of shape (n_samples, n_features) with ``backbone=None``
+            As in ``fit``.
+        y : array-like of shape (n_samples,)
+            Class labels.
+        classes : array-like of shape (n_classes,), optional
+            All classes, when the shard may lack some.
+        class_counts : mapping or array-like of shape (n_classes,), optional
+            Images of each class in the whole data set, for ``class_weight="balanced"``. Those
+            of ``y`` when neither ``classes`` nor ``class_counts`` is given.
+
+        Returns
+        -------
+        RealGradients
+            Sums over this shard.
+
+        Raises
+        ------
+        ValueError
+            If X or y cannot be used.
+        """
+        self._validate_params()
+        source = self._check_X(X, reset=not hasattr(self, "n_features_in_"))
+        if classes is None and class_counts is None:
+            found, indices = check_targets(y, len(source), type(self).__name__)
+            class_counts = np.bincount(indices)
+            labels = found[indices]
+        else:
+            found = np.asarray(list(class_counts) if classes is None else classes)
+            labels = np.asarray(y)
+            if len(labels) != len(source):
+                raise ValueError(f"X holds {len(source)} images, y {len(labels)} labels.")
+        encoder = self._encoder()
+        gradients = self._empty_gradients(found, class_counts, encoder, self._seeds().heads)
+        self._add(gradients, source, labels, encoder, self._seeds().real_views, lambda: None)
+        return gradients
+
+    def _seeds(self) -> _Seeds:
+        return _Seeds(*own_random_state(self.random_state).randint(2**31 - 1, size=4).tolist())
+
+    def _timed(self, message: str) -> Any:
+        return _print_elapsed_time(type(self).__name__, message if self.verbose else None)
+
+    def _resolved_augmentation(self) -> StandardAugmentation | None:
+        augmentation = self.augmentation
+        if augmentation == "standard":
+            augmentation = StandardAugmentation()
+        if augmentation is not None:
+            augmentation.check()
+        return augmentation
+
+    def _empty_gradients(
+        self, classes: np.ndarray, class_counts: Any, encoder: Encoder | None, head_seed: int
+    ) -> RealGradients:
+        return RealGradients(
+            classes,
+            class_counts=class_counts,
+            class_weight=self.class_weight,
+            head_pool_size=self.head_pool_size,
+            head_scale=self.head_scale,
+            head_seed=head_seed,
+            backbone=None if encoder is None else encoder.backbone.name,
+            views=None if encoder is None else self._views(encoder),
+        )
+
+    def _views(self, encoder: Encoder) -> str:
+        augmentation = self._resolved_augmentation()
+        return describe_views(augmentation, self.n_real_views, encoder.backbone.image_size)
+
+    def _add(
+        self,
+        gradients: RealGradients,
+        source: ImageSource | np.ndarray,
+        y: np.ndarray,
+        encoder: Encoder | None,
+        seed: int,
+        on_batch: Callable[[], None],
+    ) -> None:
+        if encoder is None:
+            add_rows(gradients, source, y, self._device(), on_batch)
+            return
+        augmentation = self._resolved_augmentation()
+        add_images(
+            gradients, source, y, encoder, augmentation, self.n_real_views, seed, on_batch
+        )
+
+    def _cached_gradients(
+        self,
+        source: ImageSource | np.ndarray,
+        classes: np.ndarray,
+        indices: np.ndarray,
+        encoder: Encoder | None,
+        seeds: _Seeds,
+        context: CallbackContext,
+    ) -> RealGradients:
+        gradients = self._empty_gradients(classes, np.bincount(indices), encoder, seeds.heads)
+        task = context.subcontext(task_name="real-gradients", max_subtasks=None)
+        task.call_on_fit_task_begin(estimator=self)
+
+        def on_batch() -> None:
+            batch = task.subcontext(task_name="batch")
+            batch.call_on_fit_task_begin(estimator=self)
+            batch.call_on_fit_task_end(estimator=self)
+
+        def compute() -> RealGradients:
+            y = classes[indices]
+            self._add(gradients, source, y, encoder, seeds.real_views, on_batch)
+            return gradients.to("cpu") if self.memory is not None else gradients
+
+        key = None
+        memory = None if self.random_state is None else self.memory
+        if memory is not None:
+            data = source if encoder is None else (source.fingerprint(), encoder.key)
+            key = ("real-gradients", data, indices, gradients.settings, seeds.real_views)
+        result = cached(memory, key, compute)
+        task.call_on_fit_task_end(estimator=self)
+        return result
+
+    def _check_gradients(self, gradients: RealGradients, encoder: Encoder | None) -> None:
+        if gradients.is_empty:
+            raise ValueError("gradients are empty: nothing was added to them by update.")
+        missing = gradients.classes[gradients.rows_seen == 0]
+        if len(missing):
+            raise ValueError(
+                f"gradients hold no image of the classes {missing[:5].tolist()}. "
+                f"Add the shards that do."
+            )
+        name = None if encoder is None else encoder.backbone.name
+        if gradients.backbone != name:
+            raise ValueError(
+                f"gradients were made on backbone {gradients.backbone!r}, this distiller has "
+                f"{name!r}. Set backbone={gradients.backbone!r} or make them again."
+            )
+        if encoder is not None and gradients.views != self._views(encoder):
+            raise ValueError(
+                f"gradients were made on other views, {gradients.views}, than this distiller's, "
+                f"{self._views(encoder)}. Give it the same image_size, augmentation and "
+                f"n_real_views, or make them again."
+            )
+        if self.class_weight == "balanced" and not gradients.is_balanced:
+            raise ValueError(
+                "gradients are not weighted by class, and class_weight='balanced' asks for it. "
+                "Make them with class_counts, or set class_weight=None."
+            )
+        if self.class_weight != "balanced" and gradients.class_weight != self.class_weight:
+            raise ValueError(
+                f"gradients were made with class_weight={gradients.class_weight!r}, this "
+                f"distiller has {self.class_weight!r}. Make the two equal."
+            )
+
+    def _distil(
+        self,
+        gradients: RealGradients,
+        encoder: Encoder | None,
+        seeds: _Seeds,
+        context: CallbackContext,
+    ) -> None:
+        """Run the loop and assign the fitted attributes."""
+        device = self._device()
+        gradients = gradients.to(device)
+        classes = gradients.classes
+        labels = np.repeat(np.arange(len(classes)), self.prototypes_per_class)
+        synthetic = self._start(len(labels), gradients, encoder, seeds.start)
+        steps = synthesize(
+            synthetic,
+            torch.as_tensor(labels, device=device),
+            gradients,
+            self._embedding(encoder),
+            max_iter=self.max_iter,
+            learning_rate=self.learning_rate,
+            n_heads=self.n_heads,
+            matching=self.matching,
+            generator=torch.Generator().manual_seed(seeds.steps),
+        )
+
+        def attributes(losses: list[torch.Tensor]) -> dict[str, Any]:
+            with torch.no_grad():
+                samples = synthetic.decode().cpu()
+            if encoder is not None:
+                samples = samples.permute(0, 2, 3, 1)
+            prototypes = samples.contiguous().numpy()
+            return {
+                **self._prototype_attributes(prototypes, labels, classes, encoder),
+                "loss_curve_": torch.stack(losses).cpu().numpy(),
+                "n_iter_": len(losses),
+            }
+
+        task = context.subcontext(task_name="synthesis", max_subtasks=self.max_iter)
+        task.call_on_fit_task_begin(estimator=self)
+        losses: list[torch.Tensor] = []
+        with self._timed("(2 of 2) Synthesis"):
+            for _ in range(self.max_iter):
+                step_task = task.subcontext(task_name="step")
+                step_task.call_on_fit_task_begin(estimator=self)
+                step: Step = next(steps)
+                losses.append(step.loss)
+                stop = step_task.call_on_fit_task_end(
+                    estimator=self, reconstruction_attributes=lambda: attributes(losses)
+                )
+                if stop or self._has_converged(losses, synthetic):
+                    break
+        fitted = attributes(losses)
+        if not np.isfinite(fitted["loss_curve_"]).all():
+            first = int(np.isfinite(fitted["loss_curve_"]).argmin())
+            raise ValueError(
+                f"The loss is not finite at step {first}. Lower learning_rate or head_scale, or "
+                f"use precision='float32'."
+            )
+        for name, value in fitted.items():
+            setattr(self, name, value)
+        task.call_on_fit_task_end(estimator=self)
+
+    def _start(
+        self, n: int, gradients: RealGradients, encoder: Encoder | None, seed: int
+    ) -> Synthetic:
+        generator = torch.Generator().manual_seed(seed)
+        if encoder is None:
+            mean, std = gradients.feature_moments()
+            mean, std = (torch.from_numpy(m).to(self._device()) for m in (mean, std))
+            return FeatureRows(n, mean, std, generator)
+        shortcuts = {"pyramid": Pyramid, "pixels": Pixels}
+        parametrization = self.parametrization
+        if isinstance(parametrization, str):
+            parametrization = shortcuts[parametrization]()
+        backbone = encoder.backbone
+        return parametrization.start(
+            n, backbone.canvas_size, self.max_iter, generator, backbone.device
+        )
+
+    def _embedding(self, encoder: Encoder | None) -> Embedding:
+        if encoder is None:
+            return Embedding(lambda rows: rows, None, None, 1, np.iinfo(np.int64).max)
+        augmentation = self._resolved_augmentation()
+        n_views = 1 if augmentation is None else self.n_views
+        size = encoder.backbone.image_size
+        return Embedding(encoder.features, size, augmentation, n_views, encoder.batch_size)
+
+    def _has_converged(self, losses: list[torch.Tensor], synthetic: Synthetic) -> bool:
+        window = self.n_iter_no_change
+        if self.tol is None or len(losses) < 2 * window or len(losses) % window:
+            return False
+        if not synthetic.is_complete:
+            return False
+        # Read once a window, since reading waits for the device.
+        recent = torch.stack(losses[-2 * window :]).view(2, window).mean(dim=1)
+        return bool(recent[0] - recent[1] < self.tol)

@@ -1,0 +1,127 @@
+"""BackboneEmbedder: images in, frozen features out."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, _fit_context
+from sklearn.utils import Tags
+from sklearn.utils.validation import check_is_fitted
+
+from sklgm._base import FrozenBackboneEstimator
+
+
+class BackboneEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FrozenBackboneEstimator):
+    """Embed images with a frozen backbone.
+
+    Parameters
+    ----------
+    backbone : str, Backbone or None, default="clip"
+        Frozen net: a name (see :func:`sklgm.list_backbones`), a `Backbone`, or None to pass
+        rows of features through.
+    image_size : int or None, default=None
+        Side in pixels of what the net sees; None is the backbone's own.
+    pixel_range : tuple of (float, float), default=(0, 1)
+        Black and white in float arrays.
+    batch_size : int or "auto", default="auto"
+        Images that pass the net at once. "auto" takes about 1.6 million pixels: 32 images of
+        224 x 224, 512 at most.
+    device : str or torch.device, default="auto"
+        "auto" takes cuda, then mps, then cpu.
+    precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
+        Of the net. "auto" is bfloat16 on a GPU that has it and float32 elsewhere.
+    n_jobs : int or None, default=None
+        Threads that decode images, counted as joblib does.
+    memory : str, joblib.Memory or None, default=None
+        Cache of features. Files are known by path, size and time of change.
+
+    Attributes
+    ----------
+    n_features_out_ : int
+        Size of a feature.
+    n_features_in_ : int
+        With ``backbone=None``.
+
+    Examples
+    --------
+    >>> from sklearn.linear_model import LogisticRegression
+    >>> from sklearn.pipeline import make_pipeline
+    >>> from sklgm import BackboneEmbedder
+    >>> classifier = make_pipeline(BackboneEmbedder("efficientnet_lite0"), LogisticRegression())
+    """
+
+    _parameter_constraints: dict[str, Any] = {
+        **FrozenBackboneEstimator._parameter_constraints,
+        "pixel_range": [tuple, list],
+    }
+
+    def __init__(
+        self,
+        backbone="clip",
+        *,
+        image_size=None,
+        pixel_range=(0, 1),
+        batch_size="auto",
+        device="auto",
+        precision="auto",
+        n_jobs=None,
+        memory=None,
+    ):
+        self.backbone = backbone
+        self.image_size = image_size
+        self.pixel_range = pixel_range
+        self.batch_size = batch_size
+        self.device = device
+        self.precision = precision
+        self.n_jobs = n_jobs
+        self.memory = memory
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.transformer_tags.preserves_dtype = ["float32"]
+        return tags
+
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any = None) -> BackboneEmbedder:
+        """Check the images and load the backbone; nothing is learnt.
+
+        Parameters
+        ----------
+        X : array-like of images, or of shape (n_samples, n_features) with ``backbone=None``
+            An array of shape (n_samples, height, width, 3) or (n_samples, height, width), uint8
+            or floats in ``pixel_range``; PIL images; or paths, which are streamed.
+        y : None
+            Ignored.
+
+        Returns
+        -------
+        BackboneEmbedder
+            Itself.
+        """
+        self._check_X(X, reset=True)
+        encoder = self._encoder()
+        self.n_features_out_ = (
+            self.n_features_in_ if encoder is None else encoder.backbone.n_features
+        )
+        return self
+
+    @property
+    def _n_features_out(self) -> int:
+        return self.n_features_out_
+
+    def transform(self, X: Any) -> np.ndarray:
+        """Embed images.
+
+        Parameters
+        ----------
+        X : array-like of images, or of shape (n_samples, n_features) with ``backbone=None``
+            As in ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_features_out_)
+            float32.
+        """
+        check_is_fitted(self)
+        return self._embed(X)

@@ -1,0 +1,147 @@
+"""A sequence of images that are decoded one by one, when asked for."""
+
+import hashlib
+import operator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self, SupportsIndex
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from sklgm.images.decoding import RGB, array_to_rgb, file_to_rgb, pillow_to_rgb
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ImageSource:
+    """An immutable sequence of uint8 RGB images, as :func:`check_images` returns it.
+
+    ``source[i]`` decodes image ``i`` into a new array of shape (H, W, 3). A pickle holds what
+    decoding needs: the arrays, the PIL images or the paths.
+
+    Parameters
+    ----------
+    items : sequence
+        What each image is decoded from.
+    positions : ndarray of int
+        Where each item stood in the X the user gave: images are named after it.
+    """
+
+    items: Sequence[Any] | NDArray[Any]
+    positions: NDArray[np.intp]
+
+    def __len__(self) -> int:
+        return len(self.items)
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} of {len(self)} images>"
+
+    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
+        return (self[i] for i in range(len(self)))
+
+    def __getitem__(self, index: SupportsIndex) -> NDArray[np.uint8]:
+        index = operator.index(index)
+        item = self.items[index]
+        try:
+            return self._decode(item)
+        except Exception as error:  # Pillow's plugins raise nearly anything on a broken file
+            reason = str(error) or type(error).__name__
+            raise ValueError(f"{self.name(index)} cannot be read as an image: {reason}") from error
+
+    def _decode(self, item: Any) -> NDArray[np.uint8]:
+        raise NotImplementedError
+
+    def take(self, indices: ArrayLike) -> Self:
+        """Select images by their place in this source.
+
+        Parameters
+        ----------
+        indices : array-like of int or bool
+            Places in this source, in any order, where repeats are allowed; or a mask.
+
+        Returns
+        -------
+        ImageSource
+            The selected images. No pixels are copied, and each image keeps its name.
+        """
+        places = np.asarray(indices)
+        chosen = np.arange(len(self))[places if places.size else []]
+        return replace(
+            self, items=[self.items[i] for i in chosen], positions=self.positions[chosen]
+        )
+
+    def name(self, index: int) -> str:
+        """Name an image for messages.
+
+        Parameters
+        ----------
+        index : int
+            Place in this source.
+
+        Returns
+        -------
+        str
+            The path of a file, or ``X[3]`` for the fourth image of the user's X.
+        """
+        return f"X[{self.positions[index]}]"
+
+    def fingerprint(self) -> str:
+        """Hash what the images are made of, as a cache key.
+
+        Returns
+        -------
+        str
+            A hexadecimal digest: of the decoded pixels, or for files of each one's absolute path,
+            size and time of modification, so that no file is read.
+        """
+        digest = hashlib.blake2b(digest_size=16)
+        for image in self:
+            digest.update(repr(image.shape).encode())
+            digest.update(image.tobytes())
+        return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class ArraySource(ImageSource):
+    """Images from arrays of uint8, or of floats in ``pixel_range``."""
+
+    pixel_range: tuple[float, float]
+
+    def _decode(self, item: NDArray[Any]) -> NDArray[np.uint8]:
+        return array_to_rgb(item, self.pixel_range)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PillowSource(ImageSource):
+    """Images from PIL images, transparent ones over ``background``."""
+
+    background: RGB
+
+    def _decode(self, item: Any) -> NDArray[np.uint8]:
+        return pillow_to_rgb(item, self.background)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class FileSource(ImageSource):
+    """Images from files, given by absolute paths; transparent ones over ``background``."""
+
+    background: RGB
+
+    def _decode(self, item: str) -> NDArray[np.uint8]:
+        return file_to_rgb(item, self.background)
+
+    def name(self, index: int) -> str:
+        """Name an image by its path."""
+        return str(self.items[index])
+
+    def fingerprint(self) -> str:
+        """Hash the path, size and time of modification of every file."""
+        digest = hashlib.blake2b(repr(self.background).encode(), digest_size=16)
+        for path in self.items:
+            try:
+                stat = Path(path).stat()
+            except OSError as error:
+                raise ValueError(f"{path} cannot be read as an image: {error}") from error
+            digest.update(repr((path, stat.st_size, stat.st_mtime_ns)).encode())
+        return digest.hexdigest()

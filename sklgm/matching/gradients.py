@@ -1,0 +1,194 @@
+"""Gradient of the softmax cross-entropy linear probe, in closed form, for many heads at once.
+
+For features ``Z`` (n, d), one-hot labels ``Y`` (n, C) and a head ``W`` (C, d) without bias,
+``P = softmax(Z W^T) - Y`` and the gradient of the summed cross-entropy is ``[P^T Z, P^T 1]``:
+the last column belongs to the bias. It needs no autograd, so a gradient of that gradient costs
+one ordinary pass instead of a double backward.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Matching = Literal["global", "row"]
+
+# Floats of the largest intermediate, (samples, heads, classes): 64 MiB in float32.
+_CHUNK_FLOATS = 2**24
+
+
+def heads_per_chunk(n_samples: int, n_classes: int) -> int:
+    """Return how many heads can be expanded to (samples, heads, classes) at once.
+
+    Parameters
+    ----------
+    n_samples, n_classes : int
+        Sizes of the batch and of a head.
+
+    Returns
+    -------
+    int
+        At least 1.
+    """
+    return max(1, _CHUNK_FLOATS // max(1, n_samples * n_classes))
+
+
+def residuals(
+    features: Tensor, labels: Tensor, heads: Tensor, sample_weight: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
+    """Return class probabilities and weighted residuals of every sample under every head.
+
+    Parameters
+    ----------
+    features : Tensor of shape (n, d)
+        Features, float32 or float64.
+    labels : Tensor of shape (n,)
+        Class indices, int64 in [0, C).
+    heads : Tensor of shape (H, C, d)
+        Linear heads without bias.
+    sample_weight : Tensor of shape (n,), optional
+        Weight of each sample; 1 when not given.
+
+    Returns
+    -------
+    probabilities : Tensor of shape (n, H, C)
+        ``softmax(Z W^T)``.
+    residuals : Tensor of shape (n, H, C)
+        ``(softmax(Z W^T) - Y)`` times the sample's weight.
+    """
+    n_heads, n_classes, n_features = heads.shape
+    logits = features @ heads.reshape(-1, n_features).T
+    probabilities = logits.view(-1, n_heads, n_classes).softmax(dim=-1)
+    one_hot = torch.nn.functional.one_hot(labels, n_classes).to(probabilities.dtype)
+    difference = probabilities - one_hot[:, None, :]
+    if sample_weight is not None:
+        difference = difference * sample_weight[:, None, None]
+    return probabilities, difference
+
+
+def probe_gradients(
+    features: Tensor, labels: Tensor, heads: Tensor, sample_weight: Tensor | None = None
+) -> Tensor:
+    """Return the gradient of the summed cross-entropy with respect to every head and its bias.
+
+    Differentiable with respect to ``features``.
+
+    Parameters
+    ----------
+    features : Tensor of shape (n, d)
+        Features, float32 or float64.
+    labels : Tensor of shape (n,)
+        Class indices, int64 in [0, C).
+    heads : Tensor of shape (H, C, d)
+        Linear heads; their bias is 0.
+    sample_weight : Tensor of shape (n,), optional
+        Weight of each sample; 1 when not given.
+
+    Returns
+    -------
+    Tensor of shape (H, C, d + 1)
+        ``[dW, db]`` of each head.
+    """
+    n_heads, n_classes, n_features = heads.shape
+    _, difference = residuals(features, labels, heads, sample_weight)
+    flat = difference.reshape(-1, n_heads * n_classes)
+    gradient = torch.cat([flat.T @ features, flat.sum(0)[:, None]], dim=1)
+    return gradient.view(n_heads, n_classes, n_features + 1)
+
+
+def angular_distance(a: Tensor, b: Tensor, matching: Matching = "global") -> Tensor:
+    """Return ``1 - cos(a, b)``, averaged over heads.
+
+    Parameters
+    ----------
+    a, b : Tensor of shape (H, C, d + 1)
+        Gradients of the same heads.
+    matching : {"global", "row"}
+        The cosine of the whole flattened gradient, or the mean of the cosines of its rows,
+        one a class.
+
+    Returns
+    -------
+    Tensor of shape ()
+        In [0, 2]. A zero gradient counts as orthogonal to everything.
+    """
+    if matching == "global":
+        a, b = a.flatten(1), b.flatten(1)
+    return 1 - torch.nn.functional.cosine_similarity(a, b, dim=-1, eps=_tiny(a)).mean()
+
+
+def matching_loss(
+    features: Tensor,
+    labels: Tensor,
+    heads: Tensor,
+    targets: Tensor,
+    matching: Matching = "global",
+) -> tuple[Tensor, Tensor]:
+    """Return the angular distance to the target gradients and its derivative by the features.
+
+    Both are in closed form, so no graph is kept, and heads are worked off in chunks.
+
+    Parameters
+    ----------
+    features : Tensor of shape (n, d)
+        Features of the synthetic views.
+    labels : Tensor of shape (n,)
+        Class indices, int64 in [0, C).
+    heads : Tensor of shape (H, C, d)
+        Linear heads; their bias is 0.
+    targets : Tensor of shape (H, C, d + 1)
+        Real gradient of each head. Only their directions matter.
+    matching : {"global", "row"}
+        As in :func:`angular_distance`.
+
+    Returns
+    -------
+    loss : Tensor of shape ()
+        Mean over heads of the angular distance.
+    derivative : Tensor of shape (n, d)
+        ``d loss / d features``.
+    """
+    n_heads, n_classes, n_features = heads.shape
+    loss = features.new_zeros(())
+    derivative = torch.zeros_like(features)
+    step = heads_per_chunk(len(features), n_classes)
+    for start in range(0, n_heads, step):
+        some = heads[start : start + step]
+        target = targets[start : start + step].to(features)
+        probabilities, difference = residuals(features, labels, some)
+        flat = difference.flatten(1)
+        gradient = torch.cat([flat.T @ features, flat.sum(0)[:, None]], dim=1).view_as(target)
+        distance, by_gradient = _distance_and_derivative(gradient, target, matching)
+        loss += distance / n_heads
+        by_gradient /= n_heads
+        # G = P^T [Z, 1]: once through Z itself, once through P, a softmax of Z W^T.
+        rows = by_gradient.reshape(-1, n_features + 1)
+        derivative += flat @ rows[:, :-1]
+        by_residual = (features @ rows[:, :-1].T + rows[:, -1]).view_as(probabilities)
+        inner = (by_residual * probabilities).sum(-1, keepdim=True)
+        by_logits = probabilities * (by_residual - inner)
+        derivative += by_logits.flatten(1) @ some.reshape(-1, n_features)
+    return loss, derivative
+
+
+def _distance_and_derivative(
+    gradient: Tensor, target: Tensor, matching: Matching
+) -> tuple[Tensor, Tensor]:
+    """Return the angular distance summed over heads, and its derivative by ``gradient``."""
+    shape = gradient.shape
+    if matching == "global":
+        gradient, target = gradient.flatten(1), target.flatten(1)
+    n_rows = gradient.shape[1] if matching == "row" else 1
+    gradient_norm = gradient.norm(dim=-1, keepdim=True).clamp_min(_tiny(gradient))
+    target_norm = target.norm(dim=-1, keepdim=True).clamp_min(_tiny(target))
+    unit, unit_target = gradient / gradient_norm, target / target_norm
+    cosine = (unit * unit_target).sum(-1, keepdim=True)
+    derivative = (cosine * unit - unit_target) / gradient_norm / n_rows
+    return (1 - cosine).sum() / n_rows, derivative.view(shape)
+
+
+def _tiny(x: Tensor) -> float:
+    """Return the smallest norm that is safe to divide by."""
+    return torch.finfo(x.dtype).tiny ** 0.5

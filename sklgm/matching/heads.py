@@ -1,0 +1,75 @@
+"""The pool of random linear heads on which gradients are compared."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torch import Tensor
+
+# A pool smaller than this is kept once drawn; a larger one is drawn again, chunk by chunk.
+_KEEP_BYTES = 2**28
+
+
+@dataclass(frozen=True)
+class HeadPool:
+    """Heads ``W ~ N(0, scale^2)`` that are a pure function of a seed.
+
+    Each head is drawn from its own stream on the CPU, so any machine, device or shard that
+    knows the seed has the same heads bit for bit, and any subset can be drawn without the rest.
+
+    Parameters
+    ----------
+    size : int
+        Number of heads.
+    n_classes, n_features : int
+        Shape of a head.
+    scale : float
+        Standard deviation of the weights.
+    seed : int
+        Non-negative.
+    """
+
+    size: int
+    n_classes: int
+    n_features: int
+    scale: float
+    seed: int
+    _kept: dict[torch.device, Tensor] = field(default_factory=dict, repr=False, compare=False)
+
+    def take(
+        self, indices: slice | np.ndarray, device: torch.device | str = "cpu"
+    ) -> Tensor:
+        """Return some heads.
+
+        Parameters
+        ----------
+        indices : slice or int array of shape (k,)
+            Which heads, each in [0, size).
+        device : torch.device or str, default="cpu"
+            Where they are needed.
+
+        Returns
+        -------
+        Tensor of shape (k, n_classes, n_features)
+            float32.
+        """
+        device = torch.device(device)
+        if 4 * self.size * self.n_classes * self.n_features > _KEEP_BYTES:
+            return self._draw(np.arange(self.size)[indices]).to(device)
+        if device not in self._kept:
+            self._kept[device] = self._draw(np.arange(self.size)).to(device)
+        chosen = indices if isinstance(indices, slice) else torch.as_tensor(indices, device=device)
+        return self._kept[device][chosen]
+
+    def _draw(self, indices: np.ndarray) -> Tensor:
+        heads = torch.empty(len(indices), self.n_classes, self.n_features)
+        for head, index in zip(heads, indices, strict=True):
+            seed = np.random.SeedSequence([self.seed, int(index)]).generate_state(1, np.uint64)[0]
+            head.normal_(0, self.scale, generator=torch.Generator().manual_seed(int(seed)))
+        return heads
+
+    def __getstate__(self) -> dict[str, object]:
+        # The kept heads can be drawn again.
+        return {**self.__dict__, "_kept": {}}

@@ -1,0 +1,367 @@
+"""FrozenBackboneProbe: a linear classifier on frozen features, trained on images or prototypes."""
+
+from __future__ import annotations
+
+from numbers import Integral, Real
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import ClassifierMixin, _fit_context, clone
+from sklearn.callback import CallbackSupportMixin, with_callbacks
+from sklearn.utils import Tags
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.metaestimators import available_if
+from sklearn.utils.validation import check_is_fitted
+
+from sklgm._base import FrozenBackboneEstimator
+from sklgm._encoder import Encoder, cached
+from sklgm._head import fit_linear_head
+from sklgm._random import own_random_state
+from sklgm._targets import check_targets
+from sklgm.images import ImageSource
+from sklgm.similarities import has_references
+from sklgm.synthesis import StandardAugmentation
+
+# Views embedded under n_views="auto", shared by the samples; at least and at most so many each.
+_AUTO_VIEWS = 8000
+_AUTO_FEWEST, _AUTO_MOST = 4, 100
+
+
+def _head_has(method: str) -> Any:
+    """Return whether the head, or the default one, has a method."""
+
+    def check(probe: FrozenBackboneProbe) -> bool:
+        head = getattr(probe, "head_", probe.head)
+        return head is None or hasattr(head, method) or _is_default(head)
+
+    return check
+
+
+def _is_default(head: Any) -> bool:
+    return hasattr(head, "module_")
+
+
+class FrozenBackboneProbe(CallbackSupportMixin, ClassifierMixin, FrozenBackboneEstimator):
+    """Classify images by a linear head on the features of a frozen backbone.
+
+    It trains on the images it is given or, with ``distiller``, on the prototypes made of them
+    and on nothing else; it always predicts on images. So ``cross_val_score`` and
+    ``GridSearchCV`` of a probe with a distiller evaluate the distillation.
+
+    Parameters
+    ----------
+    backbone : str, Backbone or None, default="clip"
+        Frozen net: a name (see :func:`sklgm.list_backbones`), a `Backbone`, or None when rows
+        of X are features already.
+    distiller : estimator or None, default=None
+        `LGMDistiller`, `RandomImages`, `ClassCentroids` or another with ``prototypes_`` and
+        ``prototype_labels_``. A clone is fitted. None trains on all images.
+    head : classifier or None, default=None
+        Any scikit-learn classifier; a clone is fitted on the features of all views. None is
+        softmax regression by Adam, as in the paper.
+    augmentation : {"standard"}, StandardAugmentation or None, default="standard"
+        Random views of the training images. None uses centre crops alone.
+    n_views : int or "auto", default="auto"
+        Views of each training image, embedded once. "auto" spends about 8000 views: 100 for
+        each of 80 images or fewer, 4 for each of 2000 or more.
+    max_epochs : int, default=1000
+        Passes of the default head over the training images.
+    learning_rate : float, default=0.001
+        Of the default head's Adam at the first epoch; it falls to 0 by a cosine.
+    image_size : int or None, default=None
+        Side in pixels of what the net sees; None is the backbone's own.
+    pixel_range : tuple of (float, float), default=(0, 1)
+        Black and white in float arrays.
+    batch_size : int or "auto", default="auto"
+        Images that pass the net at once. "auto" takes about 1.6 million pixels: 32 images of
+        224 x 224, 512 at most. The head has batches of 100.
+    device : str or torch.device, default="auto"
+        "auto" takes cuda, then mps, then cpu.
+    precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
+        Of the net. "auto" is bfloat16 on a GPU that has it and float32 elsewhere.
+    n_jobs : int or None, default=None
+        Threads that decode images, counted as joblib does.
+    memory : str, joblib.Memory or None, default=None
+        Cache of features of real images. Views are random, so those need a fixed
+        ``random_state``.
+    random_state : int, RandomState instance or None, default=None
+        Makes the result reproducible. The global generators are neither read nor written.
+    verbose : int, default=0
+        Above 0, the distiller's phases are timed on the screen, if it can.
+
+    Attributes
+    ----------
+    classes_ : ndarray of shape (n_classes,)
+        Class labels, sorted.
+    head_ : classifier
+        The fitted head. It numbers the classes as ``classes_`` does.
+    distiller_ : estimator
+        The fitted distiller, when one was given.
+    n_features_in_ : int
+        With ``backbone=None``.
+
+    Notes
+    -----
+    As the last step of a pipeline after a distiller, the probe receives the similarities that
+    the distiller's ``transform`` returns. It finds the prototypes and the images in them, trains
+    on the former and predicts on the latter; ``y`` is then only checked by the distiller. Where
+    a step or ``set_output`` in between turns them into a plain table, the references are lost;
+    ``FrozenBackboneProbe(distiller=...)`` needs none.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.model_selection import cross_val_score
+    >>> from sklgm import FrozenBackboneProbe, LGMDistiller
+    >>> X, y = load_iris(return_X_y=True)
+    >>> distiller = LGMDistiller(backbone=None, random_state=0)
+    >>> probe = FrozenBackboneProbe(backbone=None, distiller=distiller, random_state=0)
+    >>> bool(cross_val_score(probe, X, y, cv=3).mean() > 0.7)
+    True
+    """
+
+    _parameter_constraints: dict[str, Any] = {
+        **FrozenBackboneEstimator._parameter_constraints,
+        "distiller": [HasMethods(["fit"]), None],
+        "head": [HasMethods(["fit", "predict"]), None],
+        "augmentation": [StrOptions({"standard"}), StandardAugmentation, None],
+        "n_views": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
+        "max_epochs": [Interval(Integral, 1, None, closed="left")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "pixel_range": [tuple, list],
+        "random_state": ["random_state"],
+        "verbose": ["verbose"],
+    }
+
+    def __init__(
+        self,
+        backbone="clip",
+        *,
+        distiller=None,
+        head=None,
+        augmentation="standard",
+        n_views="auto",
+        max_epochs=1000,
+        learning_rate=1e-3,
+        image_size=None,
+        pixel_range=(0, 1),
+        batch_size="auto",
+        device="auto",
+        precision="auto",
+        n_jobs=None,
+        memory=None,
+        random_state=None,
+        verbose=0,
+    ):
+        self.backbone = backbone
+        self.distiller = distiller
+        self.head = head
+        self.augmentation = augmentation
+        self.n_views = n_views
+        self.max_epochs = max_epochs
+        self.learning_rate = learning_rate
+        self.image_size = image_size
+        self.pixel_range = pixel_range
+        self.batch_size = batch_size
+        self.device = device
+        self.precision = precision
+        self.n_jobs = n_jobs
+        self.memory = memory
+        self.random_state = random_state
+        self.verbose = verbose
+
+    @with_callbacks
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: Any, y: Any) -> FrozenBackboneProbe:
+        """Train the head.
+
+        Parameters
+        ----------
+        X : array-like of images, or of shape (n_samples, n_features) with ``backbone=None``
+            An array of shape (n_samples, height, width, 3) or (n_samples, height, width), uint8
+            or floats in ``pixel_range``; PIL images; or paths, which are streamed. Or the
+            similarities a distiller returned.
+        y : array-like of shape (n_samples,)
+            Class labels.
+
+        Returns
+        -------
+        FrozenBackboneProbe
+            Fitted.
+
+        Raises
+        ------
+        ValueError
+            If X or y cannot be used; the message says why. Nothing is fitted then.
+        """
+        state = own_random_state(self.random_state)
+        view_seed, head_seed = state.randint(2**31 - 1, size=2).tolist()
+        context = self._init_callback_context(max_subtasks=2)
+        context.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        distiller = None
+        if self._uses_references(X):
+            self._check_X(X.images, reset=True)
+            source, y = X.prototypes, X.prototype_labels
+        elif self.distiller is not None:
+            source = self._check_X(X, reset=True)
+            distiller = self._fit_distiller(source if self.backbone is None else X, y, context)
+            source, y = distiller.prototypes_, distiller.prototype_labels_
+        else:
+            source = self._check_X(X, reset=True)
+        classes, labels = check_targets(y, len(source), type(self).__name__)
+        task = context.subcontext(task_name="head")
+        task.call_on_fit_task_begin(estimator=self)
+        encoder = self._encoder()
+        bank = self._bank(source, encoder, view_seed)
+        if self.head is None:
+            head = fit_linear_head(
+                bank,
+                labels,
+                len(classes),
+                max_epochs=self.max_epochs,
+                learning_rate=self.learning_rate,
+                seed=head_seed,
+                device=self._device(),
+            )
+        else:
+            n, n_views, n_features = bank.shape
+            head = clone(self.head).fit(bank.reshape(-1, n_features), labels.repeat(n_views))
+        task.call_on_fit_task_end(estimator=self)
+        self.classes_ = classes
+        self.head_ = head
+        if distiller is not None:
+            self.distiller_ = distiller
+        context.call_on_fit_task_end(estimator=self, X=X, y=y)
+        return self
+
+    def __sklearn_is_fitted__(self) -> bool:
+        return hasattr(self, "head_")
+
+    def __sklearn_tags__(self) -> Tags:
+        tags = super().__sklearn_tags__()
+        tags.target_tags.required = True
+        return tags
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Predict the class of each image.
+
+        Parameters
+        ----------
+        X : array-like of images, or of shape (n_samples, n_features) with ``backbone=None``
+            As in ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n_samples,)
+            Labels from ``classes_``.
+        """
+        check_is_fitted(self)
+        return self.classes_[self.head_.predict(self._features(X))]
+
+    @available_if(_head_has("predict_proba"))
+    def predict_proba(self, X: Any) -> np.ndarray:
+        """Predict class probabilities.
+
+        Parameters
+        ----------
+        X : array-like of images, or of shape (n_samples, n_features) with ``backbone=None``
+            As in ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes)
+            Columns in the order of ``classes_``.
+        """
+        check_is_fitted(self)
+        return self.head_.predict_proba(self._features(X))
+
+    @available_if(_head_has("decision_function"))
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Compute the score of each class: the head's logits, for the default head.
+
+        Parameters
+        ----------
+        X : array-like of images, or of shape (n_samples, n_features) with ``backbone=None``
+            As in ``fit``.
+
+        Returns
+        -------
+        ndarray of shape (n_samples, n_classes), or (n_samples,) with two classes
+            With two classes, positive speaks for ``classes_[1]``.
+        """
+        check_is_fitted(self)
+        features = self._features(X)
+        if not _is_default(self.head_):
+            return self.head_.decision_function(features)
+        logits = self.head_.forward(features).cpu().numpy()
+        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+
+    def _uses_references(self, X: Any) -> bool:
+        """Return whether X brings prototypes of the kind this probe trains on."""
+        if not has_references(X):
+            return False
+        if self.distiller is not None:
+            raise ValueError(
+                "X are the similarities a distiller returned, and this probe has a distiller "
+                "too. Leave one of them out."
+            )
+        return (X.prototypes.ndim == 2) == (self.backbone is None)
+
+    def _check_X(self, X: Any, *, reset: bool) -> ImageSource | np.ndarray:
+        if self.backbone is not None and getattr(X, "ndim", None) == 2:
+            raise ValueError(
+                f"Got a 2-D table of shape {tuple(X.shape)}, but backbone={self.backbone!r} needs "
+                f"images. If these are similarities from a distiller, they lost their images on "
+                f"the way (by slicing, arithmetic or set_output): use "
+                f"FrozenBackboneProbe(distiller=...) on the images, or put the distiller directly "
+                f"before the probe in the pipeline. If rows are features already, use "
+                f"backbone=None."
+            )
+        return super()._check_X(X, reset=reset)
+
+    def _fit_distiller(self, X: Any, y: Any, context: Any) -> Any:
+        distiller = clone(self.distiller)
+        task = context.subcontext(task_name="distil")
+        with task.propagate_callback_context(distiller):
+            task.call_on_fit_task_begin(estimator=self)
+            distiller.fit(X, y)
+            task.call_on_fit_task_end(estimator=self)
+        rows = distiller.prototypes_.ndim == 2
+        if rows != (self.backbone is None):
+            raise ValueError(
+                f"The distiller made {'rows' if rows else 'images'}, but this probe has "
+                f"backbone={self.backbone!r}. Use backbone=None in both or in neither."
+            )
+        return distiller
+
+    def _features(self, X: Any) -> np.ndarray:
+        encoder = self._encoder()
+        if self._uses_references(X):
+            if encoder is not None and X.feature_key == encoder.key:
+                return X.features
+            X = X.images
+        return self._embed_source(self._check_X(X, reset=False), encoder)
+
+    def _bank(
+        self, source: ImageSource | np.ndarray, encoder: Encoder | None, seed: int
+    ) -> np.ndarray:
+        """Return features (n, n_views, d) of views of the training samples."""
+        if encoder is None:
+            return np.asarray(source, dtype=np.float32)[:, None]
+        augmentation = self.augmentation
+        if augmentation == "standard":
+            augmentation = StandardAugmentation()
+        n_views = self.n_views
+        if n_views == "auto":
+            n_views = int(np.clip(_AUTO_VIEWS // len(source), _AUTO_FEWEST, _AUTO_MOST))
+        key = memory = None
+        if isinstance(source, np.ndarray):
+            canvases = encoder.split(source)
+        else:
+            canvases = encoder.canvases(source, encoder.batch_size)
+            if self.memory is not None and self.random_state is not None:
+                memory = self.memory
+                settings = None if augmentation is None else augmentation.get_params()
+                key = ("bank", source.fingerprint(), encoder.key, settings, n_views, seed)
+        return cached(memory, key, lambda: encoder.bank(canvases, augmentation, n_views, seed))

@@ -1,0 +1,429 @@
+"""Prototypes as data: images or rows, their labels, and where they came from."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+import platform
+import re
+import shutil
+import unicodedata
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+from safetensors import SafetensorError
+from safetensors.numpy import load_file, save_file
+from sklearn.utils.validation import check_is_fitted
+
+_FORMAT = "sklgm-prototypes"
+_FORMAT_VERSION = 1
+_CARD = "card.json"
+_TENSORS = "prototypes.safetensors"
+_PICTURES = "images"
+
+_RESERVED_ON_WINDOWS = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(?=\.|$)", re.IGNORECASE)
+# Hugging Face reads a folder called "train", or "bullet train", as a split instead of a class.
+_SPLIT_WORD = re.compile(
+    r"(?<![a-z])(train(?:ing)?|valid(?:ation)?|val|dev|test(?:ing)?|eval(?:uation)?)(?![a-z])",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PrototypeSet:
+    """Prototypes with their labels and provenance, to keep, share and load again.
+
+    Parameters
+    ----------
+    images : array-like of shape (n_prototypes, height, width, 3) or (n_prototypes, n_features)
+        Images with values in [0, 1], or feature rows (made with ``backbone=None``) with any finite
+        values. Kept as float32.
+    labels : array-like of shape (n_prototypes,)
+        Class labels: all integers, all strings, all booleans or all floats.
+    provenance : dict, default={}
+        How the prototypes were made. Holds JSON values only: None, booleans, finite numbers,
+        strings, lists, and dicts with string keys.
+
+    Raises
+    ------
+    ValueError
+        If shapes, values, labels or provenance are not as described above.
+
+    See Also
+    --------
+    LGMDistiller : Makes prototypes.
+    sklgm.plotting.PrototypesDisplay : Draws them.
+
+    Notes
+    -----
+    :meth:`save` writes a folder::
+
+        card.json               labels, provenance, sizes, which class is in which folder
+        prototypes.safetensors  the exact floats
+        images/CLASS/ROW.png    the same as 8-bit pictures (not for feature rows)
+
+    The pictures are for other tools. ``torchvision.datasets.ImageFolder`` and Hugging Face
+    ``load_dataset("imagefolder", data_dir=...)`` read the ``images`` folder; ``ROW`` is the
+    prototype's position in `images`. :meth:`load` does not look at them.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklgm.prototypes import PrototypeSet
+    >>> PrototypeSet(np.zeros((2, 8, 8, 3)), ["cat", "dog"])
+    PrototypeSet(n_prototypes=2, n_classes=2, image_shape=(8, 8, 3))
+    """
+
+    images: np.ndarray
+    labels: np.ndarray
+    provenance: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        images = _check_images(self.images)
+        labels = _check_labels(self.labels)
+        if len(images) != len(labels):
+            raise ValueError(
+                f"There are {len(images)} prototypes but {len(labels)} labels; "
+                "each prototype needs one label."
+            )
+        object.__setattr__(self, "images", images)
+        object.__setattr__(self, "labels", labels)
+        object.__setattr__(self, "provenance", _check_provenance(self.provenance))
+
+    @classmethod
+    def from_estimator(cls, estimator: Any) -> PrototypeSet:
+        """Take the prototypes of a fitted distiller or selector.
+
+        Parameters
+        ----------
+        estimator : estimator
+            Anything fitted with ``prototypes_`` and ``prototype_labels_``.
+
+        Returns
+        -------
+        PrototypeSet
+            Its provenance holds the estimator's class, parameters (what JSON cannot hold as its
+            ``repr``), ``n_iter_`` if there is one, and the versions of the packages involved.
+
+        Raises
+        ------
+        sklearn.exceptions.NotFittedError
+            If `estimator` is not fitted.
+        """
+        check_is_fitted(estimator, "prototypes_")
+        parameters = estimator.get_params(deep=False)
+        provenance: dict[str, Any] = {
+            "estimator": type(estimator).__name__,
+            "parameters": {name: _as_json(value) for name, value in parameters.items()},
+            "versions": _versions(),
+        }
+        if hasattr(estimator, "n_iter_"):
+            provenance["n_iter"] = int(estimator.n_iter_)
+        return cls(estimator.prototypes_, estimator.prototype_labels_, provenance)
+
+    @property
+    def classes(self) -> np.ndarray:
+        """The distinct labels, sorted: ndarray of shape (n_classes,)."""
+        return np.unique(self.labels)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __repr__(self) -> str:
+        kind = "image_shape" if self.images.ndim == 4 else "row_shape"
+        return (
+            f"{type(self).__name__}(n_prototypes={len(self)}, n_classes={len(self.classes)}, "
+            f"{kind}={self.images.shape[1:]})"
+        )
+
+    def save(self, directory: str | Path, *, overwrite: bool = False) -> None:
+        """Write the prototypes as a folder.
+
+        The folder appears complete or not at all: it is written under another name beside its
+        place and then renamed.
+
+        Parameters
+        ----------
+        directory : str or Path
+            The folder to make, with its parents. An empty one may exist already.
+        overwrite : bool, default=False
+            Replace prototypes saved there before. Other files in that folder stay.
+
+        Raises
+        ------
+        FileExistsError
+            If `directory` is not empty and `overwrite` is False, or if it holds no prototypes that
+            could be overwritten.
+        """
+        target = Path(directory).resolve()
+        _check_target(target, overwrite=overwrite)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        token = uuid.uuid4().hex[:12]
+        partial = target.with_name(f".{target.name}.{token}.partial")
+        try:
+            partial.mkdir()
+            self._write(partial)
+            _move_into_place(partial, target, aside=target.with_name(f".{target.name}.{token}.old"))
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+
+    @classmethod
+    def load(cls, directory: str | Path) -> PrototypeSet:
+        """Read a folder written by :meth:`save`.
+
+        Parameters
+        ----------
+        directory : str or Path
+            The folder with ``card.json`` in it.
+
+        Returns
+        -------
+        PrototypeSet
+            Equal to the saved one bit by bit, labels with their type.
+
+        Raises
+        ------
+        ValueError
+            If a file is missing, damaged, does not fit the card, or was written in a newer format.
+        """
+        directory = Path(directory)
+        card = _read_card(directory / _CARD)
+        try:
+            images = _read_images(directory / _TENSORS, card)
+            labels = _labels_from_json(card["labels"])
+            return cls(images, labels, card["provenance"])
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise ValueError(
+                f"The prototypes in {str(directory)!r} cannot be read: {_reason(error)}"
+            ) from error
+
+    def _write(self, folder: Path) -> None:
+        save_file({"images": np.ascontiguousarray(self.images)}, folder / _TENSORS)
+        card: dict[str, Any] = {
+            "format": _FORMAT,
+            "format_version": _FORMAT_VERSION,
+            "shape": list(self.images.shape),
+            "sha256": _checksum(folder / _TENSORS),
+            "labels": _labels_to_json(self.labels),
+            "provenance": self.provenance,
+        }
+        if self.images.ndim == 4:
+            names = _folder_names(self.classes)
+            self._write_pictures(folder / _PICTURES, names)
+            card["class_folders"] = [
+                {"class": label, "folder": name}
+                for label, name in zip(self.classes.tolist(), names, strict=True)
+            ]
+        (folder / _CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+
+    def _write_pictures(self, folder: Path, names: list[str]) -> None:
+        for name in names:
+            (folder / name).mkdir(parents=True)
+        digits = max(4, len(str(len(self) - 1)))
+        of_class = np.searchsorted(self.classes, self.labels)
+        for row, (image, index) in enumerate(zip(self.images, of_class, strict=True)):
+            pixels = np.rint(image * 255).astype(np.uint8)
+            Image.fromarray(pixels).save(folder / names[index] / f"{row:0{digits}d}.png")
+
+
+def _check_images(images: Any) -> np.ndarray:
+    images = np.asarray(images, dtype=np.float32)
+    is_pictures = images.ndim == 4 and images.shape[3] == 3
+    if not (is_pictures or images.ndim == 2) or 0 in images.shape:
+        raise ValueError(
+            "Prototypes are images of shape (n, height, width, 3) or rows of shape (n, n_features),"
+            f" none of these sizes 0; got shape {images.shape}."
+        )
+    if not np.isfinite(images).all():
+        raise ValueError("Prototypes contain NaN or infinite values.")
+    if is_pictures and (images.min() < 0 or images.max() > 1):
+        raise ValueError(
+            "Images must have values in [0, 1]; "
+            f"got values from {images.min():.4g} to {images.max():.4g}."
+        )
+    return images
+
+
+def _check_labels(labels: Any) -> np.ndarray:
+    labels = np.asarray(labels)
+    if labels.ndim != 1:
+        raise ValueError(f"Labels must be one-dimensional; got shape {labels.shape}.")
+    if labels.dtype.kind == "T":
+        labels = labels.astype(np.str_)
+    if labels.dtype.kind == "O":
+        labels = _check_object_labels(labels)
+    if labels.dtype.kind not in "biufUO" or (labels.dtype.kind == "f" and labels.itemsize > 8):
+        raise ValueError(
+            "Labels must be integers, strings, booleans or floats of at most 64 bits; "
+            f"got dtype {labels.dtype}."
+        )
+    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
+        raise ValueError("Labels contain NaN or infinite values.")
+    return labels
+
+
+def _check_object_labels(labels: np.ndarray) -> np.ndarray:
+    values = labels.tolist()
+    if all(isinstance(value, str) for value in values):
+        return labels
+    types = sorted({type(value).__name__ for value in values})
+    if len(types) > 1:
+        raise ValueError(f"Labels must all be of one type; got {', '.join(types)}.")
+    return np.array(values)
+
+
+def _check_provenance(provenance: Any) -> dict[str, Any]:
+    advice = "provenance must be a dict of JSON values"
+    if not isinstance(provenance, dict):
+        raise ValueError(f"{advice}; got {type(provenance).__name__}.")
+    try:
+        return json.loads(json.dumps(provenance, allow_nan=False))
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{advice}: {error}.") from error
+
+
+def _as_json(value: Any) -> Any:
+    """Return `value` if JSON can hold it, else its repr without memory addresses."""
+    if isinstance(value, np.generic):
+        value = value.item()
+    try:
+        return json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError):
+        return re.sub(r" at 0x[0-9A-Fa-f]+", "", repr(value))
+
+
+def _versions() -> dict[str, str]:
+    from sklgm import __version__
+
+    packages = ("torch", "scikit-learn", "numpy")
+    versions = {name: importlib.metadata.version(name) for name in packages}
+    return {"sklgm": __version__, "python": platform.python_version(), **versions}
+
+
+def _labels_to_json(labels: np.ndarray) -> dict[str, Any]:
+    name = {"U": "str", "O": "object"}.get(labels.dtype.kind, labels.dtype.name)
+    return {"dtype": name, "values": labels.tolist()}
+
+
+def _labels_from_json(labels: dict[str, Any]) -> np.ndarray:
+    dtype = np.dtype(labels["dtype"])
+    allowed = {"b": bool, "i": int, "u": int, "f": float, "U": str, "O": str}[dtype.kind]
+    if not all(type(value) is allowed for value in labels["values"]):
+        raise ValueError(f"the card's labels are not all of type {labels['dtype']}.")
+    return np.array(labels["values"], dtype=dtype)
+
+
+def _folder_names(classes: np.ndarray) -> list[str]:
+    """Give each class a folder name that every file system and image-folder reader accepts.
+
+    Integers are zero-padded, so that sorted folders are in the order of the classes.
+    """
+    if classes.dtype.kind in "iu":
+        digits = max(len(str(label)) for label in classes.tolist())
+        texts: Iterable[str] = (f"{label:0{digits}d}" for label in classes.tolist())
+    else:
+        texts = (str(label) for label in classes.tolist())
+    names: list[str] = []
+    taken: set[str] = set()
+    for index, text in enumerate(texts):
+        stem = _safe_name(text) or f"class_{index}"
+        name, copy = stem, 2
+        while name.lower() in taken:
+            name, copy = f"{stem}-{copy}", copy + 1
+        taken.add(name.lower())
+        names.append(name)
+    return names
+
+
+def _safe_name(text: str) -> str:
+    ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
+    name = re.sub(r"[^A-Za-z0-9 ._-]+", "_", ascii_text)[:60].lstrip(" ._").rstrip(" .")
+    # The mark is none of the characters that Hugging Face takes for the end of a word.
+    return _RESERVED_ON_WINDOWS.sub(r"\1~", _SPLIT_WORD.sub(r"\1~", name))
+
+
+def _check_target(target: Path, *, overwrite: bool) -> None:
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return
+    if not target.is_dir():
+        raise FileExistsError(f"{str(target)!r} is a file; prototypes are saved as a folder.")
+    if not overwrite:
+        raise FileExistsError(
+            f"{str(target)!r} is not empty. Choose another folder, or pass overwrite=True to "
+            "replace prototypes saved there."
+        )
+    try:
+        _read_card(target / _CARD, newer=True)
+    except ValueError as error:
+        raise FileExistsError(
+            f"{str(target)!r} is not overwritten, as it holds no saved prototypes. {error}"
+        ) from error
+
+
+def _move_into_place(partial: Path, target: Path, *, aside: Path) -> None:
+    if not target.exists():
+        partial.rename(target)
+        return
+    target.rename(aside)
+    try:
+        partial.rename(target)
+    except BaseException:
+        aside.rename(target)
+        raise
+    for entry in aside.iterdir():
+        if entry.name not in (_CARD, _TENSORS, _PICTURES):
+            entry.rename(target / entry.name)
+    shutil.rmtree(aside)
+
+
+def _read_card(path: Path, *, newer: bool = False) -> dict[str, Any]:
+    """Read and check the card; `newer` accepts formats this version cannot read."""
+    try:
+        card = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ValueError(f"There is no {_CARD} in {str(path.parent)!r}.") from error
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{str(path)!r} is damaged or unreadable: {error}") from error
+    if not isinstance(card, dict) or card.get("format") != _FORMAT:
+        raise ValueError(f"{str(path)!r} does not describe sklgm prototypes.")
+    version = card.get("format_version")
+    if type(version) is not int or version < 1:
+        raise ValueError(f"{str(path)!r} is damaged: format_version is {version!r}.")
+    if version > _FORMAT_VERSION and not newer:
+        raise ValueError(
+            f"{str(path)!r} has format {version}, but this version of sklgm reads formats up to "
+            f"{_FORMAT_VERSION}. Update sklgm to read it."
+        )
+    return card
+
+
+def _read_images(path: Path, card: dict[str, Any]) -> np.ndarray:
+    if not path.is_file():
+        raise ValueError(f"{_TENSORS} is missing.")
+    try:
+        tensors = load_file(path)
+    except (SafetensorError, OSError) as error:
+        raise ValueError(f"{_TENSORS} is damaged or unreadable: {error}.") from error
+    images = tensors.get("images")
+    if images is None or images.dtype != np.float32:
+        raise ValueError(f"{_TENSORS} holds no float32 tensor called 'images'.")
+    if list(images.shape) != card["shape"]:
+        raise ValueError(f"{_TENSORS} has shape {images.shape}, but the card says {card['shape']}.")
+    if _checksum(path) != card["sha256"]:
+        raise ValueError(f"{_TENSORS} was changed after it was saved: its checksum differs.")
+    return images
+
+
+def _checksum(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _reason(error: Exception) -> str:
+    return f"the card lacks {error}." if isinstance(error, KeyError) else str(error)

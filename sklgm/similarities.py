@@ -1,0 +1,72 @@
+"""What prototype transformers return: similarities that remember what they were computed from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+
+class PrototypeSimilarities(np.ndarray):
+    """Cosine similarities to prototypes, with references to the images and the prototypes.
+
+    To any other step of a pipeline it is a plain array. `FrozenBackboneProbe` finds in it what
+    a probe needs: the prototypes to be trained on and the images to predict. Whatever is
+    computed or sliced from it is a plain array again; copies by pickle keep the references.
+
+    Attributes
+    ----------
+    images : array-like or None
+        X as it was given to ``transform``.
+    prototypes : ndarray of shape (n_prototypes, height, width, 3) or (n_prototypes, n_features)
+        The prototypes, float32.
+    prototype_labels : ndarray of shape (n_prototypes,)
+        Their labels.
+    features : ndarray of shape (n_samples, n_features)
+        The images' features, with which a probe on the same backbone saves a second pass.
+    feature_key : tuple
+        What ``features`` depend on beside the images.
+    """
+
+    _references = ("images", "prototypes", "prototype_labels", "features", "feature_key")
+
+    images: Any
+    prototypes: np.ndarray
+    prototype_labels: np.ndarray
+    features: np.ndarray
+    feature_key: tuple[str, str] | None
+
+    @classmethod
+    def wrap(cls, similarities: np.ndarray, **references: Any) -> PrototypeSimilarities:
+        """Attach references, one for each attribute, to an array of similarities."""
+        wrapped = similarities.view(cls)
+        for name in cls._references:
+            setattr(wrapped, name, references[name])
+        return wrapped
+
+    def __array_wrap__(
+        self, array: np.ndarray, context: Any = None, return_scalar: bool = False
+    ) -> Any:
+        plain = np.asarray(array)
+        return plain[()] if return_scalar else plain
+
+    def __getitem__(self, key: Any) -> Any:
+        return np.asarray(self)[key]
+
+    def __reduce__(self) -> Any:
+        if not has_references(self):
+            return np.asarray(self).__reduce__()
+        constructor, arguments, state = np.asarray(self).__reduce__()
+        references = {name: getattr(self, name) for name in self._references}
+        return _restore, (constructor, arguments, state, references)
+
+
+def _restore(constructor: Any, arguments: Any, state: Any, references: Any) -> Any:
+    array = constructor(*arguments)
+    array.__setstate__(state)
+    return PrototypeSimilarities.wrap(array, **references)
+
+
+def has_references(X: Any) -> bool:
+    """Return whether X is similarities that still know their images and prototypes."""
+    return isinstance(X, PrototypeSimilarities) and hasattr(X, "images")

@@ -1,0 +1,19 @@
+"""What is optimised, how it is augmented, and the loop that does it."""
+
+from sklgm.synthesis.augmentation import StandardAugmentation, Views, centre_views
+from sklgm.synthesis.loop import Embedding, Step, micro_batches, synthesize
+from sklgm.synthesis.parametrization import FeatureRows, Pixels, Pyramid, Synthetic
+
+__all__ = [
+    "Embedding",
+    "FeatureRows",
+    "Pixels",
+    "Pyramid",
+    "StandardAugmentation",
+    "Step",
+    "Synthetic",
+    "Views",
+    "centre_views",
+    "micro_batches",
+    "synthesize",
+]

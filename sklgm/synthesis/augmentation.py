@@ -1,0 +1,230 @@
+"""Differentiable augmentation: flip, random resized crop, blur and noise.
+
+What is random is drawn first, as a few numbers a view (:class:`Views`), and applied later,
+as often as needed: the two phases of a distillation step see exactly the same views.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from sklearn.base import BaseEstimator
+from torch import Tensor
+
+# Tries at a crop box that fits, before the centre square is taken.
+_BOX_TRIES = 10
+
+
+@dataclass(frozen=True)
+class Views:
+    """The random numbers of a batch of views, on the CPU.
+
+    Attributes
+    ----------
+    boxes : Tensor of shape (n, 4)
+        Crop boxes ``top, left, height, width`` in pixels of the canvas, int64.
+    flip, blur : Tensor of shape (n,)
+        Whether a view is mirrored, whether it is blurred; bool.
+    noise_seeds : Tensor of shape (n,)
+        Seed of a view's noise, -1 for none; int64.
+    """
+
+    boxes: Tensor
+    flip: Tensor
+    blur: Tensor
+    noise_seeds: Tensor
+
+    def __len__(self) -> int:
+        return len(self.boxes)
+
+    def __getitem__(self, rows: slice) -> Views:
+        return Views(self.boxes[rows], self.flip[rows], self.blur[rows], self.noise_seeds[rows])
+
+
+class StandardAugmentation(BaseEstimator):
+    """Random views of an image.
+
+    Parameters
+    ----------
+    scale : tuple of (float, float), default=(0.15, 1.0)
+        Smallest and largest share of the canvas area that a crop covers, in (0, 1].
+    ratio : tuple of (float, float), default=(3/4, 4/3)
+        Smallest and largest width over height of a crop.
+    flip : float, default=0.5
+        Probability that a view is mirrored.
+    blur : float, default=0.0
+        Probability of a blur by the mean of 3 x 3 pixels.
+    noise : float, default=0.0
+        Probability of Gaussian noise.
+    noise_mean, noise_std : float, default=0.5, 0.2
+        Mean and standard deviation of the noise, for pixels in [0, 1]. Pixels are clipped
+        to [0, 1] afterwards.
+
+    Notes
+    -----
+    ``StandardAugmentation(scale=(0.08, 1), noise=0.5)`` is the published setting.
+    """
+
+    def __init__(
+        self,
+        scale: tuple[float, float] = (0.15, 1.0),
+        ratio: tuple[float, float] = (3 / 4, 4 / 3),
+        flip: float = 0.5,
+        blur: float = 0.0,
+        noise: float = 0.0,
+        noise_mean: float = 0.5,
+        noise_std: float = 0.2,
+    ) -> None:
+        self.scale = scale
+        self.ratio = ratio
+        self.flip = flip
+        self.blur = blur
+        self.noise = noise
+        self.noise_mean = noise_mean
+        self.noise_std = noise_std
+
+    def check(self) -> None:
+        """Raise a ``ValueError`` that names the first parameter out of its range."""
+        for name in ("scale", "ratio"):
+            low, high = getattr(self, name)
+            top = 1.0 if name == "scale" else float("inf")
+            if not 0 < low <= high <= top:
+                raise ValueError(
+                    f"augmentation {name} must be (low, high) with 0 < low <= high"
+                    f"{' <= 1' if name == 'scale' else ''}; got {(low, high)}."
+                )
+        for name in ("flip", "blur", "noise"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(
+                    f"augmentation {name} is a probability in [0, 1]; got {getattr(self, name)}."
+                )
+
+    def draw(self, n: int, canvas_size: int, generator: torch.Generator) -> Views:
+        """Draw the random numbers of ``n`` views.
+
+        Parameters
+        ----------
+        n : int
+            Number of views.
+        canvas_size : int
+            Side of the square images, in pixels.
+        generator : torch.Generator
+            On the CPU.
+
+        Returns
+        -------
+        Views
+            To be passed to :meth:`apply`.
+        """
+
+        def uniform(*shape: int) -> Tensor:
+            return torch.rand(*shape, generator=generator, dtype=torch.float64)
+
+        def between(low: float, high: float, u: Tensor) -> Tensor:
+            return low + (high - low) * u
+
+        area = canvas_size**2 * between(*self.scale, uniform(n, _BOX_TRIES))
+        log_low, log_high = (torch.tensor(r, dtype=torch.float64).log() for r in self.ratio)
+        ratio = between(float(log_low), float(log_high), uniform(n, _BOX_TRIES)).exp()
+        width = (area * ratio).sqrt().round().long().clamp_min(1)
+        height = (area / ratio).sqrt().round().long().clamp_min(1)
+        fits = (width <= canvas_size) & (height <= canvas_size)
+        first = fits.long().argmax(dim=1, keepdim=True)
+        found = fits.any(dim=1)
+        height = torch.where(found, height.gather(1, first)[:, 0], canvas_size)
+        width = torch.where(found, width.gather(1, first)[:, 0], canvas_size)
+        top = (uniform(n) * (canvas_size - height + 1)).long()
+        left = (uniform(n) * (canvas_size - width + 1)).long()
+        flip = uniform(n) < self.flip
+        blur = uniform(n) < self.blur
+        seeds = torch.randint(2**62, (n,), generator=generator)
+        noise_seeds = torch.where(uniform(n) < self.noise, seeds, -1)
+        return Views(torch.stack([top, left, height, width], 1), flip, blur, noise_seeds)
+
+    def apply(self, images: Tensor, views: Views, size: int) -> Tensor:
+        """Cut the views out of their images.
+
+        Differentiable, deterministic, and independent of how views are batched.
+
+        Parameters
+        ----------
+        images : Tensor of shape (n, 3, canvas, canvas)
+            Pixels in [0, 1].
+        views : Views of length n
+            From :meth:`draw`.
+        size : int
+            Side of a view in pixels.
+
+        Returns
+        -------
+        Tensor of shape (n, 3, size, size)
+            Pixels in [0, 1].
+        """
+        top, left, height, width = views.boxes.unbind(1)
+        canvas = images.shape[-1]
+        rows = _resampling(top, height, canvas, size)
+        columns = _resampling(left, width, canvas, size)
+        columns = torch.where(views.flip[:, None, None], columns.flip(1), columns)
+        cut = _sandwich(rows.to(images), images, columns.to(images))
+        if views.blur.any():
+            blurred = torch.nn.functional.avg_pool2d(
+                torch.nn.functional.pad(cut, (1, 1, 1, 1), mode="replicate"), 3, stride=1
+            )
+            cut = torch.where(views.blur.to(cut.device)[:, None, None, None], blurred, cut)
+        if (views.noise_seeds >= 0).any():
+            cut = (cut + self._noise(views.noise_seeds, cut)).clamp(0, 1)
+        return cut
+
+    def _noise(self, seeds: Tensor, like: Tensor) -> Tensor:
+        noise = torch.zeros(like.shape)
+        for image, seed in zip(noise, seeds.tolist(), strict=True):
+            if seed >= 0:
+                generator = torch.Generator().manual_seed(seed)
+                image.normal_(self.noise_mean, self.noise_std, generator=generator)
+        return noise.to(like)
+
+
+def centre_views(images: Tensor, size: int) -> Tensor:
+    """Return the centre crop of each image: 7/8 of its side, resized where that is not ``size``.
+
+    Parameters
+    ----------
+    images : Tensor of shape (n, 3, canvas, canvas)
+        Square images.
+    size : int
+        Side of a view in pixels.
+
+    Returns
+    -------
+    Tensor of shape (n, 3, size, size)
+        A view of ``images`` where no resizing is needed.
+    """
+    canvas = images.shape[-1]
+    side = round(canvas * 7 / 8)
+    start = round((canvas - side) / 2)
+    crop = images[..., start : start + side, start : start + side]
+    if side == size:
+        return crop
+    return torch.nn.functional.interpolate(crop, (size, size), mode="bilinear", antialias=True)
+
+
+def _sandwich(rows: Tensor, images: Tensor, columns: Tensor) -> Tensor:
+    """Return ``rows @ image @ columns^T`` for every channel of every image."""
+    return rows[:, None] @ images @ columns.transpose(1, 2)[:, None]
+
+
+def _resampling(start: Tensor, length: Tensor, canvas: int, size: int) -> Tensor:
+    """Return matrices (n, size, canvas) that resize ``[start, start + length)`` to ``size``.
+
+    They are the antialiased bilinear filter along one axis: a triangle as wide as one output
+    pixel, at least one input pixel, cut off at the borders of the crop. As a product of
+    matrices its gradient is deterministic on every device.
+    """
+    start, length = start.double()[:, None, None], length.double()[:, None, None]
+    step = length / size
+    centre = start + (torch.arange(size, dtype=torch.float64)[:, None] + 0.5) * step
+    pixel = torch.arange(canvas, dtype=torch.float64) + 0.5
+    weight = (1 - (centre - pixel).abs() / step.clamp_min(1)).clamp_min(0)
+    weight = weight * ((pixel > start) & (pixel < start + length))
+    return (weight / weight.sum(-1, keepdim=True)).float()

@@ -1,0 +1,29 @@
+"""Colour decorrelation: natural colours vary mostly together, so optimise along those axes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+# Square root of the covariance of RGB in natural photographs, as published with feature
+# visualisation (Olah, Mordvintsev and Schubert, 2017).
+_COLOR_SQRT_COVARIANCE = torch.tensor(
+    [[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]]
+)
+
+
+def correlate_colors(images: Tensor) -> Tensor:
+    """Turn decorrelated colour channels into RGB.
+
+    Parameters
+    ----------
+    images : Tensor of shape (n, 3, h, w)
+        Channels that vary independently.
+
+    Returns
+    -------
+    Tensor of shape (n, 3, h, w)
+        Channels as correlated as in photographs; the longest axis keeps its scale.
+    """
+    matrix = _COLOR_SQRT_COVARIANCE / _COLOR_SQRT_COVARIANCE.norm(dim=0).max()
+    return torch.einsum("rc,nchw->nrhw", matrix.to(images), images)

@@ -1,0 +1,195 @@
+"""The optimisation, as a generator of steps."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sklgm.matching import RealGradients, matching_loss
+from sklgm.matching.gradients import Matching
+from sklgm.synthesis.augmentation import StandardAugmentation, Views
+from sklgm.synthesis.parametrization import Synthetic
+
+
+@dataclass(frozen=True)
+class Step:
+    """What one step of the loop reports.
+
+    Attributes
+    ----------
+    index : int
+        From 0.
+    loss : Tensor of shape ()
+        Angular distance before the step; it stays on the device until read.
+    learning_rate : float
+        Rate the step was taken with.
+    """
+
+    index: int
+    loss: Tensor
+    learning_rate: float
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """How synthetic samples become the features that are matched.
+
+    Attributes
+    ----------
+    features : callable
+        Differentiable map of pixels (n, 3, s, s) in [0, 1], or of rows, to features (n, d).
+        It must treat its samples independently.
+    image_size : int or None
+        Side ``s`` the map takes; None for rows.
+    augmentation : StandardAugmentation or None
+        How views of the samples are made; None embeds the samples as they are.
+    n_views : int
+        Views of each sample in a step; 1 without augmentation.
+    batch_size : int
+        Views that pass the net at once. Peak memory follows it.
+    """
+
+    features: Callable[[Tensor], Tensor]
+    image_size: int | None
+    augmentation: StandardAugmentation | None
+    n_views: int
+    batch_size: int
+
+
+def cosine_rate(step: int, max_iter: int, start: float) -> float:
+    """Return the learning rate of a step: half a cosine from ``start`` towards 0."""
+    return start * 0.5 * (1 + math.cos(math.pi * step / max_iter))
+
+
+def micro_batches(n: int, batch_size: int) -> list[slice]:
+    """Return slices that cover ``n`` rows, ``batch_size`` or fewer each."""
+    return [slice(start, min(start + batch_size, n)) for start in range(0, n, batch_size)]
+
+
+def synthesize(
+    synthetic: Synthetic,
+    labels: Tensor,
+    gradients: RealGradients,
+    embedding: Embedding,
+    *,
+    max_iter: int,
+    learning_rate: float,
+    n_heads: int,
+    matching: Matching,
+    generator: torch.Generator,
+) -> Iterator[Step]:
+    """Optimise synthetic samples until their gradient points where the real one does.
+
+    Each step draws heads from the pool and views of the samples, and takes one step of Adam
+    along the gradient of the angular distance. To stop early is to stop iterating.
+
+    Parameters
+    ----------
+    synthetic : Synthetic
+        Changed in place.
+    labels : Tensor of shape (n,)
+        Class index of each sample, int64, on the samples' device.
+    gradients : RealGradients
+        What to match.
+    embedding : Embedding
+        From samples to features.
+    max_iter : int
+        Number of steps.
+    learning_rate : float
+        Of the first step; it falls to 0 by a cosine.
+    n_heads : int
+        Heads compared in a step.
+    matching : {"global", "row"}
+        As in :func:`sklgm.matching.angular_distance`.
+    generator : torch.Generator
+        On the CPU; draws heads and views.
+
+    Yields
+    ------
+    Step
+        After each step.
+    """
+    if gradients.is_empty:
+        raise ValueError("gradients are empty: nothing to match.")
+    optimizer = torch.optim.Adam(synthetic.parameters, lr=learning_rate)
+    for index in range(max_iter):
+        if synthetic.grow(index):
+            # Levels that exist keep their moments.
+            optimizer.add_param_group({"params": [synthetic.parameters[-1]]})
+        rate = cosine_rate(index, max_iter, learning_rate)
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        chosen = torch.randperm(gradients.head_pool_size, generator=generator)[:n_heads].numpy()
+        optimizer.zero_grad(set_to_none=True)
+        loss = backward(synthetic.decode(), labels, gradients, chosen, embedding, matching, generator)
+        optimizer.step()
+        yield Step(index, loss, rate)
+
+
+def backward(
+    samples: Tensor,
+    labels: Tensor,
+    gradients: RealGradients,
+    heads: np.ndarray,
+    embedding: Embedding,
+    matching: Matching,
+    generator: torch.Generator,
+) -> Tensor:
+    """Back-propagate the matching loss through ``samples`` and return it.
+
+    In two phases, when the views do not fit into one batch: all views are embedded without
+    a graph, the loss and its derivative by the features are computed in closed form, and each
+    micro-batch is embedded once more, with a graph, to take its share of the derivative back to
+    the samples. The second phase sees the same views as the first.
+
+    Parameters
+    ----------
+    samples : Tensor of shape (n, 3, canvas, canvas) or (n, d)
+        Decoded samples, with a graph to their parameters.
+    labels, gradients, embedding, matching, generator
+        As in :func:`synthesize`.
+    heads : ndarray of shape (n_heads,)
+        Indices into the pool.
+
+    Returns
+    -------
+    Tensor of shape ()
+        The loss, detached.
+    """
+    leaf = samples.detach().requires_grad_()
+    n_views = embedding.n_views
+    views: Views | None = None
+    if embedding.augmentation is not None:
+        views = embedding.augmentation.draw(len(samples) * n_views, samples.shape[-1], generator)
+
+    def embed(rows: slice) -> Tensor:
+        if views is None:
+            return embedding.features(leaf[rows])
+        assert embedding.augmentation is not None and embedding.image_size is not None
+        owners = torch.arange(rows.start, rows.stop, device=leaf.device) // n_views
+        cut = embedding.augmentation.apply(leaf[owners], views[rows], embedding.image_size)
+        return embedding.features(cut)
+
+    parts = micro_batches(len(samples) * n_views, embedding.batch_size)
+    with torch.set_grad_enabled(len(parts) == 1):
+        features = torch.cat([embed(part) for part in parts])
+    chosen = torch.as_tensor(heads, device=leaf.device)
+    loss, derivative = matching_loss(
+        features.detach(),
+        labels.repeat_interleave(n_views),
+        gradients.heads.take(heads, leaf.device),
+        gradients.sums.to(leaf.device)[chosen],
+        matching,
+    )
+    if len(parts) == 1:
+        features.backward(derivative)
+    else:
+        for part in parts:
+            embed(part).backward(derivative[part])
+    samples.backward(leaf.grad)
+    return loss

@@ -1,0 +1,185 @@
+"""What is optimised: a pyramid of images, plain pixels, or plain rows of features."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from sklearn.base import BaseEstimator
+from torch import Tensor
+
+from sklgm.synthesis.color import correlate_colors
+
+
+def pyramid_sizes(start_size: int, final_size: int) -> list[int]:
+    """Return the sides of a pyramid's levels.
+
+    Parameters
+    ----------
+    start_size, final_size : int
+        Sides of the coarsest and the finest level, ``1 <= start_size <= final_size``.
+
+    Returns
+    -------
+    list of int
+        ``start_size`` doubled while below ``final_size``, then ``final_size``.
+    """
+    sizes = [start_size]
+    while sizes[-1] < final_size:
+        sizes.append(min(2 * sizes[-1], final_size))
+    return sizes
+
+
+class Synthetic(ABC):
+    """Synthetic samples while they are optimised.
+
+    Attributes
+    ----------
+    parameters : list of Tensor
+        Leaves that require a gradient; it grows.
+    """
+
+    parameters: list[Tensor]
+
+    @abstractmethod
+    def decode(self) -> Tensor:
+        """Return the samples the parameters stand for, with a graph."""
+
+    def grow(self, step: int) -> bool:
+        """Add what is due at the beginning of a step; return whether anything was."""
+        return False
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether :meth:`grow` has nothing more to add."""
+        return True
+
+
+class Pyramid(BaseEstimator):
+    """A sum of images of growing size: coarse structure first, detail later.
+
+    Parameters
+    ----------
+    start_size : int, default=1
+        Side of the coarsest level in pixels. Levels double until the canvas is reached.
+    grow_every : int or None, default=None
+        Steps between two levels. None means a 25th of all steps.
+    decorrelate : bool, default=True
+        Optimise along the colour axes of natural images.
+    """
+
+    def __init__(
+        self, start_size: int = 1, grow_every: int | None = None, decorrelate: bool = True
+    ) -> None:
+        self.start_size = start_size
+        self.grow_every = grow_every
+        self.decorrelate = decorrelate
+
+    def start(
+        self, n: int, size: int, max_iter: int, generator: torch.Generator, device: torch.device
+    ) -> Synthetic:
+        """Return ``n`` random images of side ``size``, to be optimised for ``max_iter`` steps."""
+        if not 1 <= self.start_size <= size:
+            raise ValueError(
+                f"parametrization start_size must be from 1 to the canvas size, {size}; "
+                f"got {self.start_size}."
+            )
+        if self.grow_every is not None and self.grow_every < 1:
+            raise ValueError(
+                f"parametrization grow_every must be at least 1 or None; got {self.grow_every}."
+            )
+        every = self.grow_every or max(1, max_iter // 25)
+        sizes = pyramid_sizes(self.start_size, size)
+        return _PyramidImages(n, sizes, every, self.decorrelate, generator, device)
+
+
+class Pixels(BaseEstimator):
+    """Every pixel is a parameter of its own, from the first step.
+
+    Parameters
+    ----------
+    decorrelate : bool, default=False
+        Optimise along the colour axes of natural images.
+    """
+
+    def __init__(self, decorrelate: bool = False) -> None:
+        self.decorrelate = decorrelate
+
+    def start(
+        self, n: int, size: int, max_iter: int, generator: torch.Generator, device: torch.device
+    ) -> Synthetic:
+        """Return ``n`` random images of side ``size``, to be optimised for ``max_iter`` steps."""
+        return _PyramidImages(n, [size], 1, self.decorrelate, generator, device)
+
+
+class _PyramidImages(Synthetic):
+    def __init__(
+        self,
+        n: int,
+        sizes: list[int],
+        grow_every: int,
+        decorrelate: bool,
+        generator: torch.Generator,
+        device: torch.device,
+    ) -> None:
+        self.n = n
+        self.sizes = sizes
+        self.grow_every = grow_every
+        self.decorrelate = decorrelate
+        self.generator = generator
+        self.device = device
+        self.parameters = [self._level(0)]
+
+    @property
+    def is_complete(self) -> bool:
+        return len(self.parameters) == len(self.sizes)
+
+    def grow(self, step: int) -> bool:
+        if self.is_complete or step < self.grow_every * len(self.parameters):
+            return False
+        # The sum of levels keeps its spread: old ones shrink to make room for the new one.
+        count = len(self.parameters)
+        with torch.no_grad():
+            for level in self.parameters:
+                level *= count / (count + 1)
+        self.parameters.append(self._level(count))
+        return True
+
+    def decode(self) -> Tensor:
+        size = (self.sizes[-1],) * 2
+        images = sum(
+            torch.nn.functional.interpolate(level, size, mode="bilinear") for level in self.parameters
+        )
+        assert isinstance(images, Tensor)
+        if self.decorrelate:
+            images = correlate_colors(images)
+        return torch.sigmoid(2 * images)
+
+    def _level(self, index: int) -> Tensor:
+        side = self.sizes[index]
+        level = torch.randn(self.n, 3, side, side, generator=self.generator) / (index + 1)
+        return level.to(self.device).requires_grad_()
+
+
+class FeatureRows(Synthetic):
+    """Vectors instead of images, in units of the real features' spread around their mean.
+
+    Parameters
+    ----------
+    n : int
+        Number of rows.
+    mean, std : Tensor of shape (d,)
+        Mean and standard deviation of the real features.
+    generator : torch.Generator
+        On the CPU.
+    """
+
+    def __init__(self, n: int, mean: Tensor, std: Tensor, generator: torch.Generator) -> None:
+        self.mean = mean
+        self.std = std
+        rows = torch.randn(n, len(mean), generator=generator)
+        self.parameters = [rows.to(mean).requires_grad_()]
+
+    def decode(self) -> Tensor:
+        """Return the rows, shape (n, d)."""
+        return self.mean + self.std * self.parameters[0]

@@ -1,0 +1,253 @@
+"""Backbones around a user's own module."""
+
+import copy
+import os
+import pickle
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from sklearn.base import clone
+from torch import nn
+
+from sklgm.backbones import Backbone, _backbone, get_backbone
+from tests.tiny_backbones import TinyConvNet, counting_backbone, tiny_backbone, unimportable_net
+
+
+def test_features_are_the_normalised_net():
+    net = TinyConvNet().eval()
+    backbone = tiny_backbone()
+    pixels = torch.rand(4, 3, 16, 16)
+    torch.testing.assert_close(backbone.features(pixels), net((pixels - 0.5) / 0.25))
+    assert backbone.n_features == 16
+    assert backbone.name == "tiny"
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_the_users_module_is_left_alone(training):
+    net = TinyConvNet().train(training)
+    net.layers[0].weight.requires_grad_(False)
+    net.layers[3].weight.grad = torch.ones_like(net.layers[3].weight)
+    before = copy.deepcopy(net.state_dict())
+    backbone = Backbone.from_module(net, image_size=16)
+    pixels = torch.rand(2, 3, 16, 16, requires_grad=True)
+    backbone.features(pixels).sum().backward()
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+    assert net.training is training
+    assert [p.requires_grad for p in net.parameters()].count(False) == 1
+    assert net.layers[3].weight.grad.eq(1).all()
+
+    assert not any(part.training for part in backbone.module.modules())
+    assert not any(p.requires_grad or p.grad is not None for p in backbone.module.parameters())
+    assert all(
+        torch.equal(value, before[key]) for key, value in backbone.module.state_dict().items()
+    )
+    with torch.no_grad():
+        net.layers[0].weight.zero_()
+    assert backbone.module.layers[0].weight.any()
+
+
+def test_gradients_reach_every_pixel():
+    pixels = torch.rand(2, 3, 16, 16, requires_grad=True)
+    tiny_backbone().features(pixels).square().sum().backward()
+    assert pixels.grad.ne(0).all()
+
+
+def test_no_grad_gives_tensors_that_autograd_may_meet_later():
+    with torch.no_grad():
+        features = tiny_backbone().features(torch.rand(2, 3, 16, 16))
+    assert not features.requires_grad
+    weight = torch.ones(16, requires_grad=True)
+    (features @ weight).sum().backward()
+    assert weight.grad is not None
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_autocast(dtype):
+    backbone = tiny_backbone()
+    pixels = torch.rand(2, 3, 16, 16, requires_grad=True)
+    full = backbone.features(pixels)
+    half = backbone.features(pixels, autocast=dtype)
+    half.sum().backward()
+    assert half.dtype == torch.float32
+    assert pixels.grad.isfinite().all()
+    torch.testing.assert_close(half, full, atol=0.05, rtol=0.05)
+    assert not torch.equal(half, full)
+    with torch.autocast("cpu", dtype=dtype):
+        torch.testing.assert_close(backbone.features(pixels), full, atol=0, rtol=0)
+
+
+def test_float64_and_half_modules_become_float32():
+    for net in (TinyConvNet().double(), TinyConvNet().half()):
+        backbone = Backbone.from_module(net, image_size=16)
+        assert backbone.features(torch.rand(1, 3, 16, 16, dtype=torch.float64)).dtype == (
+            torch.float32
+        )
+        assert net.layers[0].weight.dtype != torch.float32
+
+
+def test_nets_that_view_their_activations_work():
+    net = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3))
+    net.forward = lambda x: net[1](net[0](x)).view(len(x), -1)
+    assert Backbone.from_module(net, image_size=8).n_features == 4 * 4 * 4
+
+
+def test_resize_is_bicubic_to_the_canvas_then_centre_crop():
+    image = np.random.default_rng(0).integers(0, 256, (40, 64, 3), dtype=np.uint8)
+    backbone = tiny_backbone(image_size=28)
+    assert backbone.canvas_size == 32
+    wanted = Image.fromarray(image).resize((51, 32), Image.Resampling.BICUBIC)
+    wanted = np.asarray(wanted)[2:30, 12:40]
+    np.testing.assert_array_equal(backbone.resize(image), wanted)
+    batch = backbone.prepare([image, image[::-1, ::2]])
+    assert batch.shape == (2, 3, 28, 28)
+    assert batch.dtype == torch.float32
+    np.testing.assert_allclose(batch[0].permute(1, 2, 0) * 255, wanted, atol=1e-4)
+    assert backbone.prepare([]).shape == (0, 3, 28, 28)
+
+
+def test_resize_takes_read_only_arrays_and_threads():
+    images = np.random.default_rng(0).integers(0, 256, (40, 20, 24, 3), dtype=np.uint8)
+    images.setflags(write=False)
+    wanted = tiny_backbone().prepare(images)
+    backbone, results = tiny_backbone(), {}
+
+    def work(index):
+        results[index] = backbone.resize(images[index])
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(len(images))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    stacked = np.stack([results[i] for i in range(len(images))])
+    np.testing.assert_array_equal(stacked, (wanted.permute(0, 2, 3, 1) * 255).round().byte())
+
+
+def test_fingerprint_follows_tensors_and_normalisation():
+    same = [tiny_backbone(seed=3).fingerprint() for _ in range(2)]
+    others = [
+        tiny_backbone(seed=4),
+        tiny_backbone(seed=3, image_size=32),
+        Backbone.from_module(TinyConvNet(seed=3), image_size=16, name="tiny"),
+        Backbone.from_module(
+            nn.Sequential(TinyConvNet(seed=3)), image_size=16, mean=0.5, std=0.25, name="tiny"
+        ),
+    ]
+    assert same[0] == same[1]
+    assert len({same[0], *(other.fingerprint() for other in others)}) == 5
+
+
+def test_pickle_keeps_the_features():
+    backbone = tiny_backbone(seed=5)
+    again = pickle.loads(pickle.dumps(backbone))
+    pixels = torch.rand(3, 3, 16, 16)
+    assert torch.equal(again.features(pixels), backbone.features(pixels))
+    assert again.fingerprint() == backbone.fingerprint()
+    assert again.image_size == 16
+    assert not any(p.requires_grad for p in again.module.parameters())
+
+
+def test_pickle_of_an_unimportable_class_names_the_way_out():
+    backbone = Backbone.from_module(unimportable_net(), image_size=16)
+    with pytest.raises(pickle.PicklingError, match=r"UnimportableNet.*n_jobs=1"):
+        pickle.dumps(backbone)
+
+
+def test_pickle_of_a_class_in_main_names_the_way_out(tmp_path):
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import pickle\n"
+        "from sklgm.backbones import Backbone\n"
+        "from tests.tiny_backbones import TinyConvNet\n"
+        "class Mine(TinyConvNet): pass\n"
+        "pickle.dumps(Backbone.from_module(Mine(), image_size=16))\n"
+    )
+    path = os.pathsep.join([str(Path(__file__).parents[2]), os.environ.get("PYTHONPATH", "")])
+    done = subprocess.run(
+        [sys.executable, script],
+        env=os.environ | {"PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "n_jobs=1" in done.stderr
+
+
+def test_clones_and_copies_are_the_same_object():
+    backbone = tiny_backbone()
+    assert clone(backbone) is backbone
+    assert copy.copy(backbone) is backbone
+    assert copy.deepcopy(backbone) is backbone
+    assert get_backbone(backbone, device="cpu") is backbone
+    assert backbone.with_image_size(16) is backbone
+    assert get_backbone(backbone, image_size=16, device="cpu") is backbone
+
+
+def test_a_device_gets_one_copy(monkeypatch):
+    elsewhere = torch.device("meta")  # stands for a GPU: tensors there are not those on the CPU
+    monkeypatch.setattr(_backbone, "resolve_device", torch.device)
+    backbone = tiny_backbone()
+    moved = backbone.to("meta")
+    assert moved.device == elsewhere
+    assert moved.n_features == 16
+    assert next(moved.module.parameters()).device == elsewhere
+    assert next(backbone.module.parameters()).device == torch.device("cpu")
+    assert backbone.to("meta") is moved
+    assert moved.to("cpu") is backbone
+    assert pickle.loads(pickle.dumps(moved)).device == torch.device("cpu")
+
+
+def test_counting_net_counts():
+    backbone = counting_backbone()
+    backbone.features(torch.rand(5, 3, 16, 16))
+    backbone.features(torch.rand(2, 3, 16, 16))
+    counter = backbone.module
+    assert (counter.n_calls, counter.n_images, counter.largest_batch) == (2, 7, 5)
+
+
+def test_tiny_nets_tell_colours_apart():
+    colours = torch.eye(3).view(3, 3, 1, 1).expand(3, 3, 16, 16)
+    features = nn.functional.normalize(tiny_backbone().features(colours))
+    assert (features @ features.T).fill_diagonal_(0).max() < 0.97
+
+
+@pytest.mark.parametrize(
+    ("net", "options", "message"),
+    [
+        (nn.Conv2d(3, 4, 3), {}, r"returned \(2, 4, 14, 14\)"),
+        (nn.Sequential(nn.Flatten(0)), {}, r"returned \(1536,\)"),
+        (TinyConvNet(), {"image_size": 0}, "image_size must be a positive integer, got 0"),
+        (TinyConvNet(), {"image_size": "16"}, "positive integer, got '16'"),
+        (TinyConvNet(), {"image_size": True}, "positive integer, got True"),
+        (TinyConvNet(), {"mean": (0.5, 0.5)}, "mean must be a number or three"),
+        (TinyConvNet(), {"std": 0}, "std must be positive"),
+        ("resnet", {}, "must be a torch.nn.Module, got str"),
+    ],
+)
+def test_bad_modules_and_options(net, options, message):
+    with pytest.raises(ValueError, match=message):
+        Backbone.from_module(net, **{"image_size": 16} | options)
+
+
+def test_bad_input_to_a_backbone():
+    backbone = tiny_backbone()
+    with pytest.raises(ValueError, match=r"\(n, 3, 16, 16\), got \(2, 3, 8, 8\)"):
+        backbone.features(torch.rand(2, 3, 8, 8))
+    with pytest.raises(ValueError, match="must be floats"):
+        backbone.features(torch.zeros(2, 3, 16, 16, dtype=torch.uint8))
+    with pytest.raises(ValueError, match="uint8 array of shape"):
+        backbone.resize(np.zeros((8, 8), np.uint8))
+    with pytest.raises(ValueError, match="got float64"):
+        backbone.resize(np.zeros((8, 8, 3)))
+    with pytest.raises(ValueError, match="from_module for image_size=16"):
+        backbone.with_image_size(32)
+    with pytest.raises(ValueError, match="from_module"):
+        get_backbone(TinyConvNet(), device="cpu")
+    with pytest.raises(ValueError, match="is not available"):
+        backbone.to("cuda:77")

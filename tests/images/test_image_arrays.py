@@ -1,0 +1,229 @@
+"""Arrays, lists of arrays and what is refused as X."""
+
+import pickle
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+
+from sklgm.images import ImageSource, check_images
+
+rng = np.random.default_rng(0)
+PIXELS = rng.integers(0, 256, (5, 6, 7, 3), dtype=np.uint8)
+
+
+def stack(source):
+    return np.stack(list(source))
+
+
+def test_uint8_images_are_unchanged_copies():
+    source = check_images(PIXELS)
+    assert len(source) == 5
+    assert source[-1].flags.writeable
+    assert not np.shares_memory(source[0], PIXELS)
+    np.testing.assert_array_equal(stack(source), PIXELS)
+
+
+def test_grey_images_are_repeated():
+    np.testing.assert_array_equal(
+        stack(check_images(PIXELS[..., 0])), PIXELS[..., :1].repeat(3, axis=-1)
+    )
+
+
+@pytest.mark.parametrize("dtype", ["float16", "float32", "float64", ">f4"])
+@pytest.mark.parametrize("pixel_range", [(0, 1), (-1, 1), (0, 255)])
+def test_floats_are_mapped_linearly_and_rounded(dtype, pixel_range):
+    low, high = pixel_range
+    X = (rng.random((4, 5, 5, 3)) * (high - low) + low).astype(dtype)
+    got = stack(check_images(X, pixel_range=pixel_range))
+    exact = (X.astype(np.float64) - low) / (high - low) * 255
+    assert got.dtype == np.uint8
+    assert np.abs(got - exact).max() <= 0.5001
+
+
+def test_every_8_bit_value_survives_float32():
+    X = np.arange(256, dtype=np.uint8).reshape(1, 16, 16)
+    got = check_images((X / 255).astype(np.float32))[0]
+    np.testing.assert_array_equal(got[..., 0], X[0])
+
+
+def test_rounding_error_beyond_the_range_is_allowed():
+    X = np.full((1, 4, 4), np.nextafter(np.float32(1), np.float32(2)))
+    assert check_images(X)[0].min() == 255
+    assert check_images(-X + 1)[0].max() == 0
+
+
+def test_read_only_strided_and_mapped_arrays_are_left_alone(tmp_path):
+    X = rng.random((6, 8, 8, 3), dtype=np.float32)
+    np.save(tmp_path / "X.npy", X)
+    mapped = np.load(tmp_path / "X.npy", mmap_mode="r")
+    frozen = X.copy()
+    frozen.flags.writeable = False
+    expected = stack(check_images(X))
+    np.testing.assert_array_equal(stack(check_images(mapped)), expected)
+    np.testing.assert_array_equal(stack(check_images(frozen)), expected)
+    np.testing.assert_array_equal(frozen, X)
+    strided = check_images(X[::2, :, ::-1])
+    np.testing.assert_array_equal(stack(strided), expected[::2, :, ::-1])
+    assert strided[0].flags.c_contiguous
+
+
+def test_big_arrays_are_not_copied():
+    X = np.zeros((400, 128, 128, 3), dtype=np.float32)
+    tracemalloc.start()
+    check_images(X)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < X.nbytes / 10
+
+
+def test_lists_of_arrays_may_differ_in_size_and_dtype():
+    images = [PIXELS[0], PIXELS[1, :3, :, 0], PIXELS[2, :, :5] / 255]
+    source = check_images(images)
+    assert [image.shape for image in source] == [(6, 7, 3), (3, 7, 3), (6, 5, 3)]
+    np.testing.assert_array_equal(source[2], images[2] * 255)
+    boxed = np.empty(3, dtype=object)
+    boxed[:] = images
+    assert check_images(boxed).fingerprint() == source.fingerprint()
+
+
+def test_nested_lists_of_floats_are_an_array():
+    X = PIXELS / 255
+    np.testing.assert_array_equal(stack(check_images(X.tolist())), PIXELS)
+
+
+def test_three_grey_images_are_not_taken_for_channels():
+    assert check_images(PIXELS[:3, ..., 0])[0].shape == (6, 7, 3)
+
+
+def test_take_keeps_names_and_pickles_only_its_part():
+    source = check_images(np.zeros((1000, 16, 16, 3), dtype=np.uint8))
+    part = source.take([7, 3, 3]).take(np.array([1, 0]))
+    assert [part.name(i) for i in range(2)] == ["X[3]", "X[7]"]
+    mask = np.arange(1000) % 500 == 3
+    assert [source.take(mask).name(i) for i in range(2)] == ["X[3]", "X[503]"]
+    assert len(source.take([])) == 0
+    dumped = pickle.dumps(part)
+    assert len(dumped) < 4000
+    assert [pickle.loads(dumped).name(i) for i in range(2)] == ["X[3]", "X[7]"]
+    with pytest.raises(IndexError):
+        part[2]
+    with pytest.raises(TypeError):
+        part[:1]
+
+
+def test_fingerprints_follow_the_pixels():
+    source = check_images(PIXELS)
+    assert source.fingerprint() == check_images(np.asfortranarray(PIXELS)).fingerprint()
+    assert source.fingerprint() == check_images(PIXELS / 255).fingerprint()
+    assert source.take([0, 1]).fingerprint() != source.take([1, 0]).fingerprint()
+    changed = PIXELS.copy()
+    changed[-1, -1, -1, -1] ^= 1
+    assert source.fingerprint() != check_images(changed).fingerprint()
+    assert source.fingerprint() != check_images(PIXELS.reshape(5, 7, 6, 3)).fingerprint()
+
+
+def test_a_source_passes_through():
+    source = check_images(PIXELS)
+    assert isinstance(source, ImageSource)
+    assert check_images(source) is source
+
+
+def floats(value, image=3):
+    X = np.full((5, 4, 4, 3), 0.5)
+    X[image, 1, 2, 0] = value
+    return X
+
+
+picture = Image.new("RGB", (4, 4))
+
+
+@pytest.mark.parametrize(
+    ("X", "message"),
+    [
+        (np.zeros((5, 3, 32, 32)), r"channels come first.*moveaxis"),
+        (np.zeros((5, 1, 32, 32)), r"channels come first.*X\[\.\.\., 0, :, :\]"),
+        (np.zeros((5, 4, 32, 32), np.uint8), "channels come first"),
+        (np.zeros((5, 32, 32, 1)), r"one channel: X\[\.\.\., 0\]"),
+        (np.zeros((5, 32, 32, 4), np.uint8), "With 4 channels"),
+        (np.zeros((5, 32, 32, 2)), r"shape \(5, 32, 32, 2\).*An image has the shape"),
+        (np.zeros((5, 2, 32, 32, 3)), r"An image has the shape"),
+        (np.zeros((20, 10)), r"shape \(20, 10\).*backbone=None"),
+        (np.zeros((20, 10), int), "backbone=None"),
+        (np.zeros((20, 10)).tolist(), "backbone=None"),
+        (np.zeros(20), "backbone=None"),
+        (pd.DataFrame({"a": [1.0, 2.0], "b": [3.0, 4.0]}), "backbone=None"),
+        ([np.zeros(8), np.zeros(8)], "backbone=None"),
+        (np.zeros((32, 31, 3), np.uint8), r"a single image.*X\[None\]"),
+        (np.float64(3), "0-d array"),
+        (np.zeros((0, 4, 4, 3)), "empty X"),
+        ([], "empty X"),
+        ((), "empty X"),
+        (np.zeros((5, 0, 4, 3)), "Leave out empty images"),
+        ([np.zeros((4, 4, 3)), np.zeros((0, 4, 3))], r"X\[1\] of shape \(0, 4, 3\)"),
+        ([Image.new("RGB", (0, 4))], "Leave out empty images"),
+        (np.zeros((5, 4, 4, 3), np.int64), r"dtype int64.*astype\(np.uint8\)"),
+        (np.zeros((5, 4, 4, 3), np.uint16), "dtype uint16.*pixel_range"),
+        (np.zeros((5, 4, 4, 3), bool), r"dtype bool.*\* 255"),
+        (np.zeros((5, 4, 4, 3), complex), "dtype complex128"),
+        (np.zeros((5, 4, 4, 3), object), r"dtype object.*astype\(np.uint8\)"),
+        (np.zeros((5, 4, 4, 3), np.int32).tolist(), "dtype int64"),
+        ([np.zeros((4, 4, 3)), np.zeros((4, 4, 3), int)], r"X\[1\] of dtype int64"),
+        ([np.zeros((4, 4, 3)), np.zeros((3, 4, 5))], r"X\[1\].*channels come first"),
+        ([[[0.0, 1.0], [0.0]], [[1.0]]], "nested lists of unequal lengths"),
+        ([1.0, [2.0]], "nested lists of unequal lengths"),
+        ([None, None], r"X\[0\] is an object of type NoneType"),
+        (np.array([b"a.png"]), r"X\[0\] is an object of type bytes"),
+        ([b"png"], r"X\[0\] is an object of type bytes"),
+        (torch.zeros(2, 3, 4, 4), r"torch tensor.*permute\(0, 2, 3, 1\)"),
+        ([torch.zeros(3, 4, 4)], "list of torch tensors"),
+        (picture, "single PIL image"),
+        ("pictures", "single path 'pictures'.*load_folder"),
+        (Path("pictures"), "single path 'pictures'.*load_folder"),
+        ([picture, np.zeros((4, 4, 3))], r"X\[0\] is a PIL image, X\[1\] is a numpy array"),
+        (["a.png", picture], r"X\[0\] is a path, X\[1\] is a PIL image"),
+        (pd.Series(["a.png", np.nan], dtype=object), r"X\[1\] is an object of type float"),
+        (pd.DataFrame({"path": ["a.png", "b.png"]}), "one column"),
+        (None, "of type NoneType"),
+        ({"a": picture}, "of type dict"),
+        (iter([picture]), "iterator"),
+        (floats(np.nan), r"NaN or infinite pixels, first in X\[3\]"),
+        (floats(np.inf), r"NaN or infinite pixels, first in X\[3\]"),
+        (floats(1.5), r"pixel_range=\(0\.0, 1\.0\), first in X\[3\].*from 0\.5 to 1\.5"),
+        (floats(-0.25).astype(np.float16), r"from -0\.25 to 0\.5"),
+        (list(floats(2, image=4)), r"first in X\[4\]"),
+        (np.full((2, 4, 4), np.nan), r"NaN or infinite pixels, first in X\[0\]"),
+    ],
+)
+def test_everything_else_is_refused(X, message):
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        check_images(X)
+
+
+def test_refusals_say_what_is_allowed():
+    with pytest.raises(ValueError, match=r"n_samples, height, width, 3.*PIL images.*paths"):
+        check_images(np.zeros((2, 2)))
+
+
+def test_the_first_bad_image_is_found_across_parts(monkeypatch):
+    monkeypatch.setattr("sklgm.images.checking._VALUES_AT_ONCE", 100)
+    X = np.zeros((50, 4, 4, 3), np.float32)
+    X[37, 0, 0, 0], X[45, 0, 0, 0], X[2] = 300, -7, 1
+    with pytest.raises(ValueError, match=r"first in X\[37\].*from -7 to 300"):
+        check_images(X)
+
+
+@pytest.mark.parametrize("pixel_range", [(1, 0), (0, 0), (0, np.inf), (0,), "ab", None, 1])
+def test_bad_pixel_range(pixel_range):
+    with pytest.raises(ValueError, match="pixel_range must be two finite numbers"):
+        check_images(PIXELS, pixel_range=pixel_range)
+
+
+@pytest.mark.parametrize("background", ["no such colour", (0, 0), (0, 0, 256), (0.5, 0, 0), None])
+def test_bad_background(background):
+    with pytest.raises(ValueError, match="background must be a colour"):
+        check_images(PIXELS, background=background)

@@ -1,0 +1,177 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn.exceptions import NotFittedError
+
+from sklgm.plotting import PrototypesDisplay
+
+
+def titles(display):
+    return [
+        text for axes in display.axes_ if (text := axes.get_title() or axes.get_title(loc="left"))
+    ]
+
+
+def boxes_of_titles(display):
+    renderer = display.figure_.canvas.get_renderer()
+    display.figure_.canvas.draw()
+    for axes in display.axes_:
+        for text in (axes.title, axes._left_title):
+            if text.get_text():
+                yield text.get_window_extent(renderer)
+
+
+def rendered(display):
+    display.figure_.canvas.draw()
+    return np.asarray(display.figure_.canvas.buffer_rgba())[..., :3]
+
+
+def make_display(n_classes, per_class=1, *, size=(6, 4), names=None, **parameters):
+    labels = np.repeat(np.arange(n_classes) if names is None else names, per_class)
+    pictures = np.random.default_rng(0).random((len(labels), *size, 3))
+    return PrototypesDisplay(prototypes=pictures, prototype_labels=labels, **parameters)
+
+
+def test_each_prototype_is_drawn_in_its_own_axes(stand_in):
+    estimator = stand_in().fit(["dog", "cat", "owl"])
+    display = PrototypesDisplay.from_estimator(estimator)
+    assert isinstance(display, PrototypesDisplay)
+    assert display.axes_.shape == (3,)
+    for axes, picture, label in zip(
+        display.axes_, estimator.prototypes_, estimator.prototype_labels_, strict=True
+    ):
+        assert axes.get_title() == label
+        (image,) = axes.get_images()
+        np.testing.assert_array_equal(image.get_array(), picture)
+        assert image.get_interpolation() == "nearest"
+    assert display.ax_.figure is display.figure_
+
+
+@pytest.mark.parametrize(("n_classes", "per_class"), [(1, 1), (8, 1), (3, 4), (2, 13), (30, 2)])
+def test_pixels_are_magnified_by_a_whole_number(n_classes, per_class):
+    display = make_display(n_classes, per_class).plot(scale=7)
+    pixels = rendered(display)
+    for axes in display.axes_:
+        box = axes.get_window_extent()
+        left, top = round(box.x0), round(pixels.shape[0] - box.y1)
+        assert (round(box.width), round(box.height)) == (4 * 7, 6 * 7)
+        shown = pixels[top : top + 6 * 7, left : left + 4 * 7]
+        expected = axes.get_images()[0].get_array().repeat(7, 0).repeat(7, 1)
+        np.testing.assert_allclose(shown / 255, expected, atol=1 / 255)
+
+
+@pytest.mark.parametrize(
+    ("n_classes", "per_class"), [(2, 1), (8, 1), (10, 3), (100, 1), (20, 2), (3, 25)]
+)
+def test_nothing_overlaps(n_classes, per_class):
+    names = [f"{'WIDE_' * (index % 4)}{index}_name" for index in range(n_classes)]
+    display = make_display(n_classes, per_class, size=(64, 64), names=names).plot()
+    boxes = [axes.get_window_extent() for axes in display.axes_]
+    boxes += boxes_of_titles(display)
+    width, height = display.figure_.canvas.get_width_height()
+    edges = np.array([box.extents for box in boxes])
+    assert edges.min() >= 0
+    assert edges[:, 2].max() <= width
+    assert edges[:, 3].max() <= height
+    for index, (x0, y0, x1, y1) in enumerate(edges):
+        others = np.delete(edges, index, axis=0)
+        apart = (
+            (others[:, 2] <= x0 + 0.5)
+            | (others[:, 0] >= x1 - 0.5)
+            | (others[:, 3] <= y0 + 0.5)
+            | (others[:, 1] >= y1 - 0.5)
+        )
+        assert apart.all()
+
+
+def test_prototypes_of_a_class_stand_side_by_side_under_one_name():
+    display = PrototypesDisplay(
+        prototypes=np.zeros((5, 4, 4, 3)), prototype_labels=["b", "a", "b", "a", "b"]
+    ).plot(n_columns=1)
+    assert titles(display) == ["b", "a"]
+    corners = np.array([axes.get_position().p0 for axes in display.axes_])
+    heights = corners[:, 1]
+    assert heights[0] == heights[2] == heights[4] < heights[1] == heights[3]
+    assert corners[0, 0] < corners[2, 0] < corners[4, 0]
+
+
+@pytest.mark.parametrize(
+    ("class_names", "shown"),
+    [
+        (None, ["0", "1", "2"]),
+        (["zero", "one", "two"], ["zero", "one", "two"]),
+        ({1: "one"}, ["0", "one", "2"]),
+        (["$x", "$y$", "_z"], ["$x", "$y$", "_z"]),
+    ],
+)
+def test_class_names(class_names, shown):
+    display = make_display(3, class_names=class_names).plot()
+    assert titles(display) == shown
+    display.figure_.canvas.draw()
+
+
+def test_long_names_are_broken_and_shortened():
+    display = make_display(
+        30, size=(64, 64), names=[f"{i}_the_longest_class_name_of_all" for i in range(30)]
+    )
+    for title in titles(display.plot()):
+        assert title.count("\n") == 1
+        assert title.endswith("…")
+
+
+def test_it_fits_into_given_axes():
+    import matplotlib.pyplot as plt
+
+    figure, axes = plt.subplots(1, 2)
+    display = make_display(4, names=["a", "b", "c", "d"]).plot(axes[1])
+    assert display.ax_ is axes[1]
+    assert display.figure_ is figure
+    host = axes[1].get_window_extent()
+    for picture in display.axes_:
+        box = picture.get_window_extent()
+        assert host.x0 <= box.x0
+        assert box.x1 <= host.x1
+        assert host.y0 <= box.y0
+        assert box.y1 <= host.y1
+
+
+@pytest.mark.parametrize(
+    ("parameters", "message"),
+    [
+        ({"prototypes": np.zeros((2, 5))}, "rows of 5 features"),
+        ({"prototypes": np.zeros((2, 3, 4, 4))}, r"got shape \(2, 3, 4, 4\)"),
+        ({"prototypes": np.zeros((2, 4, 4, 3)) + 2}, r"\[0, 1\]"),
+        ({"prototypes": np.full((2, 4, 4, 3), np.nan)}, r"\[0, 1\]"),
+        ({"prototype_labels": [0, 1, 2]}, "inconsistent"),
+        ({"class_names": ["only one"]}, "1 names for 2 classes"),
+    ],
+)
+def test_bad_arrays_are_refused(parameters, message):
+    arrays = {"prototypes": np.zeros((2, 4, 4, 3)), "prototype_labels": [0, 1], **parameters}
+    with pytest.raises(ValueError, match=message):
+        PrototypesDisplay(**arrays).plot()
+
+
+@pytest.mark.parametrize("name", ["scale", "n_columns"])
+@pytest.mark.parametrize("value", [0, -1, 1.5])
+def test_bad_sizes_are_refused(name, value):
+    with pytest.raises(ValueError, match=f"{name} must be a positive integer"):
+        make_display(2).plot(**{name: value})
+
+
+def test_estimators_without_pictures_are_refused(stand_in):
+    with pytest.raises(NotFittedError):
+        PrototypesDisplay.from_estimator(stand_in())
+    with pytest.raises(ValueError, match="EmbeddingDisplay"):
+        PrototypesDisplay.from_estimator(stand_in(rows=True).fit([0, 1]))
+
+
+def test_importing_displays_does_not_import_matplotlib():
+    code = (
+        "import sys; from sklgm.plotting._prototypes import PrototypesDisplay;"
+        "from sklgm.plotting._embedding import EmbeddingDisplay;"
+        "sys.exit('matplotlib.pyplot' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

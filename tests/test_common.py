@@ -1,0 +1,32 @@
+"""scikit-learn's own estimator checks, on every public estimator, without expected failures."""
+
+import pytest
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+from sklgm import (
+    BackboneEmbedder,
+    ClassCentroids,
+    FrozenBackboneProbe,
+    LGMDistiller,
+    RandomImages,
+)
+
+ESTIMATORS = [
+    BackboneEmbedder(backbone=None),
+    ClassCentroids(backbone=None),
+    RandomImages(backbone=None, random_state=0),
+    LGMDistiller(backbone=None, max_iter=20, head_pool_size=8, n_heads=4, random_state=0),
+    FrozenBackboneProbe(backbone=None, max_epochs=30, learning_rate=0.1, random_state=0),
+    FrozenBackboneProbe(
+        backbone=None,
+        distiller=LGMDistiller(backbone=None, max_iter=100, head_scale=1.0, random_state=0),
+        max_epochs=100,
+        learning_rate=0.1,
+        random_state=0,
+    ),
+]
+
+
+@parametrize_with_checks(ESTIMATORS)
+def test_scikit_learn_check(estimator, check):
+    check(estimator)

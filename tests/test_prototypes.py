@@ -1,0 +1,330 @@
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.base import BaseEstimator
+from sklearn.exceptions import NotFittedError
+
+from sklgm.prototypes import PrototypeSet
+
+
+def make_set(labels, *, seed=0, provenance=None):
+    images = np.random.default_rng(seed).random((len(labels), 6, 5, 3), dtype=np.float32)
+    return PrototypeSet(images, np.asarray(labels), provenance or {})
+
+
+def folders(directory):
+    return sorted(path.name for path in (directory / "images").iterdir())
+
+
+class Distiller(BaseEstimator):
+    def __init__(self, backbone="tiny", max_iter=np.int64(5), module=None, sizes=(1, 2)):
+        self.backbone = backbone
+        self.max_iter = max_iter
+        self.module = module
+        self.sizes = sizes
+
+    def fit(self):
+        self.prototypes_ = np.full((2, 4, 4, 3), 0.25, dtype=np.float32)
+        self.prototype_labels_ = np.array(["cat", "dog"])
+        self.n_iter_ = 5
+        return self
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.array([3, 1, 3, 10]),
+        np.array([3, 1, 2], dtype=np.uint8),
+        np.array([-1, 1]),
+        np.array(["cat", "dog", "cat"]),
+        np.array(["cat", "dog"], dtype=object),
+        np.array([True, False]),
+        np.array([0.1, 1 / 3, 2.0]),
+        np.array([0.1, 2.5], dtype=np.float32),
+    ],
+    ids=lambda labels: str(labels.dtype),
+)
+def test_round_trip_is_exact_and_keeps_label_types(tmp_path, labels):
+    saved = make_set(labels, provenance={"backbone": "tiny", "sizes": [1, 2], "tol": None})
+    saved.save(tmp_path / "set")
+    loaded = PrototypeSet.load(tmp_path / "set")
+    np.testing.assert_array_equal(loaded.images, saved.images)
+    assert loaded.images.dtype == np.float32
+    np.testing.assert_array_equal(loaded.labels, labels)
+    assert loaded.labels.dtype == labels.dtype
+    assert loaded.provenance == saved.provenance
+
+
+def test_rows_round_trip_without_pictures(tmp_path):
+    rows = np.random.default_rng(0).normal(size=(3, 7)).astype(np.float32)
+    PrototypeSet(rows, [0, 1, 2]).save(tmp_path)
+    np.testing.assert_array_equal(PrototypeSet.load(tmp_path).images, rows)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "card.json",
+        "prototypes.safetensors",
+    ]
+
+
+def test_pictures_are_the_rounded_images_named_by_row(tmp_path):
+    saved = make_set(["b", "a", "b"])
+    saved.save(tmp_path)
+    pictures = sorted((tmp_path / "images").rglob("*"))
+    assert [path.relative_to(tmp_path / "images").as_posix() for path in pictures] == [
+        "a",
+        "a/0001.png",
+        "b",
+        "b/0000.png",
+        "b/0002.png",
+    ]
+    pixels = np.asarray(Image.open(tmp_path / "images/b/0002.png"))
+    np.testing.assert_array_equal(pixels, np.rint(saved.images[2] * 255).astype(np.uint8))
+
+
+def test_image_folder_reads_the_pictures(tmp_path):
+    datasets = pytest.importorskip("torchvision.datasets")
+    saved = make_set(np.arange(12))
+    saved.save(tmp_path)
+    folder = datasets.ImageFolder(tmp_path / "images")
+    assert folder.targets == list(range(12))
+    np.testing.assert_allclose(np.asarray(folder[7][0]) / 255, saved.images[7], atol=0.5 / 255)
+
+
+HARD_NAMES = [
+    "",
+    "..",
+    ".hidden",
+    "__init__",
+    "a/b",
+    "a\\b",
+    "a:b",
+    "CON",
+    "nul.txt",
+    "Cat",
+    "cat",
+    "cat-2",
+    "猫",
+    "café",
+    "x" * 300,
+    "x" * 300 + "y",
+    "trailing. ",
+    "new\nline",
+    "train",
+    "bullet train",
+    "test-2",
+    "<script>",
+    "100%",
+    "*?[a]",
+]
+
+
+def test_any_class_name_gets_a_safe_folder_of_its_own(tmp_path):
+    make_set(HARD_NAMES).save(tmp_path)
+    names = folders(tmp_path)
+    assert len({name.lower() for name in names}) == len(HARD_NAMES)
+    for name in names:
+        assert name.isascii()
+        assert name.isprintable()
+        assert len(name) <= 64
+        assert not set(name) & set('/\\:*?"<>|[]%')
+        assert name[0] not in "._ "
+        assert name[-1] not in ". "
+        assert name.split(".")[0].lower() not in {"con", "nul"}
+        assert not {"train", "test"} & set(name.replace("-", " ").split())
+    loaded = PrototypeSet.load(tmp_path)
+    np.testing.assert_array_equal(loaded.labels, HARD_NAMES)
+    card = json.loads((tmp_path / "card.json").read_text())
+    by_class = {entry["class"]: entry["folder"] for entry in card["class_folders"]}
+    assert sorted(by_class.values()) == names
+    for row, label in enumerate(HARD_NAMES):
+        assert (tmp_path / "images" / by_class[label] / f"{row:04d}.png").is_file()
+
+
+def test_plain_names_stay_as_they_are(tmp_path):
+    names = ["-1", "Golden retriever", "ice_cream", "trainer", "v1.5"]
+    make_set(names).save(tmp_path)
+    assert folders(tmp_path) == names
+
+
+def test_from_estimator_records_where_prototypes_came_from():
+    fitted = Distiller(module=object()).fit()
+    taken = PrototypeSet.from_estimator(fitted)
+    np.testing.assert_array_equal(taken.images, fitted.prototypes_)
+    assert taken.labels.tolist() == ["cat", "dog"]
+    assert taken.provenance["estimator"] == "Distiller"
+    assert taken.provenance["n_iter"] == 5
+    assert taken.provenance["parameters"] == {
+        "backbone": "tiny",
+        "max_iter": 5,
+        "module": "<object object>",
+        "sizes": [1, 2],
+    }
+    assert {"sklgm", "torch", "scikit-learn"} <= set(taken.provenance["versions"])
+
+
+def test_from_estimator_needs_a_fitted_one():
+    with pytest.raises(NotFittedError):
+        PrototypeSet.from_estimator(Distiller())
+
+
+def test_length_repr_and_classes():
+    some = make_set([2, 0, 2])
+    assert len(some) == 3
+    assert repr(some) == "PrototypeSet(n_prototypes=3, n_classes=2, image_shape=(6, 5, 3))"
+    assert some.classes.tolist() == [0, 2]
+    rows = PrototypeSet(np.zeros((1, 4)), ["a"])
+    assert repr(rows) == "PrototypeSet(n_prototypes=1, n_classes=1, row_shape=(4,))"
+
+
+def test_fields_cannot_be_replaced():
+    with pytest.raises(AttributeError):
+        make_set([0]).labels = [1]
+
+
+@pytest.mark.parametrize(
+    ("images", "labels", "provenance", "message"),
+    [
+        (np.zeros((2, 4, 4, 3)), [0], {}, "2 prototypes but 1 labels"),
+        (np.zeros((2, 3, 4, 4)), [0, 1], {}, r"got shape \(2, 3, 4, 4\)"),
+        (np.zeros((0, 4, 4, 3)), [], {}, "got shape"),
+        (np.full((1, 4, 4, 3), 2.0), [0], {}, r"values in \[0, 1\]"),
+        (np.full((1, 4, 4, 3), np.nan), [0], {}, "NaN"),
+        (np.zeros((2, 4)), [[0], [1]], {}, "one-dimensional"),
+        (np.zeros((2, 4)), np.array(["a", 1], dtype=object), {}, "one type; got int, str"),
+        (np.zeros((2, 4)), [0.0, np.nan], {}, "NaN"),
+        (np.zeros((2, 4)), [1j, 2j], {}, "complex128"),
+        (np.zeros((1, 4)), [0], {"f": print}, "JSON values"),
+        (np.zeros((1, 4)), [0], {"f": float("nan")}, "JSON values"),
+        (np.zeros((1, 4)), [0], ["f"], "got list"),
+    ],
+)
+def test_bad_content_is_refused(images, labels, provenance, message):
+    with pytest.raises(ValueError, match=message):
+        PrototypeSet(images, labels, provenance)
+
+
+def test_a_folder_in_use_is_not_touched_without_overwrite(tmp_path):
+    make_set([0, 1]).save(tmp_path)
+    before = (tmp_path / "card.json").read_bytes()
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        make_set([5]).save(tmp_path)
+    assert (tmp_path / "card.json").read_bytes() == before
+
+
+def test_overwrite_replaces_prototypes_and_keeps_other_files(tmp_path):
+    target = tmp_path / "set"
+    make_set(["old", "older"]).save(target)
+    (target / "notes.txt").write_text("mine")
+    make_set(["new"], seed=1).save(target, overwrite=True)
+    assert PrototypeSet.load(target).labels.tolist() == ["new"]
+    assert folders(target) == ["new"]
+    assert (target / "notes.txt").read_text() == "mine"
+    assert [path.name for path in tmp_path.iterdir()] == ["set"]
+
+
+@pytest.mark.parametrize("card", [None, "{}", "not json", '["sklgm-prototypes"]'])
+def test_overwrite_never_replaces_a_folder_of_someone_else(tmp_path, card):
+    (tmp_path / "thesis.tex").write_text("years of work")
+    if card is not None:
+        (tmp_path / "card.json").write_text(card)
+    with pytest.raises(FileExistsError, match="holds no saved prototypes"):
+        make_set([0]).save(tmp_path, overwrite=True)
+    assert (tmp_path / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_file_is_not_replaced(tmp_path):
+    (tmp_path / "set").write_text("a file")
+    with pytest.raises(FileExistsError, match="is a file"):
+        make_set([0]).save(tmp_path / "set", overwrite=True)
+
+
+@pytest.mark.parametrize("existing", [False, True])
+@pytest.mark.parametrize("moment", ["write", "rename"])
+def test_a_failure_leaves_everything_as_it_was(tmp_path, monkeypatch, existing, moment):
+    target = tmp_path / "set"
+    if existing:
+        make_set(["old"]).save(target)
+
+    def fail(*args, **kwargs):
+        raise OSError("disk full")
+
+    rename = Path.rename
+    if moment == "write":
+        monkeypatch.setattr(Image.Image, "save", fail)
+    else:
+        monkeypatch.setattr(
+            Path,
+            "rename",
+            lambda self, to: fail() if self.suffix == ".partial" else rename(self, to),
+        )
+    with pytest.raises(OSError, match="disk full"):
+        make_set(["new"]).save(target, overwrite=True)
+    assert [path.name for path in tmp_path.iterdir()] == (["set"] if existing else [])
+    if existing:
+        assert PrototypeSet.load(target).labels.tolist() == ["old"]
+
+
+@pytest.fixture
+def saved(tmp_path):
+    make_set(["cat", "dog"]).save(tmp_path / "set")
+    return tmp_path / "set"
+
+
+def edit_card(directory, **changes):
+    card = json.loads((directory / "card.json").read_text())
+    card.update(changes)
+    card = {key: value for key, value in card.items() if value is not None}
+    (directory / "card.json").write_text(json.dumps(card))
+
+
+def test_loading_needs_no_pictures(saved):
+    shutil.rmtree(saved / "images")
+    assert len(PrototypeSet.load(saved)) == 2
+
+
+@pytest.mark.parametrize("name", ["card.json", "prototypes.safetensors"])
+def test_a_missing_file_is_named(saved, name):
+    (saved / name).unlink()
+    with pytest.raises(ValueError, match=name):
+        PrototypeSet.load(saved)
+
+
+@pytest.mark.parametrize("name", ["card.json", "prototypes.safetensors"])
+def test_a_truncated_file_is_named(saved, name):
+    (saved / name).write_bytes((saved / name).read_bytes()[:-20])
+    with pytest.raises(ValueError, match=rf"{name}.* is damaged"):
+        PrototypeSet.load(saved)
+
+
+def test_a_changed_number_is_noticed(saved):
+    content = bytearray((saved / "prototypes.safetensors").read_bytes())
+    content[-1] ^= 1
+    (saved / "prototypes.safetensors").write_bytes(content)
+    with pytest.raises(ValueError, match="checksum differs"):
+        PrototypeSet.load(saved)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"format_version": 2}, "Update sklgm"),
+        ({"format_version": "1"}, "damaged"),
+        ({"format": "else"}, "does not describe sklgm prototypes"),
+        ({"shape": [2, 6, 6, 3]}, "card says"),
+        ({"labels": None}, "card lacks 'labels'"),
+        ({"provenance": None}, "card lacks 'provenance'"),
+        ({"labels": {"dtype": "str", "values": ["cat"]}}, "2 prototypes but 1 labels"),
+        ({"labels": {"dtype": "int64", "values": ["cat", "dog"]}}, "not all of type int64"),
+        ({"labels": {"dtype": "uint8", "values": [1, 300]}}, "cannot be read"),
+        ({"labels": {"dtype": "nothing", "values": [1, 2]}}, "cannot be read"),
+        ({"labels": {"dtype": "complex64", "values": [1, 2]}}, "cannot be read"),
+        ({"labels": ["cat", "dog"]}, "cannot be read"),
+    ],
+)
+def test_a_card_that_does_not_fit_is_refused(saved, changes, message):
+    edit_card(saved, **changes)
+    with pytest.raises(ValueError, match=message):
+        PrototypeSet.load(saved)

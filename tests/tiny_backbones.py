@@ -1,0 +1,89 @@
+"""Stand-in nets for tests: seeded, milliseconds, importable (so that they pickle)."""
+
+import itertools
+
+import torch
+from torch import nn
+
+from sklgm.backbones import Backbone
+
+
+class TinyConvNet(nn.Module):
+    """Three strided convolutions with BatchNorm and GELU, pooled.
+
+    The running statistics are not the trivial ones, so that a net left in training mode gives
+    other features. Making one leaves the global generator alone.
+    """
+
+    def __init__(self, n_features=16, seed=0):
+        super().__init__()
+        self.layers = nn.Sequential()
+        with torch.random.fork_rng(devices=[]):
+            for n_in, n_out in itertools.pairwise([3, 8, 12, n_features]):
+                self.layers.append(nn.Conv2d(n_in, n_out, 3, stride=2, padding=1, bias=False))
+                self.layers.append(nn.BatchNorm2d(n_out))
+                self.layers.append(nn.GELU())
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for layer in self.layers:
+                if isinstance(layer, nn.Conv2d):
+                    scale = (2 / layer.weight[0].numel()) ** 0.5
+                    layer.weight.copy_(torch.randn(layer.weight.shape, generator=generator))
+                    layer.weight.mul_(scale)
+                elif isinstance(layer, nn.BatchNorm2d):
+                    n = layer.num_features
+                    layer.running_mean.copy_(0.2 * torch.randn(n, generator=generator))
+                    layer.running_var.copy_(0.5 + torch.rand(n, generator=generator))
+                    layer.weight.copy_(0.5 + torch.rand(n, generator=generator))
+                    layer.bias.copy_(0.2 * torch.randn(n, generator=generator))
+
+    def forward(self, images):
+        return self.layers(images).mean(dim=(2, 3))
+
+
+class CountingNet(nn.Module):
+    """Count the forward calls and the images that pass through a net.
+
+    A backbone works on a copy: read the counts from ``backbone.module``.
+    """
+
+    def __init__(self, net):
+        super().__init__()
+        self.net = net
+        self.reset()
+
+    def reset(self):
+        self.n_calls = 0
+        self.n_images = 0
+        self.largest_batch = 0
+
+    def forward(self, images):
+        self.n_calls += 1
+        self.n_images += len(images)
+        self.largest_batch = max(self.largest_batch, len(images))
+        return self.net(images)
+
+
+def tiny_backbone(image_size=16, seed=0, n_features=16):
+    """Make a backbone around a `TinyConvNet`."""
+    return Backbone.from_module(
+        TinyConvNet(n_features, seed), image_size=image_size, mean=0.5, std=0.25, name="tiny"
+    )
+
+
+def counting_backbone(image_size=16, seed=0, n_features=16):
+    """Make a backbone whose ``module`` counts; the counts start at zero."""
+    backbone = Backbone.from_module(
+        CountingNet(TinyConvNet(n_features, seed)), image_size=image_size, mean=0.5, std=0.25
+    )
+    backbone.module.reset()
+    return backbone
+
+
+def unimportable_net():
+    """Make a net of a class that no import statement can reach."""
+
+    class UnimportableNet(TinyConvNet):
+        pass
+
+    return UnimportableNet()
