@@ -5,6 +5,7 @@ from sklgm.distiller import LGMDistiller
 from sklgm.embedder import BackboneEmbedder
 from sklgm.matching import RealGradients
 from sklgm.probe import FrozenBackboneProbe
+from sklgm.prototypes import PrototypeSet
 from sklgm.selectors import ClassCentroids, RandomImages
 from sklgm.synthesis import Pixels, Pyramid, StandardAugmentation
 
@@ -18,6 +19,7 @@ __all__ = [
     "FrozenBackboneProbe",
     "LGMDistiller",
     "Pixels",
+    "PrototypeSet",
     "Pyramid",
     "RandomImages",
     "RealGradients",

@@ -46,6 +46,12 @@ class FrozenBackboneEstimator(BaseEstimator):
     def _check_X(self, X: Any, *, reset: bool) -> ImageSource | np.ndarray:
         """Return X as an image source, or as finite 2-D rows without a backbone."""
         if self.backbone is None:
+            if getattr(X, "ndim", 2) > 2:
+                raise ValueError(
+                    f"Found array with dim {X.ndim}, but backbone=None needs rows of features, of "
+                    f"shape (n_samples, n_features). For images set backbone to a name or a "
+                    f"Backbone."
+                )
             return validate_data(self, X, reset=reset, dtype=[np.float32, np.float64])
         return check_images(X, pixel_range=getattr(self, "pixel_range", (0, 1)))
 
@@ -72,7 +78,7 @@ class FrozenBackboneEstimator(BaseEstimator):
     def _embed_source(
         self, source: ImageSource | np.ndarray, encoder: Encoder | None
     ) -> np.ndarray:
-        if encoder is None:
+        if encoder is None or isinstance(source, np.ndarray):
             return np.asarray(source, dtype=np.float32)
         key = None if self.memory is None else ("embed", source.fingerprint(), encoder.key)
         return cached(self.memory, key, lambda: encoder.embed(source))

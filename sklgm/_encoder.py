@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from functools import partial
 from typing import Any
 
@@ -16,11 +17,44 @@ from torch import Tensor
 from sklgm._devices import resolve_precision
 from sklgm.backbones import Backbone, get_backbone
 from sklgm.images import ImageSource, iter_batches, resize_crop
-from sklgm.synthesis import StandardAugmentation, centre_views, micro_batches
+from sklgm.synthesis import StandardAugmentation, Views, centre_views, micro_batches
 
 # Pixels of a micro-batch under batch_size="auto": 32 images of 224 x 224.
 _AUTO_PIXELS = 32 * 224 * 224
 _AUTO_MOST = 512
+# Views drawn at once, whatever number is asked for.
+_VIEW_BLOCK = 1024
+
+
+class ViewStream:
+    """Random views, one after the other, that do not depend on how many are taken at once.
+
+    Parameters
+    ----------
+    augmentation : StandardAugmentation
+        Draws them.
+    canvas_size : int
+        Side of the images.
+    seed : int
+        Of the views.
+    """
+
+    def __init__(self, augmentation: StandardAugmentation, canvas_size: int, seed: int) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        self._draw = partial(augmentation.draw, canvas_size=canvas_size, generator=generator)
+        self._ahead = self._draw(0)
+
+    def take(self, n: int) -> Views:
+        """Return the next ``n`` views."""
+        while len(self._ahead) < n:
+            self._ahead = _joined(self._ahead, self._draw(_VIEW_BLOCK))
+        taken, self._ahead = self._ahead[:n], self._ahead[n:]
+        return taken
+
+
+def _joined(first: Views, second: Views) -> Views:
+    pairs = ((getattr(first, f.name), getattr(second, f.name)) for f in fields(Views))
+    return Views(*map(torch.cat, pairs))
 
 
 @dataclass(frozen=True)
@@ -151,14 +185,16 @@ class Encoder:
         ndarray of shape (n, n_views, n_features)
             float32; ``n_views`` is 1 without augmentation.
         """
-        generator = torch.Generator().manual_seed(seed)
         size = self.backbone.image_size
+        stream: ViewStream | None = None
         parts = []
         for images in canvases:
             if augmentation is None:
                 features = [self.features(centre_views(images, size))]
             else:
-                views = augmentation.draw(len(images) * n_views, images.shape[-1], generator)
+                # Prototypes may have been made for another size than this backbone's.
+                stream = stream or ViewStream(augmentation, images.shape[-1], seed)
+                views = stream.take(len(images) * n_views)
                 owners = torch.arange(len(views), device=images.device) // n_views
                 features = [
                     self.features(augmentation.apply(images[owners[rows]], views[rows], size))
@@ -167,6 +203,17 @@ class Encoder:
             flat = torch.cat(features).cpu().numpy()
             parts.append(flat.reshape(len(images), -1, flat.shape[-1]))
         return np.concatenate(parts)
+
+
+def resolve_augmentation(
+    augmentation: str | StandardAugmentation | None,
+) -> StandardAugmentation | None:
+    """Turn an ``augmentation=`` parameter into a checked object, or None."""
+    if isinstance(augmentation, str):
+        augmentation = StandardAugmentation()
+    if augmentation is not None:
+        augmentation.check()
+    return augmentation
 
 
 def cached(memory: Any, key: Any, function: Callable[[], Any]) -> Any:
@@ -188,6 +235,8 @@ def cached(memory: Any, key: Any, function: Callable[[], Any]) -> Any:
     """
     if memory is None:
         return function()
+    if isinstance(memory, os.PathLike):
+        memory = os.fspath(memory)
     return check_memory(memory).cache(_call, ignore=["function"])(joblib.hash(key), function)
 
 

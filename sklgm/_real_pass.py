@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sklgm._encoder import Encoder
+from sklgm._encoder import Encoder, ViewStream
 from sklgm.images import ImageSource
 from sklgm.matching import RealGradients
 from sklgm.synthesis import StandardAugmentation, centre_views, micro_batches
@@ -20,11 +20,12 @@ _ROWS_AT_ONCE = 4096
 
 
 def describe_views(
-    augmentation: StandardAugmentation | None, n_real_views: int, image_size: int
+    encoder: Encoder, augmentation: StandardAugmentation | None, n_real_views: int
 ) -> str:
     """Return what :func:`add_images` computes features on, as text that compares equal."""
     settings = {
-        "image_size": image_size,
+        "backbone": encoder.backbone.fingerprint(),
+        "image_size": encoder.backbone.image_size,
         "n_real_views": n_real_views,
         "augmentation": None if augmentation is None else augmentation.get_params(),
     }
@@ -95,7 +96,9 @@ def add_images(
     on_batch : callable
         Called after each batch.
     """
-    generator = torch.Generator().manual_seed(seed)
+    stream = None
+    if augmentation is not None and n_real_views:
+        stream = ViewStream(augmentation, encoder.backbone.canvas_size, seed)
     features: list[Tensor] = []
     labels: list[np.ndarray] = []
     weights: list[np.ndarray] = []
@@ -111,7 +114,7 @@ def add_images(
     for canvases in encoder.canvases(source, encoder.batch_size):
         batch = y[seen : seen + len(canvases)]
         seen += len(canvases)
-        for pixels, weight in _views(canvases, encoder, augmentation, n_real_views, generator):
+        for pixels, weight in _views(canvases, encoder, augmentation, n_real_views, stream):
             features.append(encoder.features(pixels))
             labels.append(batch)
             weights.append(np.full(len(batch), weight))
@@ -127,19 +130,19 @@ def _views(
     encoder: Encoder,
     augmentation: StandardAugmentation | None,
     n_real_views: int,
-    generator: torch.Generator,
+    stream: ViewStream | None,
 ) -> Iterator[tuple[Tensor, float]]:
     """Yield batches of views, each with its share of the target."""
     size = encoder.backbone.image_size
     centre = centre_views(canvases, size)
-    n_random = 0 if augmentation is None else n_real_views
-    clean_share = 0.5 if n_random else 1.0
+    clean_share = 1.0 if stream is None else 0.5
     if augmentation is not None and augmentation.flip > 0:
         yield centre, clean_share / 2
         yield centre.flip(-1), clean_share / 2
     else:
         yield centre, clean_share
-    for _ in range(n_random):
-        assert augmentation is not None
-        views = augmentation.draw(len(canvases), canvases.shape[-1], generator)
-        yield augmentation.apply(canvases, views, size), 0.5 / n_random
+    if augmentation is not None and stream is not None:
+        views = stream.take(len(canvases) * n_real_views)
+        for i in range(n_real_views):
+            cut = augmentation.apply(canvases, views[i::n_real_views], size)
+            yield cut, 0.5 / n_real_views

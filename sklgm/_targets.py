@@ -58,10 +58,12 @@ def check_targets(y: Any, n_samples: int, estimator_name: str) -> tuple[np.ndarr
     classes, indices = np.unique(y, return_inverse=True)
     if len(classes) < 2:
         raise ValueError(
-            f"{estimator_name} needs at least 2 classes in y; got 1 class: {classes[0]!r}."
+            f"{estimator_name} needs at least 2 classes in y; got 1 class: {classes.tolist()[0]!r}."
         )
     return classes, indices.astype(np.int64)
 
 
 def _kind(label: Any) -> str:
+    if isinstance(label, str):
+        return "str"
     return "number" if isinstance(label, Number | np.bool_) else type(label).__name__

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
@@ -10,11 +10,12 @@ import numpy as np
 import torch
 from sklearn.base import _fit_context
 from sklearn.callback import CallbackContext, CallbackSupportMixin, with_callbacks
+from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils._user_interface import _print_elapsed_time
 
 from sklgm._base import FrozenBackboneEstimator, PrototypeTransformer
-from sklgm._encoder import Encoder, cached
+from sklgm._encoder import Encoder, cached, resolve_augmentation
 from sklgm._random import own_random_state
 from sklgm._real_pass import add_images, add_rows, describe_views
 from sklgm._targets import check_targets
@@ -74,7 +75,8 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         Of Adam at the first step; it falls to 0 by a cosine.
     tol : float or None, default=None
         Stop early when the mean loss of ``n_iter_no_change`` steps is not lower by ``tol``
-        than that of the ``n_iter_no_change`` steps before. None takes all steps.
+        than that of the ``n_iter_no_change`` steps before, both after the pyramid's last level
+        was added. None takes all steps.
     n_iter_no_change : int, default=20
         See ``tol``.
     n_heads : int, default=32
@@ -118,7 +120,7 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         Features of the prototypes' centre crops, float32.
     classes_ : ndarray of shape (n_classes,)
         Class labels, sorted.
-    loss_curve_ : ndarray of shape (n_iter_,)
+    loss_curve_ : ndarray of shape (n_iter,)
         Angular distance, ``1 - cos``, at each step.
     n_iter_ : int
         Steps taken.
@@ -293,6 +295,8 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         context = self._init_callback_context(max_subtasks=1)
         context.call_on_fit_task_begin(estimator=self)
         self._distil(gradients, encoder, self._seeds(), context)
+        if encoder is None:
+            self.n_features_in_ = gradients.n_features
         context.call_on_fit_task_end(estimator=self)
         return self
 
@@ -328,18 +332,20 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         """
         self._validate_params()
         source = self._check_X(X, reset=not hasattr(self, "n_features_in_"))
+        if classes is None and not isinstance(class_counts, Mapping | None):
+            raise ValueError("class_counts is no mapping from label to count; pass classes too.")
         if classes is None and class_counts is None:
             found, indices = check_targets(y, len(source), type(self).__name__)
             class_counts = np.bincount(indices)
             labels = found[indices]
         else:
             found = np.asarray(list(class_counts) if classes is None else classes)
-            labels = np.asarray(y)
-            if len(labels) != len(source):
-                raise ValueError(f"X holds {len(source)} images, y {len(labels)} labels.")
+            labels = column_or_1d(y)
+            check_consistent_length(source, labels)
         encoder = self._encoder()
-        gradients = self._empty_gradients(found, class_counts, encoder, self._seeds().heads)
-        self._add(gradients, source, labels, encoder, self._seeds().real_views, lambda: None)
+        seeds = self._seeds()
+        gradients = self._empty_gradients(found, class_counts, encoder, seeds.heads)
+        self._add(gradients, source, labels, encoder, seeds.real_views, lambda: None)
         return gradients
 
     def _seeds(self) -> _Seeds:
@@ -347,14 +353,6 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
 
     def _timed(self, message: str) -> Any:
         return _print_elapsed_time(type(self).__name__, message if self.verbose else None)
-
-    def _resolved_augmentation(self) -> StandardAugmentation | None:
-        augmentation = self.augmentation
-        if augmentation == "standard":
-            augmentation = StandardAugmentation()
-        if augmentation is not None:
-            augmentation.check()
-        return augmentation
 
     def _empty_gradients(
         self, classes: np.ndarray, class_counts: Any, encoder: Encoder | None, head_seed: int
@@ -371,8 +369,7 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         )
 
     def _views(self, encoder: Encoder) -> str:
-        augmentation = self._resolved_augmentation()
-        return describe_views(augmentation, self.n_real_views, encoder.backbone.image_size)
+        return describe_views(encoder, resolve_augmentation(self.augmentation), self.n_real_views)
 
     def _add(
         self,
@@ -383,10 +380,10 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         seed: int,
         on_batch: Callable[[], None],
     ) -> None:
-        if encoder is None:
-            add_rows(gradients, source, y, self._device(), on_batch)
+        if encoder is None or isinstance(source, np.ndarray):
+            add_rows(gradients, np.asarray(source), y, self._device(), on_batch)
             return
-        augmentation = self._resolved_augmentation()
+        augmentation = resolve_augmentation(self.augmentation)
         add_images(
             gradients, source, y, encoder, augmentation, self.n_real_views, seed, on_batch
         )
@@ -417,7 +414,9 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         key = None
         memory = None if self.random_state is None else self.memory
         if memory is not None:
-            data = source if encoder is None else (source.fingerprint(), encoder.key)
+            data: Any = source
+            if encoder is not None and not isinstance(source, np.ndarray):
+                data = (source.fingerprint(), encoder.key)
             key = ("real-gradients", data, indices, gradients.settings, seeds.real_views)
         result = cached(memory, key, compute)
         task.call_on_fit_task_end(estimator=self)
@@ -441,8 +440,8 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         if encoder is not None and gradients.views != self._views(encoder):
             raise ValueError(
                 f"gradients were made on other views, {gradients.views}, than this distiller's, "
-                f"{self._views(encoder)}. Give it the same image_size, augmentation and "
-                f"n_real_views, or make them again."
+                f"{self._views(encoder)}. Give it the same backbone, image_size, augmentation "
+                f"and n_real_views, or make them again."
             )
         if self.class_weight == "balanced" and not gradients.is_balanced:
             raise ValueError(
@@ -495,16 +494,19 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         task = context.subcontext(task_name="synthesis", max_subtasks=self.max_iter)
         task.call_on_fit_task_begin(estimator=self)
         losses: list[torch.Tensor] = []
+        settled: list[torch.Tensor] = []  # those since the last level was added
         with self._timed("(2 of 2) Synthesis"):
             for _ in range(self.max_iter):
                 step_task = task.subcontext(task_name="step")
                 step_task.call_on_fit_task_begin(estimator=self)
                 step: Step = next(steps)
                 losses.append(step.loss)
+                if synthetic.is_complete:
+                    settled.append(step.loss)
                 stop = step_task.call_on_fit_task_end(
                     estimator=self, reconstruction_attributes=lambda: attributes(losses)
                 )
-                if stop or self._has_converged(losses, synthetic):
+                if stop or self._has_converged(settled):
                     break
         fitted = attributes(losses)
         if not np.isfinite(fitted["loss_curve_"]).all():
@@ -522,8 +524,8 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
     ) -> Synthetic:
         generator = torch.Generator().manual_seed(seed)
         if encoder is None:
-            mean, std = gradients.feature_moments()
-            mean, std = (torch.from_numpy(m).to(self._device()) for m in (mean, std))
+            moments = gradients.feature_moments()
+            mean, std = (torch.from_numpy(moment).to(self._device()) for moment in moments)
             return FeatureRows(n, mean, std, generator)
         shortcuts = {"pyramid": Pyramid, "pixels": Pixels}
         parametrization = self.parametrization
@@ -537,16 +539,14 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
     def _embedding(self, encoder: Encoder | None) -> Embedding:
         if encoder is None:
             return Embedding(lambda rows: rows, None, None, 1, np.iinfo(np.int64).max)
-        augmentation = self._resolved_augmentation()
+        augmentation = resolve_augmentation(self.augmentation)
         n_views = 1 if augmentation is None else self.n_views
         size = encoder.backbone.image_size
         return Embedding(encoder.features, size, augmentation, n_views, encoder.batch_size)
 
-    def _has_converged(self, losses: list[torch.Tensor], synthetic: Synthetic) -> bool:
+    def _has_converged(self, losses: list[torch.Tensor]) -> bool:
         window = self.n_iter_no_change
         if self.tol is None or len(losses) < 2 * window or len(losses) % window:
-            return False
-        if not synthetic.is_complete:
             return False
         # Read once a window, since reading waits for the device.
         recent = torch.stack(losses[-2 * window :]).view(2, window).mean(dim=1)

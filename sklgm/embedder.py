@@ -101,9 +101,11 @@ class BackboneEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Frozen
         """
         self._check_X(X, reset=True)
         encoder = self._encoder()
-        self.n_features_out_ = (
-            self.n_features_in_ if encoder is None else encoder.backbone.n_features
-        )
+        if encoder is None:
+            self.n_features_out_ = self.n_features_in_
+        else:
+            _ = encoder.backbone.module  # missing weights are an error here, not in transform
+            self.n_features_out_ = encoder.backbone.n_features
         return self
 
     @property
@@ -120,7 +122,7 @@ class BackboneEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Frozen
 
         Returns
         -------
-        ndarray of shape (n_samples, n_features_out_)
+        ndarray of shape (n_samples, n_features_out)
             float32.
         """
         check_is_fitted(self)

@@ -15,7 +15,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from sklgm._base import FrozenBackboneEstimator
-from sklgm._encoder import Encoder, cached
+from sklgm._encoder import Encoder, cached, resolve_augmentation
 from sklgm._head import fit_linear_head
 from sklgm._random import own_random_state
 from sklgm._targets import check_targets
@@ -232,6 +232,8 @@ class FrozenBackboneProbe(CallbackSupportMixin, ClassifierMixin, FrozenBackboneE
         self.head_ = head
         if distiller is not None:
             self.distiller_ = distiller
+        elif hasattr(self, "distiller_"):
+            del self.distiller_
         context.call_on_fit_task_end(estimator=self, X=X, y=y)
         return self
 
@@ -322,6 +324,8 @@ class FrozenBackboneProbe(CallbackSupportMixin, ClassifierMixin, FrozenBackboneE
 
     def _fit_distiller(self, X: Any, y: Any, context: Any) -> Any:
         distiller = clone(self.distiller)
+        if self.verbose and "verbose" in distiller.get_params(deep=False):
+            distiller.set_params(verbose=self.verbose)
         task = context.subcontext(task_name="distil")
         with task.propagate_callback_context(distiller):
             task.call_on_fit_task_begin(estimator=self)
@@ -349,9 +353,7 @@ class FrozenBackboneProbe(CallbackSupportMixin, ClassifierMixin, FrozenBackboneE
         """Return features (n, n_views, d) of views of the training samples."""
         if encoder is None:
             return np.asarray(source, dtype=np.float32)[:, None]
-        augmentation = self.augmentation
-        if augmentation == "standard":
-            augmentation = StandardAugmentation()
+        augmentation = resolve_augmentation(self.augmentation)
         n_views = self.n_views
         if n_views == "auto":
             n_views = int(np.clip(_AUTO_VIEWS // len(source), _AUTO_FEWEST, _AUTO_MOST))

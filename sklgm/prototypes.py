@@ -8,9 +8,7 @@ import json
 import platform
 import re
 import shutil
-import unicodedata
 import uuid
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -21,18 +19,13 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from sklearn.utils.validation import check_is_fitted
 
+from sklgm._folder_names import folder_names
+
 _FORMAT = "sklgm-prototypes"
 _FORMAT_VERSION = 1
 _CARD = "card.json"
 _TENSORS = "prototypes.safetensors"
 _PICTURES = "images"
-
-_RESERVED_ON_WINDOWS = re.compile(r"^(con|prn|aux|nul|com\d|lpt\d)(?=\.|$)", re.IGNORECASE)
-# Hugging Face reads a folder called "train", or "bullet train", as a split instead of a class.
-_SPLIT_WORD = re.compile(
-    r"(?<![a-z])(train(?:ing)?|valid(?:ation)?|val|dev|test(?:ing)?|eval(?:uation)?)(?![a-z])",
-    re.IGNORECASE,
-)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -57,7 +50,7 @@ class PrototypeSet:
 
     See Also
     --------
-    LGMDistiller : Makes prototypes.
+    sklgm.LGMDistiller : Makes prototypes.
     sklgm.plotting.PrototypesDisplay : Draws them.
 
     Notes
@@ -75,7 +68,7 @@ class PrototypeSet:
     Examples
     --------
     >>> import numpy as np
-    >>> from sklgm.prototypes import PrototypeSet
+    >>> from sklgm import PrototypeSet
     >>> PrototypeSet(np.zeros((2, 8, 8, 3)), ["cat", "dog"])
     PrototypeSet(n_prototypes=2, n_classes=2, image_shape=(8, 8, 3))
     """
@@ -161,8 +154,8 @@ class PrototypeSet:
             If `directory` is not empty and `overwrite` is False, or if it holds no prototypes that
             could be overwritten.
         """
+        self.check_target(directory, overwrite=overwrite)
         target = Path(directory).resolve()
-        _check_target(target, overwrite=overwrite)
         target.parent.mkdir(parents=True, exist_ok=True)
         token = uuid.uuid4().hex[:12]
         partial = target.with_name(f".{target.name}.{token}.partial")
@@ -172,6 +165,39 @@ class PrototypeSet:
             _move_into_place(partial, target, aside=target.with_name(f".{target.name}.{token}.old"))
         finally:
             shutil.rmtree(partial, ignore_errors=True)
+
+    @staticmethod
+    def check_target(directory: str | Path, *, overwrite: bool = False) -> None:
+        """Raise the error that :meth:`save` would raise, before there is anything to save.
+
+        Parameters
+        ----------
+        directory : str or Path
+            The folder to make.
+        overwrite : bool, default=False
+            Whether prototypes saved there before may be replaced.
+
+        Raises
+        ------
+        FileExistsError
+            If prototypes cannot be saved there.
+        """
+        target = Path(directory).resolve()
+        if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+            return
+        if not target.is_dir():
+            raise FileExistsError(f"{str(target)!r} is a file; prototypes are saved as a folder.")
+        if not overwrite:
+            raise FileExistsError(
+                f"{str(target)!r} is not empty. Choose another folder, or pass overwrite=True to "
+                "replace prototypes saved there."
+            )
+        try:
+            _read_card(target / _CARD, newer=True)
+        except ValueError as error:
+            raise FileExistsError(
+                f"{str(target)!r} is not overwritten, as it holds no saved prototypes. {error}"
+            ) from error
 
     @classmethod
     def load(cls, directory: str | Path) -> PrototypeSet:
@@ -214,7 +240,7 @@ class PrototypeSet:
             "provenance": self.provenance,
         }
         if self.images.ndim == 4:
-            names = _folder_names(self.classes)
+            names = folder_names(self.classes)
             self._write_pictures(folder / _PICTURES, names)
             card["class_folders"] = [
                 {"class": label, "folder": name}
@@ -317,53 +343,6 @@ def _labels_from_json(labels: dict[str, Any]) -> np.ndarray:
     if not all(type(value) is allowed for value in labels["values"]):
         raise ValueError(f"the card's labels are not all of type {labels['dtype']}.")
     return np.array(labels["values"], dtype=dtype)
-
-
-def _folder_names(classes: np.ndarray) -> list[str]:
-    """Give each class a folder name that every file system and image-folder reader accepts.
-
-    Integers are zero-padded, so that sorted folders are in the order of the classes.
-    """
-    if classes.dtype.kind in "iu":
-        digits = max(len(str(label)) for label in classes.tolist())
-        texts: Iterable[str] = (f"{label:0{digits}d}" for label in classes.tolist())
-    else:
-        texts = (str(label) for label in classes.tolist())
-    names: list[str] = []
-    taken: set[str] = set()
-    for index, text in enumerate(texts):
-        stem = _safe_name(text) or f"class_{index}"
-        name, copy = stem, 2
-        while name.lower() in taken:
-            name, copy = f"{stem}-{copy}", copy + 1
-        taken.add(name.lower())
-        names.append(name)
-    return names
-
-
-def _safe_name(text: str) -> str:
-    ascii_text = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
-    name = re.sub(r"[^A-Za-z0-9 ._-]+", "_", ascii_text)[:60].lstrip(" ._").rstrip(" .")
-    # The mark is none of the characters that Hugging Face takes for the end of a word.
-    return _RESERVED_ON_WINDOWS.sub(r"\1~", _SPLIT_WORD.sub(r"\1~", name))
-
-
-def _check_target(target: Path, *, overwrite: bool) -> None:
-    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
-        return
-    if not target.is_dir():
-        raise FileExistsError(f"{str(target)!r} is a file; prototypes are saved as a folder.")
-    if not overwrite:
-        raise FileExistsError(
-            f"{str(target)!r} is not empty. Choose another folder, or pass overwrite=True to "
-            "replace prototypes saved there."
-        )
-    try:
-        _read_card(target / _CARD, newer=True)
-    except ValueError as error:
-        raise FileExistsError(
-            f"{str(target)!r} is not overwritten, as it holds no saved prototypes. {error}"
-        ) from error
 
 
 def _move_into_place(partial: Path, target: Path, *, aside: Path) -> None:

@@ -54,7 +54,7 @@ class _Selector(PrototypeTransformer):
         if counts.min() < self.prototypes_per_class:
             scarce = int(counts.argmin())
             raise ValueError(
-                f"Class {classes[scarce]!r} has {counts[scarce]} images, fewer than "
+                f"Class {classes.tolist()[scarce]!r} has {counts[scarce]} images, fewer than "
                 f"prototypes_per_class={self.prototypes_per_class}. Lower it or add images."
             )
         encoder = self._encoder()
@@ -79,8 +79,8 @@ class _Selector(PrototypeTransformer):
     def _images(
         self, source: ImageSource | np.ndarray, chosen: np.ndarray, encoder: Encoder | None
     ) -> np.ndarray:
-        if encoder is None:
-            return np.asarray(source[chosen], dtype=np.float32)
+        if encoder is None or isinstance(source, np.ndarray):
+            return np.asarray(source, dtype=np.float32)[chosen]
         parts = [
             pixels.permute(0, 2, 3, 1).cpu().numpy()
             for pixels in encoder.canvases(source.take(chosen), len(chosen))

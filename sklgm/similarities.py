@@ -56,7 +56,8 @@ class PrototypeSimilarities(np.ndarray):
     def __reduce__(self) -> Any:
         if not has_references(self):
             return np.asarray(self).__reduce__()
-        constructor, arguments, state = np.asarray(self).__reduce__()
+        reduced: Any = np.asarray(self).__reduce__()
+        constructor, arguments, state = reduced
         references = {name: getattr(self, name) for name in self._references}
         return _restore, (constructor, arguments, state, references)
 

@@ -21,7 +21,7 @@ def folders(directory):
 
 
 class Distiller(BaseEstimator):
-    def __init__(self, backbone="tiny", max_iter=np.int64(5), module=None, sizes=(1, 2)):
+    def __init__(self, backbone="tiny", max_iter=3, module=None, sizes=(1, 2)):
         self.backbone = backbone
         self.max_iter = max_iter
         self.module = module
@@ -150,7 +150,7 @@ def test_plain_names_stay_as_they_are(tmp_path):
 
 
 def test_from_estimator_records_where_prototypes_came_from():
-    fitted = Distiller(module=object()).fit()
+    fitted = Distiller(max_iter=np.int64(5), module=object()).fit()
     taken = PrototypeSet.from_estimator(fitted)
     np.testing.assert_array_equal(taken.images, fitted.prototypes_)
     assert taken.labels.tolist() == ["cat", "dog"]
@@ -212,6 +212,16 @@ def test_a_folder_in_use_is_not_touched_without_overwrite(tmp_path):
     with pytest.raises(FileExistsError, match="overwrite=True"):
         make_set([5]).save(tmp_path)
     assert (tmp_path / "card.json").read_bytes() == before
+
+
+def test_a_target_can_be_checked_beforehand(tmp_path):
+    PrototypeSet.check_target(tmp_path / "new" / "deep")
+    PrototypeSet.check_target(tmp_path)
+    assert not any(tmp_path.iterdir())
+    make_set([0]).save(tmp_path)
+    PrototypeSet.check_target(tmp_path, overwrite=True)
+    with pytest.raises(FileExistsError, match="overwrite=True"):
+        PrototypeSet.check_target(tmp_path)
 
 
 def test_overwrite_replaces_prototypes_and_keeps_other_files(tmp_path):

@@ -15,16 +15,17 @@ from torch import Tensor
 
 Matching = Literal["global", "row"]
 
-# Floats of the largest intermediate, (samples, heads, classes): 64 MiB in float32.
+# Floats of the largest intermediate, (samples, heads, classes) or (heads, classes, features + 1):
+# 64 MiB in float32.
 _CHUNK_FLOATS = 2**24
 
 
-def heads_per_chunk(n_samples: int, n_classes: int) -> int:
-    """Return how many heads can be expanded to (samples, heads, classes) at once.
+def heads_per_chunk(n_samples: int, n_classes: int, n_features: int) -> int:
+    """Return how many heads can be worked off at once.
 
     Parameters
     ----------
-    n_samples, n_classes : int
+    n_samples, n_classes, n_features : int
         Sizes of the batch and of a head.
 
     Returns
@@ -32,7 +33,7 @@ def heads_per_chunk(n_samples: int, n_classes: int) -> int:
     int
         At least 1.
     """
-    return max(1, _CHUNK_FLOATS // max(1, n_samples * n_classes))
+    return max(1, _CHUNK_FLOATS // (n_classes * max(n_samples, n_features + 1)))
 
 
 def residuals(
@@ -153,7 +154,7 @@ def matching_loss(
     n_heads, n_classes, n_features = heads.shape
     loss = features.new_zeros(())
     derivative = torch.zeros_like(features)
-    step = heads_per_chunk(len(features), n_classes)
+    step = heads_per_chunk(len(features), n_classes, n_features)
     for start in range(0, n_heads, step):
         some = heads[start : start + step]
         target = targets[start : start + step].to(features)

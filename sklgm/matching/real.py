@@ -29,6 +29,7 @@ _IDENTITY = (
     "backbone",
     "views",
 )
+_TENSORS = ("sums", "rows_seen", "feature_sum", "feature_square_sum")
 
 ClassWeight = Literal["balanced"] | Mapping[Any, float] | None
 
@@ -106,6 +107,10 @@ class RealGradients:
         self.backbone = backbone
         self.views = views
         self.rows_seen = np.zeros(len(self.classes), dtype=np.int64)
+        self.heads: HeadPool
+        self.sums: Tensor
+        self.feature_sum: np.ndarray
+        self.feature_square_sum: np.ndarray
         self._allocate(0, "cpu")
 
     @property
@@ -154,7 +159,8 @@ class RealGradients:
         Raises
         ------
         ValueError
-            For an unknown label, another number of features, or features that are not finite.
+            For an unknown label, another number of features, or features or weights that are
+            not finite or not one a row.
             The sums are then as they were before.
         """
         labels = _label_indices(self.classes, y)
@@ -162,10 +168,10 @@ class RealGradients:
             # A copy, since torch refuses to look at read-only memory.
             features = torch.from_numpy(np.array(features, dtype=np.float32))
         rows = features.detach().float()
-        if rows.ndim != 2 or len(rows) != len(labels):
+        if rows.ndim != 2 or labels.shape != (len(rows),):
             raise ValueError(
                 f"features must be of shape (n, n_features) with one label a row; "
-                f"got {tuple(rows.shape)} and {len(labels)} labels."
+                f"got {tuple(rows.shape)} and labels of shape {labels.shape}."
             )
         if not (self.is_empty or rows.shape[1] == self.n_features):
             raise ValueError(
@@ -173,15 +179,23 @@ class RealGradients:
             )
         if not bool(torch.isfinite(rows).all()):
             raise ValueError("features hold NaN or infinity.")
+        weights = self._weights[labels]
+        if sample_weight is not None:
+            sample_weight = np.asarray(sample_weight, dtype=np.float64)
+            if sample_weight.shape != labels.shape or not np.isfinite(sample_weight).all():
+                raise ValueError(
+                    f"sample_weight must hold one finite number for each of {len(labels)} rows; "
+                    f"got shape {sample_weight.shape}."
+                )
+            weights = weights * sample_weight
         if len(rows) == 0:
             return self
         if self.is_empty:
             self._allocate(rows.shape[1], rows.device)
         targets = torch.as_tensor(labels, device=rows.device)
-        weights = self._weights[labels] * (1.0 if sample_weight is None else sample_weight)
         by_row = torch.as_tensor(weights, dtype=rows.dtype, device=rows.device)
         sums = self.sums.to(rows.device)
-        step = heads_per_chunk(len(rows), len(self.classes))
+        step = heads_per_chunk(len(rows), len(self.classes), self.n_features)
         for start in range(0, self.head_pool_size, step):
             chunk = slice(start, start + step)
             heads = self.heads.take(chunk, rows.device)
@@ -314,10 +328,7 @@ class RealGradients:
             "views": self.views,
         }
         tensors = {
-            "sums": self.sums.cpu().contiguous(),
-            "rows_seen": torch.from_numpy(self.rows_seen),
-            "feature_sum": torch.from_numpy(self.feature_sum),
-            "feature_square_sum": torch.from_numpy(self.feature_square_sum),
+            name: torch.as_tensor(getattr(self, name)).cpu().contiguous() for name in _TENSORS
         }
         metadata = {"sklgm.RealGradients": json.dumps(header, default=_plain)}
         save_file(tensors, str(path), metadata=metadata)
@@ -344,10 +355,11 @@ class RealGradients:
         try:
             with safe_open(str(path), framework="pt") as file:
                 header = json.loads((file.metadata() or {})["sklgm.RealGradients"])
-                tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+                newer = header.pop("format") != _FORMAT
+                tensors = {} if newer else {name: file.get_tensor(name) for name in _TENSORS}
         except (SafetensorError, KeyError, json.JSONDecodeError) as error:
             raise ValueError(f"{path} is not a file written by RealGradients.save.") from error
-        if header.pop("format") != _FORMAT:
+        if newer:
             raise ValueError(f"{path} is of a newer format; this version reads format {_FORMAT}.")
         classes = np.asarray(header.pop("classes"))
         if header.pop("classes_dtype") == "O":
@@ -355,11 +367,10 @@ class RealGradients:
         if isinstance(header["class_weight"], list):
             header["class_weight"] = dict(header["class_weight"])
         gradients = cls(classes, **header)
-        n_features = tensors["feature_sum"].shape[0]
-        gradients._allocate(n_features, "cpu")
-        if tensors["sums"].shape != gradients.sums.shape:
-            raise ValueError(f"{path} is damaged: its sums do not fit its header.")
+        gradients._allocate(len(tensors["feature_sum"]), "cpu")
         for name, tensor in tensors.items():
+            if tensor.shape != getattr(gradients, name).shape:
+                raise ValueError(f"{path} is damaged: its {name} do not fit its header.")
             setattr(gradients, name, tensor if name == "sums" else tensor.numpy())
         return gradients
 
@@ -414,7 +425,7 @@ def _class_weights(
     if isinstance(class_weight, Mapping):
         unknown = set(class_weight) - set(classes.tolist())
         if unknown:
-            raise ValueError(f"class_weight names labels that are not classes: {sorted(unknown)}.")
+            raise ValueError(f"class_weight names labels that are not classes: {list(unknown)}.")
         return np.array([float(class_weight.get(label, 1.0)) for label in classes.tolist()])
     raise ValueError(
         f"class_weight must be 'balanced', a mapping from label to weight, or None; "

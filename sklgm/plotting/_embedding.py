@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from sklearn.decomposition import PCA
-from sklearn.preprocessing import normalize
 from sklearn.utils import _safe_indexing, resample
 from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
 
@@ -59,9 +58,9 @@ class EmbeddingDisplay:
 
     Notes
     -----
-    Features are scaled to unit length before the principal components are found, so that the
-    picture shows the geometry of the cosine similarities which ``transform`` returns. The
-    components come from real images alone; prototypes are projected onto them.
+    The principal components are those of the real images' features, as they are: the space in which
+    a probe separates classes and in which gradients are matched. Prototypes have no part in the
+    components and are projected onto them, so they may well lie outside the cloud of real images.
 
     Examples
     --------
@@ -155,12 +154,12 @@ class EmbeddingDisplay:
             chosen = _choose(y, max_samples, random_state)
             X, y = _safe_indexing(X, chosen), y[chosen]
 
-        real = normalize(estimator._embed(X))
-        pca = PCA(n_components=2, svd_solver="full").fit(real)
+        features = estimator._embed(X)
+        pca = PCA(n_components=2, svd_solver="full").fit(features)
         display = cls(
-            embedding=pca.transform(real),
+            embedding=pca.transform(features),
             labels=y,
-            prototype_embedding=pca.transform(normalize(estimator.prototype_features_)),
+            prototype_embedding=pca.transform(estimator.prototype_features_),
             prototype_labels=estimator.prototype_labels_,
             explained_variance_ratio=pca.explained_variance_ratio_,
             class_names=class_names,

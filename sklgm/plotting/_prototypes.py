@@ -136,20 +136,21 @@ class PrototypesDisplay:
             n_columns=n_columns,
             scale=scale,
         )
-        width, height = grid.size
-        shrink = 1.0
         if ax is None:
+            width, height = grid.size
             figure = plt.figure(figsize=(width / 100, height / 100), layout="none")
             ax = figure.add_axes((0, 0, 1, 1))
-        else:
-            inches = ax.get_window_extent().size / ax.figure.dpi
-            shrink = min(1, *(inches * 100 / (width, height)))
+        # Room for each pixel of the grid, across and down; the narrower decides.
+        room = ax.get_window_extent().size / ax.figure.dpi * 100 / grid.size
+        share = room.min() / room
+        shrink = min(1, room.min())
         ax.set_axis_off()
 
         axes = np.empty(len(images), dtype=object)
         for index, rows in enumerate(rows_of_class):
             for position, row in enumerate(rows):
-                axes[row] = ax.inset_axes(grid.box(index, position))
+                corner, size = grid.box(index, position)
+                axes[row] = ax.inset_axes((*((1 - share) / 2 + share * corner), *(share * size)))
                 axes[row].imshow(images[row], interpolation="nearest", vmin=0, vmax=1)
                 axes[row].set_axis_off()
             axes[rows[0]].set_title(
@@ -262,17 +263,15 @@ class _Grid:
         return right + 2 * _MARGIN, self._tops[-1] + _MARGIN
 
     def box(self, class_index, position):
-        """Left, bottom, width and height of a picture as shares of the whole, from below."""
+        """Lower left corner and size of a picture, as shares of the whole."""
         row, column = divmod(class_index, self.n_columns)
         row_in_group, column_in_group = divmod(position, self.group_columns)
         left = _MARGIN + column * self._column_step + column_in_group * (self.width + _GAP)
         top = self._tops[row] + row_in_group * (self.height + _GAP)
         width, height = self.size
         return (
-            left / width,
-            1 - (top + self.height) / height,
-            self.width / width,
-            self.height / height,
+            np.array([left / width, 1 - (top + self.height) / height]),
+            np.array([self.width / width, self.height / height]),
         )
 
 

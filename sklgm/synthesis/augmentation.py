@@ -6,6 +6,8 @@ as often as needed: the two phases of a distillation step see exactly the same v
 
 from __future__ import annotations
 
+import math
+import sys
 from dataclasses import dataclass
 
 import torch
@@ -88,7 +90,7 @@ class StandardAugmentation(BaseEstimator):
         """Raise a ``ValueError`` that names the first parameter out of its range."""
         for name in ("scale", "ratio"):
             low, high = getattr(self, name)
-            top = 1.0 if name == "scale" else float("inf")
+            top = 1.0 if name == "scale" else sys.float_info.max
             if not 0 < low <= high <= top:
                 raise ValueError(
                     f"augmentation {name} must be (low, high) with 0 < low <= high"
@@ -99,6 +101,10 @@ class StandardAugmentation(BaseEstimator):
                 raise ValueError(
                     f"augmentation {name} is a probability in [0, 1]; got {getattr(self, name)}."
                 )
+        if not 0 <= self.noise_std <= sys.float_info.max:
+            raise ValueError(f"augmentation noise_std must be at least 0; got {self.noise_std}.")
+        if not math.isfinite(self.noise_mean):
+            raise ValueError(f"augmentation noise_mean must be finite; got {self.noise_mean}.")
 
     def draw(self, n: int, canvas_size: int, generator: torch.Generator) -> Views:
         """Draw the random numbers of ``n`` views.
@@ -172,8 +178,10 @@ class StandardAugmentation(BaseEstimator):
                 torch.nn.functional.pad(cut, (1, 1, 1, 1), mode="replicate"), 3, stride=1
             )
             cut = torch.where(views.blur.to(cut.device)[:, None, None, None], blurred, cut)
-        if (views.noise_seeds >= 0).any():
-            cut = (cut + self._noise(views.noise_seeds, cut)).clamp(0, 1)
+        noisy = views.noise_seeds >= 0
+        if noisy.any():
+            noised = (cut + self._noise(views.noise_seeds, cut)).clamp(0, 1)
+            cut = torch.where(noisy.to(cut.device)[:, None, None, None], noised, cut)
         return cut
 
     def _noise(self, seeds: Tensor, like: Tensor) -> Tensor:
@@ -227,4 +235,4 @@ def _resampling(start: Tensor, length: Tensor, canvas: int, size: int) -> Tensor
     pixel = torch.arange(canvas, dtype=torch.float64) + 0.5
     weight = (1 - (centre - pixel).abs() / step.clamp_min(1)).clamp_min(0)
     weight = weight * ((pixel > start) & (pixel < start + length))
-    return (weight / weight.sum(-1, keepdim=True)).float()
+    return weight / weight.sum(-1, keepdim=True)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sklgm.matching import RealGradients, matching_loss
 from sklgm.matching.gradients import Matching
-from sklgm.synthesis.augmentation import StandardAugmentation, Views
+from sklgm.synthesis.augmentation import StandardAugmentation, Views, centre_views
 from sklgm.synthesis.parametrization import Synthetic
 
 
@@ -47,7 +47,8 @@ class Embedding:
     image_size : int or None
         Side ``s`` the map takes; None for rows.
     augmentation : StandardAugmentation or None
-        How views of the samples are made; None embeds the samples as they are.
+        How views of the samples are made; None embeds the centre crop of images, and rows as
+        they are.
     n_views : int
         Views of each sample in a step; 1 without augmentation.
     batch_size : int
@@ -168,9 +169,11 @@ def backward(
         views = embedding.augmentation.draw(len(samples) * n_views, samples.shape[-1], generator)
 
     def embed(rows: slice) -> Tensor:
-        if views is None:
+        if embedding.image_size is None:
             return embedding.features(leaf[rows])
-        assert embedding.augmentation is not None and embedding.image_size is not None
+        if views is None:
+            return embedding.features(centre_views(leaf[rows], embedding.image_size))
+        assert embedding.augmentation is not None
         owners = torch.arange(rows.start, rows.stop, device=leaf.device) // n_views
         cut = embedding.augmentation.apply(leaf[owners], views[rows], embedding.image_size)
         return embedding.features(cut)

@@ -114,7 +114,9 @@ def test_class_names(class_names, shown):
 
 def test_long_names_are_broken_and_shortened():
     display = make_display(
-        30, size=(64, 64), names=[f"{i}_the_longest_class_name_of_all" for i in range(30)]
+        30,
+        size=(64, 64),
+        names=[f"{i}_the_longest_class_name_of_all_names_there_are" for i in range(30)],
     )
     for title in titles(display.plot()):
         assert title.count("\n") == 1
@@ -129,6 +131,10 @@ def test_it_fits_into_given_axes():
     assert display.ax_ is axes[1]
     assert display.figure_ is figure
     host = axes[1].get_window_extent()
+    sizes = {picture.get_window_extent().size.round(6).tobytes() for picture in display.axes_}
+    assert len(sizes) == 1
+    width, height = display.axes_[0].get_window_extent().size
+    assert width / height == pytest.approx(4 / 6)
     for picture in display.axes_:
         box = picture.get_window_extent()
         assert host.x0 <= box.x0

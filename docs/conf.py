@@ -1,0 +1,75 @@
+"""Sphinx configuration."""
+
+import matplotlib
+from docutils import nodes
+from docutils.utils.math.latex2mathml import tex2mathml
+
+import sklgm
+
+matplotlib.use("Agg")
+
+project = "sklgm"
+author = "The sklgm developers"
+copyright = "2026, The sklgm developers"
+version = release = sklgm.__version__
+
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
+    "numpydoc",
+    "sphinx_gallery.gen_gallery",
+]
+templates_path = ["_templates"]
+exclude_patterns = ["_build"]
+default_role = "code"
+
+autosummary_generate = True
+autodoc_member_order = "bysource"
+autodoc_typehints = "none"
+numpydoc_show_class_members = False
+
+sphinx_gallery_conf = {
+    "examples_dirs": "../examples",
+    "gallery_dirs": "auto_examples",
+    "filename_pattern": r"/plot_",
+    "abort_on_example_error": True,
+    "download_all_examples": False,
+    "capture_repr": ("_repr_html_",),
+    "show_memory": False,
+    "show_signature": False,
+}
+
+html_theme = "pydata_sphinx_theme"
+html_math_renderer = "mathml"
+html_title = f"sklgm {version}"
+html_show_sourcelink = False
+html_theme_options = {
+    "navigation_with_keys": False,
+    "secondary_sidebar_items": ["page-toc"],
+}
+html_sidebars = {"index": [], "method": []}
+
+
+def skip_foreign_members(app, what, name, obj, skip, options):
+    """Leave what scikit-learn's base classes add to scikit-learn's own documentation."""
+    function = getattr(obj, "fget", None) or getattr(obj, "__func__", obj)
+    module = getattr(function, "__module__", None) or ""
+    if what == "class" and not module.startswith("sklgm"):
+        return True
+    return None
+
+
+def write_mathml(translator, node):
+    """Write a formula as MathML, which browsers draw by themselves, also offline."""
+    is_block = isinstance(node, nodes.math_block)
+    formula = tex2mathml(node.astext(), as_block=is_block)
+    if is_block:
+        formula = f'<div style="margin: 1em 0; overflow-x: auto">{formula}</div>'
+    translator.body.append(formula)
+    raise nodes.SkipNode
+
+
+def setup(app):
+    """Register the functions above."""
+    app.connect("autodoc-skip-member", skip_foreign_members)
+    app.add_html_math_renderer("mathml", (write_mathml, None), (write_mathml, None))

@@ -1,0 +1,89 @@
+"""What ``sklgm demo`` runs: distil, compare with real images, draw."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+from sklearn.callback import ProgressBar
+from sklearn.model_selection import train_test_split
+from sklearn.utils import Bunch
+
+from sklgm import ClassCentroids, FrozenBackboneProbe, LGMDistiller, PrototypeSet, RandomImages
+from sklgm.datasets import load_digits, load_openmoji
+from sklgm.plotting import EmbeddingDisplay, PrototypesDisplay
+
+_NET: dict[str, Any] = {"backbone": "efficientnet_lite0", "image_size": 56, "n_jobs": -1}
+_SEEDS = range(5)
+
+
+def run_demo(data: str, out: Path, seed: int, console: Console) -> None:
+    """Run the demo.
+
+    Parameters
+    ----------
+    data : {"openmoji", "digits"}
+        Which images.
+    out : Path
+        Folder for the pictures and the prototypes; made if need be.
+    seed : int
+        Of the distillation.
+    console : rich.console.Console
+        Where to report.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    images: Bunch = load_openmoji() if data == "openmoji" else load_digits()
+    names = np.asarray(images.target_names).astype(str)[images.target]
+    X_train, X_test, y_train, y_test = train_test_split(
+        images.images, names, test_size=1 / 3, stratify=names, random_state=0
+    )
+    console.print(
+        f"{data}: {len(X_train)} training and {len(X_test)} test images of "
+        f"{len(np.unique(names))} classes, on {_NET['backbone']} at {_NET['image_size']} pixels."
+    )
+    distiller = LGMDistiller(**_NET, random_state=seed).set_callbacks(ProgressBar())
+    distiller.fit(X_train, y_train)
+    distiller.set_callbacks()
+    n = len(distiller.prototypes_)
+
+    table = Table(title="Linear probes, scored on real test images")
+    for column in ("trained on", "images", "test accuracy"):
+        table.add_column(column, justify="left" if column == "trained on" else "right")
+
+    def add(row: str, n_images: int, scores: list[float]) -> None:
+        spread = f" ± {np.std(scores):.2f}" if len(scores) > 1 else ""
+        table.add_row(row, str(n_images), f"{np.mean(scores):.2f}{spread}")
+
+    with console.status("Training probes"):
+        chosen = [RandomImages(**_NET, random_state=s).fit(X_train, y_train) for s in _SEEDS]
+        centroids = ClassCentroids(**_NET).fit(X_train, y_train)
+        add("one random image a class", n, _scores(chosen, X_test, y_test))
+        add("class-centroid image", n, _scores([centroids] * len(_SEEDS), X_test, y_test))
+        add("distilled prototype", n, _scores([distiller] * len(_SEEDS), X_test, y_test))
+        full = FrozenBackboneProbe(**_NET, random_state=0).fit(X_train, y_train)
+        add("all training images", len(X_train), [full.score(X_test, y_test)])
+    console.print(table)
+    console.print(f"Mean ± standard deviation of {len(_SEEDS)} seeds of the probe.")
+
+    pictures = {
+        "prototypes.png": PrototypesDisplay.from_estimator(distiller),
+        "embedding.png": EmbeddingDisplay.from_estimator(distiller, X_train, y_train),
+    }
+    for name, display in pictures.items():
+        display.figure_.savefig(out / name, dpi=200)
+    PrototypeSet.from_estimator(distiller).save(out / "prototypes", overwrite=True)
+    console.print(f"Pictures and prototypes: {out / 'prototypes.png'}, {out / 'embedding.png'}, ")
+    console.print(f"{out / 'prototypes'}")
+
+
+def _scores(selections: list[Any], X: np.ndarray, y: np.ndarray) -> list[float]:
+    """Return the accuracy of a probe trained on each selection's prototypes alone."""
+    scores = []
+    for seed, selection in zip(_SEEDS, selections, strict=True):
+        similarities = selection.transform(X)
+        probe = FrozenBackboneProbe(**_NET, random_state=seed).fit(similarities, y)
+        scores.append(probe.score(similarities, y))
+    return scores

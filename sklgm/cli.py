@@ -1,0 +1,99 @@
+"""The ``sklgm`` command."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.console import Console
+
+app = typer.Typer(
+    add_completion=True,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Distil a labelled image set into a few synthetic images.",
+)
+_console = Console()
+_errors = Console(stderr=True)
+
+
+class DemoData(StrEnum):
+    """Data sets of the demo."""
+
+    openmoji = "openmoji"
+    digits = "digits"
+
+
+@app.callback()
+def main() -> None:
+    """Distil a labelled image set into a few synthetic images."""
+
+
+@app.command()
+def demo(
+    data: Annotated[DemoData, typer.Option(help="Images to distil.")] = DemoData.openmoji,
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("sklgm-demo"),
+    seed: Annotated[int, typer.Option(help="Seed of the distillation.", min=0)] = 0,
+) -> None:
+    """Distil real pictures on a real net, offline, and compare with real images as prototypes.
+
+    Needs the extra "demo" and takes under three minutes on two cores.
+    """
+    from sklgm._demo import run_demo
+
+    try:
+        run_demo(data.value, out, seed, _console)
+    except (ValueError, OSError, ImportError) as error:
+        _fail(error)
+
+
+@app.command()
+def distill(
+    folder: Annotated[Path, typer.Argument(help="Image folder with a subfolder for each class.")],
+    backbone: Annotated[str, typer.Option(help="Name of the frozen net.")] = "clip",
+    out: Annotated[Path, typer.Option(help="Folder for the prototypes.")] = Path("prototypes"),
+    prototypes_per_class: Annotated[int, typer.Option(help="Synthetic images a class.")] = 1,
+    image_size: Annotated[
+        int | None, typer.Option(help="Pixels the net sees; the net's own by default.")
+    ] = None,
+    max_iter: Annotated[int | None, typer.Option(help="Steps of the optimisation.")] = None,
+    device: Annotated[str, typer.Option(help='"auto", "cpu", "cuda", "mps".')] = "auto",
+    n_jobs: Annotated[int, typer.Option(help="Threads that read images.")] = -1,
+    seed: Annotated[int | None, typer.Option(help="Makes the result reproducible.", min=0)] = None,
+    overwrite: Annotated[bool, typer.Option(help="Replace prototypes already there.")] = False,
+) -> None:
+    """Distil an image folder and save the prototypes."""
+    from sklearn.callback import ProgressBar
+
+    from sklgm import LGMDistiller, PrototypeSet
+    from sklgm.datasets import load_folder
+
+    parameters: dict[str, Any] = {
+        "prototypes_per_class": prototypes_per_class,
+        "image_size": image_size,
+        "device": device,
+        "n_jobs": n_jobs,
+        "random_state": seed,
+    }
+    if max_iter is not None:
+        parameters["max_iter"] = max_iter
+    try:
+        # Before the work, not after it.
+        PrototypeSet.check_target(out, overwrite=overwrite)
+        images: Any = load_folder(folder)
+        distiller = LGMDistiller(backbone, **parameters).set_callbacks(ProgressBar())
+        distiller.fit(images.paths, images.target)
+        PrototypeSet.from_estimator(distiller).save(out, overwrite=overwrite)
+    except (ValueError, OSError, ImportError) as error:
+        _fail(error)
+    _console.print(
+        f"{len(distiller.prototypes_)} prototypes of {len(distiller.classes_)} classes, "
+        f"from {len(images.paths)} images, in {out}"
+    )
+
+
+def _fail(error: Exception) -> None:
+    _errors.print(f"[bold red]Error:[/] {error}", highlight=False, markup=True, soft_wrap=True)
+    raise typer.Exit(1) from error

@@ -1,0 +1,414 @@
+"""The loop: phases, micro-batches, steps, rates and seeds."""
+
+import itertools
+import math
+import random
+
+import numpy as np
+import pytest
+import torch
+
+from sklgm.matching import RealGradients, angular_distance, probe_gradients
+from sklgm.synthesis import (
+    Embedding,
+    FeatureRows,
+    Pixels,
+    Pyramid,
+    StandardAugmentation,
+    centre_views,
+    synthesize,
+)
+from sklgm.synthesis.loop import backward
+from tests.tiny_backbones import CountingNet, TinyConvNet
+
+CPU = torch.device("cpu")
+CANVAS, SIZE, D, C = 18, 16, 6, 3
+LABELS = torch.tensor([0, 1, 2])
+EVERYTHING = StandardAugmentation((0.08, 1.0), blur=0.5, noise=0.5)
+
+
+def seeded(seed=0):
+    return torch.Generator().manual_seed(seed)
+
+
+def tiny_net():
+    return CountingNet(TinyConvNet(D).eval().requires_grad_(False))
+
+
+def real(n_features=D, head_scale=0.5):
+    """Three classes, each around a corner of its own."""
+    rng = np.random.default_rng(0)
+    y = np.repeat(np.arange(C), 10)
+    rows = 2 * np.eye(C, n_features)[y] + 0.3 * rng.normal(size=(30, n_features))
+    gradients = RealGradients(range(C), head_pool_size=8, head_scale=head_scale, head_seed=1)
+    return gradients.update(rows, y)
+
+
+def embedding(net, batch_size=1000, augmentation=EVERYTHING, n_views=5):
+    return Embedding(net, SIZE, augmentation, n_views, batch_size)
+
+
+def images(strategy=None, max_iter=20):
+    return (strategy or Pyramid()).start(C, CANVAS, max_iter, seeded(5), CPU)
+
+
+def rows(gradients, n=C):
+    mean, std = map(torch.from_numpy, gradients.feature_moments())
+    return FeatureRows(n, mean, std, seeded(5))
+
+
+IDENTITY = Embedding(lambda z: z, None, None, 1, 1000)
+
+
+def run(synthetic, gradients, how, labels=LABELS, **changes):
+    settings = {
+        "max_iter": 20,
+        "learning_rate": 0.05,
+        "n_heads": 4,
+        "matching": "global",
+        "generator": seeded(9),
+    }
+    return synthesize(synthetic, labels, gradients, how, **settings | changes)
+
+
+# One step
+
+
+def one_backward(batch_size, net=None, matching="global", dtype=torch.float32):
+    """Gradient of every level of a grown pyramid after one back-propagation."""
+    synthetic = images(Pyramid(grow_every=1))
+    for _ in range(3):
+        synthetic.grow(100)
+    how = embedding((net or tiny_net()).to(dtype), batch_size)
+    heads = np.array([6, 0, 3])
+    loss = backward(
+        synthetic.decode().to(dtype), LABELS, real(), heads, how, matching, seeded(2)
+    )
+    return loss, [level.grad for level in synthetic.parameters]
+
+
+@pytest.mark.parametrize("matching", ["global", "row"])
+@pytest.mark.parametrize("batch_size", [1, 3, 4, 14])
+def test_micro_batches_give_the_same_gradients(batch_size, matching):
+    loss, expected = one_backward(1000, matching=matching)
+    found_loss, found = one_backward(batch_size, matching=matching)
+    torch.testing.assert_close(found_loss, loss, rtol=1e-5, atol=1e-6)
+    for one, other in zip(found, expected, strict=True):
+        assert other.abs().max() > 0
+        error = (one - other).abs().max() / other.abs().max()
+        assert error < 1e-5
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 1000])
+@pytest.mark.parametrize("matching", ["global", "row"])
+def test_gradients_are_those_of_plain_autograd(batch_size, matching):
+    """All views in one graph, the distance of their gradients, backward: in float64."""
+    synthetic = images(Pyramid(grow_every=1))
+    for _ in range(3):
+        synthetic.grow(100)
+    net, gradients, heads = tiny_net().double(), real(), [6, 0, 3]
+    canvases = synthetic.decode().double()
+    views = EVERYTHING.draw(C * 5, CANVAS, seeded(2))
+    features = net(EVERYTHING.apply(canvases.repeat_interleave(5, dim=0), views, SIZE))
+    found = probe_gradients(
+        features, LABELS.repeat_interleave(5), gradients.heads.take(np.array(heads)).double()
+    )
+    expected = angular_distance(found, gradients.sums[heads].double(), matching)
+    expected.backward()
+
+    # The heads of the pool are float32, as are the features of every real run.
+    double = RealGradients.update.__get__(gradients)  # keep a reference: sums stay float32
+    assert double is not None
+    loss, by_level = one_backward(batch_size, matching=matching)
+    assert not loss.requires_grad
+    np.testing.assert_allclose(loss.item(), expected.item(), rtol=1e-5)
+    for one, level in zip(by_level, synthetic.parameters, strict=True):
+        error = (one - level.grad).abs().max() / level.grad.abs().max()
+        assert error < 1e-4
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_both_phases_see_the_same_views(batch_size):
+    seen = []
+    net = tiny_net()
+    net.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach()))
+    one_backward(batch_size, net)
+    half = len(seen) // 2
+    for first, second in zip(seen[:half], seen[half:], strict=True):
+        assert torch.equal(first, second)
+    at_once = []
+    net = tiny_net()
+    net.register_forward_pre_hook(lambda module, inputs: at_once.append(inputs[0].detach()))
+    one_backward(1000, net)
+    torch.testing.assert_close(torch.cat(seen[:half]), at_once[0], rtol=0, atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "calls", "n_images"), [(1000, 1, 15), (15, 1, 15), (14, 4, 30), (4, 8, 30), (1, 30, 30)]
+)
+def test_one_forward_when_all_fits_two_otherwise(batch_size, calls, n_images):
+    net = tiny_net()
+    one_backward(batch_size, net)
+    assert (net.n_calls, net.n_images) == (calls, n_images)
+    assert net.largest_batch <= batch_size
+
+
+def test_first_phase_keeps_no_graph():
+    graphs = []
+    net = tiny_net()
+    net.register_forward_hook(lambda module, inputs, output: graphs.append(output.requires_grad))
+    one_backward(4, net)
+    assert graphs == [False] * 4 + [True] * 4
+
+
+def test_views_belong_to_their_sample():
+    """A sample that is black gives views that are black, labelled with its class."""
+    samples = torch.zeros(C, 3, CANVAS, CANVAS)
+    samples[1], samples[2] = 0.5, 1.0
+    seen = []
+
+    def features(pixels):
+        seen.append(pixels.detach().mean(dim=(1, 2, 3)))
+        return pixels.mean(dim=(2, 3)) @ torch.ones(3, D)
+
+    plain = StandardAugmentation()
+    samples.requires_grad_()
+    how = embedding(features, 4, plain, n_views=3)
+    backward(samples, LABELS, real(), np.arange(2), how, "global", seeded())
+    owners = torch.tensor([0.0, 0, 0, 0.5, 0.5, 0.5, 1, 1, 1])
+    torch.testing.assert_close(torch.cat(seen), owners.repeat(2))
+    assert (samples.grad.abs().amax(dim=(1, 2, 3)) > 0).all()
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 1000])
+def test_without_augmentation_the_centre_crop_is_embedded(batch_size):
+    """As the real images are; the net takes no canvas."""
+    net, seen = tiny_net(), []
+    net.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach()))
+    samples = images(Pixels()).decode()
+    how = embedding(net, batch_size, None, n_views=1)
+    backward(samples, LABELS, real(), np.arange(2), how, "global", seeded())
+    found = torch.cat(seen)[:C]
+    assert found.shape == (C, 3, SIZE, SIZE)
+    assert torch.equal(found, centre_views(samples.detach(), SIZE))
+
+
+def test_several_samples_a_class_and_classes_without_any():
+    gradients = real()
+    labels = torch.tensor([2, 2, 0])
+    losses = [step.loss for step in run(rows(gradients), gradients, IDENTITY, labels)]
+    assert losses[-1] < losses[0]
+
+
+# The run
+
+
+@pytest.mark.parametrize("matching", ["global", "row"])
+def test_loss_falls_on_features(matching):
+    gradients = real()
+    synthetic = rows(gradients)
+    steps = list(run(synthetic, gradients, IDENTITY, max_iter=150, n_heads=8, matching=matching))
+    losses = torch.stack([step.loss for step in steps])
+    assert losses[-1] < 0.2 * losses[0]
+    # Reported is the loss before the step, with all heads of the pool.
+    found = probe_gradients(rows(gradients).decode(), LABELS, gradients.heads.take(slice(None)))
+    torch.testing.assert_close(losses[0], angular_distance(found, gradients.sums, matching).detach())
+
+
+def test_loss_falls_on_images():
+    gradients = real()
+    how = embedding(tiny_net(), augmentation=StandardAugmentation((0.5, 1.0)), n_views=2)
+    steps = list(run(images(Pyramid(grow_every=2)), gradients, how, max_iter=60))
+    losses = torch.stack([step.loss for step in steps])
+    assert losses[-10:].mean() < 0.8 * losses[:10].mean()
+
+
+@pytest.mark.parametrize("max_iter", [1, 2, 30])
+def test_exactly_max_iter_steps(max_iter):
+    """The published scripts take 5001 instead of 5000."""
+    gradients = real()
+    synthetic, calls = rows(gradients), itertools.count()
+    how = Embedding(lambda z: (next(calls), z)[1], None, None, 1, 1000)
+    steps = list(run(synthetic, gradients, how, max_iter=max_iter))
+    assert [step.index for step in steps] == list(range(max_iter))
+    assert next(calls) == max_iter
+
+
+def test_learning_rate_falls_by_a_cosine():
+    gradients = real()
+    steps = list(run(rows(gradients), gradients, IDENTITY, max_iter=40, learning_rate=0.3))
+    rates = np.array([step.learning_rate for step in steps])
+    np.testing.assert_allclose(rates, 0.15 * (1 + np.cos(np.pi * np.arange(40) / 40)))
+    assert rates[0] == 0.3
+    assert 0 < rates[-1] < 0.001
+    assert (np.diff(rates) < 0).all()
+
+
+def test_first_step_moves_by_the_learning_rate():
+    """Adam's first step is its rate along the sign of the gradient."""
+    gradients = real()
+    synthetic = rows(gradients)
+    before = synthetic.parameters[0].detach().clone()
+    next(run(synthetic, gradients, IDENTITY, learning_rate=0.25))
+    moved = (synthetic.parameters[0].detach() - before).abs()
+    torch.testing.assert_close(moved, torch.full_like(moved, 0.25), rtol=1e-3, atol=0)
+
+
+class SpyAdam(torch.optim.Adam):
+    made = []
+
+    def __init__(self, *args, **kwargs):
+        super().__init__(*args, **kwargs)
+        self.made.append(self)
+
+
+@pytest.fixture
+def spy(monkeypatch):
+    monkeypatch.setattr(SpyAdam, "made", [])
+    monkeypatch.setattr(torch.optim, "Adam", SpyAdam)
+    return SpyAdam.made
+
+
+def test_moments_of_old_levels_survive_a_new_one(spy):
+    synthetic = images(Pyramid(grow_every=3))
+    moments = {}
+    for step in run(synthetic, real(), embedding(tiny_net(), n_views=1), max_iter=20):
+        (adam,) = spy
+        assert {group["lr"] for group in adam.param_groups} == {step.learning_rate}
+        levels = synthetic.parameters
+        assert len(levels) == min(1 + step.index // 3, 6)
+        assert sum(len(group["params"]) for group in adam.param_groups) == len(levels)
+        for born, level in enumerate(levels):
+            state = adam.state[level]
+            assert state["step"] == step.index + 1 - 3 * born
+            # Both moments continue from the step before: from zero only where a level is new.
+            first, second = moments.get(born, (torch.zeros_like(level),) * 2)
+            beta1, beta2 = adam.defaults["betas"]
+            for key, old, beta, new in (
+                ("exp_avg", first, beta1, level.grad),
+                ("exp_avg_sq", second, beta2, level.grad**2),
+            ):
+                expected = beta * old + (1 - beta) * new
+                torch.testing.assert_close(state[key], expected, rtol=1e-4, atol=1e-12)
+            moments[born] = state["exp_avg"].clone(), state["exp_avg_sq"].clone()
+    assert len(moments) == 6
+
+
+def test_stop_early_is_to_stop_iterating():
+    gradients = real()
+    stopped, whole = rows(gradients), rows(gradients)
+    steps = run(stopped, gradients, IDENTITY)
+    first = list(itertools.islice(steps, 7))
+    after_seven = stopped.decode().detach().clone()
+    steps.close()
+    assert torch.equal(stopped.decode(), after_seven)
+    continued = []
+    for step in run(whole, gradients, IDENTITY):
+        continued.append(step.loss)
+        if step.index == 6:
+            assert torch.equal(whole.decode(), after_seven)
+    assert [step.loss for step in first] == continued[:7]
+    assert len(continued) == 20
+
+
+def test_nothing_happens_before_the_first_step():
+    gradients = real()
+    synthetic = rows(gradients)
+    before = synthetic.decode().detach().clone()
+    generator = seeded(9)
+    run(synthetic, gradients, IDENTITY, generator=generator)
+    assert torch.equal(synthetic.decode(), before)
+    assert torch.equal(generator.get_state(), seeded(9).get_state())
+
+
+@pytest.mark.parametrize("batch_size", [4, 1000])
+@pytest.mark.parametrize("strategy", [Pyramid(grow_every=2), Pixels()])
+def test_same_seed_same_images_bit_for_bit(strategy, batch_size):
+    results = []
+    for seed in (9, 9, 10):
+        synthetic = images(strategy)
+        how = embedding(tiny_net(), batch_size, n_views=2)
+        steps = list(run(synthetic, real(), how, max_iter=8, generator=seeded(seed)))
+        results.append((torch.stack([s.loss for s in steps]), synthetic.decode().detach()))
+    (losses, pixels), (same_losses, same_pixels), (_, other) = results
+    assert torch.equal(losses, same_losses)
+    assert torch.equal(pixels, same_pixels)
+    assert not torch.allclose(pixels, other)
+
+
+def test_views_and_heads_do_not_depend_on_the_batch_size():
+    results = []
+    for batch_size in (3, 1000):
+        how = embedding(tiny_net(), batch_size, n_views=2)
+        results.append([s.loss for s in run(images(), real(), how, max_iter=4)])
+    torch.testing.assert_close(*results, rtol=1e-3, atol=1e-4)
+
+
+def test_global_generators_are_left_alone():
+    torch_state = torch.get_rng_state()
+    numpy_state, python_state = np.random.get_state()[1].copy(), random.getstate()
+    list(run(images(), real(), embedding(tiny_net(), 4), max_iter=3))
+    assert torch.equal(torch.get_rng_state(), torch_state)
+    np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)
+    assert random.getstate() == python_state
+
+
+def test_real_gradients_and_net_are_left_alone():
+    gradients, net = real(), tiny_net()
+    sums = gradients.sums.clone()
+    weights = {name: tensor.clone() for name, tensor in net.state_dict().items()}
+    list(run(images(), gradients, embedding(net, 4), max_iter=3))
+    assert torch.equal(gradients.sums, sums)
+    for name, tensor in net.state_dict().items():
+        assert torch.equal(tensor, weights[name])
+
+
+def test_empty_gradients():
+    empty = RealGradients(range(C))
+    full = real()
+    with pytest.raises(ValueError, match="gradients are empty"):
+        next(run(rows(full), empty, IDENTITY))
+
+
+@pytest.mark.parametrize("n_heads", [1, 8, 1000])
+def test_heads_are_drawn_without_repetition_and_each_step_anew(n_heads, monkeypatch):
+    gradients = real()
+    taken = []
+    take = type(gradients.heads).take
+    monkeypatch.setattr(
+        type(gradients.heads), "take", lambda self, i, d: taken.append(i.tolist()) or take(self, i, d)
+    )
+    list(run(rows(gradients), gradients, IDENTITY, max_iter=30, n_heads=n_heads))
+    assert len(taken) == 30
+    for heads in taken:
+        assert len(set(heads)) == len(heads) == min(n_heads, 8)
+    assert set(itertools.chain(*taken)) == set(range(8))
+    assert len(set(map(tuple, taken))) > 5
+
+
+def test_targets_are_those_of_the_drawn_heads():
+    """With samples that are the real rows, every head's gradient is matched from the start."""
+    rng = np.random.default_rng(1)
+    features = rng.normal(size=(6, D)).astype(np.float32)
+    labels = torch.tensor([0, 1, 2, 0, 1, 2])
+    gradients = RealGradients(range(C), head_pool_size=8, head_scale=1.0)
+    gradients.update(features, labels.numpy())
+    synthetic = FeatureRows(6, torch.zeros(D), torch.ones(D), seeded())
+    with torch.no_grad():
+        synthetic.parameters[0].copy_(torch.from_numpy(features))
+    (step,) = run(synthetic, gradients, IDENTITY, labels, max_iter=1, n_heads=2)
+    assert abs(step.loss) < 1e-5
+
+
+def test_one_view_is_smaller_than_the_batch():
+    """The published scripts raise a TypeError for a data set smaller than one batch."""
+    how = embedding(tiny_net(), 10**9, n_views=1)
+    (step,) = run(images(), real(), how, max_iter=1)
+    assert math.isfinite(step.loss)
+
+
+def test_grown_pyramid_that_starts_at_its_final_size():
+    synthetic = images(Pyramid(start_size=CANVAS, grow_every=1))
+    steps = list(run(synthetic, real(), embedding(tiny_net(), n_views=1), max_iter=5))
+    assert len(steps) == 5
+    assert len(synthetic.parameters) == 1

@@ -1,0 +1,254 @@
+"""Bad input: one clear ValueError each, and nothing fitted."""
+
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from PIL import Image
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.utils.validation import check_is_fitted
+
+from sklgm import (
+    BackboneEmbedder,
+    ClassCentroids,
+    FrozenBackboneProbe,
+    LGMDistiller,
+    Pyramid,
+    RandomImages,
+    StandardAugmentation,
+)
+from tests.image_checks import fitted_names, needs_y, save_images, toy_images
+from tests.tiny_backbones import tiny_backbone
+
+NET = tiny_backbone()
+X, Y = toy_images()
+DISTILLER = LGMDistiller(NET, max_iter=2, head_pool_size=4, n_views=1, random_state=0)
+PROBE = FrozenBackboneProbe(NET, n_views=2, max_epochs=2, random_state=0)
+ESTIMATORS = {
+    "distiller": DISTILLER,
+    "probe": PROBE,
+    "probe with distiller": clone(PROBE).set_params(distiller=DISTILLER),
+    "embedder": BackboneEmbedder(NET),
+    "random": RandomImages(NET, random_state=0),
+    "centroids": ClassCentroids(NET),
+}
+each_estimator = pytest.mark.parametrize("name", ESTIMATORS)
+
+
+class Bad(NamedTuple):
+    X: object
+    message: str
+    y: object = Y
+
+
+def with_value(value):
+    images = X / 255
+    images[3, 4, 5, 1] = value
+    return images
+
+
+IMAGES = {
+    "empty array": Bad(X[:0], "empty X", Y[:0]),
+    "empty list": Bad([], "empty X", []),
+    "NaN": Bad(with_value(np.nan), r"NaN or infinite pixels, first in X\[3\]"),
+    "infinite": Bad(with_value(np.inf), r"NaN or infinite pixels, first in X\[3\]"),
+    "above the range": Bad(with_value(1.5), r"pixel_range=\(0.*go from .* to 1\.5"),
+    "below the range": Bad(with_value(-0.5), r"outside pixel_range.*X\[3\]"),
+    "0 to 255 floats": Bad(X.astype(np.float32), r"such as \(0, 255\)"),
+    "channels first": Bad(np.moveaxis(X, -1, 1), r"channels come first.*np\.moveaxis\(X, -3, -1\)"),
+    "one channel": Bad(X[..., :1], r"X\[\.\.\., 0\]"),
+    "four channels": Bad(np.concatenate([X, X[..., :1]], axis=3), "4 channels"),
+    "ragged lists": Bad([x.tolist()[: 5 + i % 3] for i, x in enumerate(X)], "unequal lengths"),
+    "five dimensions": Bad(X[:, None], "shape"),
+    "rows": Bad(X[:, :, 0, 0], "backbone=None"),
+    "table": Bad(pd.DataFrame(X[:, :, 0, 0]), "backbone=None"),
+    "integers": Bad(X.astype(int), r"dtype int64.*astype\(np\.uint8\)"),
+    "booleans": Bad(X > 100, "dtype bool"),
+    "no pixels": Bad(X[:, :0], "empty images"),
+    "PIL image without pixels": Bad([Image.new("RGB", (0, 5))] * 18, r"X\[0\] of size \(0, 5\)"),
+    "missing files": Bad([f"nowhere/{i}.png" for i in range(18)], "18 of 18 files cannot be found"),
+    "tensor": Bad(torch.from_numpy(X), "torch tensor"),
+    "mixed kinds": Bad([*X[:-1], Image.fromarray(X[-1])], r"mixed kinds.*X\[17\] is a PIL image"),
+    "a scalar": Bad(3, "type int"),
+    "None": Bad(None, "NoneType"),
+    "a path": Bad("images", "single path 'images'"),
+    "an image": Bad(X[0], "single image"),
+}
+
+
+@each_estimator
+@pytest.mark.parametrize("case", IMAGES)
+def test_bad_images(name, case):
+    bad = IMAGES[case]
+    refuse(clone(ESTIMATORS[name]), bad.X, bad.y, bad.message)
+
+
+@each_estimator
+@pytest.mark.parametrize("case", IMAGES)
+def test_bad_images_after_fit(name, case):
+    estimator = ESTIMATORS[name].fit(X, Y)
+    method = estimator.transform if hasattr(estimator, "transform") else estimator.predict
+    with pytest.raises(ValueError, match=IMAGES[case].message):
+        method(IMAGES[case].X)
+
+
+def text_file(path):
+    path.write_text("not an image")
+
+
+def empty_file(path):
+    path.write_bytes(b"")
+
+
+def truncated_jpeg(path):
+    Image.fromarray(np.resize(X, (200, 200, 3))).save(path, "JPEG")
+    path.write_bytes(path.read_bytes()[:5000])
+
+
+@each_estimator
+@pytest.mark.parametrize("spoil", [text_file, empty_file, truncated_jpeg])
+def test_bad_files(name, spoil, tmp_path):
+    estimator = clone(ESTIMATORS[name])
+    paths = save_images(X, tmp_path)
+    # Random images are only read when they are chosen.
+    bad = range(18) if name == "random" else [7]
+    for i in bad:
+        spoil(tmp_path / f"{i}.png")
+    message = r"\d+\.png cannot be read as an image: " if name == "random" else r"7\.png cannot be"
+    if name == "embedder":
+        estimator.fit(paths)
+        with pytest.raises(ValueError, match=message):
+            estimator.transform(paths)
+    else:
+        refuse(estimator, paths, Y, message)
+
+
+@each_estimator
+def test_a_file_that_vanishes(name, tmp_path):
+    paths = save_images(X, tmp_path)
+    (tmp_path / "7.png").unlink()
+    refuse(clone(ESTIMATORS[name]), paths, Y, r"1 of 18 files cannot be found.*7\.png")
+
+
+LABELS = {
+    "one class": (["a"] * 18, "at least 2 classes in y; got 1 class: 'a'"),
+    "one class of numbers": ([3] * 18, "at least 2 classes in y; got 1 class: 3"),
+    "too few": (Y[:-1], "inconsistent numbers of samples: 18 images or rows in X and 17 labels"),
+    "too many": ([*Y, "a"], "18 images or rows in X and 19 labels"),
+    "none": (None, "requires y to be passed"),
+    "strings and numbers": ([1, *Y[1:]], "different types: number, str.*for instance"),
+    "strings and None": (np.array([None, *Y[1:]], dtype=object), "different types: NoneType, str"),
+    "strings and NaN": (pd.Series([np.nan, *Y[1:]], dtype=object), "different types"),
+    "NaN": ([np.nan] + [1.0, 2.0] * 8 + [1.0], "NaN"),
+    "continuous": (np.linspace(0, 1, 18), "continuous"),
+    "two columns": (np.zeros((18, 2), dtype=int), "1d"),
+    "lists": ([["a"], ["b"]] * 9, "y"),
+}
+
+
+@each_estimator
+@pytest.mark.filterwarnings("ignore:A column-vector y was passed")
+@pytest.mark.parametrize("case", LABELS)
+def test_bad_labels(name, case):
+    y, message = LABELS[case]
+    estimator = clone(ESTIMATORS[name])
+    if needs_y(estimator) and case != "lists":
+        refuse(estimator, X, y, message)
+    elif not needs_y(estimator):
+        estimator.fit(X, y)  # they are not looked at
+
+
+PARAMETERS = {
+    "unknown backbone": ({"backbone": "dino2"}, "Unknown backbone 'dino2'. Did you mean 'dinov2'"),
+    "unknown timm net": ({"backbone": "timm:resnet5"}, "Unknown backbone 'timm:resnet5'.*resnet50"),
+    "module as backbone": ({"backbone": NET.module}, "backbone"),
+    "image X without backbone": ({"backbone": None}, "backbone=None needs rows"),
+    "no prototypes": ({"prototypes_per_class": 0}, "prototypes_per_class"),
+    "negative prototypes": ({"prototypes_per_class": -1}, "prototypes_per_class"),
+    "half a prototype": ({"prototypes_per_class": 1.5}, "prototypes_per_class"),
+    "too many prototypes": ({"prototypes_per_class": 7}, "has 6 images, fewer than"),
+    "batch_size=0": ({"batch_size": 0}, "batch_size"),
+    "batch_size=-1": ({"batch_size": -1}, "batch_size"),
+    "batch_size of another kind": ({"batch_size": "large"}, "batch_size"),
+    "device not there": ({"device": "cuda:77"}, "'cuda:77' is not available. Devices available"),
+    "no device": ({"device": "toaster"}, "device='toaster' is not a device"),
+    "device of another kind": ({"device": 1.5}, "device=1.5 is not a device"),
+    "precision": ({"precision": "float8"}, "precision"),
+    "image_size=0": ({"image_size": 0}, "image_size"),
+    "image_size of a module": ({"image_size": 32}, "made by Backbone.from_module for image_size=16"),
+    "pixel_range": ({"pixel_range": (1, 0)}, "pixel_range must be two finite numbers"),
+    "pixel_range of one": ({"pixel_range": 255}, "pixel_range"),
+    "n_jobs": ({"n_jobs": "all"}, "n_jobs"),
+    "memory": ({"memory": 3}, "memory"),
+    "augmentation": ({"augmentation": "strong"}, "augmentation"),
+    "augmentation scale": (
+        {"augmentation": StandardAugmentation(scale=(0, 2))},
+        r"augmentation scale must be.*got \(0, 2\)",
+    ),
+    "augmentation noise": ({"augmentation": StandardAugmentation(noise=2)}, "augmentation noise"),
+    "no views": ({"n_views": 0}, "n_views"),
+    "negative real views": ({"n_real_views": -1}, "n_real_views"),
+    "parametrization": ({"parametrization": "wavelet"}, "parametrization"),
+    "start size": (
+        {"parametrization": Pyramid(start_size=99)},
+        "start_size must be from 1 to the canvas size, 18; got 99",
+    ),
+    "no steps": ({"max_iter": 0}, "max_iter"),
+    "no epochs": ({"max_epochs": 0}, "max_epochs"),
+    "learning rate": ({"learning_rate": 0}, "learning_rate"),
+    "tol": ({"tol": -1}, "tol"),
+    "matching": ({"matching": "column"}, "matching"),
+    "class_weight": ({"class_weight": "heavy"}, "class_weight"),
+    "class_weight of no class": ({"class_weight": {"z": 1}}, "class_weight names labels.*'z'"),
+    "random_state": ({"random_state": "lucky"}, "random_state"),
+    "distiller": ({"distiller": "LGM"}, "distiller"),
+    "head": ({"head": "linear"}, "head"),
+}
+
+
+@each_estimator
+@pytest.mark.parametrize("case", PARAMETERS)
+def test_bad_parameters(name, case):
+    params, message = PARAMETERS[case]
+    estimator = clone(ESTIMATORS[name])
+    if not params.keys() <= estimator.get_params(deep=False).keys():
+        return
+    if case == "too many prototypes" and name == "distiller":
+        return  # it can make more images than it is given
+    refuse(estimator.set_params(**params), X, Y, message)
+
+
+@pytest.mark.parametrize("case", PARAMETERS)
+def test_bad_parameters_of_the_distiller_in_a_probe(case):
+    params, message = PARAMETERS[case]
+    if params.keys() <= DISTILLER.get_params(deep=False).keys() and case != "too many prototypes":
+        estimator = clone(ESTIMATORS["probe with distiller"])
+        estimator.set_params(**{f"distiller__{key}": value for key, value in params.items()})
+        refuse(estimator, X, Y, message)
+
+
+def test_a_backbone_that_makes_nan():
+    spoilt = tiny_backbone()
+    with torch.no_grad():
+        next(spoilt.module.parameters()).fill_(float("nan"))
+    refuse(clone(DISTILLER).set_params(backbone=spoilt), X, Y, "NaN or infinity")
+
+
+def test_a_learning_rate_that_diverges():
+    estimator = clone(DISTILLER).set_params(learning_rate=1e38, parametrization="pixels")
+    rows = LGMDistiller(None, max_iter=5, head_pool_size=4, learning_rate=1e38, random_state=0)
+    refuse(rows, X[:, :, 0, 0] / 255, Y, "loss is not finite.*learning_rate")
+    estimator.fit(X, Y)  # a sigmoid keeps images in their range whatever the rate
+    assert np.isfinite(estimator.prototypes_).all()
+
+
+def refuse(estimator, X, y, message):
+    """Assert that fitting is one ValueError and leaves the estimator unfitted."""
+    with pytest.raises(ValueError, match=f"(?s){message}"):
+        estimator.fit(X, y)
+    assert fitted_names(estimator) <= {"n_features_in_"}
+    with pytest.raises(NotFittedError):
+        check_is_fitted(estimator)

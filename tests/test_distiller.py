@@ -1,0 +1,368 @@
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
+from sklearn.base import clone
+from sklearn.metrics.pairwise import cosine_similarity
+from sklearn.utils.class_weight import compute_class_weight
+
+from sklgm import Backbone, LGMDistiller, Pixels, Pyramid, StandardAugmentation
+from tests.image_checks import fitted_names, toy_images
+from tests.tiny_backbones import TinyConvNet, counting_backbone, tiny_backbone
+
+NET = tiny_backbone()
+X, Y = toy_images()
+N_CLASSES = 3
+
+
+def distiller(backbone=NET, **params):
+    settings = {
+        "max_iter": 10,
+        "head_pool_size": 8,
+        "n_heads": 4,
+        "n_views": 2,
+        "n_real_views": 1,
+        "random_state": 0,
+    }
+    return LGMDistiller(backbone, **(settings | params))
+
+
+def test_attributes():
+    fitted = distiller(prototypes_per_class=2).fit(X, Y)
+    assert fitted.prototypes_.shape == (6, 18, 18, 3)
+    assert fitted.prototypes_.dtype == np.float32
+    assert fitted.prototypes_.min() >= 0
+    assert fitted.prototypes_.max() <= 1
+    assert fitted.prototypes_.flags.c_contiguous
+    assert fitted.prototype_labels_.tolist() == ["a", "a", "b", "b", "c", "c"]
+    assert fitted.classes_.tolist() == ["a", "b", "c"]
+    assert fitted.prototype_features_.shape == (6, 16)
+    assert fitted.loss_curve_.shape == (10,)
+    assert fitted.n_iter_ == 10
+
+
+def test_prototypes_of_a_class_differ():
+    first, second = distiller(prototypes_per_class=2).fit(X, Y).prototypes_[:2]
+    assert np.abs(first - second).mean() > 0.01
+
+
+def test_prototype_features_are_those_of_the_centre_crop():
+    fitted = distiller().fit(X, Y)
+    crops = torch.from_numpy(fitted.prototypes_[:, 1:17, 1:17]).permute(0, 3, 1, 2)
+    with torch.no_grad():
+        expected = NET.features(crops).numpy()
+    assert_allclose(fitted.prototype_features_, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("image_size", "canvas"), [(None, 21), (18, 21)])
+def test_the_canvas_is_eight_sevenths_of_the_image(image_size, canvas):
+    net = tiny_backbone(image_size=18)
+    fitted = distiller(net, image_size=image_size).fit(X, Y)
+    assert fitted.prototypes_.shape == (N_CLASSES, canvas, canvas, 3)
+
+
+def test_the_loss_falls_and_prototypes_become_alike_their_class():
+    fitted = distiller(max_iter=150, n_views=4).fit(X, Y)
+    assert fitted.loss_curve_[-10:].mean() < 0.2 * fitted.loss_curve_[:10].mean()
+    images, labels = toy_images(n_per_class=20, seed=5)
+    nearest = np.asarray(fitted.transform(images)).argmax(axis=1)
+    assert (fitted.prototype_labels_[nearest] == labels).mean() > 0.6  # chance: a third
+
+
+def test_the_loss_is_the_angular_distance_between_gradients():
+    # One step, every head, no augmentation: start images and targets can be had from outside.
+    estimator = distiller(augmentation=None, max_iter=1, n_heads=8, head_scale=0.0)
+    estimator.set_params(class_weight=None, learning_rate=1e-12, parametrization="pixels").fit(X, Y)
+
+    def gradient(features, labels):
+        head = torch.nn.Linear(16, N_CLASSES).double()
+        for parameter in head.parameters():
+            torch.nn.init.zeros_(parameter)
+        loss = torch.nn.functional.cross_entropy(head(features.double()), torch.as_tensor(labels))
+        return torch.cat([g.flatten() for g in torch.autograd.grad(loss, list(head.parameters()))])
+
+    canvases = [np.asarray(Image.fromarray(x).resize((18, 18), Image.BICUBIC)) for x in X]
+    crops = torch.from_numpy(np.stack(canvases)[:, 1:17, 1:17]).permute(0, 3, 1, 2) / 255
+    real = gradient(NET.features(crops), np.unique(Y, return_inverse=True)[1])
+    synthetic = torch.from_numpy(estimator.prototype_features_)
+    expected = 1 - torch.nn.functional.cosine_similarity(
+        real, gradient(synthetic, np.arange(N_CLASSES)), dim=0
+    )
+    assert estimator.loss_curve_[0] == pytest.approx(float(expected), abs=1e-5)
+
+
+def test_a_seeded_fit_is_bit_equal_when_repeated():
+    first = distiller().fit(X, Y)
+    second = distiller().fit(X, Y)
+    assert_array_equal(first.prototypes_, second.prototypes_)
+    assert_array_equal(first.loss_curve_, second.loss_curve_)
+    other = distiller(random_state=1).fit(X, Y)
+    assert np.abs(first.prototypes_ - other.prototypes_).mean() > 0.01
+
+
+def test_a_random_state_instance_is_used_up():
+    state = np.random.RandomState(0)
+    first = distiller(random_state=state).fit(X, Y)
+    second = distiller(random_state=state).fit(X, Y)
+    again = distiller(random_state=np.random.RandomState(0)).fit(X, Y)
+    assert_array_equal(first.prototypes_, again.prototypes_)
+    assert np.abs(first.prototypes_ - second.prototypes_).mean() > 0.01
+
+
+def test_without_a_seed_fits_differ():
+    first, second = (distiller(random_state=None, max_iter=2).fit(X, Y) for _ in range(2))
+    assert np.abs(first.prototypes_ - second.prototypes_).mean() > 0.01
+
+
+@pytest.mark.parametrize("batch_size", [1, 4, 7, 1000])
+def test_the_batch_size_changes_nothing(batch_size):
+    expected = distiller(n_real_views=2).fit(X, Y)
+    fitted = distiller(n_real_views=2, batch_size=batch_size).fit(X, Y)
+    assert_allclose(fitted.loss_curve_, expected.loss_curve_, rtol=1e-4, atol=1e-4)
+    assert_allclose(fitted.prototypes_, expected.prototypes_, atol=1e-4)
+
+
+def test_the_batch_size_bounds_what_the_net_sees_at_once():
+    net = counting_backbone()
+    distiller(net, batch_size=5).fit(X, Y).transform(X)
+    assert net.module.largest_batch <= 5
+
+
+def test_the_real_data_passes_the_net_once():
+    few, many = counting_backbone(), counting_backbone()
+    distiller(few, max_iter=1, n_views=1, n_real_views=3).fit(X, Y)
+    real = (2 + 3) * len(X)  # plain, mirrored, and three random views
+    synthetic = N_CLASSES
+    assert few.module.n_images == real + synthetic + N_CLASSES
+    distiller(many, max_iter=11, n_views=1, n_real_views=3).fit(X, Y)
+    assert many.module.n_images - few.module.n_images == 10 * synthetic
+
+
+def test_three_estimators_share_one_copy_of_the_weights():
+    first, second, third = (clone(distiller(max_iter=1)) for _ in range(3))
+    for estimator in (first, second, third):
+        estimator.fit(X, Y)
+    weights = [next(e.backbone.module.parameters()).data_ptr() for e in (first, second, third)]
+    assert len(set(weights)) == 1
+    named = [LGMDistiller("efficientnet_lite0", image_size=32) for _ in range(3)]
+    assert len({id(estimator._encoder().backbone) for estimator in named}) == 1
+
+
+def test_class_weights_differ_on_unequal_classes():
+    keep = (Y != "a") | (np.cumsum(Y == "a") <= 1)
+    images, labels = X[keep], Y[keep]
+    fitted = {
+        str(weight): distiller(class_weight=weight).fit(images, labels).prototypes_
+        for weight in (None, "balanced", {"a": 50.0})
+    }
+    plain = fitted.pop("None")
+    for prototypes in fitted.values():
+        assert np.abs(prototypes - plain).max() > 1e-3
+    equal = distiller(class_weight=dict.fromkeys("abc", 2.0)).fit(images, labels)
+    assert_allclose(equal.prototypes_, plain, atol=1e-4)
+
+
+def test_balanced_weights_are_scikit_learns():
+    labels = np.repeat(["a", "b", "c"], [2, 6, 10])
+    weights = compute_class_weight("balanced", classes=np.array(list("abc")), y=labels)
+    by_hand = distiller(class_weight=dict(zip("abc", weights, strict=True))).fit(X, labels)
+    balanced = distiller(class_weight="balanced").fit(X, labels)
+    assert_allclose(balanced.prototypes_, by_hand.prototypes_, atol=1e-5)
+
+
+def test_balanced_is_none_on_equal_classes():
+    plain = distiller(class_weight=None).fit(X, Y)
+    assert_allclose(distiller().fit(X, Y).prototypes_, plain.prototypes_, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    "parametrization", ["pixels", Pixels(decorrelate=True), Pyramid(start_size=4, grow_every=2)]
+)
+def test_parametrizations(parametrization):
+    fitted = distiller(parametrization=parametrization).fit(X, Y)
+    assert np.abs(fitted.prototypes_ - distiller().fit(X, Y).prototypes_).mean() > 1e-3
+
+
+def test_shortcuts_are_the_defaults_of_their_objects():
+    expected = distiller().fit(X, Y).prototypes_
+    objects = distiller(parametrization=Pyramid(), augmentation=StandardAugmentation())
+    assert_array_equal(objects.fit(X, Y).prototypes_, expected)
+
+
+def test_nested_parameters_can_be_set():
+    estimator = distiller(parametrization=Pyramid(), augmentation=StandardAugmentation())
+    estimator.set_params(parametrization__start_size=4, augmentation__noise=0.5)
+    assert estimator.parametrization.start_size == 4
+    assert clone(estimator).augmentation.noise == 0.5
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"augmentation": None},
+        {"augmentation": StandardAugmentation(scale=(0.08, 1), noise=0.5, blur=0.5)},
+        {"augmentation": StandardAugmentation(flip=0)},
+        {"matching": "row"},
+        {"n_real_views": 0},
+        {"n_heads": 100},
+    ],
+    ids=str,
+)
+def test_options_matter_and_work(params):
+    fitted = distiller(**params).fit(X, Y)
+    assert np.isfinite(fitted.loss_curve_).all()
+    assert np.abs(fitted.prototypes_ - distiller().fit(X, Y).prototypes_).max() > 1e-4
+
+
+def test_without_augmentation_one_centre_crop_is_enough():
+    net = counting_backbone()
+    distiller(net, augmentation=None, max_iter=3, n_views=5, n_real_views=5).fit(X, Y)
+    assert net.module.n_images == len(X) + 3 * N_CLASSES + N_CLASSES
+
+
+def test_tol_stops_early():
+    fitted = distiller(max_iter=200, tol=1e9, n_iter_no_change=3, parametrization="pixels")
+    assert fitted.fit(X, Y).n_iter_ == 6
+    assert len(fitted.loss_curve_) == 6
+    assert distiller(max_iter=12, tol=0, n_iter_no_change=100).fit(X, Y).n_iter_ == 12
+
+
+def test_tol_waits_for_the_pyramid():
+    pyramid = Pyramid(start_size=1, grow_every=5)  # 1, 2, 4, 8, 16, 18 px
+    fitted = distiller(max_iter=60, tol=1e9, n_iter_no_change=2, parametrization=pyramid)
+    assert fitted.fit(X, Y).n_iter_ == 29  # two windows after 25
+
+
+def test_rows_instead_of_images():
+    rng = np.random.default_rng(0)
+    centres = rng.normal(size=(3, 5)) * 4
+    labels = rng.integers(3, size=60)
+    rows = centres[labels] + rng.normal(size=(60, 5))
+    fitted = distiller(None, max_iter=200, head_scale=1.0).fit(rows, labels)
+    assert fitted.prototypes_.shape == (3, 5)
+    nearest = cosine_similarity(rows, fitted.prototypes_).argmax(axis=1)
+    assert (nearest == labels).mean() > 0.9
+    assert_allclose(np.asarray(fitted.transform(rows)).argmax(axis=1), nearest)
+
+
+# ---------------------------------------------------------------- gradients of shards
+
+
+def shards(estimator, n_shards=3, **given):
+    classes = given.pop("classes", np.unique(Y))
+    counts = given.pop("class_counts", {label: int((Y == label).sum()) for label in np.unique(Y)})
+    return [
+        estimator.compute_gradients(
+            X[i::n_shards], Y[i::n_shards], classes=classes, class_counts=counts, **given
+        )
+        for i in range(n_shards)
+    ]
+
+
+@pytest.mark.parametrize("augmentation", ["standard", None])
+def test_the_sum_over_shards_is_the_whole(augmentation):
+    estimator = distiller(n_real_views=0, augmentation=augmentation)
+    whole = clone(estimator).fit(X, Y)
+    summed = clone(estimator).fit_gradients(sum(shards(estimator)))
+    assert_allclose(summed.loss_curve_, whole.loss_curve_, atol=1e-4)
+    assert_allclose(summed.prototypes_, whole.prototypes_, atol=1e-4)
+    assert_array_equal(summed.prototype_labels_, whole.prototype_labels_)
+
+
+def test_gradients_of_everything_are_what_fit_uses():
+    estimator = distiller()
+    fitted = clone(estimator).fit_gradients(estimator.compute_gradients(X, Y))
+    assert_array_equal(fitted.prototypes_, clone(estimator).fit(X, Y).prototypes_)
+
+
+def test_a_shard_may_lack_a_class():
+    estimator = distiller(n_real_views=0)
+    counts = {label: int((Y == label).sum()) for label in np.unique(Y)}
+    parts = [
+        estimator.compute_gradients(X[Y == label], Y[Y == label], class_counts=counts)
+        for label in counts
+    ]
+    whole = clone(estimator).fit(X, Y)
+    assert_allclose(
+        clone(estimator).fit_gradients(sum(parts)).prototypes_, whole.prototypes_, atol=1e-4
+    )
+
+
+def test_computing_gradients_fits_nothing():
+    estimator = distiller()
+    estimator.compute_gradients(X, Y)
+    assert vars(estimator) == vars(clone(estimator))
+
+
+def test_rows_from_gradients_remember_their_width():
+    rows = np.random.default_rng(0).normal(size=(18, 5))
+    estimator = distiller(None)
+    fitted = clone(estimator).fit_gradients(estimator.compute_gradients(rows, Y))
+    assert fitted.n_features_in_ == 5
+    with pytest.raises(ValueError, match="4 features"):
+        fitted.transform(rows[:, :4])
+
+
+def test_gradients_that_do_not_fit_are_refused():
+    estimator = distiller()
+    gradients = estimator.compute_gradients(X, Y)
+    lacking = estimator.compute_gradients(
+        X[Y != "a"], Y[Y != "a"], class_counts={"a": 1, "b": 6, "c": 6}
+    )
+    empty = estimator._empty_gradients(np.array(["a", "b"]), [1, 1], estimator._encoder(), 0)
+    unweighted = estimator.compute_gradients(X, Y, classes=["a", "b", "c"])
+    plain = distiller(class_weight=None).compute_gradients(X, Y)
+    named = Backbone.from_module(TinyConvNet(), image_size=16, name="another")
+    same_name = tiny_backbone(seed=1)
+    larger = tiny_backbone(image_size=18)
+    for bad, setting, message in (
+        (empty, {}, "empty"),
+        (lacking, {}, r"no image of the classes \['a'\]"),
+        (unweighted, {}, "not weighted by class"),
+        (plain, {}, "not weighted by class"),
+        (gradients, {"class_weight": None}, "class_weight"),
+        (gradients, {"class_weight": {"a": 2}}, "class_weight"),
+        (gradients, {"backbone": named}, "backbone 'tiny', this distiller has 'another'"),
+        (gradients, {"backbone": None}, "backbone"),
+        (gradients, {"backbone": same_name}, "same backbone"),
+        (gradients, {"backbone": larger}, "same backbone"),
+        (gradients, {"n_real_views": 2}, "n_real_views"),
+        (gradients, {"augmentation": None}, "augmentation"),
+        (gradients, {"augmentation": StandardAugmentation(flip=0.1)}, "augmentation"),
+    ):
+        other = clone(estimator).set_params(**setting)
+        with pytest.raises(ValueError, match=message):
+            other.fit_gradients(bad)
+        assert not fitted_names(other)
+
+
+def test_shards_of_other_seeds_or_nets_are_not_added():
+    first = distiller().compute_gradients(X, Y)
+    for other in (distiller(random_state=1), distiller(tiny_backbone(seed=1))):
+        with pytest.raises(ValueError, match="Cannot merge"):
+            first + other.compute_gradients(X, Y)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"y": Y[:-1], "classes": ["a", "b", "c"]}, "inconsistent numbers of samples"),
+        ({"y": Y, "classes": ["a", "b"]}, "not in classes"),
+        ({"y": Y, "class_counts": [6, 6, 6]}, "pass classes too"),
+        ({"y": None}, "requires y"),
+        ({"y": None, "classes": ["a", "b", "c"]}, "y"),
+    ],
+)
+def test_bad_shards(given, message):
+    with pytest.raises(ValueError, match=message):
+        distiller().compute_gradients(X, **given)
+
+
+def test_verbose_times_the_phases(capsys):
+    distiller(max_iter=1).fit(X, Y)
+    assert capsys.readouterr().out == ""
+    distiller(max_iter=1, verbose=1).fit(X, Y)
+    out = capsys.readouterr().out
+    assert "(1 of 2) Gradients of the real data" in out
+    assert "(2 of 2) Synthesis" in out

@@ -1,0 +1,221 @@
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+from sklearn.dummy import DummyClassifier
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.svm import LinearSVC
+
+from sklgm import BackboneEmbedder, ClassCentroids, FrozenBackboneProbe, LGMDistiller, RandomImages
+from sklgm import StandardAugmentation
+from tests.image_checks import toy_images
+from tests.tiny_backbones import counting_backbone, tiny_backbone
+
+NET = tiny_backbone()
+X, Y = toy_images()
+X_TEST, Y_TEST = toy_images(n_per_class=20, seed=5)
+BINARY = Y != "a"
+
+
+def probe(backbone=NET, **params):
+    settings = {"n_views": 5, "max_epochs": 60, "learning_rate": 0.05, "random_state": 0}
+    return FrozenBackboneProbe(backbone, **(settings | params))
+
+
+def distiller(backbone=NET, **params):
+    settings = {"max_iter": 10, "head_pool_size": 8, "n_heads": 4, "n_views": 2, "random_state": 0}
+    return LGMDistiller(backbone, **(settings | params))
+
+
+def test_it_learns():
+    assert probe().fit(X, Y).score(X_TEST, Y_TEST) > 0.95
+
+
+def test_it_learns_from_distilled_prototypes_alone():
+    fitted = probe(distiller=distiller(max_iter=150, n_views=4, head_pool_size=32)).fit(X, Y)
+    assert fitted.score(X_TEST, Y_TEST) > 0.75  # chance: a third
+
+
+def test_the_default_head_is_softmax_regression():
+    # Without augmentation and with enough steps, both find the optimum of nearly the same loss.
+    estimator = probe(augmentation=None, max_epochs=3000, learning_rate=0.3).fit(X, Y)
+    features = BackboneEmbedder(NET).fit_transform(X)
+    peer = LogisticRegression(C=1e3, max_iter=5000).fit(features, Y)
+    test = BackboneEmbedder(NET).fit_transform(X_TEST)
+    assert (estimator.predict(X_TEST) == peer.predict(test)).mean() > 0.9
+
+
+@pytest.mark.parametrize("labels", [Y, BINARY], ids=["multiclass", "binary"])
+@pytest.mark.parametrize("head", [None, LogisticRegression()], ids=["default", "logistic"])
+def test_outputs_agree(labels, head):
+    fitted = probe(head=head).fit(X, labels)
+    n_classes = len(fitted.classes_)
+    probabilities = fitted.predict_proba(X_TEST)
+    scores = fitted.decision_function(X_TEST)
+    predicted = fitted.predict(X_TEST)
+    assert probabilities.shape == (len(X_TEST), n_classes)
+    assert_allclose(probabilities.sum(axis=1), 1, atol=1e-5)
+    assert_array_equal(fitted.classes_[probabilities.argmax(axis=1)], predicted)
+    if n_classes == 2:
+        assert scores.shape == (len(X_TEST),)
+        assert_array_equal(fitted.classes_[(scores > 0).astype(int)], predicted)
+        assert_allclose(1 / (1 + np.exp(-scores)), probabilities[:, 1], atol=1e-5)
+    else:
+        assert scores.shape == (len(X_TEST), n_classes)
+        odds = np.exp(scores - scores.max(axis=1, keepdims=True))
+        assert_allclose(odds / odds.sum(axis=1, keepdims=True), probabilities, atol=1e-5)
+    assert fitted.score(X_TEST, predicted) == 1
+
+
+@pytest.mark.parametrize(
+    ("head", "methods"),
+    [
+        (None, {"predict_proba", "decision_function"}),
+        (LogisticRegression(), {"predict_proba", "decision_function"}),
+        (KNeighborsClassifier(3), {"predict_proba"}),
+        (LinearSVC(), {"decision_function"}),
+        (RidgeClassifier(), {"decision_function"}),
+        (DummyClassifier(), {"predict_proba"}),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+@pytest.mark.parametrize("maker", [None, RandomImages(NET, random_state=0)], ids=["all", "random"])
+def test_heads(head, methods, maker):
+    estimator = probe(head=head, distiller=maker)
+    for fitted in (estimator, estimator.fit(X, Y)):
+        for method in ("predict_proba", "decision_function"):
+            assert hasattr(fitted, method) == (method in methods), (method, fitted)
+    assert set(estimator.predict(X_TEST)) <= set("abc")
+    if not isinstance(head, DummyClassifier):
+        assert estimator.score(X_TEST, Y_TEST) > 0.5
+    if head is not None:
+        assert type(estimator.head_) is type(head)
+        assert estimator.head_ is not head
+        assert not hasattr(head, "classes_")
+
+
+def test_heads_train_on_every_view():
+    fitted = probe(head=KNeighborsClassifier(), n_views=7).fit(X, Y)
+    assert fitted.head_.n_samples_fit_ == 7 * len(X)
+    assert probe(head=KNeighborsClassifier(), augmentation=None).fit(X, Y).head_.n_samples_fit_ == 18
+
+
+def test_without_augmentation_a_head_sees_centre_crops():
+    # On square images of the canvas' size this is what the embedder sees too.
+    images, labels = toy_images(size=18)
+    fitted = probe(head=KNeighborsClassifier(1), augmentation=None).fit(images, labels)
+    expected = BackboneEmbedder(NET).fit_transform(images)
+    assert_allclose(fitted.head_._fit_X, expected, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize(("n_images", "n_views"), [(18, 100), (400, 20), (2100, 4)])
+def test_automatic_number_of_views(n_images, n_views):
+    net = counting_backbone(image_size=4)
+    images = np.resize(X[:, :5, :5], (n_images, 5, 5, 3))
+    probe(net, n_views="auto", max_epochs=1).fit(images, np.arange(n_images) % 2)
+    assert net.module.n_images == n_views * n_images
+
+
+@pytest.mark.parametrize(
+    "maker", [distiller(), RandomImages(NET, random_state=0), ClassCentroids(NET)]
+)
+def test_with_a_distiller_it_trains_on_prototypes_alone(maker):
+    net = counting_backbone()
+    fitted = probe(net, distiller=maker).fit(X, Y)
+    assert net.module.n_images == 5 * 3  # views of three prototypes, and no real image
+    prototypes = clone(maker).fit(X, Y)
+    assert_array_equal(fitted.distiller_.prototypes_, prototypes.prototypes_)
+    assert_array_equal(fitted.classes_, prototypes.classes_)
+    assert not hasattr(maker, "prototypes_")
+
+
+def test_predicting_embeds_each_image_once():
+    net = counting_backbone()
+    fitted = probe(net).fit(X, Y)
+    for method in ("predict", "predict_proba", "decision_function"):
+        net.module.reset()
+        getattr(fitted, method)(X_TEST)
+        assert net.module.n_images == len(X_TEST)
+
+
+def test_training_on_given_prototypes_is_training_on_images():
+    # Prototypes that survive 8 bits are the same as images or as a distiller's work.
+    fitted = probe(distiller=RandomImages(NET, random_state=0)).fit(X, Y)
+    images = np.rint(fitted.distiller_.prototypes_ * 255).astype(np.uint8)
+    direct = probe().fit(images, fitted.distiller_.prototype_labels_)
+    assert_allclose(
+        direct.decision_function(X_TEST), fitted.decision_function(X_TEST), rtol=1e-4, atol=1e-4
+    )
+
+
+def test_a_frozen_distiller_is_not_fitted_again():
+    maker = distiller().fit(X, Y)
+    fitted = probe(distiller=FrozenEstimator(maker)).fit(X_TEST, Y_TEST)
+    assert fitted.distiller_.prototypes_ is maker.prototypes_
+
+
+def test_prototypes_of_another_net_and_size():
+    for size in (8, 30):
+        other = tiny_backbone(image_size=size, seed=3)
+        fitted = probe(distiller=distiller(other)).fit(X, Y)
+        side = fitted.distiller_.prototypes_.shape[1]
+        assert side == round(size * 8 / 7)
+        assert set(fitted.predict(X_TEST)) <= set("abc")
+
+
+def test_a_refit_without_distiller_forgets_it():
+    estimator = probe(distiller=RandomImages(NET, random_state=0)).fit(X, Y)
+    estimator.set_params(distiller=None).fit(X, Y)
+    assert not hasattr(estimator, "distiller_")
+
+
+def test_seeds():
+    first, second = probe().fit(X, Y), probe().fit(X, Y)
+    assert_array_equal(first.decision_function(X), second.decision_function(X))
+    other = probe(random_state=1).fit(X, Y)
+    assert np.abs(first.decision_function(X) - other.decision_function(X)).max() > 1e-3
+
+
+def test_augmentation_matters():
+    plain = probe().fit(X, Y).decision_function(X_TEST)
+    for augmentation in (None, StandardAugmentation(scale=(0.5, 1), noise=0.5)):
+        other = probe(augmentation=augmentation).fit(X, Y).decision_function(X_TEST)
+        assert np.abs(plain - other).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("estimator", "message"),
+    [
+        (probe(distiller=distiller(None)), "dim 4"),
+        (probe(None, distiller=distiller()), "dim 4"),
+        (probe(distiller=FrozenEstimator(distiller(None).fit(X[:, :, 0, 0], Y))), "made rows"),
+    ],
+)
+def test_rows_and_images_do_not_mix(estimator, message):
+    with pytest.raises(ValueError, match=message):
+        estimator.fit(X, Y)
+    assert not hasattr(estimator, "head_")
+
+
+def test_memory_saves_the_net_a_second_pass(tmp_path):
+    net = counting_backbone()
+    first = probe(net, memory=tmp_path).fit(X, Y)
+    expected = first.decision_function(X_TEST)
+    net.module.reset()
+    again = probe(net, memory=str(tmp_path), max_epochs=60).fit(X, Y)
+    assert_array_equal(again.decision_function(X_TEST), expected)
+    assert net.module.n_images == 0
+    probe(net, memory=tmp_path, random_state=None).fit(X, Y)
+    assert net.module.n_images == 5 * len(X)
+    net.module.reset()
+    for changed in ({"n_views": 4}, {"augmentation": None}, {"random_state": 1}):
+        net.module.reset()
+        probe(net, memory=tmp_path, **changed).fit(X, Y)
+        assert net.module.n_images > 0, changed
+
+
+def test_verbose_reaches_the_distiller(capsys):
+    probe(distiller=distiller(max_iter=1), verbose=1).fit(X, Y)
+    assert "Synthesis" in capsys.readouterr().out
