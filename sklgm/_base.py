@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from numbers import Integral
+from os import PathLike
 from typing import Any
 
 import numpy as np
 import torch
 from joblib import Memory
+from PIL.Image import Image
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.preprocessing import normalize
 from sklearn.utils import Tags
@@ -19,6 +21,14 @@ from sklgm._encoder import Encoder, cached
 from sklgm.backbones import Backbone
 from sklgm.images import ImageSource, check_images
 from sklgm.similarities import PrototypeSimilarities
+
+
+def _holds_images(X: Any) -> bool:
+    """Return whether X cannot be rows of features, seen from its shape or its first item."""
+    if isinstance(X, list | tuple):
+        first = X[0] if X else None
+        return isinstance(first, str | PathLike | Image) or getattr(first, "ndim", 1) > 1
+    return getattr(X, "ndim", 2) > 2
 
 
 class FrozenBackboneEstimator(BaseEstimator):
@@ -46,11 +56,10 @@ class FrozenBackboneEstimator(BaseEstimator):
     def _check_X(self, X: Any, *, reset: bool) -> ImageSource | np.ndarray:
         """Return X as an image source, or as finite 2-D rows without a backbone."""
         if self.backbone is None:
-            if getattr(X, "ndim", 2) > 2:
+            if _holds_images(X):
                 raise ValueError(
-                    f"Found array with dim {X.ndim}, but backbone=None needs rows of features, of "
-                    f"shape (n_samples, n_features). For images set backbone to a name or a "
-                    f"Backbone."
+                    "X holds images or paths, but backbone=None needs rows of features, of shape "
+                    "(n_samples, n_features). For images set backbone to a name or a Backbone."
                 )
             return validate_data(self, X, reset=reset, dtype=[np.float32, np.float64])
         return check_images(X, pixel_range=getattr(self, "pixel_range", (0, 1)))

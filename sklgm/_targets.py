@@ -40,12 +40,13 @@ def check_targets(y: Any, n_samples: int, estimator_name: str) -> tuple[np.ndarr
             f"{estimator_name} requires y to be passed, but the target y is None. "
             f"Pass one class label an image."
         )
-    if isinstance(y, list | tuple) or getattr(y, "dtype", None) == object:
+    if isinstance(y, list | tuple) or getattr(y, "dtype", None) == np.dtype(object):
         kinds = {_kind(label) for label in y}
         if len(kinds) > 1:
             raise ValueError(
                 f"y mixes labels of different types: {', '.join(sorted(kinds))}. "
-                f"Make them all numbers or all strings, for instance by [str(label) for label in y]."
+                f"Make them all numbers or all strings, for instance by "
+                f"[str(label) for label in y]."
             )
     y = column_or_1d(y, warn=True)
     if len(y) != n_samples:

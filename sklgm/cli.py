@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 app = typer.Typer(
     add_completion=True,
@@ -95,5 +96,5 @@ def distill(
 
 
 def _fail(error: Exception) -> None:
-    _errors.print(f"[bold red]Error:[/] {error}", highlight=False, markup=True, soft_wrap=True)
+    _errors.print("[bold red]Error:[/]", escape(str(error)), highlight=False, soft_wrap=True)
     raise typer.Exit(1) from error

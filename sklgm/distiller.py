@@ -384,9 +384,7 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
             add_rows(gradients, np.asarray(source), y, self._device(), on_batch)
             return
         augmentation = resolve_augmentation(self.augmentation)
-        add_images(
-            gradients, source, y, encoder, augmentation, self.n_real_views, seed, on_batch
-        )
+        add_images(gradients, source, y, encoder, augmentation, self.n_real_views, seed, on_batch)
 
     def _cached_gradients(
         self,

@@ -6,7 +6,6 @@ from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
-import torch
 from sklearn.base import ClassifierMixin, _fit_context, clone
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils import Tags
@@ -199,12 +198,18 @@ class FrozenBackboneProbe(CallbackSupportMixin, ClassifierMixin, FrozenBackboneE
         view_seed, head_seed = state.randint(2**31 - 1, size=2).tolist()
         context = self._init_callback_context(max_subtasks=2)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        encoder = self._encoder()
+        augmentation = resolve_augmentation(self.augmentation)
         distiller = None
         if self._uses_references(X):
             self._check_X(X.images, reset=True)
             source, y = X.prototypes, X.prototype_labels
         elif self.distiller is not None:
             source = self._check_X(X, reset=True)
+            if encoder is not None:
+                _ = (
+                    encoder.backbone.module
+                )  # missing weights are an error now, not after distilling
             distiller = self._fit_distiller(source if self.backbone is None else X, y, context)
             source, y = distiller.prototypes_, distiller.prototype_labels_
         else:
@@ -212,8 +217,7 @@ class FrozenBackboneProbe(CallbackSupportMixin, ClassifierMixin, FrozenBackboneE
         classes, labels = check_targets(y, len(source), type(self).__name__)
         task = context.subcontext(task_name="head")
         task.call_on_fit_task_begin(estimator=self)
-        encoder = self._encoder()
-        bank = self._bank(source, encoder, view_seed)
+        bank = self._bank(source, encoder, augmentation, view_seed)
         if self.head is None:
             head = fit_linear_head(
                 bank,
@@ -225,7 +229,7 @@ class FrozenBackboneProbe(CallbackSupportMixin, ClassifierMixin, FrozenBackboneE
                 device=self._device(),
             )
         else:
-            n, n_views, n_features = bank.shape
+            n_views, n_features = bank.shape[1:]
             head = clone(self.head).fit(bank.reshape(-1, n_features), labels.repeat(n_views))
         task.call_on_fit_task_end(estimator=self)
         self.classes_ = classes
@@ -348,12 +352,15 @@ class FrozenBackboneProbe(CallbackSupportMixin, ClassifierMixin, FrozenBackboneE
         return self._embed_source(self._check_X(X, reset=False), encoder)
 
     def _bank(
-        self, source: ImageSource | np.ndarray, encoder: Encoder | None, seed: int
+        self,
+        source: ImageSource | np.ndarray,
+        encoder: Encoder | None,
+        augmentation: StandardAugmentation | None,
+        seed: int,
     ) -> np.ndarray:
         """Return features (n, n_views, d) of views of the training samples."""
         if encoder is None:
             return np.asarray(source, dtype=np.float32)[:, None]
-        augmentation = resolve_augmentation(self.augmentation)
         n_views = self.n_views
         if n_views == "auto":
             n_views = int(np.clip(_AUTO_VIEWS // len(source), _AUTO_FEWEST, _AUTO_MOST))

@@ -71,7 +71,7 @@ def fitted_names(estimator):
 
 
 def check_constructor_stores_parameters_only(estimator, X, y):
-    names = [name for name in inspect.signature(type(estimator)).parameters]
+    names = list(inspect.signature(type(estimator)).parameters)
     sentinels = {name: object() for name in names}
     assert vars(type(estimator)(**sentinels)) == sentinels
 

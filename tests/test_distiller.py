@@ -251,7 +251,7 @@ def test_rows_instead_of_images():
 
 def shards(estimator, n_shards=3, **given):
     classes = given.pop("classes", np.unique(Y))
-    counts = given.pop("class_counts", {label: int((Y == label).sum()) for label in np.unique(Y)})
+    counts = given.pop("class_counts", {label: int((label == Y).sum()) for label in np.unique(Y)})
     return [
         estimator.compute_gradients(
             X[i::n_shards], Y[i::n_shards], classes=classes, class_counts=counts, **given
@@ -278,9 +278,9 @@ def test_gradients_of_everything_are_what_fit_uses():
 
 def test_a_shard_may_lack_a_class():
     estimator = distiller(n_real_views=0)
-    counts = {label: int((Y == label).sum()) for label in np.unique(Y)}
+    counts = {label: int((label == Y).sum()) for label in np.unique(Y)}
     parts = [
-        estimator.compute_gradients(X[Y == label], Y[Y == label], class_counts=counts)
+        estimator.compute_gradients(X[label == Y], Y[label == Y], class_counts=counts)
         for label in counts
     ]
     whole = clone(estimator).fit(X, Y)

@@ -6,10 +6,18 @@ from sklearn.dummy import DummyClassifier
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-from sklgm import BackboneEmbedder, ClassCentroids, FrozenBackboneProbe, LGMDistiller, RandomImages
-from sklgm import StandardAugmentation
+from sklgm import (
+    BackboneEmbedder,
+    ClassCentroids,
+    FrozenBackboneProbe,
+    LGMDistiller,
+    RandomImages,
+    StandardAugmentation,
+)
 from tests.image_checks import toy_images
 from tests.tiny_backbones import counting_backbone, tiny_backbone
 
@@ -78,6 +86,7 @@ def test_outputs_agree(labels, head):
         (LinearSVC(), {"decision_function"}),
         (RidgeClassifier(), {"decision_function"}),
         (DummyClassifier(), {"predict_proba"}),
+        (make_pipeline(StandardScaler(), RidgeClassifier()), {"decision_function"}),
     ],
     ids=lambda value: type(value).__name__,
 )
@@ -99,7 +108,9 @@ def test_heads(head, methods, maker):
 def test_heads_train_on_every_view():
     fitted = probe(head=KNeighborsClassifier(), n_views=7).fit(X, Y)
     assert fitted.head_.n_samples_fit_ == 7 * len(X)
-    assert probe(head=KNeighborsClassifier(), augmentation=None).fit(X, Y).head_.n_samples_fit_ == 18
+    assert (
+        probe(head=KNeighborsClassifier(), augmentation=None).fit(X, Y).head_.n_samples_fit_ == 18
+    )
 
 
 def test_without_augmentation_a_head_sees_centre_crops():
@@ -188,8 +199,8 @@ def test_augmentation_matters():
 @pytest.mark.parametrize(
     ("estimator", "message"),
     [
-        (probe(distiller=distiller(None)), "dim 4"),
-        (probe(None, distiller=distiller()), "dim 4"),
+        (probe(distiller=distiller(None)), "backbone=None needs rows"),
+        (probe(None, distiller=distiller()), "backbone=None needs rows"),
         (probe(distiller=FrozenEstimator(distiller(None).fit(X[:, :, 0, 0], Y))), "made rows"),
     ],
 )
@@ -214,6 +225,23 @@ def test_memory_saves_the_net_a_second_pass(tmp_path):
         net.module.reset()
         probe(net, memory=tmp_path, **changed).fit(X, Y)
         assert net.module.n_images > 0, changed
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"backbone": "dino2"},
+        {"device": "toaster"},
+        {"augmentation": StandardAugmentation(flip=2)},
+        {"n_views": 0},
+    ],
+    ids=str,
+)
+def test_what_is_wrong_is_said_before_distilling(wrong):
+    net = counting_backbone()
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        probe(distiller=distiller(net)).set_params(**wrong).fit(X, Y)
+    assert net.module.n_images == 0
 
 
 def test_verbose_reaches_the_distiller(capsys):

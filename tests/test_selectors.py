@@ -41,7 +41,9 @@ def test_of_files_only_the_chosen_are_needed_as_prototypes(selector, tmp_path):
 def test_a_class_too_small(selector):
     keep = np.flatnonzero(Y != "b").tolist() + np.flatnonzero(Y == "b")[:2].tolist()
     estimator = selector(NET, prototypes_per_class=3)
-    with pytest.raises(ValueError, match="Class 'b' has 2 images, fewer than prototypes_per_class=3"):
+    with pytest.raises(
+        ValueError, match="Class 'b' has 2 images, fewer than prototypes_per_class=3"
+    ):
         estimator.fit(X[keep], Y[keep])
     assert not fitted_names(estimator)
     assert len(selector(NET, prototypes_per_class=2).fit(X[keep], Y[keep]).prototypes_) == 6
@@ -79,7 +81,7 @@ def test_centroids_are_the_nearest_to_the_mean_feature(count):
     features = BackboneEmbedder(NET).fit_transform(X).astype(float)
     expected = []
     for label in "abc":
-        rows = np.flatnonzero(Y == label)
+        rows = np.flatnonzero(label == Y)
         distances = pairwise_distances(features[rows], features[rows].mean(axis=0)[None])[:, 0]
         expected += rows[distances.argsort()[:count]].tolist()
     fitted = ClassCentroids(NET, prototypes_per_class=count).fit(X, Y)

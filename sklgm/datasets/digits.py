@@ -9,6 +9,8 @@ from sklearn.utils import Bunch
 def load_digits(*, return_X_y: bool = False) -> Bunch | tuple[NDArray, NDArray]:
     """Load scikit-learn's 1797 handwritten digits as grey images of 8 x 8 pixels.
 
+    Its values 0..16 count ink, so the images show dark ink on white paper.
+
     Parameters
     ----------
     return_X_y : bool, default=False
@@ -20,7 +22,7 @@ def load_digits(*, return_X_y: bool = False) -> Bunch | tuple[NDArray, NDArray]:
         With the attributes
 
         images : ndarray of shape (1797, 8, 8), dtype uint8
-            The values 0..16 of :func:`sklearn.datasets.load_digits`, brought to 0..255.
+            255 for no ink, 0 for the most.
         target : ndarray of shape (1797,), dtype int64
             The digits.
         target_names : ndarray of shape (10,), dtype str
@@ -35,7 +37,7 @@ def load_digits(*, return_X_y: bool = False) -> Bunch | tuple[NDArray, NDArray]:
     (1797, 8, 8)
     """
     digits = sklearn.datasets.load_digits()
-    images = np.rint(digits.images * (255 / 16)).astype(np.uint8)
+    images = np.rint((16 - digits.images) * (255 / 16)).astype(np.uint8)
     target = digits.target.astype(np.int64)
     if return_X_y:
         return images, target

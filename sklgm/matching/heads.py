@@ -38,9 +38,7 @@ class HeadPool:
     seed: int
     _kept: dict[torch.device, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
-    def take(
-        self, indices: slice | np.ndarray, device: torch.device | str = "cpu"
-    ) -> Tensor:
+    def take(self, indices: slice | np.ndarray, device: torch.device | str = "cpu") -> Tensor:
         """Return some heads.
 
         Parameters

@@ -127,7 +127,9 @@ def synthesize(
             group["lr"] = rate
         chosen = torch.randperm(gradients.head_pool_size, generator=generator)[:n_heads].numpy()
         optimizer.zero_grad(set_to_none=True)
-        loss = backward(synthetic.decode(), labels, gradients, chosen, embedding, matching, generator)
+        loss = backward(
+            synthetic.decode(), labels, gradients, chosen, embedding, matching, generator
+        )
         optimizer.step()
         yield Step(index, loss, rate)
 

@@ -148,7 +148,8 @@ class _PyramidImages(Synthetic):
     def decode(self) -> Tensor:
         size = (self.sizes[-1],) * 2
         images = sum(
-            torch.nn.functional.interpolate(level, size, mode="bilinear") for level in self.parameters
+            torch.nn.functional.interpolate(level, size, mode="bilinear")
+            for level in self.parameters
         )
         assert isinstance(images, Tensor)
         if self.decorrelate:

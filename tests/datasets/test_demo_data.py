@@ -68,7 +68,7 @@ def test_digits():
     data = load_digits()
     original = sklearn.datasets.load_digits()
     assert data.images.dtype == np.uint8
-    np.testing.assert_array_equal(np.rint(data.images / 255 * 16), original.images)
+    np.testing.assert_array_equal(16 - np.rint(data.images / 255 * 16), original.images)
     np.testing.assert_array_equal(data.target, original.target)
     assert (data.images.min(), data.images.max()) == (0, 255)
     assert data.target_names.tolist() == list("0123456789")

@@ -34,7 +34,7 @@ def linear_probe(head):
 
 
 def autograd_gradient(features, labels, head, weights=None, **kwargs):
-    """Gradient of the summed cross-entropy of a real ``nn.Linear``: weight and bias side by side."""
+    """Gradient of the summed cross-entropy of a real ``nn.Linear``, its bias in the last column."""
     probe = linear_probe(head)
     losses = F.cross_entropy(probe(features), labels, reduction="none")
     loss = losses.sum() if weights is None else losses @ weights
@@ -115,8 +115,12 @@ def test_angular_distance_is_scipys(problem, matching):
 def test_angular_distance_knows_directions_alone(problem, matching):
     a = problem[3]
     for other, expected in ((5 * a, 0), (-0.1 * a, 2), (torch.zeros_like(a), 1)):
-        np.testing.assert_allclose(angular_distance(a, other, matching).item(), expected, atol=1e-12)
-        np.testing.assert_allclose(angular_distance(other, a, matching).item(), expected, atol=1e-12)
+        np.testing.assert_allclose(
+            angular_distance(a, other, matching).item(), expected, atol=1e-12
+        )
+        np.testing.assert_allclose(
+            angular_distance(other, a, matching).item(), expected, atol=1e-12
+        )
 
 
 def test_rows_of_a_gradient_pull_alike():
@@ -177,7 +181,9 @@ def test_heads_in_chunks(problem, matching, heads_at_once, monkeypatch):
     calls = []
     residuals = gradients.residuals
     monkeypatch.setattr(
-        gradients, "residuals", lambda z, y, w, *rest: calls.append(len(w)) or residuals(z, y, w, *rest)
+        gradients,
+        "residuals",
+        lambda z, y, w, *rest: calls.append(len(w)) or residuals(z, y, w, *rest),
     )
     found = matching_loss(features, labels, heads, targets, matching)
     assert calls == [min(heads_at_once, H - start) for start in range(0, H, heads_at_once)]
@@ -220,7 +226,9 @@ def test_float32_stays_finite_and_close(problem, matching, scale):
 @pytest.mark.parametrize("matching", MATCHINGS)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 def test_zero_targets_count_as_orthogonal(problem, matching, dtype):
-    features, labels, heads, targets = (x.to(dtype) if x.is_floating_point() else x for x in problem)
+    features, labels, heads, targets = (
+        x.to(dtype) if x.is_floating_point() else x for x in problem
+    )
     loss, derivative = matching_loss(features, labels, heads, torch.zeros_like(targets), matching)
     np.testing.assert_allclose(loss.item(), 1, atol=1e-6)
     assert torch.equal(derivative, torch.zeros_like(derivative))
@@ -233,7 +241,9 @@ def test_zero_gradient_counts_as_orthogonal(matching, dtype):
     features = torch.ones(2, D, dtype=dtype)
     heads = torch.zeros(H, 2, D, dtype=dtype)
     labels = torch.tensor([0, 1])
-    assert torch.equal(probe_gradients(features, labels, heads), torch.zeros(H, 2, D + 1, dtype=dtype))
+    assert torch.equal(
+        probe_gradients(features, labels, heads), torch.zeros(H, 2, D + 1, dtype=dtype)
+    )
     targets = torch.ones(H, 2, D + 1, dtype=dtype)
     loss, derivative = matching_loss(features, labels, heads, targets, matching)
     assert loss == 1

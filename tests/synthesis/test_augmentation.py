@@ -103,7 +103,8 @@ def test_kinds_are_independent():
 
 def test_draws_follow_the_generator_alone():
     augmentation = StandardAugmentation(blur=0.5, noise=0.5)
-    torch_state, numpy_state = torch.get_rng_state(), np.random.get_state()[1].copy()
+    torch_state = torch.get_rng_state()
+    numpy_state = np.random.get_state()[1].copy()  # noqa: NPY002
     generator = seeded(3)
     first, second = (augmentation.draw(20, 32, generator) for _ in range(2))
     again = augmentation.draw(20, 32, seeded(3))
@@ -112,7 +113,7 @@ def test_draws_follow_the_generator_alone():
     assert not torch.equal(first.boxes, second.boxes)
     augmentation.apply(images(20, 32), first, 8)
     assert torch.equal(torch.get_rng_state(), torch_state)
-    np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)
+    np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
 
 
 def test_views_are_sliced_together():
@@ -126,7 +127,9 @@ def test_views_are_sliced_together():
 # Applying
 
 
-@pytest.mark.parametrize(("canvas", "size"), [(16, 14), (64, 56), (65, 57), (12, 40), (50, 5), (9, 1)])
+@pytest.mark.parametrize(
+    ("canvas", "size"), [(16, 14), (64, 56), (65, 57), (12, 40), (50, 5), (9, 1)]
+)
 def test_crops_are_torchvisions(canvas, size):
     views = StandardAugmentation((0.02, 1.0)).draw(24, canvas, seeded())
     canvases = images(24, canvas)
@@ -136,7 +139,9 @@ def test_crops_are_torchvisions(canvas, size):
     heights = views.boxes[:, 2]
     assert canvas == 12 or (heights > size).any()
     assert canvas in (50, 9) or (heights < size).any()
-    for image, box, flip, view in zip(canvases, views.boxes.tolist(), views.flip, found, strict=True):
+    for image, box, flip, view in zip(
+        canvases, views.boxes.tolist(), views.flip, found, strict=True
+    ):
         expected = tv.resized_crop(image, *box, size=[size, size], antialias=True)
         if flip:
             expected = tv.horizontal_flip(expected)
@@ -252,7 +257,9 @@ def test_float64_images_are_resampled_in_float64():
     augmentation = StandardAugmentation()
     views = augmentation.draw(6, 20, seeded())
     found = augmentation.apply(canvases, views, 16)
-    for image, box, flip, view in zip(canvases, views.boxes.tolist(), views.flip, found, strict=True):
+    for image, box, flip, view in zip(
+        canvases, views.boxes.tolist(), views.flip, found, strict=True
+    ):
         expected = tv.resized_crop(image, *box, size=[16, 16], antialias=True)
         expected = tv.horizontal_flip(expected) if flip else expected
         torch.testing.assert_close(view, expected, rtol=0, atol=1e-12)

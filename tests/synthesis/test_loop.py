@@ -74,16 +74,14 @@ def run(synthetic, gradients, how, labels=LABELS, **changes):
 # One step
 
 
-def one_backward(batch_size, net=None, matching="global", dtype=torch.float32):
+def one_backward(batch_size, net=None, matching="global"):
     """Gradient of every level of a grown pyramid after one back-propagation."""
     synthetic = images(Pyramid(grow_every=1))
     for _ in range(3):
         synthetic.grow(100)
-    how = embedding((net or tiny_net()).to(dtype), batch_size)
+    how = embedding(net or tiny_net(), batch_size)
     heads = np.array([6, 0, 3])
-    loss = backward(
-        synthetic.decode().to(dtype), LABELS, real(), heads, how, matching, seeded(2)
-    )
+    loss = backward(synthetic.decode(), LABELS, real(), heads, how, matching, seeded(2))
     return loss, [level.grad for level in synthetic.parameters]
 
 
@@ -116,9 +114,6 @@ def test_gradients_are_those_of_plain_autograd(batch_size, matching):
     expected = angular_distance(found, gradients.sums[heads].double(), matching)
     expected.backward()
 
-    # The heads of the pool are float32, as are the features of every real run.
-    double = RealGradients.update.__get__(gradients)  # keep a reference: sums stay float32
-    assert double is not None
     loss, by_level = one_backward(batch_size, matching=matching)
     assert not loss.requires_grad
     np.testing.assert_allclose(loss.item(), expected.item(), rtol=1e-5)
@@ -144,7 +139,8 @@ def test_both_phases_see_the_same_views(batch_size):
 
 
 @pytest.mark.parametrize(
-    ("batch_size", "calls", "n_images"), [(1000, 1, 15), (15, 1, 15), (14, 4, 30), (4, 8, 30), (1, 30, 30)]
+    ("batch_size", "calls", "n_images"),
+    [(1000, 1, 15), (15, 1, 15), (14, 4, 30), (4, 8, 30), (1, 30, 30)],
 )
 def test_one_forward_when_all_fits_two_otherwise(batch_size, calls, n_images):
     net = tiny_net()
@@ -212,7 +208,9 @@ def test_loss_falls_on_features(matching):
     assert losses[-1] < 0.2 * losses[0]
     # Reported is the loss before the step, with all heads of the pool.
     found = probe_gradients(rows(gradients).decode(), LABELS, gradients.heads.take(slice(None)))
-    torch.testing.assert_close(losses[0], angular_distance(found, gradients.sums, matching).detach())
+    torch.testing.assert_close(
+        losses[0], angular_distance(found, gradients.sums, matching).detach()
+    )
 
 
 def test_loss_falls_on_images():
@@ -289,7 +287,8 @@ def test_moments_of_old_levels_survive_a_new_one(spy):
                 ("exp_avg_sq", second, beta2, level.grad**2),
             ):
                 expected = beta * old + (1 - beta) * new
-                torch.testing.assert_close(state[key], expected, rtol=1e-4, atol=1e-12)
+                error = (state[key] - expected).abs().max() / expected.abs().max()
+                assert error < 1e-5
             moments[born] = state["exp_avg"].clone(), state["exp_avg_sq"].clone()
     assert len(moments) == 6
 
@@ -346,10 +345,11 @@ def test_views_and_heads_do_not_depend_on_the_batch_size():
 
 def test_global_generators_are_left_alone():
     torch_state = torch.get_rng_state()
-    numpy_state, python_state = np.random.get_state()[1].copy(), random.getstate()
+    python_state = random.getstate()
+    numpy_state = np.random.get_state()[1].copy()  # noqa: NPY002
     list(run(images(), real(), embedding(tiny_net(), 4), max_iter=3))
     assert torch.equal(torch.get_rng_state(), torch_state)
-    np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)
+    np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
     assert random.getstate() == python_state
 
 
@@ -376,7 +376,9 @@ def test_heads_are_drawn_without_repetition_and_each_step_anew(n_heads, monkeypa
     taken = []
     take = type(gradients.heads).take
     monkeypatch.setattr(
-        type(gradients.heads), "take", lambda self, i, d: taken.append(i.tolist()) or take(self, i, d)
+        type(gradients.heads),
+        "take",
+        lambda self, i, d: taken.append(i.tolist()) or take(self, i, d),
     )
     list(run(rows(gradients), gradients, IDENTITY, max_iter=30, n_heads=n_heads))
     assert len(taken) == 30

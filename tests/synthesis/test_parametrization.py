@@ -83,7 +83,9 @@ def test_bad_start_size(start_size):
 
 @pytest.mark.parametrize("grow_every", [0, -5])
 def test_bad_grow_every(grow_every):
-    with pytest.raises(ValueError, match=rf"grow_every must be at least 1 or None; got {grow_every}"):
+    with pytest.raises(
+        ValueError, match=rf"grow_every must be at least 1 or None; got {grow_every}"
+    ):
         start(Pyramid(grow_every=grow_every))
 
 

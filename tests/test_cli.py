@@ -1,0 +1,85 @@
+"""The command, on real files and the real default net."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from sklgm import PrototypeSet
+from sklgm.cli import app
+
+
+@pytest.fixture
+def folder(tmp_path):
+    rng = np.random.default_rng(0)
+    for name, colour in {"red": (200, 30, 30), "blue": (30, 30, 200)}.items():
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for i in range(3):
+            pixels = np.clip(rng.normal(colour, 20, (20, 24, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "data" / name / f"{i}.png")
+    return tmp_path / "data"
+
+
+def run(*arguments):
+    return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+
+def distill(folder, out, *arguments):
+    net = ("--backbone", "efficientnet_lite0", "--image-size", 32, "--max-iter", 3)
+    return run("distill", folder, "--out", out, "--seed", 0, *net, *arguments)
+
+
+@pytest.mark.real
+def test_distill_saves_prototypes_that_load_again(folder, tmp_path):
+    result = distill(folder, tmp_path / "out", "--prototypes-per-class", 2)
+    assert result.exit_code == 0, result.output
+    saved = PrototypeSet.load(tmp_path / "out")
+    assert saved.labels.tolist() == ["blue", "blue", "red", "red"]
+    assert saved.images.shape == (4, 37, 37, 3)
+    assert saved.provenance["parameters"]["backbone"] == "efficientnet_lite0"
+    assert "4 prototypes of 2 classes, from 6 images" in " ".join(result.output.split())
+
+
+@pytest.mark.real
+def test_distill_is_reproducible_and_refuses_to_overwrite(folder, tmp_path):
+    assert distill(folder, tmp_path / "a").exit_code == 0
+    again = distill(folder, tmp_path / "a")
+    assert again.exit_code == 1
+    assert "not empty" in again.output
+    first = PrototypeSet.load(tmp_path / "a").images
+    assert distill(folder, tmp_path / "a", "--overwrite").exit_code == 0
+    np.testing.assert_array_equal(PrototypeSet.load(tmp_path / "a").images, first)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nowhere"], "nowhere"),
+        ([".", "--backbone", "effnet_lite0"], "efficientnet_lite0"),
+        ([".", "--device", "warp"], "warp"),
+        ([".", "--prototypes-per-class", "-1"], "prototypes_per_class"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_1(folder, tmp_path, arguments, message, monkeypatch):
+    monkeypatch.chdir(folder)
+    result = run("distill", *arguments, "--out", tmp_path / "out")
+    assert result.exit_code == 1
+    assert message in result.output
+    assert "Traceback" not in result.output
+    assert not (tmp_path / "out").exists()
+
+
+def test_brackets_in_an_error_are_printed_as_they_are(tmp_path):
+    result = run("distill", tmp_path / "[bold]x")
+    assert "[bold]x" in result.output
+
+
+def test_python_m_sklgm_is_the_command():
+    done = subprocess.run(
+        [sys.executable, "-m", "sklgm", "--help"], capture_output=True, text=True, check=True
+    )
+    assert "demo" in done.stdout
+    assert "distill" in done.stdout
