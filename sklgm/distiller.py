@@ -260,6 +260,8 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         source = self._check_X(X, reset=True)
         classes, indices = check_targets(y, len(source), type(self).__name__)
         encoder = self._encoder()
+        if encoder is not None:
+            self._parametrization().check(encoder.backbone.canvas_size)
         seeds = self._seeds()
         context = self._init_callback_context(max_subtasks=2)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
@@ -525,14 +527,13 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
             moments = gradients.feature_moments()
             mean, std = (torch.from_numpy(moment).to(self._device()) for moment in moments)
             return FeatureRows(n, mean, std, generator)
-        shortcuts = {"pyramid": Pyramid, "pixels": Pixels}
-        parametrization = self.parametrization
-        if isinstance(parametrization, str):
-            parametrization = shortcuts[parametrization]()
-        backbone = encoder.backbone
-        return parametrization.start(
-            n, backbone.canvas_size, self.max_iter, generator, backbone.device
-        )
+        size, device = encoder.backbone.canvas_size, encoder.backbone.device
+        return self._parametrization().start(n, size, self.max_iter, generator, device)
+
+    def _parametrization(self) -> Pyramid | Pixels:
+        if isinstance(self.parametrization, str):
+            return {"pyramid": Pyramid, "pixels": Pixels}[self.parametrization]()
+        return self.parametrization
 
     def _embedding(self, encoder: Encoder | None) -> Embedding:
         if encoder is None:

@@ -101,11 +101,9 @@ class BackboneEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Frozen
         """
         self._check_X(X, reset=True)
         encoder = self._encoder()
-        if encoder is None:
-            self.n_features_out_ = self.n_features_in_
-        else:
-            _ = encoder.backbone.module  # missing weights are an error here, not in transform
-            self.n_features_out_ = encoder.backbone.n_features
+        self.n_features_out_ = (
+            self.n_features_in_ if encoder is None else encoder.backbone.n_features
+        )
         return self
 
     @property

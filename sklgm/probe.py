@@ -198,6 +198,7 @@ class FrozenBackboneProbe(CallbackSupportMixin, ClassifierMixin, FrozenBackboneE
         view_seed, head_seed = state.randint(2**31 - 1, size=2).tolist()
         context = self._init_callback_context(max_subtasks=2)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        # Before the distiller's long work: a backbone or a setting of the probe may be wrong.
         encoder = self._encoder()
         augmentation = resolve_augmentation(self.augmentation)
         distiller = None
@@ -206,10 +207,6 @@ class FrozenBackboneProbe(CallbackSupportMixin, ClassifierMixin, FrozenBackboneE
             source, y = X.prototypes, X.prototype_labels
         elif self.distiller is not None:
             source = self._check_X(X, reset=True)
-            if encoder is not None:
-                _ = (
-                    encoder.backbone.module
-                )  # missing weights are an error now, not after distilling
             distiller = self._fit_distiller(source if self.backbone is None else X, y, context)
             source, y = distiller.prototypes_, distiller.prototype_labels_
         else:

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import _fit_context
+from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils._param_validation import Interval
 
 from sklgm._base import FrozenBackboneEstimator, PrototypeTransformer
@@ -17,7 +18,7 @@ from sklgm._targets import check_targets
 from sklgm.images import ImageSource
 
 
-class _Selector(PrototypeTransformer):
+class _Selector(CallbackSupportMixin, PrototypeTransformer):
     """Base of the selectors: which rows of each class to take is all a subclass says."""
 
     _parameter_constraints: dict[str, Any] = {
@@ -26,6 +27,7 @@ class _Selector(PrototypeTransformer):
         "pixel_range": [tuple, list],
     }
 
+    @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any) -> _Selector:
         """Choose images of each class.
@@ -58,12 +60,15 @@ class _Selector(PrototypeTransformer):
                 f"prototypes_per_class={self.prototypes_per_class}. Lower it or add images."
             )
         encoder = self._encoder()
+        context = self._init_callback_context()
+        context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         chosen = self._choose(source, indices, len(classes), encoder)
         prototypes = self._images(source, chosen, encoder)
         fitted = self._prototype_attributes(prototypes, indices[chosen], classes, encoder)
         for name, value in fitted.items():
             setattr(self, name, value)
         self.prototype_indices_ = chosen
+        context.call_on_fit_task_end(estimator=self, X=X, y=y)
         return self
 
     @abstractmethod

@@ -174,9 +174,8 @@ def test_a_recorder_through_a_grid_search():
     assert recorder.n_setups == recorder.n_teardowns == 1
 
 
-def test_selectors_have_nothing_to_report():
-    with pytest.warns(UserWarning, match="RandomImages does not support callbacks"):
-        progress_of(probe(distiller=RandomImages(NET, random_state=0)))
+def test_a_progress_bar_on_a_probe_with_a_selector():
+    assert "RandomImages" in progress_of(probe(distiller=RandomImages(NET, random_state=0)))
 
 
 def test_an_estimator_with_callbacks_pickles():

@@ -366,3 +366,10 @@ def test_verbose_times_the_phases(capsys):
     out = capsys.readouterr().out
     assert "(1 of 2) Gradients of the real data" in out
     assert "(2 of 2) Synthesis" in out
+
+
+def test_a_start_size_beyond_the_canvas_is_said_before_the_real_pass():
+    net = counting_backbone()
+    with pytest.raises(ValueError, match="start_size"):
+        distiller(net, parametrization=Pyramid(start_size=1000)).fit(X, Y)
+    assert net.module.n_images == 0

@@ -73,7 +73,7 @@ LAYERS = {
 }
 OUTSIDE = {
     "sklgm.matching": ("torch", "numpy", "safetensors"),
-    "sklgm.synthesis": ("torch", "numpy", "sklearn.base"),
+    "sklgm.synthesis": ("torch", "numpy", "sklearn.base", "sklearn.utils._param_validation"),
 }
 
 

@@ -228,18 +228,18 @@ def test_memory_saves_the_net_a_second_pass(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "wrong",
+    ("wrong", "message"),
     [
-        {"backbone": "dino2"},
-        {"device": "toaster"},
-        {"augmentation": StandardAugmentation(flip=2)},
-        {"n_views": 0},
+        ({"backbone": "dino2"}, "backbone"),
+        ({"device": "toaster"}, "device"),
+        ({"augmentation": StandardAugmentation(flip=2)}, "flip"),
+        ({"n_views": 0}, "n_views"),
     ],
     ids=str,
 )
-def test_what_is_wrong_is_said_before_distilling(wrong):
+def test_what_is_wrong_is_said_before_distilling(wrong, message):
     net = counting_backbone()
-    with pytest.raises(ValueError, match=next(iter(wrong))):
+    with pytest.raises(ValueError, match=message):
         probe(distiller=distiller(net)).set_params(**wrong).fit(X, Y)
     assert net.module.n_images == 0
 

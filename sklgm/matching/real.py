@@ -426,7 +426,10 @@ def _class_weights(
         unknown = set(class_weight) - set(classes.tolist())
         if unknown:
             raise ValueError(f"class_weight names labels that are not classes: {list(unknown)}.")
-        return np.array([float(class_weight.get(label, 1.0)) for label in classes.tolist()])
+        weights = np.array([float(class_weight.get(label, 1.0)) for label in classes.tolist()])
+        if not (np.isfinite(weights).all() and (weights > 0).all()):
+            raise ValueError(f"class_weight must be positive and finite; got {class_weight}.")
+        return weights
     raise ValueError(
         f"class_weight must be 'balanced', a mapping from label to weight, or None; "
         f"got {class_weight!r}."

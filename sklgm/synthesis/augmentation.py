@@ -6,12 +6,14 @@ as often as needed: the two phases of a distillation step see exactly the same v
 
 from __future__ import annotations
 
-import math
 import sys
 from dataclasses import dataclass
+from numbers import Real
+from typing import Any
 
 import torch
 from sklearn.base import BaseEstimator
+from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
 # Tries at a crop box that fits, before the centre square is taken.
@@ -68,6 +70,16 @@ class StandardAugmentation(BaseEstimator):
     ``StandardAugmentation(scale=(0.08, 1), noise=0.5)`` is the published setting.
     """
 
+    _parameter_constraints: dict[str, list[Any]] = {
+        "scale": [tuple, list],
+        "ratio": [tuple, list],
+        "flip": [Interval(Real, 0, 1, closed="both")],
+        "blur": [Interval(Real, 0, 1, closed="both")],
+        "noise": [Interval(Real, 0, 1, closed="both")],
+        "noise_mean": [Interval(Real, None, None, closed="neither")],
+        "noise_std": [Interval(Real, 0, None, closed="left")],
+    }
+
     def __init__(
         self,
         scale: tuple[float, float] = (0.15, 1.0),
@@ -88,23 +100,15 @@ class StandardAugmentation(BaseEstimator):
 
     def check(self) -> None:
         """Raise a ``ValueError`` that names the first parameter out of its range."""
+        self._validate_params()
         for name in ("scale", "ratio"):
-            low, high = getattr(self, name)
+            pair = getattr(self, name)
             top = 1.0 if name == "scale" else sys.float_info.max
-            if not 0 < low <= high <= top:
+            if len(pair) != 2 or not 0 < pair[0] <= pair[1] <= top:
                 raise ValueError(
                     f"augmentation {name} must be (low, high) with 0 < low <= high"
-                    f"{' <= 1' if name == 'scale' else ''}; got {(low, high)}."
+                    f"{' <= 1' if name == 'scale' else ''}; got {pair}."
                 )
-        for name in ("flip", "blur", "noise"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(
-                    f"augmentation {name} is a probability in [0, 1]; got {getattr(self, name)}."
-                )
-        if not 0 <= self.noise_std <= sys.float_info.max:
-            raise ValueError(f"augmentation noise_std must be at least 0; got {self.noise_std}.")
-        if not math.isfinite(self.noise_mean):
-            raise ValueError(f"augmentation noise_mean must be finite; got {self.noise_mean}.")
 
     def draw(self, n: int, canvas_size: int, generator: torch.Generator) -> Views:
         """Draw the random numbers of ``n`` views.

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from numbers import Integral
+from typing import Any
 
 import torch
 from sklearn.base import BaseEstimator
+from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
 from sklgm.synthesis.color import correlate_colors
@@ -68,6 +71,12 @@ class Pyramid(BaseEstimator):
         Optimise along the colour axes of natural images.
     """
 
+    _parameter_constraints: dict[str, list[Any]] = {
+        "start_size": [Interval(Integral, 1, None, closed="left")],
+        "grow_every": [Interval(Integral, 1, None, closed="left"), None],
+        "decorrelate": ["boolean"],
+    }
+
     def __init__(
         self, start_size: int = 1, grow_every: int | None = None, decorrelate: bool = True
     ) -> None:
@@ -75,19 +84,20 @@ class Pyramid(BaseEstimator):
         self.grow_every = grow_every
         self.decorrelate = decorrelate
 
-    def start(
-        self, n: int, size: int, max_iter: int, generator: torch.Generator, device: torch.device
-    ) -> Synthetic:
-        """Return ``n`` random images of side ``size``, to be optimised for ``max_iter`` steps."""
-        if not 1 <= self.start_size <= size:
+    def check(self, size: int) -> None:
+        """Raise a ``ValueError`` that names a parameter unfit for a canvas of side ``size``."""
+        self._validate_params()
+        if self.start_size > size:
             raise ValueError(
                 f"parametrization start_size must be from 1 to the canvas size, {size}; "
                 f"got {self.start_size}."
             )
-        if self.grow_every is not None and self.grow_every < 1:
-            raise ValueError(
-                f"parametrization grow_every must be at least 1 or None; got {self.grow_every}."
-            )
+
+    def start(
+        self, n: int, size: int, max_iter: int, generator: torch.Generator, device: torch.device
+    ) -> Synthetic:
+        """Return ``n`` random images of side ``size``, to be optimised for ``max_iter`` steps."""
+        self.check(size)
         every = self.grow_every or max(1, max_iter // 25)
         sizes = pyramid_sizes(self.start_size, size)
         return _PyramidImages(n, sizes, every, self.decorrelate, generator, device)
@@ -102,13 +112,20 @@ class Pixels(BaseEstimator):
         Optimise along the colour axes of natural images.
     """
 
+    _parameter_constraints: dict[str, list[Any]] = {"decorrelate": ["boolean"]}
+
     def __init__(self, decorrelate: bool = False) -> None:
         self.decorrelate = decorrelate
+
+    def check(self, size: int) -> None:
+        """Raise a ``ValueError`` that names a parameter unfit for a canvas of side ``size``."""
+        self._validate_params()
 
     def start(
         self, n: int, size: int, max_iter: int, generator: torch.Generator, device: torch.device
     ) -> Synthetic:
         """Return ``n`` random images of side ``size``, to be optimised for ``max_iter`` steps."""
+        self.check(size)
         return _PyramidImages(n, [size], 1, self.decorrelate, generator, device)
 
 

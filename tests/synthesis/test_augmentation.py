@@ -283,17 +283,20 @@ def test_images_stay_as_they_are():
         ({"ratio": (0, 1)}, "ratio must be"),
         ({"ratio": (2, 1)}, "ratio must be"),
         ({"ratio": (1, float("inf"))}, "ratio must be"),
-        ({"flip": -0.1}, "flip is a probability"),
-        ({"flip": 1.1}, "flip is a probability"),
-        ({"blur": 2}, "blur is a probability"),
-        ({"noise": float("nan")}, "noise is a probability"),
-        ({"noise_std": -1}, "noise_std must be at least 0; got -1"),
-        ({"noise_std": float("nan")}, "noise_std must be at least 0"),
-        ({"noise_mean": float("inf")}, "noise_mean must be finite"),
+        ({"flip": -0.1}, "'flip' parameter"),
+        ({"flip": 1.1}, "'flip' parameter"),
+        ({"blur": 2}, "'blur' parameter"),
+        ({"noise": float("nan")}, "'noise' parameter"),
+        ({"scale": 0.5}, "'scale' parameter"),
+        ({"scale": (0.1, 0.5, 1)}, "scale must be"),
+        ({"flip": "always"}, "'flip' parameter"),
+        ({"noise_std": -1}, "'noise_std' parameter"),
+        ({"noise_std": float("nan")}, "'noise_std' parameter"),
+        ({"noise_mean": float("inf")}, "'noise_mean' parameter"),
     ],
 )
 def test_check_names_the_parameter(setting, message):
-    with pytest.raises(ValueError, match=f"augmentation {message}"):
+    with pytest.raises(ValueError, match=message):
         StandardAugmentation(**setting).check()
 
 

@@ -75,16 +75,16 @@ def test_start_size_equal_to_the_final_size_is_complete_at_once():
     assert sides(pyramid) == [16]
 
 
-@pytest.mark.parametrize("start_size", [0, -1, 17, 1000])
+@pytest.mark.parametrize("start_size", [0, -1, 17, 1000, 1.5, "a"])
 def test_bad_start_size(start_size):
-    with pytest.raises(ValueError, match=rf"start_size must be from 1 to.* 16; got {start_size}"):
+    with pytest.raises(ValueError, match=rf"start_size.*must be.*ot '?{start_size}"):
         start(Pyramid(start_size))
 
 
 @pytest.mark.parametrize("grow_every", [0, -5])
 def test_bad_grow_every(grow_every):
     with pytest.raises(
-        ValueError, match=rf"grow_every must be at least 1 or None; got {grow_every}"
+        ValueError, match=rf"'grow_every'.*must be an int.*or None. Got {grow_every}"
     ):
         start(Pyramid(grow_every=grow_every))
 
