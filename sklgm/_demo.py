@@ -8,15 +8,25 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from sklearn.base import clone
 from sklearn.callback import ProgressBar
 from sklearn.model_selection import train_test_split
 from sklearn.utils import Bunch
 
-from sklgm import ClassCentroids, FrozenBackboneProbe, LGMDistiller, PrototypeSet, RandomImages
+from sklgm import (
+    ClassCentroids,
+    FrozenBackboneProbe,
+    LGMDistiller,
+    PrototypeSet,
+    RandomImages,
+    StandardAugmentation,
+)
 from sklgm.datasets import load_digits, load_openmoji
 from sklgm.plotting import EmbeddingDisplay, PrototypesDisplay
 
 _NET: dict[str, Any] = {"backbone": "efficientnet_lite0", "image_size": 56, "n_jobs": -1}
+# A mirrored digit is no digit, and a part of one may be another.
+_AUGMENTATION = {"openmoji": "standard", "digits": StandardAugmentation(scale=(0.6, 1), flip=0)}
 _SEEDS = range(5)
 
 
@@ -44,8 +54,10 @@ def run_demo(data: str, out: Path, seed: int, console: Console) -> None:
         f"{data}: {len(X_train)} training and {len(X_test)} test images of "
         f"{len(np.unique(names))} classes, on {_NET['backbone']} at {_NET['image_size']} pixels."
     )
-    distiller = LGMDistiller(**_NET, random_state=seed).set_callbacks(ProgressBar())
-    distiller.fit(X_train, y_train)
+    augmentation = _AUGMENTATION[data]
+    probe = FrozenBackboneProbe(**_NET, augmentation=augmentation)
+    distiller = LGMDistiller(**_NET, augmentation=augmentation, random_state=seed)
+    distiller.set_callbacks(ProgressBar()).fit(X_train, y_train)
     distiller.set_callbacks()
     n = len(distiller.prototypes_)
 
@@ -59,14 +71,14 @@ def run_demo(data: str, out: Path, seed: int, console: Console) -> None:
 
     with console.status("Training probes"):
         chosen = [RandomImages(**_NET, random_state=s).fit(X_train, y_train) for s in _SEEDS]
-        centroids = ClassCentroids(**_NET).fit(X_train, y_train)
-        add("one random image a class", n, _scores(chosen, X_test, y_test))
-        add("class-centroid image", n, _scores([centroids] * len(_SEEDS), X_test, y_test))
-        add("distilled prototype", n, _scores([distiller] * len(_SEEDS), X_test, y_test))
-        full = FrozenBackboneProbe(**_NET, random_state=0).fit(X_train, y_train)
+        centroids = [ClassCentroids(**_NET).fit(X_train, y_train)] * len(_SEEDS)
+        add("one random image a class", n, _scores(probe, chosen, X_test, y_test))
+        add("class-centroid image", n, _scores(probe, centroids, X_test, y_test))
+        add("distilled prototype", n, _scores(probe, [distiller] * len(_SEEDS), X_test, y_test))
+        full = clone(probe).set_params(random_state=0).fit(X_train, y_train)
         add("all training images", len(X_train), [full.score(X_test, y_test)])
     console.print(table)
-    console.print(f"Mean ± standard deviation of {len(_SEEDS)} seeds of the probe.")
+    console.print(f"Mean ± standard deviation over {len(_SEEDS)} seeds of the probe.")
 
     pictures = {
         "prototypes.png": PrototypesDisplay.from_estimator(distiller),
@@ -75,15 +87,16 @@ def run_demo(data: str, out: Path, seed: int, console: Console) -> None:
     for name, display in pictures.items():
         display.figure_.savefig(out / name, dpi=200)
     PrototypeSet.from_estimator(distiller).save(out / "prototypes", overwrite=True)
-    console.print(f"Pictures and prototypes: {out / 'prototypes.png'}, {out / 'embedding.png'}, ")
-    console.print(f"{out / 'prototypes'}")
+    console.print("Saved:", *(str(out / name) for name in (*pictures, "prototypes")), sep="\n  ")
 
 
-def _scores(selections: list[Any], X: np.ndarray, y: np.ndarray) -> list[float]:
+def _scores(
+    probe: FrozenBackboneProbe, selections: list[Any], X: np.ndarray, y: np.ndarray
+) -> list[float]:
     """Return the accuracy of a probe trained on each selection's prototypes alone."""
     scores = []
     for seed, selection in zip(_SEEDS, selections, strict=True):
         similarities = selection.transform(X)
-        probe = FrozenBackboneProbe(**_NET, random_state=seed).fit(similarities, y)
-        scores.append(probe.score(similarities, y))
+        trained = clone(probe).set_params(random_state=seed).fit(similarities, y)
+        scores.append(trained.score(similarities, y))
     return scores

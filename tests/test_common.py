@@ -1,6 +1,5 @@
 """scikit-learn's own estimator checks, on every public estimator, without expected failures."""
 
-import pytest
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklgm import (

@@ -17,7 +17,7 @@ Matching = Literal["global", "row"]
 
 # Floats of the largest intermediate, (samples, heads, classes) or (heads, classes, features + 1):
 # 64 MiB in float32.
-_CHUNK_FLOATS = 2**24
+_CHUNK_FLOATS = 2**20
 
 
 def heads_per_chunk(n_samples: int, n_classes: int, n_features: int) -> int:

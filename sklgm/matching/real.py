@@ -77,7 +77,7 @@ class RealGradients:
     Notes
     -----
     ``sums`` take ``4 * head_pool_size * n_classes * (n_features + 1)`` bytes: 790 MB for 1000
-    classes, 768 features and 256 heads. Intermediates stay near 64 MiB whatever the sizes.
+    classes, 768 features and 256 heads. Intermediates stay within tens of MiB whatever the sizes.
     """
 
     def __init__(

@@ -164,37 +164,43 @@ def backward(
     Tensor of shape ()
         The loss, detached.
     """
-    leaf = samples.detach().requires_grad_()
+    still = samples.detach()
     n_views = embedding.n_views
     views: Views | None = None
     if embedding.augmentation is not None:
         views = embedding.augmentation.draw(len(samples) * n_views, samples.shape[-1], generator)
 
-    def embed(rows: slice) -> Tensor:
+    def embed(rows: slice) -> tuple[Tensor, Tensor, slice]:
+        # A leaf for just the samples these views are of: its gradient is no larger than they are.
+        owned = slice(rows.start // n_views, -(-rows.stop // n_views))
+        leaf = still[owned].requires_grad_()
         if embedding.image_size is None:
-            return embedding.features(leaf[rows])
-        if views is None:
-            return embedding.features(centre_views(leaf[rows], embedding.image_size))
-        assert embedding.augmentation is not None
-        owners = torch.arange(rows.start, rows.stop, device=leaf.device) // n_views
-        cut = embedding.augmentation.apply(leaf[owners], views[rows], embedding.image_size)
-        return embedding.features(cut)
+            return embedding.features(leaf), leaf, owned
+        if views is None or embedding.augmentation is None:
+            pixels = centre_views(leaf, embedding.image_size)
+        else:
+            owners = torch.arange(rows.start, rows.stop, device=leaf.device) // n_views
+            images = leaf[owners - owned.start]
+            pixels = embedding.augmentation.apply(images, views[rows], embedding.image_size)
+        return embedding.features(pixels), leaf, owned
 
     parts = micro_batches(len(samples) * n_views, embedding.batch_size)
     with torch.set_grad_enabled(len(parts) == 1):
-        features = torch.cat([embed(part) for part in parts])
-    chosen = torch.as_tensor(heads, device=leaf.device)
+        embedded = [embed(part) for part in parts]
+    features = torch.cat([part_features for part_features, _, _ in embedded])
+    chosen = torch.as_tensor(heads, device=still.device)
     loss, derivative = matching_loss(
         features.detach(),
         labels.repeat_interleave(n_views),
-        gradients.heads.take(heads, leaf.device),
-        gradients.sums.to(leaf.device)[chosen],
+        gradients.heads.take(heads, still.device),
+        gradients.sums.to(still.device)[chosen],
         matching,
     )
-    if len(parts) == 1:
-        features.backward(derivative)
-    else:
-        for part in parts:
-            embed(part).backward(derivative[part])
-    samples.backward(leaf.grad)
+    by_samples = torch.zeros_like(still)
+    for part in parts:
+        part_features, leaf, owned = embedded[0] if len(parts) == 1 else embed(part)
+        part_features.backward(derivative[part])
+        if leaf.grad is not None:
+            by_samples[owned] += leaf.grad
+    samples.backward(by_samples)
     return loss

@@ -163,15 +163,17 @@ class _PyramidImages(Synthetic):
         return True
 
     def decode(self) -> Tensor:
+        # In place, where autograd allows: canvases are what memory goes to with many classes.
         size = (self.sizes[-1],) * 2
-        images = sum(
-            torch.nn.functional.interpolate(level, size, mode="bilinear")
-            for level in self.parameters
-        )
-        assert isinstance(images, Tensor)
+        images = torch.zeros(self.n, 3, *size, device=self.device)
+        for level in self.parameters:
+            whole = level.shape[-2:] == size
+            images += (
+                level if whole else torch.nn.functional.interpolate(level, size, mode="bilinear")
+            )
         if self.decorrelate:
             images = correlate_colors(images)
-        return torch.sigmoid(2 * images)
+        return images.mul_(2).sigmoid_()
 
     def _level(self, index: int) -> Tensor:
         side = self.sizes[index]
