@@ -190,7 +190,7 @@ PARAMETERS = {
         {"augmentation": StandardAugmentation(scale=(0, 2))},
         r"augmentation scale must be.*got \(0, 2\)",
     ),
-    "augmentation noise": ({"augmentation": StandardAugmentation(noise=2)}, "augmentation noise"),
+    "augmentation noise": ({"augmentation": StandardAugmentation(noise=2)}, "'noise' parameter"),
     "no views": ({"n_views": 0}, "n_views"),
     "negative real views": ({"n_real_views": -1}, "n_real_views"),
     "parametrization": ({"parametrization": "wavelet"}, "parametrization"),
