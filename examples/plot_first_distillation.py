@@ -26,7 +26,8 @@ names = openmoji.target_names[openmoji.target]
 X_train, X_test, y_train, y_test = train_test_split(
     openmoji.images, names, test_size=1 / 3, stratify=names, random_state=0
 )
-print(dict(zip(*np.unique(y_train, return_counts=True), strict=True)))
+for name, count in zip(*np.unique(y_train, return_counts=True), strict=True):
+    print(f"{name:10}{count:4}")
 
 # %%
 # The prototypes
@@ -36,7 +37,8 @@ print(dict(zip(*np.unique(y_train, return_counts=True), strict=True)))
 # hundred steps are enough to see it work; the default takes three times as many.
 
 net = {"backbone": "efficientnet_lite0", "image_size": 56}
-distiller = LGMDistiller(**net, max_iter=100, random_state=0).fit(X_train, y_train)
+distiller = LGMDistiller(**net, max_iter=100, random_state=0)
+distiller.fit(X_train, y_train)
 PrototypesDisplay.from_estimator(distiller)
 plt.show()
 
@@ -56,4 +58,5 @@ plt.show()
 
 similarities = distiller.transform(X_test)
 probe = FrozenBackboneProbe(**net, random_state=0).fit(similarities, y_test)
-print(f"accuracy of a probe trained on 8 synthetic images: {probe.score(similarities, y_test):.2f}")
+accuracy = probe.score(similarities, y_test)
+print(f"accuracy of a probe trained on 8 synthetic images: {accuracy:.2f}")
