@@ -1,5 +1,6 @@
 """Linear Gradient Matching for scikit-learn: distil a labelled image set into a few images."""
 
+from sklgm._version import __version__ as __version__
 from sklgm.backbones import Backbone, BackboneSpec, WeightsNotFoundError, list_backbones
 from sklgm.distiller import LGMDistiller
 from sklgm.embedder import BackboneEmbedder
@@ -8,8 +9,6 @@ from sklgm.probe import FrozenBackboneProbe
 from sklgm.prototypes import PrototypeSet
 from sklgm.selectors import ClassCentroids, RandomImages
 from sklgm.synthesis import Pixels, Pyramid, StandardAugmentation
-
-__version__ = "0.1.0.dev0"
 
 __all__ = [
     "Backbone",

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from joblib import Memory
 from PIL.Image import Image
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.preprocessing import normalize
@@ -44,7 +43,8 @@ class FrozenBackboneEstimator(BaseEstimator):
         "device": "no_validation",
         "precision": [StrOptions({"auto", "float32", "bfloat16", "float16"})],
         "n_jobs": [Integral, None],
-        "memory": [str, HasMethods("__fspath__"), Memory, None],
+        "memory": [str, HasMethods("__fspath__"), HasMethods("cache"), None],
+        "pixel_range": [tuple, list],
     }
 
     def __sklearn_tags__(self) -> Tags:
@@ -62,7 +62,15 @@ class FrozenBackboneEstimator(BaseEstimator):
                     "(n_samples, n_features). For images set backbone to a name or a Backbone."
                 )
             return validate_data(self, X, reset=reset, dtype=[np.float32, np.float64])
-        return check_images(X, pixel_range=getattr(self, "pixel_range", (0, 1)))
+        source = check_images(X, pixel_range=self.pixel_range)
+        if reset:
+            self._forget_features_in()
+        return source
+
+    def _forget_features_in(self) -> None:
+        """Drop what an earlier fit on rows said of its columns."""
+        for name in ("n_features_in_", "feature_names_in_"):
+            self.__dict__.pop(name, None)
 
     def _device(self) -> torch.device:
         return resolve_device(self.device)

@@ -69,19 +69,25 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype | Non
         allowed = ", ".join(repr(value) for value in _PRECISIONS)
         raise ValueError(f"precision={precision!r} is unknown; it must be one of {allowed}.")
     if precision == "auto":
-        if device.type == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False):
-            return torch.bfloat16
-        return None
+        return torch.bfloat16 if _has_bfloat16(device, emulated=False) else None
     if precision == "float32":
         return None
     if precision == "float16":
         return torch.float16
-    if device.type == "cuda" and not torch.cuda.is_bf16_supported():
+    if device.type == "cuda" and not _has_bfloat16(device, emulated=True):
         raise ValueError(
             f"precision='bfloat16' is not supported by {torch.cuda.get_device_name(device)}; "
             "use precision='float16' or 'float32'."
         )
     return torch.bfloat16
+
+
+def _has_bfloat16(device: torch.device, *, emulated: bool) -> bool:
+    """Return whether a GPU runs bfloat16, in units of its own or perhaps emulated."""
+    if device.type != "cuda":
+        return False
+    with torch.cuda.device(device):  # torch asks the current device
+        return torch.cuda.is_bf16_supported(including_emulation=emulated)
 
 
 def _available_devices() -> list[str]:

@@ -156,7 +156,7 @@ class Encoder:
 
     def split(self, canvases: np.ndarray) -> Iterator[Tensor]:
         """Yield exact float images (n, canvas, canvas, 3) as :meth:`canvases` yields files."""
-        for part in torch.from_numpy(canvases).permute(0, 3, 1, 2).split(self.batch_size):
+        for part in as_tensor(canvases).permute(0, 3, 1, 2).split(self.batch_size):
             yield part.to(self.backbone.device)
 
     @torch.no_grad()
@@ -205,6 +205,11 @@ class Encoder:
         return np.concatenate(parts)
 
 
+def as_tensor(array: np.ndarray) -> Tensor:
+    """Return a tensor of an array, a copy of read-only memory, which torch would warn of."""
+    return torch.from_numpy(array if array.flags.writeable else array.copy())
+
+
 def resolve_augmentation(
     augmentation: str | StandardAugmentation | None,
 ) -> StandardAugmentation | None:
@@ -214,6 +219,14 @@ def resolve_augmentation(
     if augmentation is not None:
         augmentation.check()
     return augmentation
+
+
+def describe_augmentation(augmentation: StandardAugmentation | None) -> dict[str, Any] | None:
+    """Return what the views of an augmentation depend on, its class included."""
+    if augmentation is None:
+        return None
+    kind = type(augmentation)
+    return {"class": f"{kind.__module__}.{kind.__qualname__}", **augmentation.get_params()}
 
 
 def cached(memory: Any, key: Any, function: Callable[[], Any]) -> Any:

@@ -11,23 +11,29 @@ from skorch import NeuralNetClassifier
 from skorch.callbacks import LRScheduler
 from torch import Tensor, nn
 
+from sklgm._encoder import as_tensor
+
 # The paper's batch.
 _BATCH_SIZE = 100
 
 
 class LinearHead(nn.Module):
-    """A linear layer that starts from given weights.
+    """A linear layer that starts from small random weights and leaves the global generator alone.
 
     Parameters
     ----------
-    weight : Tensor of shape (n_classes, n_features)
-        Initial weights; the bias starts at 0.
+    n_features, n_classes : int
+        Size of the layer.
+    seed : int
+        Of the weights; the bias starts at 0.
     """
 
-    def __init__(self, weight: Tensor) -> None:
+    def __init__(self, n_features: int, n_classes: int, seed: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(weight.clone())
-        self.bias = nn.Parameter(torch.zeros(len(weight)))
+        generator = torch.Generator().manual_seed(seed)
+        weight = torch.randn(n_classes, n_features, generator=generator) * 0.01
+        self.weight = nn.Parameter(weight)
+        self.bias = nn.Parameter(torch.zeros(n_classes))
 
     def forward(self, features: Tensor) -> Tensor:
         """Return logits (n, n_classes) of features (n, n_features)."""
@@ -54,7 +60,7 @@ class _WholeSet:
     """A single batch; unlike torch's loader it leaves the global generator alone."""
 
     def __init__(self, dataset: Any, batch_size: int) -> None:
-        self.features = torch.as_tensor(dataset.X)
+        self.features = as_tensor(dataset.X)
 
     def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
         yield self.features, torch.zeros(len(self.features))
@@ -94,19 +100,19 @@ def fit_linear_head(
     skorch.NeuralNetClassifier
         Fitted; it predicts on features (n, d).
     """
-    generator = torch.Generator().manual_seed(seed)
-    weight = torch.randn(n_classes, bank.shape[-1], generator=generator) * 0.01
     schedule = LRScheduler(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=max_epochs)
     net = NeuralNetClassifier(
         LinearHead,
-        module__weight=weight,
+        module__n_features=bank.shape[-1],
+        module__n_classes=n_classes,
+        module__seed=seed,
         criterion=nn.CrossEntropyLoss,
         optimizer=torch.optim.Adam,
         lr=learning_rate,
         max_epochs=max_epochs,
         batch_size=min(_BATCH_SIZE, len(bank)),
         iterator_train=_BankBatches,
-        iterator_train__generator=generator,
+        iterator_train__generator=torch.Generator().manual_seed(seed),
         iterator_valid=_WholeSet,
         train_split=None,
         classes=np.arange(n_classes),
@@ -120,4 +126,11 @@ def fit_linear_head(
         verbose=0,
         device=str(device),
     )
-    return net.fit(torch.from_numpy(bank), torch.from_numpy(labels))
+    net.fit(as_tensor(bank), as_tensor(labels))
+    # What is left of training is larger than the head, and bound to its device.
+    net.module_.to("cpu")
+    net.device = "cpu"
+    net.optimizer_ = None
+    net.callbacks, net.callbacks_ = None, []
+    net.history_.clear()
+    return net

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sklgm._encoder import Encoder, ViewStream
+from sklgm._encoder import Encoder, ViewStream, describe_augmentation
 from sklgm.images import ImageSource
 from sklgm.matching import RealGradients
 from sklgm.synthesis import StandardAugmentation, centre_views, micro_batches
@@ -27,9 +27,10 @@ def describe_views(
         "backbone": encoder.backbone.fingerprint(),
         "image_size": encoder.backbone.image_size,
         "n_real_views": n_real_views,
-        "augmentation": None if augmentation is None else augmentation.get_params(),
+        "augmentation": describe_augmentation(augmentation),
     }
-    return json.dumps(settings)
+    # A grid of parameters holds numpy's numbers, which JSON does not know.
+    return json.dumps(settings, default=lambda number: number.item())
 
 
 def add_rows(

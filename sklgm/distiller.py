@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from sklearn.base import _fit_context
 from sklearn.callback import CallbackContext, CallbackSupportMixin, with_callbacks
-from sklearn.utils import check_consistent_length, column_or_1d
+from sklearn.utils import check_array, check_consistent_length, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils._user_interface import _print_elapsed_time
 
@@ -166,7 +166,6 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         "parametrization": [StrOptions({"pyramid", "pixels"}), Pyramid, Pixels],
         "augmentation": [StrOptions({"standard"}), StandardAugmentation, None],
         "class_weight": [StrOptions({"balanced"}), dict, None],
-        "pixel_range": [tuple, list],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
         "tol": [Interval(Real, 0, None, closed="left"), None],
@@ -297,6 +296,7 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         context = self._init_callback_context(max_subtasks=1)
         context.call_on_fit_task_begin(estimator=self)
         self._distil(gradients, encoder, self._seeds(), context)
+        self._forget_features_in()
         if encoder is None:
             self.n_features_in_ = gradients.n_features
         context.call_on_fit_task_end(estimator=self)
@@ -333,7 +333,10 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
             If X or y cannot be used.
         """
         self._validate_params()
-        source = self._check_X(X, reset=not hasattr(self, "n_features_in_"))
+        if self.backbone is None:
+            source = check_array(X, dtype=[np.float32, np.float64])
+        else:
+            source = self._check_X(X, reset=False)
         if classes is None and not isinstance(class_counts, Mapping | None):
             raise ValueError("class_counts is no mapping from label to count; pass classes too.")
         if classes is None and class_counts is None:

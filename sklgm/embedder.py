@@ -51,11 +51,6 @@ class BackboneEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Frozen
     >>> classifier = make_pipeline(BackboneEmbedder("efficientnet_lite0"), LogisticRegression())
     """
 
-    _parameter_constraints: dict[str, Any] = {
-        **FrozenBackboneEstimator._parameter_constraints,
-        "pixel_range": [tuple, list],
-    }
-
     def __init__(
         self,
         backbone="clip",

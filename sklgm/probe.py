@@ -14,8 +14,8 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from sklgm._base import FrozenBackboneEstimator
-from sklgm._encoder import Encoder, cached, resolve_augmentation
-from sklgm._head import fit_linear_head
+from sklgm._encoder import Encoder, cached, describe_augmentation, resolve_augmentation
+from sklgm._head import LinearHead, fit_linear_head
 from sklgm._random import own_random_state
 from sklgm._targets import check_targets
 from sklgm.images import ImageSource
@@ -37,8 +37,13 @@ def _head_has(method: str) -> Any:
     return check
 
 
+def _is_table(X: Any) -> bool:
+    """Return whether X is a 2-D array or data frame of numbers."""
+    return getattr(X, "ndim", None) == 2 and np.asarray(X).dtype.kind in "biuf"
+
+
 def _is_default(head: Any) -> bool:
-    return hasattr(head, "module_")
+    return isinstance(getattr(head, "module_", None), LinearHead)
 
 
 class FrozenBackboneProbe(CallbackSupportMixin, ClassifierMixin, FrozenBackboneEstimator):
@@ -106,7 +111,8 @@ class FrozenBackboneProbe(CallbackSupportMixin, ClassifierMixin, FrozenBackboneE
     the distiller's ``transform`` returns. It finds the prototypes and the images in them, trains
     on the former and predicts on the latter; ``y`` is then only checked by the distiller. Where
     a step or ``set_output`` in between turns them into a plain table, the references are lost;
-    ``FrozenBackboneProbe(distiller=...)`` needs none.
+    ``FrozenBackboneProbe(distiller=...)`` needs none, and it saves the pass for the similarities
+    where the distiller has another backbone than the probe.
 
     Examples
     --------
@@ -128,7 +134,6 @@ class FrozenBackboneProbe(CallbackSupportMixin, ClassifierMixin, FrozenBackboneE
         "n_views": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
-        "pixel_range": [tuple, list],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
@@ -208,7 +213,7 @@ class FrozenBackboneProbe(CallbackSupportMixin, ClassifierMixin, FrozenBackboneE
         elif self.distiller is not None:
             source = self._check_X(X, reset=True)
             distiller = self._fit_distiller(source if self.backbone is None else X, y, context)
-            source, y = distiller.prototypes_, distiller.prototype_labels_
+            source, y = self._prototypes(distiller), distiller.prototype_labels_
         else:
             source = self._check_X(X, reset=True)
         classes, labels = check_targets(y, len(source), type(self).__name__)
@@ -312,7 +317,7 @@ class FrozenBackboneProbe(CallbackSupportMixin, ClassifierMixin, FrozenBackboneE
         return (X.prototypes.ndim == 2) == (self.backbone is None)
 
     def _check_X(self, X: Any, *, reset: bool) -> ImageSource | np.ndarray:
-        if self.backbone is not None and getattr(X, "ndim", None) == 2:
+        if self.backbone is not None and _is_table(X):
             raise ValueError(
                 f"Got a 2-D table of shape {tuple(X.shape)}, but backbone={self.backbone!r} needs "
                 f"images. If these are similarities from a distiller, they lost their images on "
@@ -332,13 +337,25 @@ class FrozenBackboneProbe(CallbackSupportMixin, ClassifierMixin, FrozenBackboneE
             task.call_on_fit_task_begin(estimator=self)
             distiller.fit(X, y)
             task.call_on_fit_task_end(estimator=self)
-        rows = distiller.prototypes_.ndim == 2
+        return distiller
+
+    def _prototypes(self, distiller: Any) -> np.ndarray:
+        """Return a distiller's prototypes, float32, if this probe can train on them."""
+        name = type(distiller).__name__
+        prototypes = np.asarray(distiller.prototypes_)
+        rows = prototypes.ndim == 2
         if rows != (self.backbone is None):
             raise ValueError(
-                f"The distiller made {'rows' if rows else 'images'}, but this probe has "
+                f"{name} made {'rows' if rows else 'images'}, but this probe has "
                 f"backbone={self.backbone!r}. Use backbone=None in both or in neither."
             )
-        return distiller
+        floating = prototypes.dtype.kind == "f"
+        if not rows and not (floating and prototypes.min() >= 0 and prototypes.max() <= 1):
+            raise ValueError(
+                f"{name}.prototypes_ must be floats in [0, 1]; got {prototypes.dtype} from "
+                f"{prototypes.min()} to {prototypes.max()}."
+            )
+        return np.asarray(prototypes, dtype=np.float32)
 
     def _features(self, X: Any) -> np.ndarray:
         encoder = self._encoder()
@@ -368,6 +385,6 @@ class FrozenBackboneProbe(CallbackSupportMixin, ClassifierMixin, FrozenBackboneE
             canvases = encoder.canvases(source, encoder.batch_size)
             if self.memory is not None and self.random_state is not None:
                 memory = self.memory
-                settings = None if augmentation is None else augmentation.get_params()
+                settings = describe_augmentation(augmentation)
                 key = ("bank", source.fingerprint(), encoder.key, settings, n_views, seed)
         return cached(memory, key, lambda: encoder.bank(canvases, augmentation, n_views, seed))

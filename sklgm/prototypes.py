@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import importlib.metadata
 import json
@@ -20,12 +21,16 @@ from safetensors.numpy import load_file, save_file
 from sklearn.utils.validation import check_is_fitted
 
 from sklgm._folder_names import folder_names
+from sklgm._version import __version__
 
 _FORMAT = "sklgm-prototypes"
 _FORMAT_VERSION = 1
 _CARD = "card.json"
 _TENSORS = "prototypes.safetensors"
 _PICTURES = "images"
+
+# Parameters that say where and how a fit ran; they do not shape the prototypes.
+_OF_THE_MACHINE = ("memory", "n_jobs", "device", "verbose")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -36,9 +41,10 @@ class PrototypeSet:
     ----------
     images : array-like of shape (n_prototypes, height, width, 3) or (n_prototypes, n_features)
         Images with values in [0, 1], or feature rows (made with ``backbone=None``) with any finite
-        values. Kept as float32.
+        values. Kept as a read-only copy in float32.
     labels : array-like of shape (n_prototypes,)
-        Class labels: all integers, all strings, all booleans or all floats.
+        Class labels: all integers, all strings, all booleans or all floats. Kept as a read-only
+        copy.
     provenance : dict, default={}
         How the prototypes were made. Holds JSON values only: None, booleans, finite numbers,
         strings, lists, and dicts with string keys.
@@ -85,6 +91,8 @@ class PrototypeSet:
                 f"There are {len(images)} prototypes but {len(labels)} labels; "
                 "each prototype needs one label."
             )
+        for array in (images, labels):
+            array.setflags(write=False)
         object.__setattr__(self, "images", images)
         object.__setattr__(self, "labels", labels)
         object.__setattr__(self, "provenance", _check_provenance(self.provenance))
@@ -103,6 +111,8 @@ class PrototypeSet:
         PrototypeSet
             Its provenance holds the estimator's class, parameters (what JSON cannot hold as its
             ``repr``), ``n_iter_`` if there is one, and the versions of the packages involved.
+            ``memory``, ``n_jobs``, ``device`` and ``verbose`` are left out: they belong to the
+            machine.
 
         Raises
         ------
@@ -113,7 +123,11 @@ class PrototypeSet:
         parameters = estimator.get_params(deep=False)
         provenance: dict[str, Any] = {
             "estimator": type(estimator).__name__,
-            "parameters": {name: _as_json(value) for name, value in parameters.items()},
+            "parameters": {
+                name: _as_json(value)
+                for name, value in parameters.items()
+                if name not in _OF_THE_MACHINE
+            },
             "versions": _versions(),
         }
         if hasattr(estimator, "n_iter_"):
@@ -259,7 +273,7 @@ class PrototypeSet:
 
 
 def _check_images(images: Any) -> np.ndarray:
-    images = np.asarray(images, dtype=np.float32)
+    images = np.array(images, dtype=np.float32, order="C")
     is_pictures = images.ndim == 4 and images.shape[3] == 3
     if not (is_pictures or images.ndim == 2) or 0 in images.shape:
         raise ValueError(
@@ -277,7 +291,7 @@ def _check_images(images: Any) -> np.ndarray:
 
 
 def _check_labels(labels: Any) -> np.ndarray:
-    labels = np.asarray(labels)
+    labels = np.array(labels)
     if labels.ndim != 1:
         raise ValueError(f"Labels must be one-dimensional; got shape {labels.shape}.")
     if labels.dtype.kind == "T":
@@ -325,11 +339,11 @@ def _as_json(value: Any) -> Any:
 
 
 def _versions() -> dict[str, str]:
-    from sklgm import __version__
-
-    packages = ("torch", "scikit-learn", "numpy")
-    versions = {name: importlib.metadata.version(name) for name in packages}
-    return {"sklgm": __version__, "python": platform.python_version(), **versions}
+    versions = {"sklgm": __version__, "python": platform.python_version()}
+    for name in ("torch", "timm", "open_clip_torch", "scikit-learn", "numpy"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
 
 
 def _labels_to_json(labels: np.ndarray) -> dict[str, Any]:

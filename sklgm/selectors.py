@@ -24,7 +24,6 @@ class _Selector(CallbackSupportMixin, PrototypeTransformer):
     _parameter_constraints: dict[str, Any] = {
         **FrozenBackboneEstimator._parameter_constraints,
         "prototypes_per_class": [Interval(Integral, 1, None, closed="left")],
-        "pixel_range": [tuple, list],
     }
 
     @with_callbacks

@@ -12,7 +12,7 @@ class PrototypeSimilarities(np.ndarray):
 
     To any other step of a pipeline it is a plain array. `FrozenBackboneProbe` finds in it what
     a probe needs: the prototypes to be trained on and the images to predict. Whatever is
-    computed or sliced from it is a plain array again; copies by pickle keep the references.
+    computed, sliced or copied from it no longer has them; only pickles keep the references.
 
     Attributes
     ----------

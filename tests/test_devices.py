@@ -1,3 +1,5 @@
+import contextlib
+
 import pytest
 import torch
 
@@ -52,6 +54,7 @@ def test_precision_on_cpu():
 
 def test_precision_follows_the_gpu(monkeypatch):
     gpu = torch.device("cuda", 0)
+    monkeypatch.setattr(torch.cuda, "device", contextlib.nullcontext)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: True)
     assert resolve_precision("auto", gpu) == torch.bfloat16
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation=True: False)
@@ -60,6 +63,32 @@ def test_precision_follows_the_gpu(monkeypatch):
     assert resolve_precision("float16", gpu) == torch.float16
     with pytest.raises(ValueError, match="Old GPU"):
         resolve_precision("bfloat16", gpu)
+
+
+def test_precision_asks_the_gpu_it_was_given(monkeypatch):
+    asked = []
+
+    class Current:
+        def __init__(self, device):
+            self.device = device
+
+        def __enter__(self):
+            asked.append(self.device)
+
+        def __exit__(self, *_):
+            asked.append(None)
+
+    def is_supported(including_emulation=True):
+        return asked[-1] == torch.device("cuda", 1)
+
+    monkeypatch.setattr(torch.cuda, "device", Current)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", is_supported)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "Old GPU")
+    for precision in ("auto", "bfloat16"):
+        assert resolve_precision(precision, torch.device("cuda", 1)) == torch.bfloat16
+    assert resolve_precision("auto", torch.device("cuda", 0)) is None
+    with pytest.raises(ValueError, match="Old GPU"):
+        resolve_precision("bfloat16", torch.device("cuda", 0))
 
 
 def test_unknown_precision():

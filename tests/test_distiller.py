@@ -373,3 +373,64 @@ def test_a_start_size_beyond_the_canvas_is_said_before_the_real_pass():
     with pytest.raises(ValueError, match="start_size"):
         distiller(net, parametrization=Pyramid(start_size=1000)).fit(X, Y)
     assert net.module.n_images == 0
+
+
+@pytest.fixture
+def two_threads():
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(
+    ("n_classes", "n_views", "batch_size"), [(2, 4, "auto"), (9, 4, 32), (5, 5, "auto"), (8, 4, 7)]
+)
+def test_a_seeded_fit_is_bit_equal_on_two_threads(n_classes, n_views, batch_size, two_threads):
+    net = tiny_backbone(image_size=56)
+    images = np.random.default_rng(0).integers(0, 256, (2 * n_classes, 64, 64, 3), dtype=np.uint8)
+    estimator = distiller(net, max_iter=4, n_views=n_views, batch_size=batch_size)
+    fits = [clone(estimator).fit(images, np.arange(n_classes).repeat(2)) for _ in range(3)]
+    for fitted in fits[1:]:
+        assert_array_equal(fitted.prototypes_, fits[0].prototypes_)
+
+
+def test_numpy_numbers_are_parameters_too():
+    plain = distiller(n_real_views=2, augmentation=StandardAugmentation(flip=0.5)).fit(X, Y)
+    augmentation = StandardAugmentation(flip=np.float32(0.5))
+    other = distiller(n_real_views=np.int64(2), augmentation=augmentation).fit(X, Y)
+    assert_array_equal(plain.prototypes_, other.prototypes_)
+
+
+class Sharper(StandardAugmentation):
+    pass
+
+
+def test_views_of_another_kind_of_augmentation_are_not_merged():
+    shards = [
+        distiller(augmentation=kind()).compute_gradients(X, Y)
+        for kind in (StandardAugmentation, Sharper)
+    ]
+    with pytest.raises(ValueError, match="views"):
+        shards[0] + shards[1]
+
+
+def test_fit_works_where_gradients_are_switched_off():
+    with torch.no_grad():
+        inside = distiller().fit(X, Y)
+    assert_array_equal(inside.prototypes_, distiller().fit(X, Y).prototypes_)
+
+
+def test_images_after_rows_leave_nothing_of_the_rows():
+    estimator = distiller(None).fit(np.random.default_rng(0).normal(size=(18, 5)), Y)
+    assert estimator.n_features_in_ == 5
+    estimator.set_params(backbone=NET).fit(X, Y)
+    assert not hasattr(estimator, "n_features_in_")
+
+
+def test_compute_gradients_leaves_the_estimator_as_it_was():
+    estimator = distiller(None)
+    before = dict(vars(estimator))
+    for width in (5, 3):
+        estimator.compute_gradients(np.random.default_rng(0).normal(size=(18, width)), Y)
+    assert vars(estimator) == before

@@ -1,5 +1,9 @@
+import pickle
+
 import numpy as np
+import pandas as pd
 import pytest
+import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.dummy import DummyClassifier
@@ -9,6 +13,7 @@ from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
+from skorch import NeuralNetClassifier
 
 from sklgm import (
     BackboneEmbedder,
@@ -247,3 +252,50 @@ def test_what_is_wrong_is_said_before_distilling(wrong, message):
 def test_verbose_reaches_the_distiller(capsys):
     probe(distiller=distiller(max_iter=1), verbose=1).fit(X, Y)
     assert "Synthesis" in capsys.readouterr().out
+
+
+def test_the_default_head_keeps_nothing_of_its_training():
+    rng = np.random.default_rng(0)
+    rows, labels = rng.normal(size=(200, 500)), np.arange(200) % 100
+    fitted = probe(None, max_epochs=3).fit(rows, labels)
+    assert len(pickle.dumps(fitted)) < 100 * 501 * 4 + 30_000
+    assert_array_equal(pickle.loads(pickle.dumps(fitted)).predict(rows), fitted.predict(rows))
+
+
+def test_read_only_rows():
+    rows = np.random.default_rng(0).normal(size=(18, 5)).astype(np.float32)
+    rows.flags.writeable = False
+    fitted = probe(None).fit(rows, Y)
+    assert fitted.predict(rows).shape == (18,)
+
+
+def test_a_skorch_net_of_the_users_is_not_taken_for_the_default_head():
+    net = NeuralNetClassifier(
+        torch.nn.Linear,
+        module__in_features=16,
+        module__out_features=3,
+        criterion=torch.nn.CrossEntropyLoss,
+        train_split=None,
+        max_epochs=1,
+        verbose=0,
+    )
+    estimator = probe(head=net)
+    assert not hasattr(estimator, "decision_function")
+    assert not hasattr(estimator.fit(X, Y), "decision_function")
+
+
+class _BytePrototypes(RandomImages):
+    def fit(self, X, y):
+        super().fit(X, y)
+        self.prototypes_ = (self.prototypes_ * 255).astype(np.uint8)
+        return self
+
+
+def test_prototypes_that_are_no_floats_are_refused_by_name():
+    with pytest.raises(ValueError, match=r"_BytePrototypes\.prototypes_ must be floats"):
+        probe(distiller=_BytePrototypes(NET, random_state=0)).fit(X, Y)
+
+
+def test_a_frame_of_paths_is_not_called_similarities():
+    with pytest.raises(ValueError, match="one column"):
+        probe().fit(pd.DataFrame({"path": ["a.png", "b.png"]}), ["a", "b"])

@@ -1,3 +1,4 @@
+import importlib.metadata
 import json
 import shutil
 from pathlib import Path
@@ -8,6 +9,7 @@ from PIL import Image
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
+import sklgm
 from sklgm.prototypes import PrototypeSet
 
 
@@ -165,6 +167,36 @@ def test_from_estimator_records_where_prototypes_came_from():
     assert {"sklgm", "torch", "scikit-learn"} <= set(taken.provenance["versions"])
 
 
+def test_provenance_leaves_the_machine_out(tmp_path):
+    class Local(Distiller):
+        def __init__(self, tol=0.5, memory=None, n_jobs=None, device="auto", verbose=0):
+            self.tol = tol
+            self.memory, self.n_jobs = memory, n_jobs
+            self.device, self.verbose = device, verbose
+
+    fitted = Local(memory=str(tmp_path / "cache"), n_jobs=3, device="cpu", verbose=1).fit()
+    taken = PrototypeSet.from_estimator(fitted)
+    assert taken.provenance["parameters"] == {"tol": 0.5}
+    taken.save(tmp_path / "set")
+    assert "cache" not in (tmp_path / "set/card.json").read_text()
+
+
+def test_versions_name_the_model_libraries_that_are_installed(monkeypatch):
+    def version(name):
+        if name == "timm":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return "1.2.3"
+
+    assert {"timm", "open_clip_torch"} <= PrototypeSet.from_estimator(
+        Distiller().fit()
+    ).provenance["versions"].keys()
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    versions = PrototypeSet.from_estimator(Distiller().fit()).provenance["versions"]
+    assert versions["open_clip_torch"] == "1.2.3"
+    assert "timm" not in versions
+    assert versions["sklgm"] == sklgm.__version__
+
+
 def test_from_estimator_needs_a_fitted_one():
     with pytest.raises(NotFittedError):
         PrototypeSet.from_estimator(Distiller())
@@ -182,6 +214,25 @@ def test_length_repr_and_classes():
 def test_fields_cannot_be_replaced():
     with pytest.raises(AttributeError):
         make_set([0]).labels = [1]
+
+
+def test_arrays_are_read_only_copies():
+    fitted = Distiller().fit()
+    taken = PrototypeSet.from_estimator(fitted)
+    for array in (taken.images, taken.labels):
+        with pytest.raises(ValueError, match="read-only"):
+            array[0] = array[1]
+    fitted.prototypes_[:] = 0  # still the estimator's own to change
+    fitted.prototype_labels_[:] = "cow"
+    assert (taken.images == 0.25).all()
+    assert taken.labels.tolist() == ["cat", "dog"]
+
+
+def test_a_loaded_set_is_read_only_too(tmp_path):
+    make_set([0, 1]).save(tmp_path)
+    loaded = PrototypeSet.load(tmp_path)
+    assert not loaded.images.flags.writeable
+    assert not loaded.labels.flags.writeable
 
 
 @pytest.mark.parametrize(

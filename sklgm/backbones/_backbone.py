@@ -15,7 +15,7 @@ from PIL import Image
 from sklgm._devices import resolve_device
 from sklgm.backbones._checks import check_patches, check_size, check_triple
 from sklgm.backbones._libraries import LIBRARIES, find_spec
-from sklgm.backbones._modules import dump_module, hash_module, own_rng
+from sklgm.backbones._modules import dump_module, hash_module, hash_structure, own_rng
 from sklgm.backbones._spec import BackboneSpec
 
 _CPU = torch.device("cpu")
@@ -54,7 +54,7 @@ class Backbone:
                     no I/O and imports no model library; the weights are loaded
                     again at first use. An untrained net is initialised from a
                     fixed seed, so it comes back the same.
-    `from_module`   the module's class by reference, and its tensors.
+    `from_module`   the module's class by reference, its attributes and its tensors.
     ==============  =============================================================
 
     Loaded backbones are on the CPU until `to` or `get_backbone` places them.
@@ -76,6 +76,7 @@ class Backbone:
         self._module = module
         self._n_features = spec.n_features
         self._resize_steps: list[Callable[[Image.Image], Image.Image]] | None = None
+        self._structure = ""
         self._fingerprint: str | None = None
         self._placed = {device: self}
         self._mean = torch.tensor(spec.mean, device=device).view(1, 3, 1, 1)
@@ -175,6 +176,8 @@ class Backbone:
         devices = [tensor.device for tensor in (*net.parameters(), *net.buffers())]
         device = resolve_device(devices[0]) if devices else _CPU
         backbone = cls(spec, size, True, device, net)
+        # Before the net first runs: it may keep notes of its calls.
+        backbone._structure = hash_structure(net)
         _ = backbone.n_features  # one forward now: an unfit net is an error here, not in `fit`
         return backbone
 
@@ -329,6 +332,7 @@ class Backbone:
                 module = copy.deepcopy(self.module).to(device)
                 other = Backbone(self.spec, self.image_size, True, device, module)
                 other._n_features = self._n_features
+                other._structure = self._structure
                 other._lock, other._placed = self._lock, self._placed
                 self._placed[device] = other
             return self._placed[device]
@@ -368,12 +372,15 @@ class Backbone:
         Returns
         -------
         str
-            Name, image size and kind of weights; around a user's module a hash of its
-            structure, its tensors and its normalisation. The device is no part of it.
+            Name, image size and kind of weights; around a user's module a hash of its classes,
+            its attributes as they were when the backbone was made, its tensors and its
+            normalisation. Attributes that cannot be hashed, such as a lambda, make it unlike
+            that of any other backbone. The device is no part of it.
         """
         if self._fingerprint is None:
             if self.spec.source == "module":
-                self._fingerprint = f"module-{hash_module(self.module, self.spec)}"
+                content = hash_module(self.module, self._structure, self.spec)
+                self._fingerprint = f"module-{content}"
             else:
                 kind = "pretrained" if self.pretrained else "untrained"
                 self._fingerprint = f"{self.name}-{self.image_size}px-{kind}"
@@ -434,6 +441,7 @@ class Backbone:
             self.spec,
             self.image_size,
             dump_module(self.name, self.to(_CPU).module),
+            self._structure,
         )
 
 
@@ -496,6 +504,7 @@ def _named(spec: BackboneSpec, image_size: int, pretrained: bool, device: torch.
         return _NAMED[key]
 
 
-def _from_bytes(spec: BackboneSpec, image_size: int, data: bytes) -> Backbone:
-    module = pickle.loads(data)
-    return Backbone(spec, image_size, True, _CPU, module)
+def _from_bytes(spec: BackboneSpec, image_size: int, data: bytes, structure: str) -> Backbone:
+    backbone = Backbone(spec, image_size, True, _CPU, pickle.loads(data))
+    backbone._structure = structure
+    return backbone

@@ -8,9 +8,12 @@ import io
 import pickle
 import sys
 import threading
+import uuid
 from collections.abc import Iterator
+from typing import Any
 
 import torch
+from joblib.hashing import NumpyHasher
 
 from sklgm.backbones._spec import BackboneSpec
 
@@ -26,13 +29,69 @@ def own_rng() -> Iterator[None]:
         yield
 
 
-def hash_module(module: torch.nn.Module, spec: BackboneSpec) -> str:
-    """Hash what decides the features of a user's module: structure, tensors, normalisation."""
-    digest = hashlib.sha256(repr((spec, str(module))).encode())
-    for name, tensor in (*module.named_parameters(), *module.named_buffers()):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+def hash_structure(module: torch.nn.Module) -> str:
+    """Hash what a module is apart from its tensors: classes, plain attributes, forward hooks.
+
+    A value that cannot be hashed makes the result unlike any other, so that two modules never
+    pass for one. The same structure has the same hash in every process.
+    """
+    # A shared part counts under each of its names: which one it is shared with matters.
+    parts = list(module.named_modules(remove_duplicate=False))
+    names = {id(part): name for name, part in reversed(parts)}
+    kept_by_torch = vars(torch.nn.Module()).keys() - {"training"}
+    digest = hashlib.sha256()
+    for name, part in parts:
+        kind = f"{type(part).__module__}.{type(part).__qualname__}"
+        digest.update(repr((name, names[id(part)], kind)).encode())
+        entries = {key: value for key, value in vars(part).items() if key not in kept_by_torch}
+        # By order: their keys count all hooks of the process.
+        entries["forward hooks"] = [
+            list(hooks.values()) for hooks in (part._forward_pre_hooks, part._forward_hooks)
+        ]
+        for key, value in sorted(entries.items()):
+            digest.update(repr((key, _hash_value(value, names))).encode())
     return digest.hexdigest()[:32]
+
+
+def hash_module(module: torch.nn.Module, structure: str, spec: BackboneSpec) -> str:
+    """Hash what decides the features of a user's module: structure, tensors, normalisation."""
+    digest = hashlib.sha256(repr((spec, structure)).encode())
+    for name, tensor in (
+        *module.named_parameters(remove_duplicate=False),
+        *module.named_buffers(remove_duplicate=False),
+    ):
+        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
+        digest.update(_bytes_of(tensor))
+    return digest.hexdigest()[:32]
+
+
+def _bytes_of(tensor: torch.Tensor) -> memoryview:
+    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
+
+
+def _hash_value(value: Any, names: dict[int, str]) -> str:
+    try:
+        return str(_Hasher(names).hash(value))
+    except Exception:  # pickling a user's objects may raise anything
+        return uuid.uuid4().hex
+
+
+class _Hasher(NumpyHasher):
+    """joblib's hash by value, which also knows tensors and the parts of the module at hand."""
+
+    def __init__(self, names: dict[int, str]) -> None:
+        super().__init__(hash_name="sha256")
+        self._names = names
+
+    def save(self, obj: Any) -> None:
+        if isinstance(obj, torch.nn.Module) and id(obj) in self._names:
+            obj = ("part", self._names[id(obj)])
+        elif isinstance(obj, torch.Tensor):
+            content = hashlib.sha256(_bytes_of(obj)).hexdigest()
+            obj = ("tensor", str(obj.dtype), tuple(obj.shape), content)
+        elif isinstance(obj, frozenset):  # joblib sorts sets only
+            obj = ("frozenset", set(obj))
+        super().save(obj)
 
 
 def dump_module(name: str, module: torch.nn.Module) -> bytes:

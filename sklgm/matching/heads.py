@@ -16,8 +16,9 @@ _KEEP_BYTES = 2**28
 class HeadPool:
     """Heads ``W ~ N(0, scale^2)`` that are a pure function of a seed.
 
-    Each head is drawn from its own stream on the CPU, so any machine, device or shard that
-    knows the seed has the same heads bit for bit, and any subset can be drawn without the rest.
+    Each head is drawn from its own stream on the CPU, so any device or shard that knows the seed
+    has the same heads, and any subset can be drawn without the rest. They are equal bit for bit
+    on processors with the same vector instructions, and to rounding on others.
 
     Parameters
     ----------

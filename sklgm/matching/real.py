@@ -77,7 +77,8 @@ class RealGradients:
     Notes
     -----
     ``sums`` take ``4 * head_pool_size * n_classes * (n_features + 1)`` bytes: 790 MB for 1000
-    classes, 768 features and 256 heads. Intermediates stay within tens of MiB whatever the sizes.
+    classes, 768 features and 256 heads. Intermediates stay within
+    tens of MiB as long as one head's logits for a batch do.
     """
 
     def __init__(
@@ -101,6 +102,8 @@ class RealGradients:
         self.class_counts = _class_counts(given, self.classes, class_counts)
         self.class_weight = class_weight
         self._weights = _class_weights(self.classes, self.class_counts, class_weight)
+        if head_pool_size < 1:
+            raise ValueError(f"head_pool_size must be at least 1; got {head_pool_size}.")
         self.head_pool_size = int(head_pool_size)
         self.head_scale = float(head_scale)
         self.head_seed = int(head_seed)
@@ -202,9 +205,9 @@ class RealGradients:
             sums[chunk] += probe_gradients(rows, targets, heads, by_row)
         self.sums = sums
         self.rows_seen += np.bincount(labels, minlength=len(self.classes))
-        wide = rows.double()
-        self.feature_sum += wide.sum(0).cpu().numpy()
-        self.feature_square_sum += (wide * wide).sum(0).cpu().numpy()
+        wide = rows.cpu().double()  # not every device has float64
+        self.feature_sum += wide.sum(0).numpy()
+        self.feature_square_sum += wide.square().sum(0).numpy()
         return self
 
     def _allocate(self, n_features: int, device: torch.device | str) -> None:
@@ -400,8 +403,13 @@ def _class_counts(
     if counts is None:
         return None
     if isinstance(counts, Mapping):
+        unknown = set(counts) - set(classes.tolist())
+        if unknown:
+            raise ValueError(f"class_counts names labels that are not classes: {list(unknown)}.")
         ordered = np.array([counts.get(label, 0) for label in classes.tolist()], dtype=np.int64)
     else:
+        if not np.array_equal(np.asarray(counts), np.asarray(counts, dtype=np.int64)):
+            raise ValueError(f"class_counts must be whole numbers; got {_short(counts)}.")
         ordered = np.asarray(counts, dtype=np.int64)
         if ordered.shape != given.shape:
             raise ValueError(

@@ -112,7 +112,7 @@ class EmbeddingDisplay:
         Parameters
         ----------
         estimator : estimator
-            A fitted distiller or selector.
+            A fitted distiller or selector of sklgm.
         X : array-like of images, list of images or paths, or array-like of shape (n, n_features)
             Real images, of any kind the estimator accepts, or feature rows with ``backbone=None``.
         y : array-like of shape (n_samples,)
@@ -138,11 +138,13 @@ class EmbeddingDisplay:
         ------
         sklearn.exceptions.NotFittedError
             If `estimator` is not fitted.
+        TypeError
+            If `estimator` is not one of sklgm that makes prototypes.
         ValueError
             If `X` and `y` differ in length, `y` holds labels that `estimator` does not know, or
             `max_samples` is below 2.
         """
-        check_is_fitted(estimator, "prototypes_")
+        _check_estimator(estimator)
         check_consistent_length(X, y)
         y = column_or_1d(y)
         unknown = np.setdiff1d(y, estimator.classes_)
@@ -286,6 +288,20 @@ class EmbeddingDisplay:
         if self.explained_variance_ratio is None:
             return label
         return f"{label} ({self.explained_variance_ratio[axis]:.0%} of variance)"
+
+
+def _check_estimator(estimator):
+    """Raise unless the estimator embeds images and has prototypes."""
+    embeds = hasattr(estimator, "_embed")
+    if embeds:
+        check_is_fitted(estimator)
+    if not embeds or not hasattr(estimator, "prototypes_"):
+        advice = " Pass its distiller_." if hasattr(estimator, "distiller_") else ""
+        raise TypeError(
+            "EmbeddingDisplay.from_estimator takes a fitted estimator of sklgm with prototypes: "
+            f"LGMDistiller, RandomImages or ClassCentroids; got {type(estimator).__name__}."
+            f"{advice} For anything else, pass projected points to EmbeddingDisplay itself."
+        )
 
 
 def _choose(y, max_samples, random_state):

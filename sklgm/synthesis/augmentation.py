@@ -16,7 +16,9 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
-# Tries at a crop box that fits, before the centre square is taken.
+from sklgm.synthesis.resampling import blurring, resizing, sandwich
+
+# Tries at a crop box that fits, before the whole canvas is taken.
 _BOX_TRIES = 10
 
 
@@ -171,16 +173,15 @@ class StandardAugmentation(BaseEstimator):
         Tensor of shape (n, 3, size, size)
             Pixels in [0, 1].
         """
-        top, left, height, width = views.boxes.unbind(1)
+        top, left, height, width = views.boxes.to(images.device).unbind(1)
+        flip = views.flip.to(images.device)[:, None, None]
         canvas = images.shape[-1]
-        rows = _resampling(top, height, canvas, size)
-        columns = _resampling(left, width, canvas, size)
-        columns = torch.where(views.flip[:, None, None], columns.flip(1), columns)
-        cut = _sandwich(rows.to(images), images, columns.to(images))
+        rows = resizing(top, height, canvas, size, images.dtype)
+        columns = resizing(left, width, canvas, size, images.dtype)
+        cut = sandwich(rows, images, torch.where(flip, columns.flip(1), columns))
         if views.blur.any():
-            blurred = torch.nn.functional.avg_pool2d(
-                torch.nn.functional.pad(cut, (1, 1, 1, 1), mode="replicate"), 3, stride=1
-            )
+            blur = blurring(size, cut)
+            blurred = sandwich(blur, cut, blur)
             cut = torch.where(views.blur.to(cut.device)[:, None, None, None], blurred, cut)
         noisy = views.noise_seeds >= 0
         if noisy.any():
@@ -219,24 +220,3 @@ def centre_views(images: Tensor, size: int) -> Tensor:
     if side == size:
         return crop
     return torch.nn.functional.interpolate(crop, (size, size), mode="bilinear", antialias=True)
-
-
-def _sandwich(rows: Tensor, images: Tensor, columns: Tensor) -> Tensor:
-    """Return ``rows @ image @ columns^T`` for every channel of every image."""
-    return rows[:, None] @ images @ columns.transpose(1, 2)[:, None]
-
-
-def _resampling(start: Tensor, length: Tensor, canvas: int, size: int) -> Tensor:
-    """Return matrices (n, size, canvas) that resize ``[start, start + length)`` to ``size``.
-
-    They are the antialiased bilinear filter along one axis: a triangle as wide as one output
-    pixel, at least one input pixel, cut off at the borders of the crop. As a product of
-    matrices its gradient is deterministic on every device.
-    """
-    start, length = start.double()[:, None, None], length.double()[:, None, None]
-    step = length / size
-    centre = start + (torch.arange(size, dtype=torch.float64)[:, None] + 0.5) * step
-    pixel = torch.arange(canvas, dtype=torch.float64) + 0.5
-    weight = (1 - (centre - pixel).abs() / step.clamp_min(1)).clamp_min(0)
-    weight = weight * ((pixel > start) & (pixel < start + length))
-    return weight / weight.sum(-1, keepdim=True)

@@ -127,9 +127,9 @@ def synthesize(
             group["lr"] = rate
         chosen = torch.randperm(gradients.head_pool_size, generator=generator)[:n_heads].numpy()
         optimizer.zero_grad(set_to_none=True)
-        loss = backward(
-            synthetic.decode(), labels, gradients, chosen, embedding, matching, generator
-        )
+        with torch.enable_grad():
+            samples = synthetic.decode()
+            loss = backward(samples, labels, gradients, chosen, embedding, matching, generator)
         optimizer.step()
         yield Step(index, loss, rate)
 
@@ -179,8 +179,10 @@ def backward(
         if views is None or embedding.augmentation is None:
             pixels = centre_views(leaf, embedding.image_size)
         else:
-            owners = torch.arange(rows.start, rows.stop, device=leaf.device) // n_views
-            images = leaf[owners - owned.start]
+            # Repeated by expansion, whose gradient is a sum; that of indexing is not deterministic.
+            images = leaf[:, None].expand(-1, n_views, -1, -1, -1).flatten(0, 1)
+            first = owned.start * n_views
+            images = images[rows.start - first : rows.stop - first]
             pixels = embedding.augmentation.apply(images, views[rows], embedding.image_size)
         return embedding.features(pixels), leaf, owned
 

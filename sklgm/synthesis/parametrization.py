@@ -12,6 +12,7 @@ from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
 from sklgm.synthesis.color import correlate_colors
+from sklgm.synthesis.resampling import resizing, sandwich
 
 
 def pyramid_sizes(start_size: int, final_size: int) -> list[int]:
@@ -66,7 +67,8 @@ class Pyramid(BaseEstimator):
     start_size : int, default=1
         Side of the coarsest level in pixels. Levels double until the canvas is reached.
     grow_every : int or None, default=None
-        Steps between two levels. None means a 25th of all steps.
+        Steps between two levels. None means a 25th of all steps. Levels that are not due before
+        the last step are left out.
     decorrelate : bool, default=True
         Optimise along the colour axes of natural images.
     """
@@ -164,13 +166,13 @@ class _PyramidImages(Synthetic):
 
     def decode(self) -> Tensor:
         # In place, where autograd allows: canvases are what memory goes to with many classes.
-        size = (self.sizes[-1],) * 2
-        images = torch.zeros(self.n, 3, *size, device=self.device)
+        size = self.sizes[-1]
+        images = torch.zeros(self.n, 3, size, size, device=self.device)
+        start = torch.zeros(1, device=self.device)
         for level in self.parameters:
-            whole = level.shape[-2:] == size
-            images += (
-                level if whole else torch.nn.functional.interpolate(level, size, mode="bilinear")
-            )
+            side = level.shape[-1]
+            matrix = resizing(start, start + side, side, size, level.dtype)
+            images += level if side == size else sandwich(matrix, level, matrix)
         if self.decorrelate:
             images = correlate_colors(images)
         return images.mul_(2).sigmoid_()

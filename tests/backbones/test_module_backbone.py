@@ -1,6 +1,8 @@
 """Backbones around a user's own module."""
 
 import copy
+import functools
+import importlib
 import os
 import pickle
 import subprocess
@@ -141,6 +143,114 @@ def test_fingerprint_follows_tensors_and_normalisation():
     ]
     assert same[0] == same[1]
     assert len({same[0], *(other.fingerprint() for other in others)}) == 5
+
+
+class PooledNet(TinyConvNet):
+    """A net whose features depend on attributes that are neither tensors nor modules."""
+
+    def __init__(self, mode="mean", **attributes):
+        super().__init__()
+        self.mode = mode
+        self.__dict__.update(attributes)
+
+    def forward(self, images):
+        maps = self.layers(images)
+        return maps.amax(dim=(2, 3)) if self.mode == "max" else maps.mean(dim=(2, 3))
+
+
+class RenamedNet(PooledNet):
+    pass
+
+
+def double(module, inputs, output):
+    return 2 * output
+
+
+def fingerprint(net):
+    return Backbone.from_module(net, image_size=16, name="net").fingerprint()
+
+
+def hooked(net):
+    net.register_forward_hook(double)
+    return net
+
+
+def tied(i, j):
+    layers = [nn.Linear(16, 16, bias=False) for _ in range(2)]
+    with torch.no_grad():
+        layers[0].weight.fill_(1)
+        layers[1].weight.fill_(2)
+    return nn.Sequential(TinyConvNet(), *layers, layers[i], layers[j])
+
+
+VARIANTS = {
+    "mode": lambda: PooledNet("max"),
+    "class": RenamedNet,
+    "number": lambda: PooledNet(power=2),
+    "another number": lambda: PooledNet(power=2.5),
+    "function": lambda: PooledNet(act=nn.functional.gelu),
+    "another function": lambda: PooledNet(act=nn.functional.relu),
+    "builtin": lambda: PooledNet(act=torch.sigmoid),
+    "another builtin": lambda: PooledNet(act=torch.tanh),
+    "partial": lambda: PooledNet(act=functools.partial(nn.functional.softmax, dim=1)),
+    "set": lambda: PooledNet(names=frozenset(["a", "b", "c"])),
+    "plain tensor": lambda: PooledNet(scale=torch.ones(2)),
+    "another plain tensor": lambda: PooledNet(scale=torch.zeros(2)),
+    "modules in a list": lambda: PooledNet(parts=[nn.Dropout(0.1)]),
+    "other modules in a list": lambda: PooledNet(parts=[nn.Dropout(0.2)]),
+    "method": lambda: PooledNet(embed=PooledNet.forward),
+    "hook": lambda: hooked(PooledNet()),
+    "tied to the first": lambda: tied(0, 0),
+    "tied to the second": lambda: tied(0, 1),
+}
+
+
+def test_fingerprint_follows_plain_attributes_and_classes():
+    prints = {name: fingerprint(make()) for name, make in VARIANTS.items()}
+    prints["plain"] = fingerprint(PooledNet())
+    assert len(set(prints.values())) == len(prints)
+    again = {name: fingerprint(make()) for name, make in VARIANTS.items()}
+    assert again == {name: prints[name] for name in again}
+
+
+def test_fingerprint_outlasts_pickles_of_the_module():
+    for make in VARIANTS.values():
+        net = make()
+        assert fingerprint(pickle.loads(pickle.dumps(net))) == fingerprint(net)
+
+
+def test_fingerprint_is_the_same_in_another_process():
+    script = (
+        "from tests.backbones import test_module_backbone as t\n"
+        "for make in t.VARIANTS.values(): print(t.fingerprint(make()))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        cwd=Path(__file__).parents[2],
+        env=os.environ | {"PYTHONHASHSEED": "7"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    # Imported by its full name, as in the other process.
+    here = importlib.import_module("tests.backbones.test_module_backbone")
+    assert done.stdout.split() == [here.fingerprint(make()) for make in here.VARIANTS.values()]
+
+
+def test_what_cannot_be_hashed_makes_a_fingerprint_of_its_own():
+    def make(factor):
+        return PooledNet(act=lambda x: factor * x)
+
+    backbones = [Backbone.from_module(make(k), image_size=16) for k in (1, 1, 2)]
+    assert len({backbone.fingerprint() for backbone in backbones}) == 3
+    assert backbones[0].fingerprint() == backbones[0].fingerprint()
+    assert clone(backbones[0]).fingerprint() == backbones[0].fingerprint()
+
+
+def test_fingerprint_outlasts_what_a_net_notes_down():
+    backbone = counting_backbone()
+    backbone.features(torch.rand(5, 3, 16, 16))
+    assert pickle.loads(pickle.dumps(backbone)).fingerprint() == counting_backbone().fingerprint()
 
 
 def test_pickle_keeps_the_features():

@@ -258,11 +258,22 @@ def test_class_weight_that_cannot_be(class_weight, message):
         ([1, 2, 3], "one count a class"),
         ([1, 2, 3, 0], r"at least 1 for every class; not so for \[3\]"),
         ({0: 4, 2: 4, 3: -1}, r"at least 1 for every class; not so for \[1, 3\]"),
+        (
+            {0: 1, 1: 1, 2: 1, 3: 1, 9: 1, "x": 1},
+            "class_counts names labels that are not classes.*'x'",
+        ),
+        ([1, 2, 3, 1.5], r"class_counts must be whole numbers; got \[1, 2, 3, 1.5\]"),
     ],
 )
 def test_class_counts_that_cannot_be(counts, message):
     with pytest.raises(ValueError, match=message):
         make(class_counts=counts)
+
+
+@pytest.mark.parametrize("size", [0, -3])
+def test_head_pool_size_that_cannot_be(size):
+    with pytest.raises(ValueError, match=rf"head_pool_size must be at least 1; got {size}"):
+        make(head_pool_size=size)
 
 
 UNLIKE = {

@@ -1,7 +1,9 @@
 import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
+from sklearn.linear_model import LogisticRegression
 
+from sklgm import BackboneEmbedder, FrozenBackboneProbe, RandomImages
 from sklgm.plotting import EmbeddingDisplay
 
 
@@ -163,6 +165,28 @@ def test_an_unseeded_sample_leaves_the_global_generator_alone(stand_in):
     before = np.random.get_state()[1].copy()  # noqa: NPY002
     EmbeddingDisplay.from_estimator(estimator, X, y, max_samples=10)
     np.testing.assert_array_equal(np.random.get_state()[1], before)  # noqa: NPY002
+
+
+def test_estimators_without_prototypes_are_refused():
+    X, y = real_images(30)
+    rows = X.reshape(30, -1)
+    others = [
+        LogisticRegression().fit(rows, y),
+        BackboneEmbedder(backbone=None).fit(rows),
+        FrozenBackboneProbe(backbone=None, head=LogisticRegression()).fit(rows, y),
+        FrozenBackboneProbe(
+            backbone=None, distiller=RandomImages(backbone=None), head=LogisticRegression()
+        ).fit(rows, y),
+    ]
+    for other in others:
+        message = f"with prototypes: LGMDistiller.*got {type(other).__name__}"
+        with pytest.raises(TypeError, match=message):
+            EmbeddingDisplay.from_estimator(other, rows, y)
+    with pytest.raises(TypeError, match="Pass its distiller_"):
+        EmbeddingDisplay.from_estimator(others[-1], rows, y)
+    EmbeddingDisplay.from_estimator(others[-1].distiller_, rows, y)
+    with pytest.raises(TypeError, match="got str"):
+        EmbeddingDisplay.from_estimator("clip", X, y)
 
 
 def test_bad_input_is_refused(stand_in):

@@ -252,6 +252,24 @@ def test_first_step_moves_by_the_learning_rate():
     torch.testing.assert_close(moved, torch.full_like(moved, 0.25), rtol=1e-3, atol=0)
 
 
+def test_steps_are_those_of_a_loop_by_hand():
+    """With all heads in every step: autograd of the distance, then Adam's update written out."""
+    gradients = real()
+    synthetic, mine = rows(gradients), rows(gradients)
+    (row,) = mine.parameters
+    first, second = torch.zeros_like(row), torch.zeros_like(row)
+    for step in run(synthetic, gradients, IDENTITY, n_heads=8, max_iter=6):
+        found = probe_gradients(mine.decode(), LABELS, gradients.heads.take(slice(None)))
+        (by_row,) = torch.autograd.grad(angular_distance(found, gradients.sums), row)
+        first = 0.9 * first + 0.1 * by_row
+        second = 0.999 * second + 0.001 * by_row**2
+        t = step.index + 1
+        rate = 0.025 * (1 + math.cos(math.pi * step.index / 6))
+        with torch.no_grad():
+            row -= rate * (first / (1 - 0.9**t)) / ((second / (1 - 0.999**t)).sqrt() + 1e-8)
+        torch.testing.assert_close(synthetic.parameters[0], row, rtol=1e-4, atol=1e-4)
+
+
 class SpyAdam(torch.optim.Adam):
     made = []
 
@@ -361,6 +379,14 @@ def test_real_gradients_and_net_are_left_alone():
     assert torch.equal(gradients.sums, sums)
     for name, tensor in net.state_dict().items():
         assert torch.equal(tensor, weights[name])
+
+
+def test_caller_without_gradients():
+    gradients = real()
+    with torch.no_grad():
+        steps = list(run(images(), gradients, embedding(tiny_net(), 4), max_iter=3))
+    expected = list(run(images(), gradients, embedding(tiny_net(), 4), max_iter=3))
+    assert [step.loss for step in steps] == [step.loss for step in expected]
 
 
 def test_empty_gradients():
