@@ -201,7 +201,7 @@ class FrozenBackboneProbe(CallbackSupportMixin, ClassifierMixin, FrozenBackboneE
         """
         state = own_random_state(self.random_state)
         view_seed, head_seed = state.randint(2**31 - 1, size=2).tolist()
-        context = self._init_callback_context(max_subtasks=2)
+        context = self._init_callback_context(max_subtasks=1 if self.distiller is None else 2)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         # Before the distiller's long work: a backbone or a setting of the probe may be wrong.
         encoder = self._encoder()

@@ -187,9 +187,9 @@ def test_versions_name_the_model_libraries_that_are_installed(monkeypatch):
             raise importlib.metadata.PackageNotFoundError(name)
         return "1.2.3"
 
-    assert {"timm", "open_clip_torch"} <= PrototypeSet.from_estimator(
-        Distiller().fit()
-    ).provenance["versions"].keys()
+    assert {"timm", "open_clip_torch"} <= PrototypeSet.from_estimator(Distiller().fit()).provenance[
+        "versions"
+    ].keys()
     monkeypatch.setattr(importlib.metadata, "version", version)
     versions = PrototypeSet.from_estimator(Distiller().fit()).provenance["versions"]
     assert versions["open_clip_torch"] == "1.2.3"

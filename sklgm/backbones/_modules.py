@@ -9,6 +9,7 @@ import pickle
 import sys
 import threading
 import uuid
+import weakref
 from collections.abc import Iterator
 from typing import Any
 
@@ -84,6 +85,8 @@ class _Hasher(NumpyHasher):
         self._names = names
 
     def save(self, obj: Any) -> None:
+        if isinstance(obj, weakref.ref):  # recurrent layers hold some to their own tensors
+            obj = ("weakly", obj())
         if isinstance(obj, torch.nn.Module) and id(obj) in self._names:
             obj = ("part", self._names[id(obj)])
         elif isinstance(obj, torch.Tensor):

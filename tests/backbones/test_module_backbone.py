@@ -175,6 +175,15 @@ def hooked(net):
     return net
 
 
+def recurrent():
+    """Make a layer that holds weak references to its own tensors."""
+    net = nn.GRU(2, 2)
+    with torch.no_grad():
+        for tensor in net.parameters():
+            tensor.fill_(0.5)
+    return net
+
+
 def tied(i, j):
     layers = [nn.Linear(16, 16, bias=False) for _ in range(2)]
     with torch.no_grad():
@@ -199,6 +208,7 @@ VARIANTS = {
     "modules in a list": lambda: PooledNet(parts=[nn.Dropout(0.1)]),
     "other modules in a list": lambda: PooledNet(parts=[nn.Dropout(0.2)]),
     "method": lambda: PooledNet(embed=PooledNet.forward),
+    "recurrent": lambda: PooledNet(parts=[recurrent()]),
     "hook": lambda: hooked(PooledNet()),
     "tied to the first": lambda: tied(0, 0),
     "tied to the second": lambda: tied(0, 1),
