@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -334,7 +335,15 @@ class RealGradients:
             name: torch.as_tensor(getattr(self, name)).cpu().contiguous() for name in _TENSORS
         }
         metadata = {"sklgm.RealGradients": json.dumps(header, default=_plain)}
-        save_file(tensors, str(path), metadata=metadata)
+        # Beside its place and then renamed: complete or not there at all, and safe for whoever
+        # has the old file mapped into memory.
+        target = Path(path)
+        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
+        try:
+            save_file(tensors, str(partial), metadata=metadata)
+            partial.replace(target)
+        finally:
+            partial.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | Path) -> RealGradients:

@@ -6,6 +6,7 @@ import itertools
 import json
 import operator
 import pickle
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -585,3 +586,19 @@ def test_any_partition_of_shards():
     parts = [filled(np.equal(INDICES, c), class_counts=COUNTS) for c in range(C)]
     for order in itertools.islice(itertools.permutations(parts), 0, 24, 7):
         assert_same(sum(order), expected)
+
+
+def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
+    path = tmp_path / "gradients.safetensors"
+    kept = RealGradients([0, 1]).update(np.eye(2, dtype=np.float32), [0, 1])
+    kept.save(path)
+
+    def half_written(tensors, name, metadata):
+        Path(name).write_bytes(b"half")
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr("sklgm.matching.real.save_file", half_written)
+    with pytest.raises(OSError, match="No space left"):
+        kept.save(path)
+    assert [file.name for file in tmp_path.iterdir()] == [path.name]
+    assert torch.equal(RealGradients.load(path).sums, kept.sums)
