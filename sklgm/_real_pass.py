@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,6 +32,69 @@ def describe_views(
     }
     # A grid of parameters holds numpy's numbers, which JSON does not know.
     return json.dumps(settings, default=lambda number: number.item())
+
+
+def check_gradients(
+    gradients: RealGradients,
+    *,
+    backbone: str | None,
+    n_features: int | None,
+    views: str | None,
+    class_weight: Any,
+) -> None:
+    """Raise unless statistics fit the distiller that is to match them.
+
+    Parameters
+    ----------
+    gradients : RealGradients
+        What was given.
+    backbone, views : str or None
+        The distiller's, as the statistics name them. Gradients made by hand name no views.
+    n_features : int or None
+        The backbone's.
+    class_weight : "balanced", dict or None
+        The distiller's.
+
+    Raises
+    ------
+    ValueError
+        If the gradients are empty, lack a class, are of another backbone or of other views, or
+        are weighted otherwise.
+    """
+    if gradients.is_empty:
+        raise ValueError("gradients are empty: nothing was added to them by update.")
+    missing = gradients.classes[gradients.rows_seen == 0]
+    if len(missing):
+        raise ValueError(
+            f"gradients hold no image of the classes {missing[:5].tolist()}. "
+            f"Add the shards that do."
+        )
+    if gradients.backbone != backbone:
+        raise ValueError(
+            f"gradients were made on backbone {gradients.backbone!r}, this distiller has "
+            f"{backbone!r}. Set backbone={gradients.backbone!r} or make them again."
+        )
+    if n_features is not None and gradients.n_features != n_features:
+        raise ValueError(
+            f"gradients have {gradients.n_features} features, the backbone {n_features}. Make "
+            f"them on features of {backbone!r}."
+        )
+    if gradients.views is not None and gradients.views != views:
+        raise ValueError(
+            f"gradients were made on other views, {gradients.views}, than this distiller's, "
+            f"{views}. Give it the same backbone, image_size, augmentation and n_real_views, or "
+            f"make them again."
+        )
+    if class_weight == "balanced" and not gradients.is_balanced:
+        raise ValueError(
+            "gradients are not weighted by class, and class_weight='balanced' asks for it. "
+            "Make them with class_counts, or set class_weight=None."
+        )
+    if class_weight != "balanced" and gradients.class_weight != class_weight:
+        raise ValueError(
+            f"gradients were made with class_weight={gradients.class_weight!r}, this "
+            f"distiller has {class_weight!r}. Make the two equal."
+        )
 
 
 def add_rows(

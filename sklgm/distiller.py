@@ -17,7 +17,7 @@ from sklearn.utils._user_interface import _print_elapsed_time
 from sklgm._base import FrozenBackboneEstimator, PrototypeTransformer
 from sklgm._encoder import Encoder, cached, resolve_augmentation
 from sklgm._random import own_random_state
-from sklgm._real_pass import add_images, add_rows, describe_views
+from sklgm._real_pass import add_images, add_rows, check_gradients, describe_views
 from sklgm._targets import check_targets
 from sklgm.images import ImageSource
 from sklgm.matching import RealGradients
@@ -292,7 +292,13 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
             weighted as ``class_weight`` says.
         """
         encoder = self._encoder()
-        self._check_gradients(gradients, encoder)
+        check_gradients(
+            gradients,
+            backbone=None if encoder is None else encoder.backbone.name,
+            n_features=None if encoder is None else encoder.backbone.n_features,
+            views=None if encoder is None else self._views(encoder),
+            class_weight=self.class_weight,
+        )
         context = self._init_callback_context(max_subtasks=1)
         context.call_on_fit_task_begin(estimator=self)
         self._distil(gradients, encoder, self._seeds(), context)
@@ -424,38 +430,6 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         result = cached(memory, key, compute)
         task.call_on_fit_task_end(estimator=self)
         return result
-
-    def _check_gradients(self, gradients: RealGradients, encoder: Encoder | None) -> None:
-        if gradients.is_empty:
-            raise ValueError("gradients are empty: nothing was added to them by update.")
-        missing = gradients.classes[gradients.rows_seen == 0]
-        if len(missing):
-            raise ValueError(
-                f"gradients hold no image of the classes {missing[:5].tolist()}. "
-                f"Add the shards that do."
-            )
-        name = None if encoder is None else encoder.backbone.name
-        if gradients.backbone != name:
-            raise ValueError(
-                f"gradients were made on backbone {gradients.backbone!r}, this distiller has "
-                f"{name!r}. Set backbone={gradients.backbone!r} or make them again."
-            )
-        if encoder is not None and gradients.views != self._views(encoder):
-            raise ValueError(
-                f"gradients were made on other views, {gradients.views}, than this distiller's, "
-                f"{self._views(encoder)}. Give it the same backbone, image_size, augmentation "
-                f"and n_real_views, or make them again."
-            )
-        if self.class_weight == "balanced" and not gradients.is_balanced:
-            raise ValueError(
-                "gradients are not weighted by class, and class_weight='balanced' asks for it. "
-                "Make them with class_counts, or set class_weight=None."
-            )
-        if self.class_weight != "balanced" and gradients.class_weight != self.class_weight:
-            raise ValueError(
-                f"gradients were made with class_weight={gradients.class_weight!r}, this "
-                f"distiller has {self.class_weight!r}. Make the two equal."
-            )
 
     def _distil(
         self,

@@ -7,7 +7,15 @@ from sklearn.base import clone
 from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.utils.class_weight import compute_class_weight
 
-from sklgm import Backbone, LGMDistiller, Pixels, Pyramid, StandardAugmentation
+from sklgm import (
+    Backbone,
+    BackboneEmbedder,
+    LGMDistiller,
+    Pixels,
+    Pyramid,
+    RealGradients,
+    StandardAugmentation,
+)
 from tests.image_checks import fitted_names, toy_images
 from tests.tiny_backbones import TinyConvNet, counting_backbone, tiny_backbone
 
@@ -434,3 +442,15 @@ def test_compute_gradients_leaves_the_estimator_as_it_was():
     for width in (5, 3):
         estimator.compute_gradients(np.random.default_rng(0).normal(size=(18, width)), Y)
     assert vars(estimator) == before
+
+
+def test_gradients_made_by_hand_from_embedded_images():
+    features = BackboneEmbedder(NET).fit_transform(X)
+    classes, counts = np.unique(Y, return_counts=True)
+    settings = {"class_counts": counts, "head_pool_size": 8, "backbone": NET.name}
+    gradients = RealGradients(classes, **settings).update(features, Y)
+    fitted = distiller().fit_gradients(gradients)
+    assert fitted.loss_curve_[-1] < fitted.loss_curve_[0]
+    narrow = RealGradients(classes, **settings).update(features[:, :5], Y)
+    with pytest.raises(ValueError, match="5 features, the backbone 16"):
+        distiller().fit_gradients(narrow)
