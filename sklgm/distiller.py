@@ -27,7 +27,6 @@ from sklgm.synthesis import (
     Pixels,
     Pyramid,
     StandardAugmentation,
-    Step,
     Synthetic,
     synthesize,
 )
@@ -456,7 +455,11 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
             generator=torch.Generator().manual_seed(seeds.steps),
         )
 
-        def attributes(losses: list[torch.Tensor]) -> dict[str, Any]:
+        # One tensor, on the device: small ones kept from every step would fragment the heap.
+        losses = torch.full((self.max_iter,), torch.nan, device=device)
+        n_iter = n_settled = 0
+
+        def attributes() -> dict[str, Any]:
             with torch.no_grad():
                 samples = synthetic.decode().cpu()
             if encoder is not None:
@@ -464,28 +467,25 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
             prototypes = samples.contiguous().numpy()
             return {
                 **self._prototype_attributes(prototypes, labels, classes, encoder),
-                "loss_curve_": torch.stack(losses).cpu().numpy(),
-                "n_iter_": len(losses),
+                "loss_curve_": losses[:n_iter].cpu().numpy(),
+                "n_iter_": n_iter,
             }
 
         task = context.subcontext(task_name="synthesis", max_subtasks=self.max_iter)
         task.call_on_fit_task_begin(estimator=self)
-        losses: list[torch.Tensor] = []
-        settled: list[torch.Tensor] = []  # those since the last level was added
         with self._timed("(2 of 2) Synthesis"):
             for _ in range(self.max_iter):
                 step_task = task.subcontext(task_name="step")
                 step_task.call_on_fit_task_begin(estimator=self)
-                step: Step = next(steps)
-                losses.append(step.loss)
-                if synthetic.is_complete:
-                    settled.append(step.loss)
+                losses[n_iter] = next(steps).loss
+                n_iter += 1
+                n_settled += synthetic.is_complete
                 stop = step_task.call_on_fit_task_end(
-                    estimator=self, reconstruction_attributes=lambda: attributes(losses)
+                    estimator=self, reconstruction_attributes=attributes
                 )
-                if stop or self._has_converged(settled):
+                if stop or self._has_converged(losses[n_iter - n_settled : n_iter]):
                     break
-        fitted = attributes(losses)
+        fitted = attributes()
         if not np.isfinite(fitted["loss_curve_"]).all():
             first = int(np.isfinite(fitted["loss_curve_"]).argmin())
             raise ValueError(
@@ -520,10 +520,11 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         size = encoder.backbone.image_size
         return Embedding(encoder.features, size, augmentation, n_views, encoder.batch_size)
 
-    def _has_converged(self, losses: list[torch.Tensor]) -> bool:
+    def _has_converged(self, losses: torch.Tensor) -> bool:
+        """Return whether the losses since the last level was added no longer fall."""
         window = self.n_iter_no_change
         if self.tol is None or len(losses) < 2 * window or len(losses) % window:
             return False
         # Read once a window, since reading waits for the device.
-        recent = torch.stack(losses[-2 * window :]).view(2, window).mean(dim=1)
+        recent = losses[-2 * window :].view(2, window).mean(dim=1)
         return bool(recent[0] - recent[1] < self.tol)
