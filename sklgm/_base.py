@@ -87,10 +87,9 @@ class FrozenBackboneEstimator(BaseEstimator):
             n_jobs=self.n_jobs,
         )
 
-    def _embed(self, X: Any, *, reset: bool = False) -> np.ndarray:
+    def _embed(self, X: Any) -> np.ndarray:
         """Return the frozen features of X, float32 of shape (n_samples, n_features)."""
-        source = self._check_X(X, reset=reset)
-        return self._embed_source(source, self._encoder())
+        return self._embed_source(self._check_X(X, reset=False), self._encoder())
 
     def _embed_source(
         self, source: ImageSource | np.ndarray, encoder: Encoder | None

@@ -58,7 +58,6 @@ def run_demo(data: str, out: Path, seed: int, console: Console) -> None:
     probe = FrozenBackboneProbe(**_NET, augmentation=augmentation)
     distiller = LGMDistiller(**_NET, augmentation=augmentation, random_state=seed)
     distiller.set_callbacks(ProgressBar()).fit(X_train, y_train)
-    distiller.set_callbacks()
     n = len(distiller.prototypes_)
 
     table = Table(title="Linear probes, scored on real test images")

@@ -105,17 +105,17 @@ class Encoder:
         return self.backbone.features(pixels, autocast=self.autocast)
 
     def batches(
-        self, source: ImageSource, resize: Callable[[np.ndarray], np.ndarray], batch_size: int
+        self, source: ImageSource, resize: Callable[[np.ndarray], np.ndarray]
     ) -> Iterator[Tensor]:
         """Yield pixels (n, 3, s, s) in [0, 1] on the device."""
-        for batch in iter_batches(source, resize, batch_size=batch_size, n_jobs=self.n_jobs):
+        for batch in iter_batches(source, resize, batch_size=self.batch_size, n_jobs=self.n_jobs):
             pixels = torch.from_numpy(batch).to(self.backbone.device)
             yield pixels.permute(0, 3, 1, 2).float() / 255
 
-    def canvases(self, source: ImageSource, batch_size: int) -> Iterator[Tensor]:
+    def canvases(self, source: ImageSource) -> Iterator[Tensor]:
         """Yield images brought to the canvas, from which views are cut."""
         size = self.backbone.canvas_size
-        return self.batches(source, partial(resize_crop, size=size), batch_size)
+        return self.batches(source, partial(resize_crop, size=size))
 
     @torch.no_grad()
     def embed(self, source: ImageSource) -> np.ndarray:
@@ -133,7 +133,7 @@ class Encoder:
         """
         parts = [
             self.features(pixels).cpu().numpy()
-            for pixels in self.batches(source, self.backbone.resize, self.batch_size)
+            for pixels in self.batches(source, self.backbone.resize)
         ]
         return np.concatenate(parts)
 

@@ -176,7 +176,7 @@ def add_images(
             buffer.clear()
 
     seen = 0
-    for canvases in encoder.canvases(source, encoder.batch_size):
+    for canvases in encoder.canvases(source):
         batch = y[seen : seen + len(canvases)]
         seen += len(canvases)
         for pixels, weight in _views(canvases, encoder, augmentation, n_real_views, stream):

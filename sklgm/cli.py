@@ -27,11 +27,6 @@ class DemoData(StrEnum):
     digits = "digits"
 
 
-@app.callback()
-def main() -> None:
-    """Distil a labelled image set into a few synthetic images."""
-
-
 @app.command()
 def demo(
     data: Annotated[DemoData, typer.Option(help="Images to distil.")] = DemoData.openmoji,

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from sklearn.base import _fit_context
+from sklearn.base import _fit_context, clone
 from sklearn.callback import CallbackContext, CallbackSupportMixin, with_callbacks
-from sklearn.utils import check_array, check_consistent_length, column_or_1d
+from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils._user_interface import _print_elapsed_time
 
@@ -338,10 +338,8 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
             If X or y cannot be used.
         """
         self._validate_params()
-        if self.backbone is None:
-            source = check_array(X, dtype=[np.float32, np.float64])
-        else:
-            source = self._check_X(X, reset=False)
+        # On a clone, since a shard's columns are not this estimator's to remember.
+        source = clone(self)._check_X(X, reset=True)
         if classes is None and not isinstance(class_counts, Mapping | None):
             raise ValueError("class_counts is no mapping from label to count; pass classes too.")
         if classes is None and class_counts is None:
@@ -406,6 +404,7 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         context: CallbackContext,
     ) -> RealGradients:
         gradients = self._empty_gradients(classes, np.bincount(indices), encoder, seeds.heads)
+        memory = None if self.random_state is None else self.memory
         task = context.subcontext(task_name="real-gradients", max_subtasks=None)
         task.call_on_fit_task_begin(estimator=self)
 
@@ -417,10 +416,9 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         def compute() -> RealGradients:
             y = classes[indices]
             self._add(gradients, source, y, encoder, seeds.real_views, on_batch)
-            return gradients.to("cpu") if self.memory is not None else gradients
+            return gradients if memory is None else gradients.to("cpu")
 
         key = None
-        memory = None if self.random_state is None else self.memory
         if memory is not None:
             data: Any = source
             if encoder is not None and not isinstance(source, np.ndarray):

@@ -210,12 +210,11 @@ class FrozenBackboneProbe(CallbackSupportMixin, ClassifierMixin, FrozenBackboneE
         if self._uses_references(X):
             self._check_X(X.images, reset=True)
             source, y = X.prototypes, X.prototype_labels
-        elif self.distiller is not None:
-            source = self._check_X(X, reset=True)
-            distiller = self._fit_distiller(source if self.backbone is None else X, y, context)
-            source, y = self._prototypes(distiller), distiller.prototype_labels_
         else:
             source = self._check_X(X, reset=True)
+            if self.distiller is not None:
+                distiller = self._fit_distiller(source if self.backbone is None else X, y, context)
+                source, y = self._prototypes(distiller), distiller.prototype_labels_
         classes, labels = check_targets(y, len(source), type(self).__name__)
         task = context.subcontext(task_name="head")
         task.call_on_fit_task_begin(estimator=self)
@@ -382,7 +381,7 @@ class FrozenBackboneProbe(CallbackSupportMixin, ClassifierMixin, FrozenBackboneE
         if isinstance(source, np.ndarray):
             canvases = encoder.split(source)
         else:
-            canvases = encoder.canvases(source, encoder.batch_size)
+            canvases = encoder.canvases(source)
             if self.memory is not None and self.random_state is not None:
                 memory = self.memory
                 settings = describe_augmentation(augmentation)

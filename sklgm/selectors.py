@@ -87,7 +87,7 @@ class _Selector(CallbackSupportMixin, PrototypeTransformer):
             return np.asarray(source, dtype=np.float32)[chosen]
         parts = [
             pixels.permute(0, 2, 3, 1).cpu().numpy()
-            for pixels in encoder.canvases(source.take(chosen), len(chosen))
+            for pixels in encoder.canvases(source.take(chosen))
         ]
         return np.ascontiguousarray(np.concatenate(parts))
 

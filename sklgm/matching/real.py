@@ -78,8 +78,8 @@ class RealGradients:
     Notes
     -----
     ``sums`` take ``4 * head_pool_size * n_classes * (n_features + 1)`` bytes: 790 MB for 1000
-    classes, 768 features and 256 heads. Intermediates stay within
-    tens of MiB as long as one head's logits for a batch do.
+    classes, 768 features and 256 heads. Intermediates stay within tens of MiB as long as one
+    head's logits for a batch do.
     """
 
     def __init__(
@@ -272,16 +272,8 @@ class RealGradients:
             return NotImplemented
         self._check_mergeable(other)
         full, rest = (other, self) if self.is_empty else (self, other)
-        total = RealGradients(
-            self.classes,
-            class_counts=self.class_counts,
-            class_weight=self.class_weight,
-            head_pool_size=self.head_pool_size,
-            head_scale=self.head_scale,
-            head_seed=self.head_seed,
-            backbone=self.backbone,
-            views=self.views,
-        )
+        total = copy.copy(full)
+        total.rows_seen = np.zeros_like(full.rows_seen)
         total._allocate(full.n_features, full.sums.device)
         for part in (full, rest):
             if not part.is_empty:

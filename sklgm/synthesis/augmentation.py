@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
-from sklgm.synthesis.resampling import blurring, resizing, sandwich
+from sklgm.synthesis.resampling import blurring, rescaling, resizing, sandwich
 
 # Tries at a crop box that fits, before the whole canvas is taken.
 _BOX_TRIES = 10
@@ -219,4 +219,5 @@ def centre_views(images: Tensor, size: int) -> Tensor:
     crop = images[..., start : start + side, start : start + side]
     if side == size:
         return crop
-    return torch.nn.functional.interpolate(crop, (size, size), mode="bilinear", antialias=True)
+    matrix = rescaling(side, size, images)
+    return sandwich(matrix, crop, matrix)

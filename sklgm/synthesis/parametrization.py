@@ -12,7 +12,7 @@ from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
 from sklgm.synthesis.color import correlate_colors
-from sklgm.synthesis.resampling import resizing, sandwich
+from sklgm.synthesis.resampling import rescaling, sandwich
 
 
 def pyramid_sizes(start_size: int, final_size: int) -> list[int]:
@@ -148,6 +148,7 @@ class _PyramidImages(Synthetic):
         self.generator = generator
         self.device = device
         self.parameters = [self._level(0)]
+        self.enlarging = [rescaling(side, sizes[-1], self.parameters[0]) for side in sizes[:-1]]
 
     @property
     def is_complete(self) -> bool:
@@ -168,11 +169,10 @@ class _PyramidImages(Synthetic):
         # In place, where autograd allows: canvases are what memory goes to with many classes.
         size = self.sizes[-1]
         images = torch.zeros(self.n, 3, size, size, device=self.device)
-        start = torch.zeros(1, device=self.device)
-        for level in self.parameters:
-            side = level.shape[-1]
-            matrix = resizing(start, start + side, side, size, level.dtype)
-            images += level if side == size else sandwich(matrix, level, matrix)
+        for level, matrix in zip(self.parameters, self.enlarging, strict=False):
+            images += sandwich(matrix, level, matrix)
+        if self.is_complete:
+            images += self.parameters[-1]  # as large as the images
         if self.decorrelate:
             images = correlate_colors(images)
         return images.mul_(2).sigmoid_()

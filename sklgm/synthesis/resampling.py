@@ -58,6 +58,25 @@ def resizing(start: Tensor, length: Tensor, canvas: int, size: int, dtype: torch
     return weight / weight.sum(-1, keepdim=True)
 
 
+def rescaling(side: int, size: int, like: Tensor) -> Tensor:
+    """Return the matrix that resizes a whole axis.
+
+    Parameters
+    ----------
+    side, size : int
+        Pixels of the axis before and after.
+    like : Tensor
+        Gives dtype and device.
+
+    Returns
+    -------
+    Tensor of shape (1, size, side)
+        Rows add up to 1.
+    """
+    start = torch.zeros(1, device=like.device)
+    return resizing(start, start + side, side, size, like.dtype)
+
+
 def blurring(size: int, like: Tensor) -> Tensor:
     """Return the matrix that takes the mean of three neighbours, with the border repeated.
 
