@@ -1,5 +1,7 @@
 """Sphinx configuration."""
 
+from pathlib import Path
+
 import matplotlib
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
@@ -47,7 +49,7 @@ html_theme_options = {
     "navigation_with_keys": False,
     "secondary_sidebar_items": ["page-toc"],
 }
-html_sidebars = {"index": [], "method": []}
+html_sidebars = {"index": [], "method": [], "backbones": [], "inputs": []}
 
 
 def skip_foreign_members(app, what, name, obj, skip, options):
@@ -69,7 +71,30 @@ def write_mathml(translator, node):
     raise nodes.SkipNode
 
 
+def write_backbone_table(app):
+    """Write the table of the backbones from their records."""
+    from sklgm.backbones._registry import ALIASES, REGISTRY
+
+    short = {name: alias for alias, name in ALIASES.items()}
+    columns = ("Name", "Short", "Pixels", "Features", "Kind", "Licence of the weights")
+    lines = [".. list-table::", "   :header-rows: 1", "   :widths: auto", ""]
+    lines += [f"   {' ' if i else '*'} - {column}" for i, column in enumerate(columns)]
+    for spec in REGISTRY.values():
+        lines += [
+            f"   * - `{spec.name} <{spec.reference}>`__",
+            f"     - {short.get(spec.name, '')}",
+            f"     - {spec.image_size}",
+            f"     - {spec.n_features}",
+            f"     - {spec.pooling}",
+            f"     - {spec.licence}",
+        ]
+    target = Path(app.srcdir) / "generated" / "backbones.inc"
+    target.parent.mkdir(exist_ok=True)
+    target.write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
 def setup(app):
     """Register the functions above."""
     app.connect("autodoc-skip-member", skip_foreign_members)
+    app.connect("builder-inited", write_backbone_table)
     app.add_html_math_renderer("mathml", (write_mathml, None), (write_mathml, None))

@@ -76,10 +76,11 @@ class FrozenBackboneEstimator(BaseEstimator):
         return resolve_device(self.device)
 
     def _encoder(self) -> Encoder | None:
-        if self.backbone is None:
-            return None
+        return None if self.backbone is None else self._resolve(self.backbone)
+
+    def _resolve(self, backbone: str | Backbone) -> Encoder:
         return Encoder.resolve(
-            self.backbone,
+            backbone,
             image_size=self.image_size,
             device=self._device(),
             precision=self.precision,
@@ -155,9 +156,17 @@ class PrototypeTransformer(
         """
         check_is_fitted(self)
         source = self._check_X(X, reset=False)
-        encoder = self._encoder()
+        return self._similarities(X, source, self._encoder(), self.prototype_features_)
+
+    def _similarities(
+        self,
+        X: Any,
+        source: ImageSource | np.ndarray,
+        encoder: Encoder | None,
+        prototype_features: np.ndarray,
+    ) -> PrototypeSimilarities:
         features = self._embed_source(source, encoder)
-        similarities = normalize(features) @ normalize(self.prototype_features_).T
+        similarities = normalize(features) @ normalize(prototype_features).T
         return PrototypeSimilarities.wrap(
             similarities,
             images=X,

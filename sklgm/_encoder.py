@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,46 +15,14 @@ from sklearn.utils.validation import check_memory
 from torch import Tensor
 
 from sklgm._devices import resolve_precision
+from sklgm._views import ViewStream
 from sklgm.backbones import Backbone, get_backbone
 from sklgm.images import ImageSource, iter_batches, resize_crop
-from sklgm.synthesis import StandardAugmentation, Views, centre_views, micro_batches
+from sklgm.synthesis import StandardAugmentation, centre_views, micro_batches
 
 # Pixels of a micro-batch under batch_size="auto": 32 images of 224 x 224.
 _AUTO_PIXELS = 32 * 224 * 224
 _AUTO_MOST = 512
-# Views drawn at once, whatever number is asked for.
-_VIEW_BLOCK = 1024
-
-
-class ViewStream:
-    """Random views, one after the other, that do not depend on how many are taken at once.
-
-    Parameters
-    ----------
-    augmentation : StandardAugmentation
-        Draws them.
-    canvas_size : int
-        Side of the images.
-    seed : int
-        Of the views.
-    """
-
-    def __init__(self, augmentation: StandardAugmentation, canvas_size: int, seed: int) -> None:
-        generator = torch.Generator().manual_seed(seed)
-        self._draw = partial(augmentation.draw, canvas_size=canvas_size, generator=generator)
-        self._ahead = self._draw(0)
-
-    def take(self, n: int) -> Views:
-        """Return the next ``n`` views."""
-        while len(self._ahead) < n:
-            self._ahead = _joined(self._ahead, self._draw(_VIEW_BLOCK))
-        taken, self._ahead = self._ahead[:n], self._ahead[n:]
-        return taken
-
-
-def _joined(first: Views, second: Views) -> Views:
-    pairs = ((getattr(first, f.name), getattr(second, f.name)) for f in fields(Views))
-    return Views(*map(torch.cat, pairs))
 
 
 @dataclass(frozen=True)
@@ -208,25 +176,6 @@ class Encoder:
 def as_tensor(array: np.ndarray) -> Tensor:
     """Return a tensor of an array, a copy of read-only memory, which torch would warn of."""
     return torch.from_numpy(array if array.flags.writeable else array.copy())
-
-
-def resolve_augmentation(
-    augmentation: str | StandardAugmentation | None,
-) -> StandardAugmentation | None:
-    """Turn an ``augmentation=`` parameter into a checked object, or None."""
-    if isinstance(augmentation, str):
-        augmentation = StandardAugmentation()
-    if augmentation is not None:
-        augmentation.check()
-    return augmentation
-
-
-def describe_augmentation(augmentation: StandardAugmentation | None) -> dict[str, Any] | None:
-    """Return what the views of an augmentation depend on, its class included."""
-    if augmentation is None:
-        return None
-    kind = type(augmentation)
-    return {"class": f"{kind.__module__}.{kind.__qualname__}", **augmentation.get_params()}
 
 
 def cached(memory: Any, key: Any, function: Callable[[], Any]) -> Any:

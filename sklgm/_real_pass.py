@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sklgm._encoder import Encoder, ViewStream, describe_augmentation
+from sklgm._encoder import Encoder
+from sklgm._views import ViewStream, describe_augmentation
 from sklgm.images import ImageSource
 from sklgm.matching import RealGradients
 from sklgm.synthesis import StandardAugmentation, centre_views, micro_batches
@@ -32,6 +33,58 @@ def describe_views(
     }
     # A grid of parameters holds numpy's numbers, which JSON does not know.
     return json.dumps(settings, default=lambda number: number.item())
+
+
+def gradients_in_order(gradients: Any, backbones: list[str] | None) -> list[RealGradients]:
+    """Return the statistics that were given, one for each backbone.
+
+    Parameters
+    ----------
+    gradients : object
+        What was given.
+    backbones : list of str or None
+        Names of the distiller's backbones, when it has a list of them.
+
+    Returns
+    -------
+    list of RealGradients
+        In the order of the backbones; of length 1 without a list of them.
+
+    Raises
+    ------
+    ValueError
+        If a list is missing or too much, or the statistics are of other backbones or in another
+        order, or differ in classes or number of heads.
+    """
+    if backbones is None:
+        if isinstance(gradients, RealGradients):
+            return [gradients]
+        raise ValueError(
+            f"gradients must be a RealGradients; got {type(gradients).__name__}. A list of them is "
+            f"for a distiller with a list of backbones."
+        )
+    wanted = f"one RealGradients for each of the backbones {backbones}, in that order"
+    found = list(gradients) if isinstance(gradients, list | tuple) else []
+    if not found or not all(isinstance(one, RealGradients) for one in found):
+        raise ValueError(
+            f"gradients must be a list of {wanted}; got {gradients!r}. Pass what compute_gradients "
+            f"returns, or set backbone to the one they are of, without a list."
+        )
+    names = [one.backbone for one in found]
+    if names != backbones:
+        raise ValueError(
+            f"gradients must be a list of {wanted}; got {len(names)}, of {names}. Add, leave out "
+            f"or reorder some, or set backbone={names}."
+        )
+    for one in found[1:]:
+        for attribute in ("classes", "head_pool_size"):
+            first, other = getattr(found[0], attribute), getattr(one, attribute)
+            if not np.array_equal(first, other):
+                raise ValueError(
+                    f"gradients differ in {attribute}: {first} on {names[0]!r}, {other} on "
+                    f"{one.backbone!r}. Make them of the same data with the same parameters."
+                )
+    return found
 
 
 def check_gradients(

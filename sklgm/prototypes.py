@@ -329,9 +329,14 @@ def _check_provenance(provenance: Any) -> dict[str, Any]:
 
 
 def _as_json(value: Any) -> Any:
-    """Return `value` if JSON can hold it, else its repr without memory addresses."""
+    """Return `value` if JSON can hold it, else its repr without memory addresses.
+
+    Of a list, each item by itself.
+    """
     if isinstance(value, np.generic):
         value = value.item()
+    if isinstance(value, list | tuple):
+        return [_as_json(item) for item in value]
     try:
         return json.loads(json.dumps(value, allow_nan=False))
     except (TypeError, ValueError):

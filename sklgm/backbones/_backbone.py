@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import copy
+import os
 import pickle
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
+import joblib
 import numpy as np
 import torch
 from PIL import Image
 
 from sklgm._devices import resolve_device
-from sklgm.backbones._checks import check_patches, check_size, check_triple
-from sklgm.backbones._libraries import LIBRARIES, find_spec
+from sklgm.backbones._checks import check_patches, check_size, check_std, check_triple
+from sklgm.backbones._libraries import LIBRARIES, find_spec, with_checkpoint
 from sklgm.backbones._modules import dump_module, hash_module, hash_structure, own_rng
+from sklgm.backbones._shared import shared
 from sklgm.backbones._spec import BackboneSpec
 
 _CPU = torch.device("cpu")
@@ -24,9 +28,11 @@ _CPU = torch.device("cpu")
 class Backbone:
     """A frozen vision net that maps images to features.
 
-    Made by `Backbone.from_name` or `Backbone.from_module`. Nothing about a backbone changes
-    once it is made: its weights need no gradient, its BatchNorm layers are in evaluation mode,
-    and scikit-learn's `clone`, `copy.copy` and `copy.deepcopy` return the same object.
+    Made by `Backbone.from_name`; by `Backbone.from_timm` or `Backbone.from_open_clip`, with
+    weights from a file; or by `Backbone.from_module`, around a net of your own. Nothing about a
+    backbone changes once it is made: its weights need no gradient, its BatchNorm layers are in
+    evaluation mode, and scikit-learn's `clone`, `copy.copy` and `copy.deepcopy` return the same
+    object.
 
     Attributes
     ----------
@@ -50,11 +56,12 @@ class Backbone:
     ==============  =============================================================
     made by         pickle
     ==============  =============================================================
-    `from_name`     record, image size and `pretrained`: under 2 kB. Loading does
+    `from_module`   the module's class by reference, its attributes and its tensors.
+    the others      record, image size and `pretrained`: under 2 kB. Loading does
                     no I/O and imports no model library; the weights are loaded
                     again at first use. An untrained net is initialised from a
-                    fixed seed, so it comes back the same.
-    `from_module`   the module's class by reference, its attributes and its tensors.
+                    fixed seed, so it comes back the same; a file that holds
+                    other weights by then is an error.
     ==============  =============================================================
 
     Loaded backbones are on the CPU until `to` or `get_backbone` places them.
@@ -84,7 +91,12 @@ class Backbone:
 
     @classmethod
     def from_name(
-        cls, name: str, *, image_size: int | None = None, pretrained: bool = True
+        cls,
+        name: str,
+        *,
+        checkpoint: str | os.PathLike[str] | None = None,
+        image_size: int | None = None,
+        pretrained: bool = True,
     ) -> Backbone:
         """Take a backbone by name; its weights are loaded at first use.
 
@@ -93,8 +105,15 @@ class Backbone:
         Parameters
         ----------
         name : str
-            One of `list_backbones`, ``"timm:<name>"`` for any net of timm, or
-            ``"open_clip:<architecture>/<pretrained>"`` for any image tower of open_clip.
+            One of `list_backbones`; ``"timm:<name>"`` for any net of timm;
+            ``"open_clip:<architecture>/<pretrained>"`` for any image tower of open_clip;
+            ``"hf-hub:<owner>/<name>"``, perhaps with ``"@<revision>"``, for a Hugging Face
+            repository of either library; ``"local-dir:<path>"`` for a folder that either saved;
+            or ``"<name>@<path>"`` for weights in a file.
+        checkpoint : str or path-like, default=None
+            File to take the weights from, as ``"<name>@<path>"`` does: safetensors, or what
+            `torch.save` wrote of a state dict. For ``"mocov3"`` it may be an original
+            ``.pth.tar``.
         image_size : int, default=None
             Side of the images that the net sees; None takes the record's size. Position
             embeddings are interpolated by the net's own library.
@@ -110,8 +129,123 @@ class Backbone:
         ------
         ValueError
             If the name is unknown, or the size is not one that the net can take.
+        FileNotFoundError
+            If there is no such file or folder.
+        WeightsNotFoundError
+            If the description of a hub repository is out of reach.
         """
-        spec = find_spec(name, pretrained)
+        # Weights of one's own serve architectures for which a library has none.
+        spec = find_spec(name, pretrained and checkpoint is None)
+        if checkpoint is not None:
+            if spec.checkpoint:
+                raise ValueError(
+                    f"Backbone {name!r} has weights of its own, and checkpoint={checkpoint!r} are "
+                    f"others. Leave one of them out."
+                )
+            spec = with_checkpoint(spec, os.fspath(checkpoint))
+        return cls._from_spec(spec, image_size, pretrained)
+
+    @classmethod
+    def from_timm(
+        cls,
+        architecture: str,
+        *,
+        checkpoint: str | os.PathLike[str],
+        image_size: int | None = None,
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
+    ) -> Backbone:
+        """Take an architecture of timm with weights from a file.
+
+        timm converts original checkpoints of many authors, and interpolates position embeddings.
+        The classifier, if the file has one, is left out; every other tensor must have its place.
+
+        Parameters
+        ----------
+        architecture : str
+            A name of ``timm.list_models()``, perhaps with a tag, whose preprocessing is then used.
+        checkpoint : str or path-like
+            A ``.safetensors`` file, or what `torch.save` wrote of a state dict.
+        image_size : int, default=None
+            Side of the images that the net sees; None takes timm's.
+        mean, std : float or sequence of 3 floats, default=None
+            Normalisation of RGB pixels in [0, 1]; None takes timm's for the architecture.
+
+        Returns
+        -------
+        Backbone
+            On the CPU. The file is read at first use.
+
+        Raises
+        ------
+        ValueError
+            If the architecture is unknown or the size does not fit; at first use, if the file
+            holds more than tensors, or not those of the architecture.
+        FileNotFoundError
+            If there is no such file.
+        """
+        return cls._from_file(f"timm:{architecture}", checkpoint, image_size, mean, std)
+
+    @classmethod
+    def from_open_clip(
+        cls,
+        architecture: str,
+        *,
+        checkpoint: str | os.PathLike[str],
+        image_size: int | None = None,
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
+    ) -> Backbone:
+        """Take an image tower of open_clip with weights from a file.
+
+        Parameters
+        ----------
+        architecture : str
+            A name of ``open_clip.list_models()``. For weights trained with QuickGELU, such as
+            OpenAI's, it ends in ``"-quickgelu"``: the weights themselves do not tell. With
+            ``"/<pretrained>"`` after it, the preprocessing is that of those weights.
+        checkpoint : str or path-like
+            A ``.safetensors`` file, or what `torch.save` wrote of a state dict: of the whole
+            model, or of its image tower.
+        image_size : int, default=None
+            Side of the images that the net sees; None takes the architecture's.
+        mean, std : float or sequence of 3 floats, default=None
+            Normalisation of RGB pixels in [0, 1]; None takes open_clip's for the architecture.
+
+        Returns
+        -------
+        Backbone
+            On the CPU. The file is read at first use.
+
+        Raises
+        ------
+        ValueError
+            If the architecture is unknown or the size does not fit; at first use, if the file
+            holds more than tensors, or not those of the architecture.
+        FileNotFoundError
+            If there is no such file.
+        """
+        return cls._from_file(f"open_clip:{architecture}", checkpoint, image_size, mean, std)
+
+    @classmethod
+    def _from_file(
+        cls,
+        name: str,
+        checkpoint: str | os.PathLike[str],
+        image_size: int | None,
+        mean: float | Sequence[float] | None,
+        std: float | Sequence[float] | None,
+    ) -> Backbone:
+        spec = with_checkpoint(find_spec(name, pretrained=False), os.fspath(checkpoint))
+        spec = replace(
+            spec,
+            mean=spec.mean if mean is None else check_triple("mean", mean),
+            std=spec.std if std is None else check_std(std),
+        )
+        return cls._from_spec(spec, image_size, pretrained=True)
+
+    @classmethod
+    def _from_spec(cls, spec: BackboneSpec, image_size: int | None, pretrained: bool) -> Backbone:
         size = spec.image_size if image_size is None else check_size(image_size)
         check_patches(spec.name, size, spec.patch_size)
         return _named(spec, size, bool(pretrained), _CPU)
@@ -165,12 +299,10 @@ class Backbone:
             weights="",
             image_size=size,
             mean=check_triple("mean", mean),
-            std=check_triple("std", std),
+            std=check_std(std),
             resize="canvas",
             pooling="the module's own",
         )
-        if min(spec.std) <= 0:
-            raise ValueError(f"std must be positive, got {std!r}.")
         net = copy.deepcopy(module).float().eval().requires_grad_(False)
         net.zero_grad(set_to_none=True)
         devices = [tensor.device for tensor in (*net.parameters(), *net.buffers())]
@@ -211,8 +343,13 @@ class Backbone:
         if self._n_features is None:
             size = (2, 3, self.image_size, self.image_size)
             grey = torch.full(size, 0.5, device=self.device)
-            with torch.no_grad():
-                self._n_features = self.features(grey).shape[1]
+            try:
+                with torch.no_grad():
+                    self._n_features = self.features(grey).shape[1]
+            except (AssertionError, RuntimeError) as error:
+                if self.image_size == self.spec.image_size:
+                    raise
+                raise self._unfit_size("run at", error) from error
         return self._n_features
 
     def features(
@@ -372,10 +509,11 @@ class Backbone:
         Returns
         -------
         str
-            Name, image size and kind of weights; around a user's module a hash of its classes,
-            its attributes as they were when the backbone was made, its tensors and its
-            normalisation. Attributes that cannot be hashed, such as a lambda, make it unlike
-            that of any other backbone. The device is no part of it.
+            Name, image size and kind of weights; the content of the file, where they are from
+            one; around a user's module a hash of its classes, its attributes as they were when
+            the backbone was made, its tensors and its normalisation. Attributes that cannot be
+            hashed, such as a lambda, make it unlike that of any other backbone. The device is no
+            part of it.
         """
         if self._fingerprint is None:
             if self.spec.source == "module":
@@ -383,6 +521,11 @@ class Backbone:
                 self._fingerprint = f"module-{content}"
             else:
                 kind = "pretrained" if self.pretrained else "untrained"
+                if self.spec.checkpoint:  # where the file lies does not matter, its content does
+                    spec = replace(self.spec, checkpoint="")
+                    if spec.weights.startswith("local-dir:"):
+                        spec = replace(spec, weights="local-dir")
+                    kind = joblib.hash(spec)
                 self._fingerprint = f"{self.name}-{self.image_size}px-{kind}"
         return self._fingerprint
 
@@ -390,15 +533,24 @@ class Backbone:
         spec, size = self.spec, self.image_size
         if not spec.fixed_size and size != spec.image_size:
             return self.with_image_size(spec.image_size).module
-        with own_rng():
-            module: torch.nn.Module = LIBRARIES[spec.source].build(spec, size, self.pretrained)
-        embed = getattr(module, "patch_embed", None)
-        patch = getattr(embed, "patch_size", None)
-        if spec.fixed_size and patch:
-            check_patches(spec.name, size, patch if isinstance(patch, int) else patch[-1])
+        library = LIBRARIES[spec.source]
+        try:
+            with own_rng():
+                module: torch.nn.Module = library.build(spec, size, self.pretrained)
+        except (AssertionError, RuntimeError, TypeError) as error:
+            if size == spec.image_size:
+                raise
+            raise self._unfit_size("built for", error) from error
         module = module.eval().requires_grad_(False).to(self.device)
         module.to(memory_format=self._memory_format(module))
         return module
+
+    def _unfit_size(self, action: str, error: Exception) -> ValueError:
+        reason = f" ({error})" if str(error) else ""
+        return ValueError(
+            f"Backbone {self.name!r} cannot be {action} image_size={self.image_size}{reason}. Its "
+            f"own size is {self.spec.image_size}."
+        )
 
     def _memory_format(self, module: torch.nn.Module) -> torch.memory_format:
         """Channels last is 1.5 times as fast for conv nets, but breaks `view` in users' nets."""
@@ -489,19 +641,16 @@ def get_backbone(
         )
     found = found.to(place)
     _ = found.module
+    _ = found.n_features  # where no record tells, a net unfit for the size is an error now
     return found
 
 
-_NAMED: dict[tuple[BackboneSpec, int, bool, torch.device], Backbone] = {}
-_NAMED_LOCK = threading.Lock()
-
-
 def _named(spec: BackboneSpec, image_size: int, pretrained: bool, device: torch.device) -> Backbone:
-    key = (spec, image_size, pretrained, device)
-    with _NAMED_LOCK:
-        if key not in _NAMED:
-            _NAMED[key] = Backbone(spec, image_size, pretrained, device)
-        return _NAMED[key]
+    backbone: Backbone = shared(
+        (spec, image_size, pretrained, device),
+        lambda: Backbone(spec, image_size, pretrained, device),
+    )
+    return backbone
 
 
 def _from_bytes(spec: BackboneSpec, image_size: int, data: bytes, structure: str) -> Backbone:

@@ -37,3 +37,11 @@ def check_triple(name: str, value: float | Sequence[float]) -> tuple[float, floa
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be a number or three of them, got {value!r}.") from error
     return red, green, blue
+
+
+def check_std(value: float | Sequence[float]) -> tuple[float, float, float]:
+    """Return one positive standard deviation a colour channel, or raise ValueError."""
+    std = check_triple("std", value)
+    if min(std) <= 0:
+        raise ValueError(f"std must be positive, got {value!r}.")
+    return std

@@ -18,7 +18,7 @@ from joblib.hashing import NumpyHasher
 
 from sklgm.backbones._spec import BackboneSpec
 
-_RNG_LOCK = threading.Lock()
+_RNG_LOCK = threading.RLock()
 
 
 @contextlib.contextmanager

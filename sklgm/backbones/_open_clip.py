@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-import os
+import contextlib
+import json
+import logging
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from sklgm.backbones._checkpoints import loading, read_checkpoint
+from sklgm.backbones._registry import OPEN_CLIP_FILES
 from sklgm.backbones._spec import BackboneSpec, unknown_name
-from sklgm.backbones._weights import find_on_hub, weights_not_found
+from sklgm.backbones._weights import CONFIGS, find_folder, find_weights, weights_not_found
 
 
 def describe(identifier: str, pretrained: bool) -> BackboneSpec:
-    """Write the record of ``open_clip:<identifier>`` from open_clip's own configuration."""
+    """Write the record of ``open_clip:<identifier>`` from open_clip's own configuration.
+
+    Without a tag of weights, the preprocessing is that of the first weights open_clip lists for
+    the architecture.
+    """
     import open_clip
-    from open_clip.transform import PreprocessCfg, merge_preprocess_dict
 
     architecture, _, tag = identifier.partition("/")
     config = open_clip.get_model_config(architecture)
@@ -37,22 +47,54 @@ def describe(identifier: str, pretrained: bool) -> BackboneSpec:
             f"{architecture!r} does not use: features would be wrong without a sign. "
             f"Use 'open_clip:{architecture}-quickgelu/{tag}'."
         )
-    preprocess = merge_preprocess_dict(PreprocessCfg(), weights)
-    vision = config["vision_cfg"]
-    size = vision["image_size"]
-    return BackboneSpec(
+    repository, _, filename = str(weights.get("hf_hub") or "").rpartition("/")
+    files: tuple[str, ...] = OPEN_CLIP_FILES
+    if filename:
+        safe = f"{filename.removesuffix('.bin')}.safetensors"
+        files = (safe, filename) if safe != filename else (filename,)
+    return _from_config(
+        config,
+        weights or (open_clip.get_pretrained_cfg(architecture, tags[0]) if tags else {}),
         name=f"open_clip:{architecture}/{tag}" if tag else f"open_clip:{architecture}",
-        source="open_clip",
         architecture=architecture,
         weights=tag,
+        repository=repository,
+        files=files,
+    )
+
+
+def describe_folder(folder: str, name: str, weights: str) -> BackboneSpec:
+    """Write the record of a folder that open_clip saved."""
+    config = json.loads((Path(folder) / CONFIGS["open_clip"]).read_text(encoding="utf-8"))
+    return _from_config(
+        config["model_cfg"],
+        config.get("preprocess_cfg", {}),
+        name=name,
+        architecture=config["model_cfg"].get("model_name", Path(folder).name),
+        weights=weights,
+        files=OPEN_CLIP_FILES,
+    )
+
+
+def _from_config(model: dict[str, Any], preprocess: dict[str, Any], **known: Any) -> BackboneSpec:
+    from open_clip.transform import PreprocessCfg, merge_preprocess_dict
+
+    preprocess = merge_preprocess_dict(PreprocessCfg(), preprocess)
+    vision = model["vision_cfg"]
+    size, patch = vision["image_size"], vision.get("patch_size")
+    if isinstance(vision.get("layers"), list):  # a ResNet, whose strides multiply to 32
+        patch = 32
+    return BackboneSpec(
+        **known,
+        source="open_clip",
         image_size=size if isinstance(size, int) else size[-1],
         mean=tuple(preprocess["mean"]),
         std=tuple(preprocess["std"]),
         interpolation=preprocess["interpolation"],
         resize=preprocess["resize_mode"],
         pooling="encode_image, not normalised",
-        n_features=config["embed_dim"],
-        patch_size=vision.get("patch_size"),
+        n_features=model["embed_dim"],
+        patch_size=patch,
         fixed_size=True,
         reference="https://github.com/mlfoundations/open_clip",
     )
@@ -62,15 +104,22 @@ def build(spec: BackboneSpec, image_size: int, pretrained: bool) -> torch.nn.Mod
     """Make the image tower, projection included, on the CPU."""
     import open_clip
 
-    model = open_clip.create_model(
-        spec.architecture,
-        pretrained=_locate(spec) if pretrained else None,
-        pretrained_text=False,
-        force_image_size=None if image_size == spec.image_size else image_size,
-    )
-    tower: torch.nn.Module = model.visual
+    folder = find_folder(spec)
+    name = f"local-dir:{folder}" if folder else spec.architecture
+    path = _locate(spec) if pretrained else ""
+    options: dict[str, Any] = {"load_weights": False, "pretrained_text": False}
+    is_timm = "timm_model_name" in open_clip.get_model_config(name)["vision_cfg"]
+    if image_size != spec.image_size and not is_timm:
+        options["force_image_size"] = image_size
+    with _quiet():
+        model = open_clip.create_model(name, **options)
+    tower: Any = model.visual
+    if pretrained:
+        _load(model, read_checkpoint(path), path, spec)
+    if image_size != spec.image_size and is_timm:  # interpolates what was loaded
+        tower.set_input_size(image_size)
     if getattr(tower, "output_tokens", False):  # CoCa towers return a pair otherwise
-        tower.output_tokens = False  # type: ignore[assignment]
+        tower.output_tokens = False
     return tower
 
 
@@ -91,18 +140,56 @@ def transform(spec: BackboneSpec, image_size: int) -> list[Any]:
 
 def _locate(spec: BackboneSpec) -> str:
     import open_clip
-    from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
     from open_clip.pretrained import download_pretrained_from_url
 
-    weights = open_clip.get_pretrained_cfg(spec.architecture, spec.weights)
-    if not weights.get("hf_hub"):
-        try:
-            return str(download_pretrained_from_url(weights["url"]))
-        except OSError as error:
-            tried = f"{weights['url']} did not answer ({error})."
-            raise weights_not_found(spec.name, tried) from error
-    repository, filename = os.path.split(weights["hf_hub"])
-    if not filename:
-        return find_on_hub(spec.name, repository, [HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME])
-    safe = filename.removesuffix(".bin") + ".safetensors"
-    return find_on_hub(spec.name, repository, [safe, filename] if safe != filename else [filename])
+    if spec.checkpoint or spec.repository:
+        return find_weights(spec)
+    url = open_clip.get_pretrained_cfg(spec.architecture, spec.weights)["url"]
+    try:
+        return str(download_pretrained_from_url(url))
+    except OSError as error:
+        raise weights_not_found(spec.name, f"{url} did not answer ({error}).") from error
+
+
+def _load(model: torch.nn.Module, state: dict[str, Tensor], path: str, spec: BackboneSpec) -> None:
+    """Fill the image tower from a whole model's tensors, or from those of a tower alone."""
+    from open_clip.convert import convert_state_dict
+    from open_clip.model import resize_pos_embed
+    from timm.layers import resample_abs_pos_embed
+
+    tower: Any = model.visual
+    with loading(path, spec.architecture):
+        state = convert_state_dict(model, state)
+        if not any(key.startswith("visual.") for key in state):
+            state = {f"visual.{key}": value for key, value in state.items()}
+        if all(f"visual.{key}" in state for key in tower.state_dict()):
+            resize_pos_embed(state, model)
+        # The embedding of a ResNet's attention pool is one that open_clip does not resize.
+        key = "visual.attnpool.positional_embedding"
+        if key in state and hasattr(tower, "attnpool"):
+            side = tower.image_size // 32
+            state[key] = resample_abs_pos_embed(state[key][None], [side, side])[0]
+        tower.load_state_dict(
+            {
+                key.removeprefix("visual."): value
+                for key, value in state.items()
+                if key.startswith("visual.")
+            }
+        )
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep open_clip from telling the root logger that weights are loaded elsewhere."""
+    root, handler = logging.getLogger(), logging.NullHandler()
+
+    def is_foreign(record: logging.LogRecord) -> bool:
+        return Path(record.pathname).parent.name != "open_clip"
+
+    root.addHandler(handler)  # or the root logger would be configured for good
+    root.addFilter(is_foreign)
+    try:
+        yield
+    finally:
+        root.removeFilter(is_foreign)
+        root.removeHandler(handler)

