@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from itertools import combinations
 from typing import Any
 
@@ -81,18 +82,24 @@ def find_backbone(asked: str | Backbone, backbone: Any, image_size: int | None) 
             f"backbone=None says they are. Leave it out."
         )
     given, found = _as_list(backbone), resolve_backbones(backbone, image_size)
-    matches = [
-        i
-        for i, (item, net) in enumerate(zip(given, found, strict=True))
-        if asked in (item, net.name)
-        or (isinstance(asked, Backbone) and asked.fingerprint() == net.fingerprint())
-    ]
+    wanted = None
+    if isinstance(asked, str | Backbone):
+        # A net of the user's own has a name that leads to none.
+        with contextlib.suppress(ValueError, OSError):
+            wanted = _resolve(asked, image_size).fingerprint()
+    matches = [i for i, net in enumerate(found) if net.fingerprint() == wanted]
+    matches = matches or [i for i, net in enumerate(found) if net.name == asked]
     if len(matches) != 1:
         raise ValueError(
             f"backbone={asked!r} is {'several' if matches else 'none'} of those distilled on: "
             f"{given}. Pass one of them{', as an object' if matches else ''}."
         )
     return matches[0]
+
+
+def resolve_first(backbone: Any, image_size: int | None) -> Backbone:
+    """Return the first backbone of a checked parameter, and ask for no other."""
+    return _resolve(_as_list(backbone)[0], image_size)
 
 
 def _as_list(backbone: Any) -> list[Any]:

@@ -30,6 +30,16 @@ def _holds_images(X: Any) -> bool:
     return getattr(X, "ndim", 2) > 2
 
 
+def check_same_net(estimator: Any, encoder: Encoder | None) -> None:
+    """Raise ValueError unless a backbone computes what it computed when ``fit`` used it."""
+    if encoder is not None and encoder.backbone.fingerprint() != estimator.backbone_fingerprint_:
+        raise ValueError(
+            f"This {type(estimator).__name__} was fitted on other weights or another size than "
+            f"{encoder.backbone!r} has now, and features of the two do not compare. Set backbone "
+            f"and image_size to what they were, put a changed file back, or fit again."
+        )
+
+
 class FrozenBackboneEstimator(BaseEstimator):
     """Base of every estimator that looks at X through a frozen backbone.
 
@@ -124,7 +134,9 @@ class PrototypeTransformer(
     ) -> dict[str, Any]:
         """Return the fitted attributes that follow from the prototypes."""
         features = prototypes if encoder is None else encoder.embed_canvases(prototypes)
+        fingerprint = None if encoder is None else encoder.backbone.fingerprint()
         return {
+            "backbone_fingerprint_": fingerprint,
             "prototypes_": prototypes,
             "prototype_labels_": classes[labels],
             "prototype_features_": features,
@@ -156,7 +168,9 @@ class PrototypeTransformer(
         """
         check_is_fitted(self)
         source = self._check_X(X, reset=False)
-        return self._similarities(X, source, self._encoder(), self.prototype_features_)
+        encoder = self._encoder()
+        check_same_net(self, encoder)
+        return self._similarities(X, source, encoder, self.prototype_features_)
 
     def _similarities(
         self,

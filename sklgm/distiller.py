@@ -15,8 +15,8 @@ from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils._user_interface import _print_elapsed_time
 from sklearn.utils.validation import check_is_fitted
 
-from sklgm._backbone_list import find_backbone, is_several, resolve_backbones
-from sklgm._base import FrozenBackboneEstimator, PrototypeTransformer
+from sklgm._backbone_list import find_backbone, is_several, resolve_backbones, resolve_first
+from sklgm._base import FrozenBackboneEstimator, PrototypeTransformer, check_same_net
 from sklgm._encoder import Encoder, cached
 from sklgm._random import own_random_state
 from sklgm._real_pass import (
@@ -134,6 +134,8 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         Features of the prototypes' centre crops, float32, on the first backbone.
     classes_ : ndarray of shape (n_classes,)
         Class labels, sorted.
+    backbone_fingerprint_ : str or None
+        Which net it was fitted on, the first of several; another one is refused later.
     loss_curve_ : ndarray of shape (n_iter,)
         Angular distance, ``1 - cos``, at each step, summed over the backbones.
     n_iter_ : int
@@ -445,14 +447,18 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         features = self.prototype_features_
         if position > 0:
             features = encoder.embed_canvases(self.prototypes_)
+        else:
+            check_same_net(self, encoder)
         return self._similarities(X, source, encoder, features)
 
     def _backbones(self) -> list[Backbone]:
         return resolve_backbones(self.backbone, self.image_size)
 
     def _encoder(self) -> Encoder | None:
-        """Return the first backbone's, and load no other."""
-        return None if self.backbone is None else self._resolve(self._backbones()[0])
+        """Return the first backbone's, and ask for no other."""
+        if self.backbone is None:
+            return None
+        return self._resolve(resolve_first(self.backbone, self.image_size))
 
     def _encoders(self) -> list[Encoder | None]:
         """Return one encoder for each backbone, or None for the identity on rows."""

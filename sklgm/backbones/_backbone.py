@@ -18,7 +18,8 @@ from PIL import Image
 from sklgm._devices import resolve_device
 from sklgm.backbones._checks import check_patches, check_size, check_std, check_triple
 from sklgm.backbones._libraries import LIBRARIES, find_spec, with_checkpoint
-from sklgm.backbones._modules import dump_module, hash_module, hash_structure, own_rng
+from sklgm.backbones._list import list_backbones
+from sklgm.backbones._modules import dump_module, hash_module, hash_structure
 from sklgm.backbones._shared import shared
 from sklgm.backbones._spec import BackboneSpec
 
@@ -109,7 +110,8 @@ class Backbone:
             ``"open_clip:<architecture>/<pretrained>"`` for any image tower of open_clip;
             ``"hf-hub:<owner>/<name>"``, perhaps with ``"@<revision>"``, for a Hugging Face
             repository of either library; ``"local-dir:<path>"`` for a folder that either saved;
-            or ``"<name>@<path>"`` for weights in a file.
+            or ``"<name>@<path>"`` for weights in a file, after any name but a repository or a
+            folder.
         checkpoint : str or path-like, default=None
             File to take the weights from, as ``"<name>@<path>"`` does: safetensors, or what
             `torch.save` wrote of a state dict. For ``"mocov3"`` it may be an original
@@ -137,9 +139,10 @@ class Backbone:
         # Weights of one's own serve architectures for which a library has none.
         spec = find_spec(name, pretrained and checkpoint is None)
         if checkpoint is not None:
-            if spec.checkpoint:
+            if spec.checkpoint or not pretrained:
+                other = "weights of its own" if spec.checkpoint else "pretrained=False"
                 raise ValueError(
-                    f"Backbone {name!r} has weights of its own, and checkpoint={checkpoint!r} are "
+                    f"Backbone {name!r} has {other}, and checkpoint={os.fspath(checkpoint)!r} are "
                     f"others. Leave one of them out."
                 )
             spec = with_checkpoint(spec, os.fspath(checkpoint))
@@ -184,7 +187,7 @@ class Backbone:
         FileNotFoundError
             If there is no such file.
         """
-        return cls._from_file(f"timm:{architecture}", checkpoint, image_size, mean, std)
+        return cls._from_file("timm", architecture, checkpoint, image_size, mean, std)
 
     @classmethod
     def from_open_clip(
@@ -225,17 +228,24 @@ class Backbone:
         FileNotFoundError
             If there is no such file.
         """
-        return cls._from_file(f"open_clip:{architecture}", checkpoint, image_size, mean, std)
+        return cls._from_file("open_clip", architecture, checkpoint, image_size, mean, std)
 
     @classmethod
     def _from_file(
         cls,
-        name: str,
+        library: str,
+        architecture: str,
         checkpoint: str | os.PathLike[str],
         image_size: int | None,
         mean: float | Sequence[float] | None,
         std: float | Sequence[float] | None,
     ) -> Backbone:
+        if architecture in list_backbones():
+            raise ValueError(
+                f"{architecture!r} is a backbone of its own, not an architecture of {library}. "
+                f"Use Backbone.from_name({architecture!r}, checkpoint=...)."
+            )
+        name = f"{library}:{architecture.removeprefix(f'{library}:')}"
         spec = with_checkpoint(find_spec(name, pretrained=False), os.fspath(checkpoint))
         spec = replace(
             spec,
@@ -522,10 +532,7 @@ class Backbone:
             else:
                 kind = "pretrained" if self.pretrained else "untrained"
                 if self.spec.checkpoint:  # where the file lies does not matter, its content does
-                    spec = replace(self.spec, checkpoint="")
-                    if spec.weights.startswith("local-dir:"):
-                        spec = replace(spec, weights="local-dir")
-                    kind = joblib.hash(spec)
+                    kind = f"{kind}-{joblib.hash(replace(self.spec, checkpoint=''))}"
                 self._fingerprint = f"{self.name}-{self.image_size}px-{kind}"
         return self._fingerprint
 
@@ -535,8 +542,7 @@ class Backbone:
             return self.with_image_size(spec.image_size).module
         library = LIBRARIES[spec.source]
         try:
-            with own_rng():
-                module: torch.nn.Module = library.build(spec, size, self.pretrained)
+            module: torch.nn.Module = library.build(spec, size, self.pretrained)
         except (AssertionError, RuntimeError, TypeError) as error:
             if size == spec.image_size:
                 raise

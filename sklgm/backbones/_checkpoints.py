@@ -7,7 +7,7 @@ import functools
 import hashlib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from torch import Tensor
@@ -34,6 +34,14 @@ def file_digest(path: str) -> str:
             f"a whole folder by the name 'local-dir:{path}'."
         )
     return _digest(path, status.st_mtime_ns, status.st_size)
+
+
+def content_digest(paths: Iterable[str]) -> str:
+    """Return the SHA-256 of the contents of one file or several."""
+    digests = [file_digest(path) for path in paths]
+    if len(digests) == 1:
+        return digests[0]
+    return hashlib.sha256(" ".join(digests).encode()).hexdigest()
 
 
 @functools.lru_cache(maxsize=64)
@@ -73,6 +81,8 @@ def read_checkpoint(path: str) -> dict[str, Tensor]:
         reason = str(error).strip().partition("\n")[0].partition(". ")[0].rstrip(".")
         if "weights_only" in str(error):
             reason = "it holds code or Python objects, not tensors alone, and those are not loaded"
+        if "TorchScript" in str(error):
+            reason = "it is a TorchScript program; save torch.jit.load(path).state_dict()"
         raise ValueError(
             f"The checkpoint {path} cannot be read: {reason}. What can be: a .safetensors file, or "
             f"what torch.save(net.state_dict(), path) writes."

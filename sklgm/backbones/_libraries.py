@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
 from sklgm.backbones import _moco_v3, _open_clip, _packages, _timm
-from sklgm.backbones._checkpoints import file_digest
+from sklgm.backbones._checkpoints import content_digest, file_digest
 from sklgm.backbones._list import list_backbones
 from sklgm.backbones._registry import ALIASES, REGISTRY
 from sklgm.backbones._spec import BackboneSpec, unknown_name
-from sklgm.backbones._weights import CONFIGS, find_on_hub
+from sklgm.backbones._weights import (
+    CONFIGS,
+    NotInRepositoryError,
+    find_in_cache,
+    find_on_hub,
+    own_files,
+)
 
 # Each has build(spec, image_size, pretrained) and transform(spec, image_size).
 LIBRARIES: dict[str, ModuleType] = {
@@ -22,12 +27,14 @@ LIBRARIES: dict[str, ModuleType] = {
     "moco_v3": _moco_v3,
     "package": _packages,
 }
-# These have describe(identifier, pretrained) and describe_folder(folder, name, weights) too.
+# These have describe(identifier, pretrained) and describe_folder(folder) too.
 _OPEN_ENDED: dict[str, ModuleType] = {"timm": _timm, "open_clip": _open_clip}
 
 
 def find_spec(name: str, pretrained: bool) -> BackboneSpec:
     """Return the record of a name, written from the library's own configuration if need be."""
+    if not isinstance(name, str):
+        raise ValueError(f"the name of a backbone must be a string, got {name!r}.")
     canonical = ALIASES.get(name, name)
     if canonical in REGISTRY:
         return REGISTRY[canonical]
@@ -55,14 +62,17 @@ def with_checkpoint(spec: BackboneSpec, path: str) -> BackboneSpec:
     """Return a record for other weights, known by their content wherever the file lies."""
     file = str(Path(path).expanduser().absolute())
     digest = file_digest(file)
-    if spec.name not in REGISTRY and ":" in spec.name and not spec.name.startswith("local-dir:"):
-        spec = replace(spec, name=f"{spec.source}:{spec.architecture}")  # the tag is of others
+    base = spec.name if spec.name in REGISTRY else f"{spec.source}:{spec.architecture}"
     return replace(
         spec,
-        name=f"{spec.name}@{digest[:12]}",
+        name=f"{base}#{digest[:12]}",
+        # A package is weights alone; the nets are timm's.
+        source="timm" if spec.source == "package" else spec.source,
+        weights="",
+        # A repository may describe the net all the same.
+        repository=spec.repository if spec.config else "",
         checkpoint=file,
         digest=digest,
-        repository="",
         licence="",
         reference="",
     )
@@ -70,61 +80,73 @@ def with_checkpoint(spec: BackboneSpec, path: str) -> BackboneSpec:
 
 def _from_hub(identifier: str) -> BackboneSpec:
     name = f"hf-hub:{identifier}"
-    repository = identifier.partition("@")[0]
-    if repository.count("/") != 1:
+    repository, _, revision = identifier.partition("@")
+    if repository.count("/") != 1 or Path(revision).is_file():
         raise ValueError(
             f"{name!r} is no Hugging Face repository; write 'hf-hub:<owner>/<name>', or "
-            "'hf-hub:<owner>/<name>@<revision>'."
+            "'hf-hub:<owner>/<name>@<revision>'. Weights in a file go by "
+            "Backbone.from_name(name, checkpoint=path)."
         )
+    library, folder = _describing(name, identifier)
+    spec: BackboneSpec = _OPEN_ENDED[library].describe_folder(str(folder))
+    # The commit, so that a net keeps its name only as long as it keeps its weights.
+    pinned = f"{repository}@{folder.name}"
+    return replace(
+        spec,
+        name=f"hf-hub:{pinned}",
+        config=CONFIGS[library],
+        repository=pinned,
+        reference=f"https://huggingface.co/{repository}",
+    )
+
+
+def _describing(name: str, identifier: str) -> tuple[str, Path]:
+    """Return which library a hub repository is of, and the folder with its configuration."""
+    for library, filename in CONFIGS.items():
+        path = find_in_cache(identifier, [filename])
+        if path is not None and _is_of(library, path):
+            return library, Path(path).parent
     missing: OSError | None = None
     for library, filename in CONFIGS.items():
         try:
-            folder = Path(find_on_hub(name, identifier, [filename])).parent
-        except OSError as error:
+            path = find_on_hub(name, identifier, [filename])
+        except NotInRepositoryError as error:
             missing = error
             continue
-        if library == "timm" and not _is_timm(folder / filename):
-            continue
-        # The commit, so that a net keeps its name only as long as it keeps its weights.
-        pinned = f"{repository}@{folder.name}"
-        spec: BackboneSpec = _OPEN_ENDED[library].describe_folder(
-            str(folder), f"hf-hub:{pinned}", f"hf-hub:{pinned}"
-        )
-        reference = f"https://huggingface.co/{repository}"
-        return replace(spec, repository=pinned, reference=reference)
-    raise missing or ValueError(
-        f"{name!r} is a repository of neither timm nor open_clip: its config.json has no "
-        "'architecture', and it has no open_clip_config.json."
-    )
+        if _is_of(library, path):
+            return library, Path(path).parent
+    raise missing or ValueError(f"{name!r} is a repository of neither timm nor open_clip.")
 
 
 def _from_folder(path: str) -> BackboneSpec:
     folder = Path(path).expanduser().absolute()
-    if _is_timm(folder / CONFIGS["timm"]):
-        library = "timm"
-    elif (folder / CONFIGS["open_clip"]).is_file():
-        library = "open_clip"
+    for library, filename in CONFIGS.items():
+        if _is_of(library, folder / filename):
+            break
     else:
         raise FileNotFoundError(
             f"{folder} is no folder of timm or open_clip: it has neither a config.json with an "
             "'architecture' nor an open_clip_config.json. Weights in a single file go by "
             "'<name>@<path>', for instance 'timm:vit_base_patch16_224@weights.safetensors'."
         )
-    weights = f"local-dir:{folder}"
-    spec: BackboneSpec = _OPEN_ENDED[library].describe_folder(str(folder), weights, weights)
-    for filename in spec.files:
-        if (folder / filename).is_file():
-            spec = with_checkpoint(spec, str(folder / filename))
-            # Known by what it holds, wherever it lies: the net's description counts too.
-            content = f"{file_digest(str(folder / CONFIGS[library]))} {spec.digest}"
-            digest = hashlib.sha256(content.encode()).hexdigest()
-            return replace(spec, name=f"local-dir:{folder.name}@{digest[:12]}")
+    spec: BackboneSpec = _OPEN_ENDED[library].describe_folder(str(folder))
+    for weights in spec.files:
+        if (folder / weights).is_file():
+            spec = replace(with_checkpoint(spec, str(folder / weights)), config=filename)
+            # The same weights under another configuration are another net.
+            digest = content_digest(own_files(spec))
+            name = f"local-dir:{spec.architecture}#{digest[:12]}"
+            return replace(spec, name=name, digest=digest)
     raise FileNotFoundError(f"{folder} holds none of the files {', '.join(spec.files)}.")
 
 
-def _is_timm(config: str | Path) -> bool:
-    """Return whether a ``config.json`` is one of timm's: other libraries have that name too."""
+def _is_of(library: str, config: str | Path) -> bool:
+    """Return whether a file describes a net of a library.
+
+    Others than timm have a ``config.json`` too.
+    """
     try:
-        return "architecture" in json.loads(Path(config).read_text(encoding="utf-8"))
+        content = json.loads(Path(config).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return False
+    return library != "timm" or "architecture" in content

@@ -21,15 +21,13 @@ transform = _timm.transform
 
 def build(spec: BackboneSpec, image_size: int, pretrained: bool) -> torch.nn.Module:
     """Make the net without its projection head, on the CPU."""
-    import timm
-
     options: dict[str, Any] = {"num_classes": 0, "img_size": image_size}
     if pretrained:
         path = find_weights(spec)
         with loading(path, spec.architecture):
             state = to_timm(read_checkpoint(path))
         return _timm.load(spec.architecture, state, path, options)
-    net: Any = timm.create_model(spec.architecture, **options)
+    net = _timm.create(spec.architecture, **options)
     with torch.no_grad():
         net.pos_embed.copy_(position_embedding(net.patch_embed.grid_size[0], net.embed_dim))
     return net

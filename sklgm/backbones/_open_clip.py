@@ -7,12 +7,14 @@ import json
 import logging
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from sklgm.backbones._checkpoints import loading, read_checkpoint
+from sklgm.backbones._modules import own_rng
 from sklgm.backbones._registry import OPEN_CLIP_FILES
 from sklgm.backbones._spec import BackboneSpec, unknown_name
 from sklgm.backbones._weights import CONFIGS, find_folder, find_weights, weights_not_found
@@ -41,7 +43,9 @@ def describe(identifier: str, pretrained: bool) -> BackboneSpec:
         ways = f"open_clip has these weights for {architecture}: {', '.join(tags) or 'none'}."
         raise unknown_name(f"open_clip:{identifier}", known, ways)
     weights = open_clip.get_pretrained_cfg(architecture, tag) if tag else {}
-    if tag and bool(weights.get("quick_gelu")) and not config.get("quick_gelu"):
+    # Its ResNets use ReLU throughout, whatever the name says.
+    has_gelu = not _is_resnet(config["vision_cfg"])
+    if has_gelu and bool(weights.get("quick_gelu")) and not config.get("quick_gelu"):
         raise ValueError(
             f"The weights {tag!r} were trained with QuickGELU, which architecture "
             f"{architecture!r} does not use: features would be wrong without a sign. "
@@ -63,17 +67,28 @@ def describe(identifier: str, pretrained: bool) -> BackboneSpec:
     )
 
 
-def describe_folder(folder: str, name: str, weights: str) -> BackboneSpec:
+def describe_folder(folder: str) -> BackboneSpec:
     """Write the record of a folder that open_clip saved."""
-    config = json.loads((Path(folder) / CONFIGS["open_clip"]).read_text(encoding="utf-8"))
+    config = _read_config(folder)
+    architecture = config["model_cfg"].get("model_name", Path(folder).name)
     return _from_config(
         config["model_cfg"],
         config.get("preprocess_cfg", {}),
-        name=name,
-        architecture=config["model_cfg"].get("model_name", Path(folder).name),
-        weights=weights,
+        name=f"open_clip:{architecture}",
+        architecture=architecture,
+        weights="",
         files=OPEN_CLIP_FILES,
     )
+
+
+def _read_config(folder: str) -> dict[str, Any]:
+    text = (Path(folder) / CONFIGS["open_clip"]).read_text(encoding="utf-8")
+    config: dict[str, Any] = json.loads(text)
+    return config
+
+
+def _is_resnet(vision: dict[str, Any]) -> bool:
+    return isinstance(vision.get("layers"), list)
 
 
 def _from_config(model: dict[str, Any], preprocess: dict[str, Any], **known: Any) -> BackboneSpec:
@@ -81,9 +96,7 @@ def _from_config(model: dict[str, Any], preprocess: dict[str, Any], **known: Any
 
     preprocess = merge_preprocess_dict(PreprocessCfg(), preprocess)
     vision = model["vision_cfg"]
-    size, patch = vision["image_size"], vision.get("patch_size")
-    if isinstance(vision.get("layers"), list):  # a ResNet, whose strides multiply to 32
-        patch = 32
+    size = vision["image_size"]
     return BackboneSpec(
         **known,
         source="open_clip",
@@ -94,7 +107,8 @@ def _from_config(model: dict[str, Any], preprocess: dict[str, Any], **known: Any
         resize=preprocess["resize_mode"],
         pooling="encode_image, not normalised",
         n_features=model["embed_dim"],
-        patch_size=patch,
+        # The strides of a ResNet multiply to 32.
+        patch_size=32 if _is_resnet(vision) else vision.get("patch_size"),
         fixed_size=True,
         reference="https://github.com/mlfoundations/open_clip",
     )
@@ -103,21 +117,30 @@ def _from_config(model: dict[str, Any], preprocess: dict[str, Any], **known: Any
 def build(spec: BackboneSpec, image_size: int, pretrained: bool) -> torch.nn.Module:
     """Make the image tower, projection included, on the CPU."""
     import open_clip
+    from open_clip.model import _build_vision_tower
 
     folder = find_folder(spec)
-    name = f"local-dir:{folder}" if folder else spec.architecture
     path = _locate(spec) if pretrained else ""
-    options: dict[str, Any] = {"load_weights": False, "pretrained_text": False}
-    is_timm = "timm_model_name" in open_clip.get_model_config(name)["vision_cfg"]
-    if image_size != spec.image_size and not is_timm:
-        options["force_image_size"] = image_size
+    state = read_checkpoint(path) if pretrained else {}
+    if folder:
+        config = _read_config(folder)["model_cfg"]
+    else:
+        config = open_clip.get_model_config(spec.architecture)
+    vision = {**config["vision_cfg"], "timm_model_pretrained": False}
+    # A tower of timm is resized once it is loaded: it interpolates by itself.
+    is_timm = "timm_model_name" in vision
+    if not is_timm:
+        vision["image_size"] = image_size
     with _quiet():
-        model = open_clip.create_model(name, **options)
-    tower: Any = model.visual
-    if pretrained:
-        _load(model, read_checkpoint(path), path, spec)
-    if image_size != spec.image_size and is_timm:  # interpolates what was loaded
-        tower.set_input_size(image_size)
+        # open_clip.create_model would build the text tower too, twice the memory and time.
+        with own_rng():
+            tower: Any = _build_vision_tower(
+                config["embed_dim"], vision, config.get("quick_gelu", False)
+            )
+        if pretrained:
+            _load(tower, state, path, spec)
+        if is_timm and image_size != spec.image_size:
+            tower.set_input_size(image_size)
     if getattr(tower, "output_tokens", False):  # CoCa towers return a pair otherwise
         tower.output_tokens = False
     return tower
@@ -151,13 +174,13 @@ def _locate(spec: BackboneSpec) -> str:
         raise weights_not_found(spec.name, f"{url} did not answer ({error}).") from error
 
 
-def _load(model: torch.nn.Module, state: dict[str, Tensor], path: str, spec: BackboneSpec) -> None:
+def _load(tower: Any, state: dict[str, Tensor], path: str, spec: BackboneSpec) -> None:
     """Fill the image tower from a whole model's tensors, or from those of a tower alone."""
     from open_clip.convert import convert_state_dict
     from open_clip.model import resize_pos_embed
     from timm.layers import resample_abs_pos_embed
 
-    tower: Any = model.visual
+    model: Any = SimpleNamespace(visual=tower)  # all that the two functions look at
     with loading(path, spec.architecture):
         state = convert_state_dict(model, state)
         if not any(key.startswith("visual.") for key in state):
@@ -180,13 +203,13 @@ def _load(model: torch.nn.Module, state: dict[str, Tensor], path: str, spec: Bac
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep open_clip from telling the root logger that weights are loaded elsewhere."""
+    """Keep what open_clip tells the root logger to itself."""
     root, handler = logging.getLogger(), logging.NullHandler()
 
     def is_foreign(record: logging.LogRecord) -> bool:
         return Path(record.pathname).parent.name != "open_clip"
 
-    root.addHandler(handler)  # or the root logger would be configured for good
+    root.addHandler(handler)  # or its first message would configure the root logger for good
     root.addFilter(is_foreign)
     try:
         yield

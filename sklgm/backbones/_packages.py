@@ -9,19 +9,14 @@ import torch
 from sklgm.backbones import _timm
 from sklgm.backbones._checkpoints import read_checkpoint
 from sklgm.backbones._spec import BackboneSpec
-from sklgm.backbones._weights import WeightsNotFoundError, find_weights
+from sklgm.backbones._weights import WeightsNotFoundError
 
 transform = _timm.transform
 
 
 def build(spec: BackboneSpec, image_size: int, pretrained: bool) -> torch.nn.Module:
     """Make the net without its classifier, on the CPU."""
-    import timm
-
-    if spec.checkpoint and pretrained:
-        path = find_weights(spec)
-        return _timm.load(spec.architecture, read_checkpoint(path), path, {"num_classes": 0})
-    net = timm.create_model(spec.architecture, num_classes=0)
+    net: torch.nn.Module = _timm.create(spec.architecture, num_classes=0)
     if pretrained:
         _load_package(net, spec)
     return net

@@ -10,7 +10,7 @@ _CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.2613
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _HALF = (0.5, 0.5, 0.5)
 
-# Where the names of files on the hub are concerned, the two libraries have one habit each.
+# Files on the hub have the names that each library gives them.
 TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
 OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
@@ -66,7 +66,7 @@ _eva02 = partial(
 _moco_v3 = partial(
     _timm_vit,
     source="moco_v3",
-    weights="300 epochs on ImageNet-1k",
+    weights="in1k_300ep",
     crop_pct=0.875,
     interpolation="bilinear",
     licence="CC-BY-NC-4.0",

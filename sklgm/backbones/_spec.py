@@ -23,7 +23,8 @@ class BackboneSpec:
     architecture : str
         The library's name of the architecture.
     weights : str
-        The library's tag of the weights, or the package that holds them.
+        The library's tag of the weights, or the package that holds them; empty for a file of the
+        user's own.
     image_size : int
         Default side of the square images that the net sees, in pixels.
     mean, std : tuple of 3 floats
@@ -50,10 +51,13 @@ class BackboneSpec:
         Hugging Face repository of the weights, perhaps with ``"@revision"``.
     files : tuple of str
         Names that the weights may have there, the preferred one first.
+    config : str
+        Name of the file beside the weights that describes the net, where no library knows it.
     checkpoint : str
         Path of a local file that holds the weights instead.
     digest : str
-        Of the checkpoint's content. A file with other content is not loaded in its place.
+        Of the checkpoint's content, and of that of the file that describes the net. Others are
+        not loaded in their place.
     licence : str
         Of the weights.
     reference : str
@@ -77,6 +81,7 @@ class BackboneSpec:
     fixed_size: bool = False
     repository: str = ""
     files: tuple[str, ...] = ()
+    config: str = ""
     checkpoint: str = ""
     digest: str = ""
     licence: str = ""

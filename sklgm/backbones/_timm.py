@@ -39,10 +39,10 @@ def describe(identifier: str, pretrained: bool) -> BackboneSpec:
     return from_net(_skeleton(identifier if tag else architecture, num_classes=0))
 
 
-def describe_folder(folder: str, name: str, weights: str) -> BackboneSpec:
+def describe_folder(folder: str) -> BackboneSpec:
     """Write the record of a folder that timm saved."""
     spec = from_net(_skeleton(f"local-dir:{folder}", num_classes=0))
-    return replace(spec, name=name, weights=weights, repository="", files=TIMM_FILES)
+    return replace(spec, weights="", repository="", files=TIMM_FILES)
 
 
 def from_net(net: Any) -> BackboneSpec:
@@ -91,21 +91,19 @@ def build(spec: BackboneSpec, image_size: int, pretrained: bool) -> torch.nn.Mod
     if spec.weights and not folder:
         name = f"{name}.{spec.weights}"
     if not pretrained:
-        return timm.create_model(name, **options)
-    if spec.checkpoint or folder:
-        path = find_weights(spec)
-        return load(name, read_checkpoint(path), path, options)
-    config: Any = timm.get_pretrained_cfg(name)
-    if not spec.repository:  # weights that are nowhere but at a plain URL
-        try:
-            return timm.create_model(name, pretrained=True, **options)
-        except OSError as error:
-            tried = f"{config.url} did not answer ({error})."
-            raise weights_not_found(spec.name, tried) from error
+        return create(name, **options)
+    if not spec.checkpoint and not folder:
+        config: Any = timm.get_pretrained_cfg(name)
+        if not spec.repository:  # weights that are nowhere but at a plain address
+            try:
+                return create(name, pretrained=True, **options)
+            except OSError as error:
+                tried = f"{config.url} did not answer ({error})."
+                raise weights_not_found(spec.name, tried) from error
+        if config.custom_load == "hf":  # a file that only the net itself can read
+            overlay = {"file": find_weights(spec), "custom_load": True}
+            return create(name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
     path = find_weights(spec)
-    if config.custom_load == "hf":  # a file that only the net itself can read
-        overlay = {"file": path, "custom_load": True}
-        return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
     return load(name, read_checkpoint(path), path, options)
 
 
@@ -137,8 +135,6 @@ def load(
     ValueError
         If a tensor is missing, left over or of another shape.
     """
-    import timm
-
     net = _skeleton(name, **options)
     expected = net.state_dict()
     with_classifier = _skeleton(name, **options | {"num_classes": 1}).state_dict()
@@ -160,7 +156,15 @@ def load(
             "num_classes": 0,
             "label_offset": 0,
         }
-        return timm.create_model(name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
+        return create(name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
+
+
+def create(name: str, **options: Any) -> Any:
+    """Call `timm.create_model`, which draws from the global generator, and leave that alone."""
+    import timm
+
+    with own_rng():
+        return timm.create_model(name, **options)
 
 
 def transform(spec: BackboneSpec, image_size: int) -> list[Any]:
@@ -189,10 +193,8 @@ def _options(spec: BackboneSpec, image_size: int) -> dict[str, Any]:
 
 def _skeleton(name: str, **options: Any) -> Any:
     """Make a net whose tensors have shapes and no memory."""
-    import timm
-
-    with own_rng(), torch.device("meta"):
-        return timm.create_model(name, **options)
+    with torch.device("meta"):
+        return create(name, **options)
 
 
 def _check_patches(state: dict[str, Tensor], expected: dict[str, Tensor]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sklgm.backbones._checkpoints import file_digest
+from sklgm.backbones._checkpoints import content_digest
 from sklgm.backbones._spec import BackboneSpec
 
 # The file of a folder or a hub repository that describes the net, by library.
@@ -18,13 +18,20 @@ class WeightsNotFoundError(OSError):
     """The pretrained weights of a backbone are neither on this machine nor within reach."""
 
 
-def weights_not_found(name: str, tried: str) -> WeightsNotFoundError:
+class NotInRepositoryError(WeightsNotFoundError):
+    """The hub answered, and the repository has no such file."""
+
+
+def weights_not_found(
+    name: str, tried: str, kind: type[WeightsNotFoundError] = WeightsNotFoundError
+) -> WeightsNotFoundError:
     """Make the error that says what was tried and the ways out."""
-    return WeightsNotFoundError(
+    return kind(
         f"The weights of backbone {name!r} cannot be had: {tried}\n"
         "Three ways out:\n"
-        f"1. on a machine with network, run `Backbone.from_name({name!r}).module` once, copy its "
-        "Hugging Face cache folder to this machine and point HF_HOME at it;\n"
+        f"1. on a machine with network, run `Backbone.from_name({name!r}).module` once, and copy "
+        "its cache to this machine: the folder that HF_HOME names here, or torch's own for weights "
+        "from a plain address;\n"
         "2. load weights from a file of your own, by `Backbone.from_timm(architecture, "
         "checkpoint=...)` or `Backbone.from_name(name, checkpoint=...)`, or a net of your own, by "
         "`Backbone.from_module(net, image_size=...)`;\n"
@@ -46,7 +53,7 @@ def find_weights(spec: BackboneSpec) -> str:
     if not spec.checkpoint:
         return find_on_hub(spec.name, spec.repository, spec.files)
     try:
-        digest = file_digest(spec.checkpoint)
+        digest = content_digest(own_files(spec))
     except FileNotFoundError as error:
         raise WeightsNotFoundError(
             f"The weights of backbone {spec.name!r} cannot be had. {error} Put the file back, or "
@@ -61,21 +68,27 @@ def find_weights(spec: BackboneSpec) -> str:
     return spec.checkpoint
 
 
+def own_files(spec: BackboneSpec) -> list[str]:
+    """Return the paths of the local files a backbone is made from: weights, and configuration."""
+    if spec.config and not spec.repository:
+        return [spec.checkpoint, str(Path(spec.checkpoint).with_name(spec.config))]
+    return [spec.checkpoint]
+
+
 def find_folder(spec: BackboneSpec) -> str:
     """Return the folder that holds a net's own configuration; "" for nets a library knows."""
-    kind, _, where = spec.weights.partition(":")
-    if kind == "local-dir":
-        return where
-    if kind == "hf-hub":
-        return str(Path(find_on_hub(spec.name, where, [CONFIGS[spec.source]])).parent)
-    return ""
+    if not spec.config:
+        return ""
+    if spec.repository:
+        return str(Path(find_on_hub(spec.name, spec.repository, [spec.config])).parent)
+    return str(Path(spec.checkpoint).parent)
 
 
 def find_on_hub(name: str, repository: str, filenames: Sequence[str]) -> str:
     """Return the local path of the first of `filenames` that a hub repository holds.
 
     The libraries' own download functions repeat every failed request, which without network
-    takes most of a minute; here one unanswered request is the end of it.
+    takes most of a minute; here the first unanswered request is the end of it.
 
     Parameters
     ----------
@@ -94,7 +107,8 @@ def find_on_hub(name: str, repository: str, filenames: Sequence[str]) -> str:
     Raises
     ------
     WeightsNotFoundError
-        If no file is in the cache and the hub has none or does not answer.
+        If no file is in the cache and the hub does not answer; `NotInRepositoryError` if it
+        does, and has none.
     """
     import huggingface_hub
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
@@ -103,7 +117,7 @@ def find_on_hub(name: str, repository: str, filenames: Sequence[str]) -> str:
     if cached is not None:
         return cached
     where = _where(repository)
-    reason = "it holds none of these files"
+    unanswered = ""
     for filename in filenames:
         try:
             huggingface_hub.get_hf_file_metadata(
@@ -112,18 +126,21 @@ def find_on_hub(name: str, repository: str, filenames: Sequence[str]) -> str:
             return str(huggingface_hub.hf_hub_download(**where, filename=filename))
         except EntryNotFoundError as error:
             if isinstance(error, LocalEntryNotFoundError):
-                reason = str(error)
+                unanswered = str(error)
                 break
         except Exception as error:
             # No network, offline mode, a proxy's answer, a gated repository: each client
             # version has its own exception types for these, and all mean "not from here".
-            reason = f"{type(error).__name__}: {error}"
+            unanswered = f"{type(error).__name__}: {error}"
             break
+    kind = WeightsNotFoundError if unanswered else NotInRepositoryError
     raise weights_not_found(
         name,
         f"none of {', '.join(filenames)} of repository {repository} is in the local cache "
         f"({huggingface_hub.constants.HF_HUB_CACHE}), and the hub "
-        f"({huggingface_hub.constants.ENDPOINT}) did not give it ({reason}).",
+        f"({huggingface_hub.constants.ENDPOINT}) did not give it "
+        f"({unanswered or 'it holds none of these files'}).",
+        kind,
     )
 
 

@@ -1,6 +1,7 @@
 """Weights in a file or a folder of one's own: loaded in full, or refused with a reason."""
 
 import json
+import logging
 import os
 import pickle
 import re
@@ -11,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from sklgm import LGMDistiller
 from sklgm.backbones import Backbone, WeightsNotFoundError, _shared, get_backbone
 from tests.library_nets import TINY_CLIP, add_tiny_clip, fill, save, undrawn
 from tests.tiny_backbones import TinyConvNet
@@ -143,7 +145,7 @@ def test_a_registry_name_with_a_file(tmp_path, picture):
     backbone = Backbone.from_name("dinov2_vits14", checkpoint=path)
     assert Backbone.from_name(f"dinov2_vits14@{path}") is backbone
     assert backbone.image_size == 224
-    assert backbone.name.startswith("dinov2_vits14@")
+    assert backbone.name.startswith("dinov2_vits14#")
     assert (backbone.spec.licence, backbone.spec.reference, backbone.spec.repository) == ("",) * 3
     net.set_input_size(224)
     assert_features_of(backbone, net, picture)
@@ -383,8 +385,9 @@ def test_a_folder_moves(tmp_path):
     """The folder's place is no part of what the backbone is, nor of what the caches key by."""
     timm.models.save_for_hf(filled("test_vit"), tmp_path / "one")
     shutil.copytree(tmp_path / "one", tmp_path / "two" / "one")
+    (tmp_path / "two" / "one").rename(tmp_path / "two" / "moved")
     one = Backbone.from_name(f"local-dir:{tmp_path / 'one'}")
-    two = Backbone.from_name(f"local-dir:{tmp_path / 'two' / 'one'}")
+    two = Backbone.from_name(f"local-dir:{tmp_path / 'two' / 'moved'}")
     assert one.fingerprint() == two.fingerprint()
     assert str(tmp_path) not in one.fingerprint()
     assert torch.equal(one.features(PIXELS), two.features(PIXELS))
@@ -395,6 +398,10 @@ def test_a_folder_moves(tmp_path):
     other = Backbone.from_name(f"local-dir:{tmp_path / 'one'}")
     assert other.fingerprint() != two.fingerprint()
     assert not torch.equal(other.features(PIXELS), two.features(PIXELS))
+    # Nor is it loaded in the place of the one that was made.
+    _shared._KEPT.clear()
+    with pytest.raises(ValueError, match="holds other weights"):
+        _ = pickle.loads(pickle.dumps(one)).module
 
 
 def test_folders_that_are_none(tmp_path):
@@ -603,7 +610,7 @@ def test_a_file_replaced(tmp_path):
     other = fill(timm.create_model("test_vit"), seed=1)
     save(other.state_dict(), path)
     os.utime(path, ns=(1, 1))  # a file system may keep time by the second
-    with pytest.raises(ValueError, match="holds other weights than backbone 'timm:test_vit@"):
+    with pytest.raises(ValueError, match="holds other weights than backbone 'timm:test_vit#"):
         _ = first.module
     second = Backbone.from_timm("test_vit", checkpoint=path)
     assert second is not first
@@ -683,3 +690,74 @@ def test_half_precision_files_give_float32_nets(tmp_path, picture):
     backbone = Backbone.from_timm("test_vit", checkpoint=save(halves, tmp_path / "half.pth"))
     assert_features_of(backbone, net, picture)
     assert {p.dtype for p in backbone.module.parameters()} == {torch.float32}
+
+
+def test_a_fitted_estimator_keeps_to_its_weights(tmp_path):
+    """Another file under the same name is an error, also in another process: no wrong numbers."""
+    path = save(filled("test_vit").state_dict(), tmp_path / "weights.pth")
+    images = np.random.default_rng(0).integers(0, 256, (4, 40, 40, 3), dtype=np.uint8)
+    distiller = LGMDistiller(
+        f"timm:test_vit@{path}", image_size=32, max_iter=1, n_views=1, device="cpu", random_state=0
+    ).fit(images, [0, 1, 0, 1])
+    data = pickle.dumps(distiller)
+    before = distiller.transform(images)
+    assert np.array_equal(pickle.loads(data).transform(images), before)
+    save(fill(timm.create_model("test_vit"), seed=1).state_dict(), path)
+    os.utime(path, ns=(1, 1))
+    for fitted in (distiller, pickle.loads(data)):
+        with pytest.raises(ValueError, match="fitted on other weights"):
+            fitted.transform(images)
+
+
+def test_the_same_file_untrained(tmp_path):
+    path = save(filled("test_vit").state_dict(), tmp_path / "weights.pth")
+    name = f"timm:test_vit@{path}"
+    trained, untrained = Backbone.from_name(name), Backbone.from_name(name, pretrained=False)
+    assert trained.fingerprint() != untrained.fingerprint()
+    with pytest.raises(ValueError, match=r"pretrained=False.*Leave one of them out"):
+        Backbone.from_name("timm:test_vit", checkpoint=path, pretrained=False)
+    with pytest.raises(ValueError, match="weights of its own"):
+        Backbone.from_name(name, checkpoint=path)
+
+
+def test_names_in_the_wrong_place(tmp_path):
+    path = save(filled("test_vit").state_dict(), tmp_path / "weights.pth")
+    with pytest.raises(ValueError, match=r"Use Backbone.from_name\('dinov2', checkpoint"):
+        Backbone.from_timm("dinov2", checkpoint=path)
+    assert Backbone.from_timm("timm:test_vit", checkpoint=path).name.startswith("timm:test_vit#")
+    with pytest.raises(ValueError, match=r"no Hugging Face repository.*checkpoint=path"):
+        Backbone.from_name(f"hf-hub:someone/vit@{path}")
+    with pytest.raises(ValueError, match="must be a string, got None"):
+        Backbone.from_name(None)
+
+
+def test_the_root_logger_is_left_alone(tiny_clip, tmp_path, monkeypatch):
+    """open_clip tells it things, which would configure it where the user has not."""
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [])
+    path = save(open_clip.create_model("tiny-quickgelu").state_dict(), tmp_path / "w.pth")
+    root.handlers.clear()
+    _ = Backbone.from_open_clip("tiny-quickgelu", checkpoint=path, image_size=48).module
+    _ = Backbone.from_name("siglip", image_size=32, pretrained=False).module
+    assert root.handlers == []
+    assert root.filters == []
+
+
+def test_reading_weights_does_not_touch_the_generator(tmp_path, monkeypatch):
+    """Other threads draw from it while a file is found and read, which may take minutes."""
+    from sklgm.backbones import _timm
+
+    path = save(filled("test_vit").state_dict(), tmp_path / "weights.pth")
+    read, states = _timm.read_checkpoint, []
+
+    def watched(path):
+        states.append(torch.get_rng_state())
+        return read(path)
+
+    monkeypatch.setattr(_timm, "read_checkpoint", watched)
+    torch.manual_seed(7)
+    before = torch.get_rng_state()
+    _ = Backbone.from_timm("test_vit", checkpoint=path).module
+    assert len(states) == 1
+    assert torch.equal(states[0], before)
+    assert torch.equal(torch.get_rng_state(), before)
