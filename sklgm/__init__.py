@@ -7,7 +7,8 @@ from sklgm.embedder import BackboneEmbedder
 from sklgm.matching import RealGradients
 from sklgm.probe import FrozenBackboneProbe
 from sklgm.prototypes import PrototypeSet
-from sklgm.selectors import ClassCentroids, RandomImages
+from sklgm.sampler import PrototypeSampler
+from sklgm.selectors import ClassCentroids, NearestImages, RandomImages
 from sklgm.synthesis import Pixels, Pyramid, StandardAugmentation
 
 __all__ = [
@@ -17,7 +18,9 @@ __all__ = [
     "ClassCentroids",
     "FrozenBackboneProbe",
     "LGMDistiller",
+    "NearestImages",
     "Pixels",
+    "PrototypeSampler",
     "PrototypeSet",
     "Pyramid",
     "RandomImages",

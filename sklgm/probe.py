@@ -5,21 +5,29 @@ from __future__ import annotations
 from numbers import Integral, Real
 from typing import Any
 
+import joblib
 import numpy as np
 from sklearn.base import ClassifierMixin, _fit_context, clone
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils.metadata_routing import (
+    MetadataRouter,
+    MethodMapping,
+    _raise_for_params,
+    process_routing,
+)
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import _check_method_params, _check_sample_weight, check_is_fitted
 
-from sklgm._base import FrozenBackboneEstimator
+from sklgm._base import FrozenBackboneEstimator, check_same_net
 from sklgm._encoder import Encoder, cached
 from sklgm._head import LinearHead, fit_linear_head
 from sklgm._random import own_random_state
 from sklgm._targets import check_targets
 from sklgm._views import describe_augmentation, resolve_augmentation
 from sklgm.images import ImageSource
+from sklgm.images.source import ArraySource
 from sklgm.similarities import has_references
 from sklgm.synthesis import StandardAugmentation
 
@@ -47,6 +55,17 @@ def _is_default(head: Any) -> bool:
     return isinstance(getattr(head, "module_", None), LinearHead)
 
 
+def _exact_canvases(source: ImageSource, size: int) -> np.ndarray | None:
+    """Return images given as floats in [0, 1] of the canvas' size; None for any others."""
+    if (
+        isinstance(source, ArraySource)
+        and source.pixel_range == (0, 1)
+        and all(item.dtype.kind == "f" and item.shape == (size, size, 3) for item in source.items)
+    ):
+        return np.ascontiguousarray(source.items, dtype=np.float32)
+    return None
+
+
 class FrozenBackboneProbe(CallbackSupportMixin, ClassifierMixin, FrozenBackboneEstimator):
     """Classify images by a linear head on the features of a frozen backbone.
 
@@ -60,11 +79,12 @@ class FrozenBackboneProbe(CallbackSupportMixin, ClassifierMixin, FrozenBackboneE
         Frozen net: a name (see :func:`sklgm.list_backbones`), a `Backbone`, or None when rows
         of X are features already.
     distiller : estimator or None, default=None
-        `LGMDistiller`, `RandomImages`, `ClassCentroids` or another with ``prototypes_`` and
-        ``prototype_labels_``. A clone is fitted. None trains on all images.
+        `LGMDistiller`, `RandomImages`, `ClassCentroids`, `NearestImages` or another with
+        ``prototypes_`` and ``prototype_labels_``. A clone is fitted. None trains on all images.
     head : classifier or None, default=None
-        Any scikit-learn classifier; a clone is fitted on the features of all views. None is
-        softmax regression by Adam, as in the paper.
+        Any scikit-learn classifier; a clone is fitted on the features of all views, with the
+        classes numbered as ``classes_`` has them. None is softmax regression by Adam, as in the
+        paper.
     augmentation : {"standard"}, StandardAugmentation or None, default="standard"
         Random views of the training images. None uses centre crops alone.
     n_views : int or "auto", default="auto"
@@ -103,6 +123,8 @@ class FrozenBackboneProbe(CallbackSupportMixin, ClassifierMixin, FrozenBackboneE
         The fitted head. It numbers the classes as ``classes_`` does.
     distiller_ : estimator
         The fitted distiller, when one was given.
+    backbone_fingerprint_ : str or None
+        Which net it was fitted on; another one is refused later.
     n_features_in_ : int
         With ``backbone=None``.
 
@@ -114,6 +136,10 @@ class FrozenBackboneProbe(CallbackSupportMixin, ClassifierMixin, FrozenBackboneE
     a step or ``set_output`` in between turns them into a plain table, the references are lost;
     ``FrozenBackboneProbe(distiller=...)`` needs none, and it saves the pass for the similarities
     where the distiller has another backbone than the probe.
+
+    Images are brought to a canvas of 8/7 of what the net sees, in 8 bits. Floats in [0, 1] that
+    have its size already are trained on as they are, so that prototypes given as X are the same
+    pixels as with ``distiller``.
 
     Examples
     --------
@@ -178,7 +204,7 @@ class FrozenBackboneProbe(CallbackSupportMixin, ClassifierMixin, FrozenBackboneE
 
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X: Any, y: Any) -> FrozenBackboneProbe:
+    def fit(self, X: Any, y: Any, **params: Any) -> FrozenBackboneProbe:
         """Train the head.
 
         Parameters
@@ -189,6 +215,11 @@ class FrozenBackboneProbe(CallbackSupportMixin, ClassifierMixin, FrozenBackboneE
             similarities a distiller returned.
         y : array-like of shape (n_samples,)
             Class labels.
+        **params : dict
+            Metadata for the head's ``fit``, such as ``sample_weight``: one value an image, which
+            all its views have. Only with ``sklearn.set_config(enable_metadata_routing=True)``
+            and a head that requests it by ``set_fit_request(sample_weight=True)``; not with
+            prototypes, which are no images of X.
 
         Returns
         -------
@@ -198,12 +229,20 @@ class FrozenBackboneProbe(CallbackSupportMixin, ClassifierMixin, FrozenBackboneE
         Raises
         ------
         ValueError
-            If X or y cannot be used; the message says why. Nothing is fitted then.
+            If X, y or metadata cannot be used; the message says why. Nothing is fitted then.
         """
+        _raise_for_params(params, self, "fit")
+        metadata = dict(process_routing(self, "fit", **params)["head"]["fit"])
         state = own_random_state(self.random_state)
         view_seed, head_seed = state.randint(2**31 - 1, size=2).tolist()
         context = self._init_callback_context(max_subtasks=1 if self.distiller is None else 2)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        if metadata and (self.distiller is not None or self._uses_references(X)):
+            raise ValueError(
+                f"{', '.join(metadata)} cannot be used: the head is trained on prototypes, and "
+                f"metadata of the images does not belong to them. Leave it out. The weight of each "
+                f"class is the distiller's class_weight."
+            )
         # Before the distiller's long work: a backbone or a setting of the probe may be wrong.
         encoder = self._encoder()
         augmentation = resolve_augmentation(self.augmentation)
@@ -217,6 +256,8 @@ class FrozenBackboneProbe(CallbackSupportMixin, ClassifierMixin, FrozenBackboneE
                 distiller = self._fit_distiller(source if self.backbone is None else X, y, context)
                 source, y = self._prototypes(distiller), distiller.prototype_labels_
         classes, labels = check_targets(y, len(source), type(self).__name__)
+        if "sample_weight" in metadata:
+            metadata["sample_weight"] = _check_sample_weight(metadata["sample_weight"], labels)
         task = context.subcontext(task_name="head")
         task.call_on_fit_task_begin(estimator=self)
         bank = self._bank(source, encoder, augmentation, view_seed)
@@ -231,9 +272,11 @@ class FrozenBackboneProbe(CallbackSupportMixin, ClassifierMixin, FrozenBackboneE
                 device=self._device(),
             )
         else:
-            n_views, n_features = bank.shape[1:]
-            head = clone(self.head).fit(bank.reshape(-1, n_features), labels.repeat(n_views))
+            rows = np.arange(len(bank)).repeat(bank.shape[1])
+            metadata = _check_method_params(labels, metadata, indices=rows)
+            head = clone(self.head).fit(bank.reshape(len(rows), -1), labels[rows], **metadata)
         task.call_on_fit_task_end(estimator=self)
+        self.backbone_fingerprint_ = None if encoder is None else encoder.backbone.fingerprint()
         self.classes_ = classes
         self.head_ = head
         if distiller is not None:
@@ -242,6 +285,18 @@ class FrozenBackboneProbe(CallbackSupportMixin, ClassifierMixin, FrozenBackboneE
             del self.distiller_
         context.call_on_fit_task_end(estimator=self, X=X, y=y)
         return self
+
+    def get_metadata_routing(self) -> MetadataRouter:
+        """Say which metadata goes to the head.
+
+        Returns
+        -------
+        MetadataRouter
+            See scikit-learn's user guide on metadata routing.
+        """
+        mapping = MethodMapping().add(caller="fit", callee="fit")
+        router = MetadataRouter(owner=self).add_self_request(self)
+        return router.add(head=self.head, method_mapping=mapping)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "head_")
@@ -359,6 +414,7 @@ class FrozenBackboneProbe(CallbackSupportMixin, ClassifierMixin, FrozenBackboneE
 
     def _features(self, X: Any) -> np.ndarray:
         encoder = self._encoder()
+        check_same_net(self, encoder)
         if self._uses_references(X):
             if encoder is not None and X.feature_key == encoder.key:
                 return X.features
@@ -382,9 +438,12 @@ class FrozenBackboneProbe(CallbackSupportMixin, ClassifierMixin, FrozenBackboneE
         if isinstance(source, np.ndarray):
             canvases = encoder.split(source)
         else:
-            canvases = encoder.canvases(source)
+            # Prototypes as X: the way through 8 bits would change them.
+            exact = _exact_canvases(source, encoder.backbone.canvas_size)
+            canvases = encoder.canvases(source) if exact is None else encoder.split(exact)
             if self.memory is not None and self.random_state is not None:
                 memory = self.memory
                 settings = describe_augmentation(augmentation)
-                key = ("bank", source.fingerprint(), encoder.key, settings, n_views, seed)
+                pixels = source.fingerprint() if exact is None else joblib.hash(exact)
+                key = ("bank", pixels, encoder.key, settings, n_views, seed)
         return cached(memory, key, lambda: encoder.bank(canvases, augmentation, n_views, seed))

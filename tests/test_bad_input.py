@@ -17,6 +17,8 @@ from sklgm import (
     ClassCentroids,
     FrozenBackboneProbe,
     LGMDistiller,
+    NearestImages,
+    PrototypeSampler,
     Pyramid,
     RandomImages,
     StandardAugmentation,
@@ -35,6 +37,8 @@ ESTIMATORS = {
     "embedder": BackboneEmbedder(NET),
     "random": RandomImages(NET, random_state=0),
     "centroids": ClassCentroids(NET),
+    "nearest": NearestImages(DISTILLER),
+    "sampler": PrototypeSampler(DISTILLER),
 }
 each_estimator = pytest.mark.parametrize("name", ESTIMATORS)
 
@@ -87,7 +91,7 @@ def test_bad_images(name, case):
     refuse(clone(ESTIMATORS[name]), bad.X, bad.y, bad.message)
 
 
-@each_estimator
+@pytest.mark.parametrize("name", [name for name in ESTIMATORS if name != "sampler"])
 @pytest.mark.parametrize("case", IMAGES)
 def test_bad_images_after_fit(name, case):
     estimator = ESTIMATORS[name].fit(X, Y)
@@ -145,7 +149,7 @@ LABELS = {
     "strings and NaN": (pd.Series([np.nan, *Y[1:]], dtype=object), "different types"),
     "NaN": ([np.nan] + [1.0, 2.0] * 8 + [1.0], "NaN"),
     "continuous": (np.linspace(0, 1, 18), "continuous"),
-    "two columns": (np.zeros((18, 2), dtype=int), "1d"),
+    "two columns": (np.ones((18, 2), dtype=int), "1d|Multilabel"),
 }
 
 
@@ -216,6 +220,11 @@ def cases_for(name):
     cases = [case for case, (params, _) in PARAMETERS.items() if params.keys() <= known]
     if name == "distiller":  # it can make more images than it is given
         cases.remove("too many prototypes")
+    if name in (
+        "nearest",
+        "sampler",
+    ):  # they ask it whether they are fitted
+        cases.remove("distiller")
     return cases
 
 
@@ -229,17 +238,34 @@ def test_bad_parameters(name, case):
 
 @each_estimator
 def test_images_without_a_backbone(name, tmp_path):
-    estimator = clone(ESTIMATORS[name]).set_params(backbone=None)
+    estimator = clone(ESTIMATORS[name])
+    nested = "backbone" not in estimator.get_params(deep=False)
+    estimator.set_params(**{"distiller__backbone" if nested else "backbone": None})
     for images in (X, list(X), save_images(X, tmp_path), [Image.fromarray(x) for x in X]):
         refuse(estimator, images, Y, "X holds images or paths, but backbone=None needs rows")
 
 
+@pytest.mark.parametrize("name", ["probe with distiller", "nearest", "sampler"])
 @pytest.mark.parametrize("case", cases_for("distiller"))
-def test_bad_parameters_of_the_distiller_in_a_probe(case):
+def test_bad_parameters_of_a_nested_distiller(name, case):
     params, message = PARAMETERS[case]
-    estimator = clone(ESTIMATORS["probe with distiller"])
+    estimator = clone(ESTIMATORS[name])
     estimator.set_params(**{f"distiller__{key}": value for key, value in params.items()})
     refuse(estimator, X, Y, message)
+
+
+@pytest.mark.parametrize("distiller", ["LGM", None, 3])
+@pytest.mark.parametrize("estimator", [NearestImages, PrototypeSampler])
+def test_what_is_no_distiller(estimator, distiller):
+    estimator = estimator(distiller)
+    with pytest.raises(ValueError, match="The 'distiller' parameter of"):
+        estimator.fit(X, Y)
+    assert not fitted_names(estimator)
+
+
+def test_an_estimator_without_prototypes_is_no_distiller():
+    with pytest.raises(ValueError, match="The 'distiller' parameter of NearestImages"):
+        NearestImages(PROBE).fit(X, Y)
 
 
 def test_a_backbone_that_makes_nan():

@@ -7,14 +7,20 @@ from sklgm import (
     ClassCentroids,
     FrozenBackboneProbe,
     LGMDistiller,
+    NearestImages,
+    PrototypeSampler,
     RandomImages,
 )
 
+DISTILLER = LGMDistiller(backbone=None, max_iter=20, head_pool_size=8, n_heads=4, random_state=0)
 ESTIMATORS = [
     BackboneEmbedder(backbone=None),
-    ClassCentroids(backbone=None),
+    ClassCentroids(backbone=None, random_state=0),
+    ClassCentroids(backbone=None, prototypes_per_class=2, random_state=0),
     RandomImages(backbone=None, random_state=0),
-    LGMDistiller(backbone=None, max_iter=20, head_pool_size=8, n_heads=4, random_state=0),
+    DISTILLER,
+    NearestImages(DISTILLER),
+    PrototypeSampler(DISTILLER),
     FrozenBackboneProbe(backbone=None, max_epochs=30, learning_rate=0.1, random_state=0),
     FrozenBackboneProbe(
         backbone=None,

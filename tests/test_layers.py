@@ -107,6 +107,11 @@ def test_devices_stand_alone():
     assert not {name for name in everywhere("sklgm._devices") if is_in(name, ["sklgm"])}
 
 
+def test_nothing_is_built_on_the_evaluation():
+    for module in set(FILES) - set(modules_in("sklgm.evaluation")) - {"sklgm.cli", "sklgm._demo"}:
+        assert not {name for name in everywhere(module) if is_in(name, ["sklgm.evaluation"])}
+
+
 def test_no_cycles():
     graph = {
         module: {name for name in imported(run_at_import(tree), module) if name in FILES} - {module}
@@ -145,7 +150,7 @@ def test_import_is_light():
     script = (
         "import sys, torch\n"
         "state, threads = torch.get_rng_state(), torch.get_num_threads()\n"
-        "import sklgm\n"
+        "import sklgm, sklgm.evaluation\n"
         "for name in sklgm.__all__: getattr(sklgm, name)\n"
         "heavy = {'timm', 'open_clip', 'matplotlib', 'torchvision', 'typer'}\n"
         "assert torch.equal(torch.get_rng_state(), state)\n"

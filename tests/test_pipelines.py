@@ -14,6 +14,7 @@ from sklgm import (
     ClassCentroids,
     FrozenBackboneProbe,
     LGMDistiller,
+    NearestImages,
     Pyramid,
     RandomImages,
 )
@@ -52,7 +53,13 @@ def images(request, tmp_path):
 
 @pytest.mark.parametrize("other", [NET, tiny_backbone(image_size=24, seed=1, n_features=12)])
 @pytest.mark.parametrize(
-    "maker", [distiller(), RandomImages(NET, random_state=0), ClassCentroids(NET)]
+    "maker",
+    [
+        distiller(),
+        RandomImages(NET, random_state=0),
+        ClassCentroids(NET),
+        NearestImages(distiller()),
+    ],
 )
 def test_it_is_the_probe_with_a_distiller(maker, other, images):
     pipeline = make_pipeline(maker, probe(other)).fit(images, Y)
@@ -214,6 +221,44 @@ def test_memory_pays_the_real_pass_once_a_fold(tmp_path):
     assert images_seen(tmp_path, 0) == 2 * real + n_fits * synthetic
     assert images_seen(tmp_path, 0) == n_fits * synthetic
     assert images_seen(tmp_path, None) == n_fits * (real + synthetic)
+
+
+def test_a_search_over_distillation_and_backbones(tmp_path):
+    # Equal nets of other weights; the first two distil, the other two are probed.
+    makers = [counting_backbone(seed=seed) for seed in (0, 1)]
+    probed = [counting_backbone(seed=seed) for seed in (2, 3)]
+    grid = {
+        "backbone": probed,
+        "distiller__backbone": makers,
+        "distiller__learning_rate": [0.01, 0.03],
+        "distiller__prototypes_per_class": [1, 2],
+    }
+    estimator = probe(distiller=distiller(memory=tmp_path), memory=tmp_path)
+    search = GridSearchCV(estimator, grid, cv=2, refit=False, error_score="raise").fit(X, Y)
+    assert len(search.cv_results_["params"]) == 16
+    per_class = 1 + 2  # prototypes of the two settings
+    for net in makers:
+        real = 2 * 3 * 9  # folds, views of each image, images of a fold
+        synthetic = 2 * 4 * per_class * 3 * (10 * 2 + 1)  # folds, candidates, classes, steps
+        assert net.module.n_images == real + synthetic
+    for net in probed:
+        test = len(X)  # each fold's, once
+        assert net.module.n_images == test + 2 * 4 * per_class * 3 * 5
+
+
+def test_a_search_in_other_processes():
+    grid = {
+        "distiller__learning_rate": [0.01, 0.03],
+        "distiller__prototypes_per_class": [1, 2],
+        "backbone": [NET, tiny_backbone(image_size=24, seed=1)],
+    }
+    estimator = probe(distiller=distiller(max_iter=4), max_epochs=5)
+    alone = GridSearchCV(estimator, grid, cv=2, error_score="raise").fit(X, Y)
+    shared = GridSearchCV(estimator, grid, cv=2, n_jobs=2, error_score="raise").fit(X, Y)
+    for name, values in alone.cv_results_.items():
+        if name.endswith("test_score"):
+            assert_array_equal(values, shared.cv_results_[name])
+    assert_array_equal(alone.predict_proba(X_TEST), shared.predict_proba(X_TEST))
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,7 @@ from sklgm import (
     ClassCentroids,
     FrozenBackboneProbe,
     LGMDistiller,
+    NearestImages,
     RandomImages,
     StandardAugmentation,
 )
@@ -135,7 +136,13 @@ def test_automatic_number_of_views(n_images, n_views):
 
 
 @pytest.mark.parametrize(
-    "maker", [distiller(), RandomImages(NET, random_state=0), ClassCentroids(NET)]
+    "maker",
+    [
+        distiller(),
+        RandomImages(NET, random_state=0),
+        ClassCentroids(NET),
+        NearestImages(distiller()),
+    ],
 )
 def test_with_a_distiller_it_trains_on_prototypes_alone(maker):
     net = counting_backbone()
@@ -282,6 +289,32 @@ def test_a_skorch_net_of_the_users_is_not_taken_for_the_default_head():
     estimator = probe(head=net)
     assert not hasattr(estimator, "decision_function")
     assert not hasattr(estimator.fit(X, Y), "decision_function")
+
+
+def test_floats_on_the_canvas_are_not_rounded(tmp_path):
+    rng = np.random.default_rng(0)
+    images = rng.random((18, 18, 18, 3))
+    rounded = np.rint(images * 255).astype(np.uint8)
+    for kind in (images, images.astype(np.float32), list(images)):
+        exact = probe(memory=tmp_path).fit(kind, Y).decision_function(X_TEST)
+        assert_array_equal(exact, probe().fit(images, Y).decision_function(X_TEST))
+        other = probe(memory=tmp_path).fit(rounded, Y).decision_function(X_TEST)
+        assert 1e-5 < np.abs(exact - other).max() < 0.1
+    # What 8 bits hold is the same either way.
+    same = probe().fit(rounded / np.float32(255), Y).decision_function(X_TEST)
+    assert_array_equal(same, probe().fit(rounded, Y).decision_function(X_TEST))
+
+
+def test_memory_of_floats_on_the_canvas(tmp_path):
+    net = counting_backbone()
+    images = np.random.default_rng(0).random((18, 18, 18, 3))
+    for n_images in (5 * 18, 0):
+        net.module.reset()
+        probe(net, memory=tmp_path).fit(images, Y)
+        assert net.module.n_images == n_images
+    images[0, 0, 0, 0] += 1e-4  # less than 8 bits tell
+    probe(net, memory=tmp_path).fit(images, Y)
+    assert net.module.n_images == 5 * 18
 
 
 class _BytePrototypes(RandomImages):

@@ -1,20 +1,61 @@
+import itertools
+import pickle
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
+from sklearn.base import clone
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import pairwise_distances
+from sklearn.metrics.pairwise import cosine_similarity
 
-from sklgm import BackboneEmbedder, ClassCentroids, RandomImages
-from tests.image_checks import fitted_names, save_images, toy_images
+from sklgm import (
+    BackboneEmbedder,
+    ClassCentroids,
+    FrozenBackboneProbe,
+    LGMDistiller,
+    NearestImages,
+    RandomImages,
+)
+from sklgm.selectors._base import choose_distinct
+from tests.image_checks import (
+    IMAGE_CHECKS,
+    assert_same_outputs,
+    fitted_names,
+    save_images,
+    toy_images,
+)
+from tests.test_callbacks import Recorder
 from tests.tiny_backbones import counting_backbone, tiny_backbone
 
 NET = tiny_backbone()
 X, Y = toy_images()
-both = pytest.mark.parametrize("selector", [RandomImages, ClassCentroids])
 
 
-@both
-def test_prototypes_are_real_images_on_the_canvas(selector, tmp_path):
+def distiller(backbone=NET, **params):
+    settings = {"max_iter": 6, "head_pool_size": 8, "n_heads": 4, "n_views": 2, "random_state": 0}
+    return LGMDistiller(backbone, **(settings | params))
+
+
+def random_images(backbone=NET, *, prototypes_per_class=1):
+    return RandomImages(backbone, prototypes_per_class=prototypes_per_class, random_state=0)
+
+
+def class_centroids(backbone=NET, *, prototypes_per_class=1):
+    return ClassCentroids(backbone, prototypes_per_class=prototypes_per_class, random_state=0)
+
+
+def nearest_images(backbone=NET, *, prototypes_per_class=1):
+    return NearestImages(distiller(backbone, prototypes_per_class=prototypes_per_class))
+
+
+each = pytest.mark.parametrize("selector", [random_images, class_centroids, nearest_images])
+
+
+@each
+def test_prototypes_are_real_images_on_the_canvas(selector):
     fitted = selector(NET, prototypes_per_class=2).fit(X, Y)
     assert fitted.prototypes_.shape == (6, 18, 18, 3)
     assert fitted.prototypes_.dtype == np.float32
@@ -27,17 +68,16 @@ def test_prototypes_are_real_images_on_the_canvas(selector, tmp_path):
         assert_array_equal(prototype, expected / np.float32(255))
 
 
-@both
+@each
 def test_of_files_only_the_chosen_are_needed_as_prototypes(selector, tmp_path):
     paths = save_images(X, tmp_path)
-    params = {"random_state": 0} if selector is RandomImages else {}
-    fitted = selector(NET, **params).fit(paths, Y)
-    expected = selector(NET, **params).fit(X, Y)
+    fitted = selector().fit(paths, Y)
+    expected = selector().fit(X, Y)
     assert_array_equal(fitted.prototypes_, expected.prototypes_)
     assert_array_equal(fitted.prototype_indices_, expected.prototype_indices_)
 
 
-@both
+@each
 def test_a_class_too_small(selector):
     keep = np.flatnonzero(Y != "b").tolist() + np.flatnonzero(Y == "b")[:2].tolist()
     estimator = selector(NET, prototypes_per_class=3)
@@ -49,7 +89,7 @@ def test_a_class_too_small(selector):
     assert len(selector(NET, prototypes_per_class=2).fit(X[keep], Y[keep]).prototypes_) == 6
 
 
-@both
+@each
 def test_rows(selector):
     rows = np.random.default_rng(0).normal(size=(18, 4))
     fitted = selector(None).fit(rows, Y)
@@ -71,27 +111,87 @@ def test_random_images_follow_their_seed():
     assert len({tuple(choose(None)) for _ in range(8)}) > 3
 
 
-def test_every_image_is_chosen_in_the_end():
-    fitted = RandomImages(NET, prototypes_per_class=6, random_state=0).fit(X, Y)
-    assert sorted(fitted.prototype_indices_) == list(range(len(X)))
-
-
-@pytest.mark.parametrize("count", [1, 3])
-def test_centroids_are_the_nearest_to_the_mean_feature(count):
+def test_a_centroid_is_the_nearest_to_the_mean_feature():
     features = BackboneEmbedder(NET).fit_transform(X).astype(float)
     expected = []
     for label in "abc":
         rows = np.flatnonzero(label == Y)
         distances = pairwise_distances(features[rows], features[rows].mean(axis=0)[None])[:, 0]
-        expected += rows[distances.argsort()[:count]].tolist()
-    fitted = ClassCentroids(NET, prototypes_per_class=count).fit(X, Y)
-    assert fitted.prototype_indices_.tolist() == expected
+        expected.append(rows[distances.argmin()])
+    for seed in (0, 1, None):
+        fitted = ClassCentroids(NET, random_state=seed).fit(X, Y)
+        assert fitted.prototype_indices_.tolist() == expected
+
+
+def best_clusters(rows, n_clusters):
+    """Try every way to divide rows into clusters; return the one with the least inertia."""
+    best, least = None, np.inf
+    for owners in itertools.product(range(n_clusters), repeat=len(rows)):
+        owners = np.array(owners)
+        if len(set(owners)) < n_clusters:
+            continue
+        clusters = [rows[owners == k] for k in range(n_clusters)]
+        inertia = sum(((part - part.mean(axis=0)) ** 2).sum() for part in clusters)
+        if inertia < least:
+            best, least = clusters, inertia
+    return best
+
+
+@pytest.mark.parametrize("count", [2, 3])
+def test_several_centroids_are_those_of_clusters(count):
+    rng = np.random.default_rng(1)
+    rows = rng.normal(size=(14, 2))
+    labels = np.repeat([0, 1], 7)
+    expected = []
+    for label in (0, 1):
+        own = np.flatnonzero(labels == label)
+        for part in best_clusters(rows[own], count):
+            distances = pairwise_distances(rows[own], part.mean(axis=0)[None])[:, 0]
+            # Of a cluster of two, both are equally far from its mean.
+            expected.append(own[np.isclose(distances, distances.min()).argmax()])
+    assert len(set(expected)) == 2 * count
+    fitted = ClassCentroids(None, prototypes_per_class=count, random_state=0).fit(rows, labels)
+    assert sorted(fitted.prototype_indices_) == sorted(expected)
+    again = clone(fitted).fit(rows, labels)
+    assert_array_equal(again.prototype_indices_, fitted.prototype_indices_)
+
+
+def test_the_largest_cluster_comes_first():
+    rows = np.array([[0.0], [0], [9], [9], [9], [1], [2]])
+    fitted = ClassCentroids(None, prototypes_per_class=2, random_state=0)
+    assert fitted.fit(rows, [0, 0, 0, 0, 0, 1, 1]).prototype_indices_[:2].tolist() == [2, 0]
+
+
+@each
+def test_as_many_prototypes_as_images(selector):
+    fitted = selector(prototypes_per_class=6).fit(X, Y)
+    assert sorted(fitted.prototype_indices_) == list(range(len(X)))
+
+
+@each
+def test_equal_images_are_chosen_once_each(selector):
+    images = np.repeat(X[:2], 3, axis=0)
+    labels = [0, 0, 0, 1, 1, 1]
+    fitted = selector(prototypes_per_class=3).fit(images, labels)
+    assert sorted(fitted.prototype_indices_) == list(range(6))
+    if selector is not random_images:
+        fitted = selector(prototypes_per_class=2).fit(images, labels)
+        assert fitted.prototype_indices_.tolist() == [0, 1, 3, 4]
+
+
+def test_choose_distinct():
+    distances = np.array([[3, 1, 1, 2], [3, 1, 1, 2], [9, 0, 0, 8], [1, 1, 1, 1]], dtype=float)
+    assert choose_distinct(distances).tolist() == [1, 2, 3, 0]
+    assert distances.max() == 9
+    assert choose_distinct(np.array([[0.3, 0.1 + 0.2 - 0.2, 0.1]])).tolist() == [1]
 
 
 def test_of_equally_near_images_the_first_is_taken():
-    rows = np.array([[1.0, 0], [-1, 0], [0, 1], [5, 5], [5, 5], [5, 5]])
-    fitted = ClassCentroids(None, prototypes_per_class=2).fit(rows, [0, 0, 0, 1, 1, 1])
-    assert fitted.prototype_indices_[2:].tolist() == [3, 4]
+    rows = np.array([[1.0, 0], [-1, 0], [0, 1], [0, -1], [5, 5], [5, 5], [5, 5]])
+    for count, expected in ((1, [0, 4]), (2, [4, 5])):
+        fitted = ClassCentroids(None, prototypes_per_class=count, random_state=0)
+        fitted.fit(rows, [0, 0, 0, 0, 1, 1, 1])
+        assert fitted.prototype_indices_[-2:].tolist() == expected
     images = np.repeat(X[:2], 3, axis=0)
     fitted = ClassCentroids(NET, batch_size=6).fit(images, [0, 0, 0, 1, 1, 1])
     assert fitted.prototype_indices_.tolist() == [0, 3]
@@ -101,3 +201,130 @@ def test_similarity_to_a_prototype_is_one_for_itself():
     fitted = ClassCentroids(NET).fit(X, Y)
     images = np.rint(fitted.prototypes_ * 255).astype(np.uint8)
     assert_allclose(np.diag(np.asarray(fitted.transform(images))), 1, atol=1e-5)
+
+
+# ---------------------------------------------------------------- nearest images
+
+
+@pytest.mark.parametrize("count", [1, 2, 4])
+@pytest.mark.parametrize("maker", [distiller, random_images], ids=lambda maker: maker.__name__)
+def test_nearest_images_are_the_most_similar_of_their_class(maker, count):
+    fitted = NearestImages(maker(prototypes_per_class=count)).fit(X, Y)
+    features = BackboneEmbedder(NET).fit_transform(X)
+    taken = []
+    for prototype, label in zip(
+        fitted.distiller_.prototype_features_, fitted.distiller_.prototype_labels_, strict=True
+    ):
+        similarities = cosine_similarity(features, prototype[None])[:, 0]
+        similarities[(label != Y) | np.isin(np.arange(len(X)), taken)] = -2
+        taken.append(int(similarities.argmax()))
+    assert fitted.prototype_indices_.tolist() == taken
+    assert_array_equal(fitted.prototype_labels_, fitted.distiller_.prototype_labels_)
+    assert_array_equal(fitted.classes_, ["a", "b", "c"])
+
+
+def test_the_distiller_is_cloned():
+    maker = distiller()
+    fitted = NearestImages(maker).fit(X, Y)
+    assert not fitted_names(maker)
+    assert_array_equal(fitted.distiller_.prototypes_, maker.fit(X, Y).prototypes_)
+
+
+def test_a_frozen_distiller_is_not_fitted_again():
+    net = counting_backbone()
+    maker = distiller(net).fit(X, Y)
+    net.module.reset()
+    fitted = NearestImages(FrozenEstimator(maker)).fit(X, Y)
+    assert net.module.n_images == len(X) + 3
+    assert fitted.distiller_.prototypes_ is maker.prototypes_
+    expected = NearestImages(distiller(net)).fit(X, Y)
+    assert_array_equal(fitted.prototype_indices_, expected.prototype_indices_)
+    assert_same_outputs(fitted, expected, X)
+    with pytest.raises(NotFittedError):
+        NearestImages(FrozenEstimator(distiller())).fit(X, Y)
+
+
+@pytest.mark.parametrize("labels", [np.where(Y == "a", "z", Y), np.where(Y == "a", "b", Y)])
+def test_a_frozen_distiller_of_other_classes(labels):
+    estimator = NearestImages(FrozenEstimator(distiller().fit(X, Y)))
+    with pytest.raises(ValueError, match=r"knows the classes \['a', 'b', 'c'\], but y has"):
+        estimator.fit(X, labels)
+    assert not fitted_names(estimator)
+
+
+def test_several_backbones_compare_in_the_first():
+    maker = distiller([NET, tiny_backbone(image_size=24, seed=1)])
+    fitted = NearestImages(maker).fit(X, Y)
+    expected = cosine_similarity(
+        BackboneEmbedder(NET).fit_transform(X), fitted.distiller_.prototype_features_
+    )
+    expected[Y[:, None] != fitted.prototype_labels_] = -2
+    assert_array_equal(fitted.prototype_indices_, expected.argmax(axis=0))
+    assert fitted.transform(X).shape == (len(X), 3)
+
+
+def test_a_class_too_small_is_found_before_distilling():
+    net = counting_backbone()
+    with pytest.raises(ValueError, match="has 6 images, fewer than prototypes_per_class=7"):
+        nearest_images(net, prototypes_per_class=7).fit(X, Y)
+    assert net.module.n_images == 0
+
+
+def test_callbacks_reach_the_distiller():
+    recorder = Recorder()
+    fitted = nearest_images().set_callbacks(recorder).fit(X, Y)
+    assert recorder.ended.count("fit/fit/synthesis/step") == 6
+    assert recorder.n_setups == recorder.n_teardowns == 1
+    assert not hasattr(fitted.distiller_, "_skl_callbacks")
+    probe = FrozenBackboneProbe(NET, distiller=nearest_images(), n_views=2, max_epochs=2)
+    recorder = Recorder()
+    probe.set_callbacks(recorder).fit(X, Y)
+    assert sum(path.endswith("synthesis/step") for path in recorder.ended) == 6
+
+
+def test_memory_is_the_distillers(tmp_path):
+    net = counting_backbone()
+    first = NearestImages(distiller(net, memory=tmp_path)).fit(X, Y)
+    net.module.reset()
+    again = NearestImages(distiller(net, memory=tmp_path)).fit(X, Y)
+    assert_array_equal(first.prototype_indices_, again.prototype_indices_)
+    assert net.module.n_images == 6 * 2 * 3 + 3 + 3  # synthesis, and twice the prototypes
+
+
+def test_what_it_does_not_know_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="'NearestImages' object has no attribute 'colour'"):
+        nearest_images().colour  # noqa: B018
+    assert_array_equal(
+        pickle.loads(pickle.dumps(nearest_images())).fit(X, Y).prototype_indices_,
+        nearest_images().fit(X, Y).prototype_indices_,
+    )
+
+
+# These set a parameter that belongs to the distiller here, or make one without arguments.
+NOT_FOR_NEAREST = {
+    "check_batch_size_changes_nothing",
+    "check_decoding_threads_change_nothing",
+    "check_defaults_are_plain_values",
+    "check_get_params_and_set_params",
+}
+
+
+@pytest.mark.parametrize(
+    "check",
+    [check for check in IMAGE_CHECKS if check.__name__ not in NOT_FOR_NEAREST],
+    ids=lambda check: check.__name__,
+)
+def test_image_check(check):
+    check(nearest_images(), *toy_images())
+
+
+def test_in_a_probe():
+    fitted = FrozenBackboneProbe(
+        NET,
+        distiller=nearest_images(prototypes_per_class=2),
+        n_views=5,
+        max_epochs=60,
+        learning_rate=0.05,
+        random_state=0,
+    ).fit(X, Y)
+    assert fitted.score(X, Y) > 0.75

@@ -1,0 +1,199 @@
+"""What the user gave, checked before the long work."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.utils import column_or_1d
+
+from sklgm._base import FrozenBackboneEstimator
+from sklgm._targets import check_targets
+from sklgm._views import resolve_augmentation
+from sklgm.probe import FrozenBackboneProbe
+from sklgm.selectors._base import Selector
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Training and test data.
+
+    Attributes
+    ----------
+    X, X_test : array-like
+        Images or rows, as they were given.
+    y, y_test : ndarray of shape (n,), (n_test,)
+        Labels.
+    classes : ndarray of shape (n_classes,)
+        The labels of y, sorted.
+    groups : ndarray of shape (n_test,) or None
+        Group of each test image, numbered.
+    """
+
+    X: Any
+    y: np.ndarray
+    X_test: Any
+    y_test: np.ndarray
+    classes: np.ndarray
+    groups: np.ndarray | None
+
+    @classmethod
+    def check(
+        cls,
+        X: Any,
+        y: Any,
+        X_test: Any,
+        y_test: Any,
+        groups: Any,
+        probe: FrozenBackboneProbe,
+        protocol: str,
+    ) -> Split:
+        """Make a split of what the user gave, or say what is wrong with it."""
+        probe = clone(probe)
+        classes, indices = check_targets(y, len(probe._check_X(X, reset=True)), protocol)
+        n_test = len(probe._check_X(X_test, reset=False))
+        y_test = column_or_1d(y_test, warn=True)
+        if len(y_test) != n_test:
+            raise ValueError(
+                f"Found {n_test} images or rows in X_test and {len(y_test)} labels in y_test. "
+                f"Pass one label for each."
+            )
+        # Not numpy's set functions, for which 1 and "1" are the same.
+        unknown = set(y_test.tolist()) - set(classes.tolist())
+        if unknown:
+            raise ValueError(
+                f"y_test holds labels that y does not: {sorted(unknown, key=str)[:5]}. No probe "
+                f"can predict them. Leave those images out, or add training images of these "
+                f"classes."
+            )
+        if groups is not None:
+            groups = column_or_1d(groups)
+            if len(groups) != n_test:
+                raise ValueError(
+                    f"groups has {len(groups)} entries, X_test {n_test} images or rows. Pass the "
+                    f"group of each test image."
+                )
+            groups = np.unique(groups, return_inverse=True)[1]
+        return cls(X, classes[indices], X_test, y_test, classes, groups)
+
+
+def check_probe(probe: Any, backbone: Any) -> FrozenBackboneProbe:
+    """Return the probe of a backbone.
+
+    Parameters
+    ----------
+    probe : FrozenBackboneProbe or None
+        With the settings; None takes the defaults.
+    backbone : str, Backbone or None
+        As in `FrozenBackboneProbe`.
+
+    Returns
+    -------
+    FrozenBackboneProbe
+        Unfitted.
+
+    Raises
+    ------
+    ValueError
+        If it is something else, has a distiller, or a parameter is wrong.
+    """
+    if probe is None:
+        return FrozenBackboneProbe(backbone)
+    if not isinstance(probe, FrozenBackboneProbe):
+        raise ValueError(
+            f"probe must be a FrozenBackboneProbe or None; got {probe!r}. Another classifier goes "
+            f"into it as head=."
+        )
+    if probe.distiller is not None:
+        raise ValueError(
+            "probe has a distiller, but what it trains on is for the protocol to say. Set "
+            "distiller=None and list the distiller among the selections."
+        )
+    probe = clone(probe).set_params(backbone=backbone)
+    probe._validate_params()
+    resolve_augmentation(probe.augmentation)
+    return probe
+
+
+def net_parameters(probe: FrozenBackboneProbe) -> dict[str, Any]:
+    """Return a probe's parameters about the net and the images, which selections share."""
+    parameters = probe.get_params(deep=False)
+    return {name: parameters[name] for name in FrozenBackboneEstimator._parameter_constraints}
+
+
+def check_names(named: Any, argument: str) -> dict[str, Any]:
+    """Return estimators by name as a dict, or raise a ValueError if they are not."""
+    if not isinstance(named, Mapping):
+        raise ValueError(
+            f"{argument} must be a dict from a name to an estimator; got {type(named).__name__}."
+        )
+    for name in named:
+        if not isinstance(name, str):
+            raise ValueError(f"{argument} are named by strings; got {name!r}.")
+    return dict(named)
+
+
+def check_selections(selections: Any, split: Split) -> dict[str, Any]:
+    """Check selections before the long work.
+
+    Parameters
+    ----------
+    selections : mapping of str to estimator or None
+        As the user gave them.
+    split : Split
+        The data.
+
+    Returns
+    -------
+    dict
+        The same, in the same order.
+
+    Raises
+    ------
+    ValueError
+        If they are no such mapping, or one of them cannot be fitted.
+    """
+    selections = check_names(selections, "selections")
+    if not selections:
+        raise ValueError("selections is empty. Name at least one, or leave it out.")
+    for name, selection in selections.items():
+        if selection is not None:
+            check_selection(selection, f"selections[{name!r}]", split)
+    return selections
+
+
+def check_is_selection(selection: Any, argument: str) -> None:
+    """Raise a ValueError for what is no estimator."""
+    is_class = isinstance(selection, type)
+    if is_class or not (hasattr(selection, "fit") and hasattr(selection, "get_params")):
+        advice = f" Pass {selection.__name__}(...)." if is_class else ""
+        raise ValueError(
+            f"{argument} must be an estimator with fit, prototypes_ and prototype_labels_, such as "
+            f"LGMDistiller or RandomImages; got {selection!r}.{advice}"
+        )
+
+
+def check_selection(selection: Any, argument: str, split: Split) -> None:
+    """Raise a ValueError unless a selection can be fitted, as far as can be told beforehand."""
+    check_is_selection(selection, argument)
+    if isinstance(selection, FrozenBackboneEstimator):
+        selection._validate_params()
+        resolve_augmentation(getattr(selection, "augmentation", None))
+        # Loads the net: a name may be wrong, or its weights out of reach.
+        selection._encoder()
+    if isinstance(selection, Selector):
+        selection._check_counts(split.classes, np.searchsorted(split.classes, split.y))
+
+
+def check_count(value: Any, name: str, most: int | None = None) -> None:
+    """Raise a ValueError unless a value is a whole number from 1 to ``most``."""
+    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"{name} must be a whole number of at least 1; got {value!r}.")
+    if most is not None and value > most:
+        raise ValueError(
+            f"{name}={value} is more than the {most} seeds of the probe, each of which takes one "
+            f"fit of the selection. Raise probe_seeds or lower {name}."
+        )

@@ -1,0 +1,225 @@
+"""Selections side by side: probes trained on each, scored on the same test images."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sklgm.backbones import Backbone
+from sklgm.distiller import LGMDistiller
+from sklgm.evaluation._checks import (
+    Split,
+    check_count,
+    check_probe,
+    check_selections,
+    net_parameters,
+)
+from sklgm.evaluation._result import Result
+from sklgm.evaluation._runs import Bench, run_rows
+from sklgm.probe import FrozenBackboneProbe
+from sklgm.selectors import ClassCentroids, NearestImages, RandomImages
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SelectionComparison(Result):
+    """What :func:`compare_selections` returns: a row for each selection.
+
+    Parameters
+    ----------
+    records : tuple of dict
+        One for each probe: ``selection``, its name; ``seed``, of the probe;
+        ``selection_seed``, None where the selection was fitted as it is; ``n_images``, trained
+        on; ``accuracy``, ``top_5_accuracy`` (with more than 5 classes), ``balanced_accuracy``
+        and ``worst_group_accuracy`` (with groups), in [0, 1]; ``select_seconds`` (None for all
+        images) and ``train_seconds``.
+    """
+
+    def plot(self, ax: Any = None, *, metric: str = "accuracy") -> Any:
+        """Draw each run as a dot, mean and standard deviation over the seeds beside it.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw. None makes a figure.
+        metric : str, default="accuracy"
+            What to draw.
+
+        Returns
+        -------
+        matplotlib Axes
+            The axes.
+
+        Raises
+        ------
+        ValueError
+            If the result has no such metric.
+        """
+        import matplotlib.pyplot as plt
+
+        from sklgm.plotting._style import class_styles, fit_text
+
+        self._check_metric(metric)
+        rows = self.summary()
+        if ax is None:
+            figsize = (6.4, max(2, 1.3 + 0.36 * len(rows)))
+            _, ax = plt.subplots(figsize=figsize, layout="constrained")
+        (color, *_) = class_styles(1)[0]
+        for place, row in enumerate(rows):
+            runs = [r[metric] for r in self.records if r["selection"] == row["selection"]]
+            ax.scatter(runs, np.full(len(runs), place), s=22, color=color, alpha=0.35, lw=0)
+            deviation = np.nan_to_num(row[f"{metric}_std"])
+            ax.errorbar(
+                row[metric], place - 0.22, xerr=deviation, fmt="o", ms=5, color="black", capsize=3
+            )
+        ax.set_yticks(
+            range(len(rows)),
+            [f"{fit_text(row['selection'], 32)} ({row['n_images']})" for row in rows],
+            parse_math=False,
+        )
+        ax.set_ylim(len(rows) - 0.5, -0.6)
+        ax.set_xlabel(f"{metric.replace('_', ' ')} on test images")
+        ax.set_ylabel("trained on (images)")
+        ax.grid(axis="x", color="0.9")
+        ax.set_axisbelow(True)
+        ax.spines[["top", "right", "left"]].set_visible(False)
+        ax.tick_params(axis="y", length=0)
+        return ax
+
+
+def default_selections(
+    backbone: str | Backbone | None, *, probe: FrozenBackboneProbe | None = None
+) -> dict[str, Any]:
+    """Return what is compared by default, to be changed and added to.
+
+    Parameters
+    ----------
+    backbone : str, Backbone or None
+        Frozen net.
+    probe : FrozenBackboneProbe or None, default=None
+        Whose image size, pixel range, augmentation and other settings about the net the
+        selections share.
+
+    Returns
+    -------
+    dict
+        Unfitted estimators by name; None stands for all images.
+
+    Examples
+    --------
+    >>> from sklgm import LGMDistiller
+    >>> from sklgm.evaluation import default_selections
+    >>> selections = default_selections("efficientnet_lite0")
+    >>> selections["distilled, row by row"] = LGMDistiller(
+    ...     "efficientnet_lite0", matching="row", random_state=0
+    ... )
+    >>> list(selections)
+    ['random', 'centroid', 'nearest', 'distilled', 'all', 'distilled, row by row']
+    """
+    probe = check_probe(probe, backbone)
+    net = net_parameters(probe)
+    distiller = LGMDistiller(**net, augmentation=probe.augmentation, random_state=0)
+    return {
+        "random": RandomImages(**net),
+        "centroid": ClassCentroids(**net),
+        "nearest": NearestImages(distiller),
+        "distilled": distiller,
+        "all": None,
+    }
+
+
+def compare_selections(
+    X: Any,
+    y: Any,
+    X_test: Any,
+    y_test: Any,
+    *,
+    backbone: str | Backbone | None,
+    selections: Mapping[str, Any] | None = None,
+    probe: FrozenBackboneProbe | None = None,
+    probe_seeds: int = 5,
+    selection_seeds: int | None = None,
+    groups: Any = None,
+    verbose: int = 0,
+) -> SelectionComparison:
+    """Compare what a linear probe learns from different selections of the training images.
+
+    Each selection is fitted on the training images. Probes trained on what it chose or made, and
+    on nothing else, are scored on the test images; every row has the same seeds of the probe.
+    Test images pass the backbone once.
+
+    Parameters
+    ----------
+    X : array-like of images, or of shape (n_samples, n_features) with ``backbone=None``
+        Training images, as every estimator takes them.
+    y : array-like of shape (n_samples,)
+        Their labels.
+    X_test : array-like of images, or of shape (n_test, n_features) with ``backbone=None``
+        Test images.
+    y_test : array-like of shape (n_test,)
+        Their labels, all among those of ``y``.
+    backbone : str, Backbone or None
+        Frozen net of the probes; None when rows of X are features already.
+    selections : dict of str to estimator or None, default=None
+        Rows of the table: unfitted estimators with ``prototypes_`` and ``prototype_labels_``, as
+        distillers and selectors are; None for all training images. The default is
+        :func:`default_selections`, with one prototype of each class: random images, class
+        centroids, the images nearest to distilled prototypes, these themselves; and all images.
+        One that is fitted already goes in as ``FrozenEstimator(distiller)``. `NearestImages` of a
+        distiller that has a row too shares its prototypes.
+    probe : FrozenBackboneProbe or None, default=None
+        Settings of the probes, by default those of the paper. ``backbone`` and the seeds take
+        the place of its own.
+    probe_seeds : int, default=5
+        Probes of each row, with ``random_state`` 0, 1, ...
+    selection_seeds : int or None, default=None
+        Fits of each selection that has a ``random_state``, with 0, 1, ...; at most
+        ``probe_seeds``, whose probes take them in turn. None fits each once, as it is: the
+        deviation of a distilled row is then that of the probe alone. `RandomImages` whose
+        ``random_state`` is None are drawn anew for each probe in either case.
+    groups : array-like of shape (n_test,) or None, default=None
+        Group of each test image, such as its background; adds the accuracy of the worst group.
+    verbose : int, default=0
+        Above 0, print a line for each finished row.
+
+    Returns
+    -------
+    SelectionComparison
+        A record of each probe.
+
+    Raises
+    ------
+    ValueError
+        If something cannot be used; what can be told beforehand is, before any work.
+
+    See Also
+    --------
+    cross_model_transfer : On other nets than prototypes were made for.
+    learning_curve : With several numbers of prototypes.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.model_selection import train_test_split
+    >>> from sklgm.evaluation import compare_selections
+    >>> split = train_test_split(*load_iris(return_X_y=True), random_state=0)
+    >>> X, X_test, y, y_test = split
+    >>> result = compare_selections(X, y, X_test, y_test, backbone=None, probe_seeds=2)
+    >>> [row["selection"] for row in result.summary()]
+    ['random', 'centroid', 'nearest', 'distilled', 'all']
+    """
+    check_count(probe_seeds, "probe_seeds")
+    if selection_seeds is not None:
+        check_count(selection_seeds, "selection_seeds", most=probe_seeds)
+    probe = check_probe(probe, backbone)
+    split = Split.check(X, y, X_test, y_test, groups, probe, "compare_selections")
+    if selections is None:
+        selections = default_selections(backbone, probe=probe)
+    selections = check_selections(selections, split)
+    bench = Bench.make(probe, split)
+    rows = {(name,): selection for name, selection in selections.items()}
+    return SelectionComparison(
+        run_rows(bench, rows, ["selection"], probe_seeds, selection_seeds, verbose)
+    )

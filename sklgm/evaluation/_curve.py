@@ -1,0 +1,247 @@
+"""Accuracy over the number of prototypes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from sklgm.backbones import Backbone
+from sklgm.evaluation._checks import Split, check_count, check_probe, check_selections
+from sklgm.evaluation._comparison import default_selections
+from sklgm.evaluation._result import Result
+from sklgm.evaluation._runs import Bench, has_parameter, run_rows, set_parameter
+from sklgm.probe import FrozenBackboneProbe
+from sklgm.selectors import NearestImages
+
+# Dashes tell lines apart without colour.
+_DASHES = ("-", "--", "-.", ":")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LearningCurve(Result):
+    """What :func:`learning_curve` returns: a row for each selection and number of prototypes.
+
+    Parameters
+    ----------
+    records : tuple of dict
+        As in `SelectionComparison`, and ``prototypes_per_class``, None for all images.
+    """
+
+    _titles = {"selection": "trained on", "prototypes_per_class": "per class"}
+
+    def plot(self, ax: Any = None, *, metric: str = "accuracy") -> Any:
+        """Draw a line for each selection, with standard deviations over the seeds.
+
+        Probes on all images are a level line.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw. None makes a figure.
+        metric : str, default="accuracy"
+            What to draw.
+
+        Returns
+        -------
+        matplotlib Axes
+            The axes.
+
+        Raises
+        ------
+        ValueError
+            If the result has no such metric.
+        """
+        import matplotlib.pyplot as plt
+
+        from sklgm.plotting._style import MOST_NAMED_CLASSES, class_styles, fit_text
+
+        self._check_metric(metric)
+        lines: dict[str, list[dict[str, Any]]] = {}
+        for row in self.summary():
+            lines.setdefault(row["selection"], []).append(row)
+        if ax is None:
+            _, ax = plt.subplots(figsize=(7.2, 4.2), layout="constrained")
+        counts = sorted({row["prototypes_per_class"] or 1 for row in self.records})
+        looks = class_styles(MOST_NAMED_CLASSES)
+        curves = [name for name, rows in lines.items() if rows[0]["prototypes_per_class"]]
+        handles = []
+        for name, rows in lines.items():
+            means = [row[metric] for row in rows]
+            if name not in curves:
+                handles.append(ax.axhline(means[0], color="0.35", lw=1.2, ls=(0, (6, 3))))
+                continue
+            index = curves.index(name)
+            color, marker, _ = looks[index % len(looks)]
+            # Side by side, since the deviations of several lines at one place would hide others.
+            shift = 1.15 ** ((index + 0.5) / len(curves) - 0.5)
+            handles.append(
+                ax.errorbar(
+                    [row["prototypes_per_class"] * shift for row in rows],
+                    means,
+                    yerr=np.nan_to_num([row[f"{metric}_std"] for row in rows]),
+                    color=color,
+                    marker=marker,
+                    ls=_DASHES[index % len(_DASHES)],
+                    ms=5,
+                    lw=1.4,
+                    capsize=2,
+                    elinewidth=0.9,
+                )
+            )
+        ax.set_xscale("log")
+        ax.set_xticks(counts, [str(count) for count in counts])
+        ax.xaxis.set_minor_locator(plt.NullLocator())
+        ax.set_xlabel("prototypes per class")
+        ax.set_ylabel(f"{metric.replace('_', ' ')} on test images")
+        ax.grid(axis="y", color="0.9")
+        ax.set_axisbelow(True)
+        ax.spines[["top", "right"]].set_visible(False)
+        box = ax.legend(
+            handles,
+            [" "] * len(handles),
+            loc="upper left",
+            bbox_to_anchor=(1.01, 1),
+            borderaxespad=0,
+            frameon=False,
+            fontsize=9 if len(handles) <= 16 else 8,
+            handlelength=2.6,
+        )
+        # Set afterwards: a legend would leave out names that start with an underscore.
+        for text, name in zip(box.get_texts(), lines, strict=True):
+            text.set(text=fit_text(name, 24), parse_math=False)
+        return ax
+
+
+def learning_curve(
+    X: Any,
+    y: Any,
+    X_test: Any,
+    y_test: Any,
+    *,
+    backbone: str | Backbone | None,
+    selections: Mapping[str, Any] | None = None,
+    prototypes_per_class: Sequence[int] = (1, 2, 5),
+    probe: FrozenBackboneProbe | None = None,
+    probe_seeds: int = 5,
+    selection_seeds: int | None = None,
+    groups: Any = None,
+    verbose: int = 0,
+) -> LearningCurve:
+    """Compare selections with several numbers of prototypes of each class.
+
+    Everything else is as in :func:`compare_selections`.
+
+    Parameters
+    ----------
+    X : array-like of images, or of shape (n_samples, n_features) with ``backbone=None``
+        Training images, as every estimator takes them.
+    y : array-like of shape (n_samples,)
+        Their labels.
+    X_test : array-like of images, or of shape (n_test, n_features) with ``backbone=None``
+        Test images.
+    y_test : array-like of shape (n_test,)
+        Their labels, all among those of ``y``.
+    backbone : str, Backbone or None
+        Frozen net of the probes; None when rows of X are features already.
+    selections : dict of str to estimator or None, default=None
+        As in :func:`compare_selections`. Each needs a parameter ``prototypes_per_class``, its own
+        or that of an estimator inside; None, all training images, is run once.
+    prototypes_per_class : sequence of int, default=(1, 2, 5)
+        Numbers to compare.
+    probe : FrozenBackboneProbe or None, default=None
+        Settings of the probes, by default those of the paper. ``backbone`` and the seeds take
+        the place of its own.
+    probe_seeds : int, default=5
+        Probes of each row, with ``random_state`` 0, 1, ...
+    selection_seeds : int or None, default=None
+        As in :func:`compare_selections`.
+    groups : array-like of shape (n_test,) or None, default=None
+        Group of each test image; adds the accuracy of the worst group.
+    verbose : int, default=0
+        Above 0, print a line for each finished row.
+
+    Returns
+    -------
+    LearningCurve
+        A record of each probe.
+
+    Raises
+    ------
+    ValueError
+        If something cannot be used; what can be told beforehand is, before any work.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklearn.model_selection import train_test_split
+    >>> from sklgm import RandomImages
+    >>> from sklgm.evaluation import learning_curve
+    >>> split = train_test_split(*load_iris(return_X_y=True), random_state=0)
+    >>> X, X_test, y, y_test = split
+    >>> selections = {"random": RandomImages(None), "all": None}
+    >>> curve = learning_curve(
+    ...     X, y, X_test, y_test, backbone=None, selections=selections, probe_seeds=2
+    ... )
+    >>> [row["n_images"] for row in curve.summary()]
+    [3, 6, 15, 112]
+    """
+    check_count(probe_seeds, "probe_seeds")
+    if selection_seeds is not None:
+        check_count(selection_seeds, "selection_seeds", most=probe_seeds)
+    counts = _check_counts(prototypes_per_class)
+    probe = check_probe(probe, backbone)
+    split = Split.check(X, y, X_test, y_test, groups, probe, "learning_curve")
+    if selections is None:
+        selections = default_selections(backbone, probe=probe)
+    rows = _rows(check_selections(selections, split), counts)
+    for (name, count), selection in rows.items():
+        # Again, since more of each class are asked for than the user wrote.
+        check_selections({f"{name}, {count} per class": selection}, split)
+    bench = Bench.make(probe, split)
+    titles = ["selection", "prototypes_per_class"]
+    return LearningCurve(run_rows(bench, rows, titles, probe_seeds, selection_seeds, verbose))
+
+
+def _check_counts(prototypes_per_class: Any) -> list[int]:
+    if isinstance(prototypes_per_class, str) or not hasattr(prototypes_per_class, "__iter__"):
+        raise ValueError(
+            f"prototypes_per_class must be a sequence of whole numbers, such as (1, 2, 5); got "
+            f"{prototypes_per_class!r}."
+        )
+    counts = list(prototypes_per_class)
+    for count in counts:
+        check_count(count, "each of prototypes_per_class")
+    if not counts or len(set(counts)) < len(counts):
+        raise ValueError(
+            f"prototypes_per_class must hold one or more numbers, each once; got {counts}."
+        )
+    return sorted(int(count) for count in counts)
+
+
+def _rows(selections: dict[str, Any], counts: list[int]) -> dict[tuple[str, int | None], Any]:
+    """Return a selection for each row, by name and number."""
+    for name, selection in selections.items():
+        if selection is not None and not has_parameter(selection, "prototypes_per_class"):
+            raise ValueError(
+                f"selections[{name!r}], a {type(selection).__name__}, has no parameter "
+                f"prototypes_per_class, so it cannot be drawn over it. Leave it out, or compare it "
+                f"by compare_selections."
+            )
+    rows: dict[tuple[str, int | None], Any] = {}
+    for name, selection in selections.items():
+        if selection is None:
+            rows[name, None] = None
+            continue
+        for count in counts:
+            rows[name, count] = set_parameter(selection, "prototypes_per_class", count)
+    names = {id(selection): name for name, selection in selections.items() if selection is not None}
+    for name, selection in selections.items():
+        if isinstance(selection, NearestImages) and id(selection.distiller) in names:
+            # What is nearest to the prototypes of another row stays so.
+            other = names[id(selection.distiller)]
+            for count in counts:
+                rows[name, count].set_params(distiller=rows[other, count])
+    return rows

@@ -1,0 +1,181 @@
+"""What a protocol returns: its runs, and tables made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import numpy as np
+
+METRICS = {
+    "accuracy": "accuracy",
+    "top_5_accuracy": "top-5",
+    "balanced_accuracy": "balanced",
+    "worst_group_accuracy": "worst group",
+    "relative_accuracy": "relative",
+}
+"""Name of each metric in a record and in a table; a result may lack some."""
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Result:
+    """Base of the results: tables of the runs of a protocol.
+
+    Parameters
+    ----------
+    records : tuple of dict
+        One for each probe, with plain values.
+    """
+
+    records: tuple[dict[str, Any], ...]
+
+    # The keys that tell the rows of the table apart, each with its title.
+    _titles = {"selection": "trained on"}
+
+    def summary(self) -> list[dict[str, Any]]:
+        """Average over the seeds.
+
+        Returns
+        -------
+        list of dict
+            One for each row of the table. Under the name of a metric the mean, in [0, 1], and
+            with ``_std`` and ``_sem`` at its end the standard deviation of the runs (ddof=1)
+            and the standard error of the mean, NaN where there is one run. ``n_seeds`` counts
+            the runs and ``n_fits`` how many times the selection was fitted for them (None if
+            nothing is). ``n_images`` is the number of images trained on; ``select_seconds``
+            and ``train_seconds`` are means over the runs.
+        """
+        rows: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+        for record in self.records:
+            rows.setdefault(tuple(record[key] for key in self._titles), []).append(record)
+        return [
+            {**dict(zip(self._titles, key, strict=True)), **_average(runs)}
+            for key, runs in rows.items()
+        ]
+
+    def to_frame(self, *, summary: bool = False) -> Any:
+        """Return a data frame; needs pandas.
+
+        Parameters
+        ----------
+        summary : bool, default=False
+            A line for each row of the table, as in :meth:`summary`, instead of one for each
+            run.
+
+        Returns
+        -------
+        pandas.DataFrame
+            The records in long form.
+
+        Raises
+        ------
+        ImportError
+            Without pandas.
+        """
+        try:
+            import pandas as pd
+        except ImportError as error:
+            raise ImportError(
+                "to_frame needs pandas, which is not installed: pip install pandas. Without it, "
+                "take records, summary() or to_markdown()."
+            ) from error
+        return pd.DataFrame(self.summary() if summary else list(self.records))
+
+    def to_markdown(self) -> str:
+        """Return the table in Markdown.
+
+        Returns
+        -------
+        str
+            A line for each row. Metrics are mean ± standard deviation over the seeds
+            (ddof=1), seconds the mean time of a choice and a probe. "fits" tells how many times
+            the selection was fitted: with one, the deviation is that of the probe alone.
+        """
+        return markdown(*self._table())
+
+    def _table(self) -> tuple[list[str], list[list[str]]]:
+        """Return the titles and the cells of each row."""
+        rows = self.summary()
+        metrics = [name for name in METRICS if name in rows[0]]
+        titles = [*self._titles.values(), "images", *(METRICS[name] for name in metrics)]
+        cells = [
+            [
+                *("" if row[key] is None else str(row[key]) for key in self._titles),
+                str(row["n_images"]),
+                *(spread(row[name], row[f"{name}_std"]) for name in metrics),
+                "" if row["n_fits"] is None else str(row["n_fits"]),
+                f"{row['select_seconds'] + row['train_seconds']:.1f}",
+            ]
+            for row in rows
+        ]
+        return [*titles, "fits", "seconds"], cells
+
+    def _caption(self) -> str:
+        n_seeds = self.summary()[0]["n_seeds"]
+        if n_seeds == 1:
+            return "Scores on test images; one seed."
+        return f"Scores on test images: mean ± standard deviation (ddof=1) over {n_seeds} seeds."
+
+    def _check_metric(self, metric: str) -> None:
+        found = [name for name in METRICS if name in self.records[0]]
+        if metric not in found:
+            raise ValueError(f"metric={metric!r} is none of this result's: {', '.join(found)}.")
+
+    def __repr__(self) -> str:
+        titles, cells = self._table()
+        widths = [max(map(len, column)) for column in zip(titles, *cells, strict=True)]
+        lines = [
+            "  ".join(
+                cell.rjust(width) if i else cell.ljust(width)
+                for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+            )
+            for line in (titles, *cells)
+        ]
+        return "\n".join([type(self).__name__, *(line.rstrip() for line in lines), self._caption()])
+
+    def _repr_html_(self) -> str:
+        titles, cells = self._table()
+        head = _html_line("th", titles)
+        body = "".join(_html_line("td", line) for line in cells)
+        return (
+            f"<table><caption>{escape(self._caption())}</caption>"
+            f"<thead>{head}</thead><tbody>{body}</tbody></table>"
+        )
+
+
+def _average(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    fits = {run["selection_seed"] for run in runs}
+    row = {
+        "n_images": runs[0]["n_images"],
+        "n_seeds": len(runs),
+        "n_fits": None if runs[0]["select_seconds"] is None else len(fits),
+    }
+    for name in METRICS:
+        if name in runs[0]:
+            values = np.array([run[name] for run in runs])
+            std = float(values.std(ddof=1)) if len(values) > 1 else np.nan
+            row[name] = float(values.mean())
+            row[f"{name}_std"] = std
+            row[f"{name}_sem"] = std / np.sqrt(len(values))
+    for name in ("select_seconds", "train_seconds"):
+        row[name] = float(np.mean([run[name] or 0.0 for run in runs]))
+    return row
+
+
+def spread(mean: float, deviation: float) -> str:
+    """Return a mean and its deviation as text, without the latter where it is NaN."""
+    return f"{mean:.3f}" if np.isnan(deviation) else f"{mean:.3f} ± {deviation:.3f}"
+
+
+def markdown(titles: Sequence[str], cells: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table, the first column to the left and the others to the right."""
+    lines = [titles, ["---", *["---:"] * (len(titles) - 1)], *cells]
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
+    )
+
+
+def _html_line(tag: str, cells: Sequence[str]) -> str:
+    return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"

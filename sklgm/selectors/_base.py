@@ -1,0 +1,129 @@
+"""What the selectors share."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from numbers import Integral
+from typing import Any
+
+import numpy as np
+from sklearn.base import _fit_context
+from sklearn.callback import CallbackSupportMixin, with_callbacks
+from sklearn.utils._param_validation import Interval
+
+from sklgm._base import FrozenBackboneEstimator, PrototypeTransformer
+from sklgm._encoder import Encoder
+from sklgm._targets import check_targets
+from sklgm.images import ImageSource
+
+
+def choose_distinct(distances: np.ndarray) -> np.ndarray:
+    """Choose the nearest image for each of several points, never one image twice.
+
+    Parameters
+    ----------
+    distances : ndarray of shape (n_points, n_images)
+        Finite, and of at least as many images as points.
+
+    Returns
+    -------
+    ndarray of shape (n_points,)
+        For each point, in order, the nearest image that no point before it took; of images
+        equally near, the first.
+    """
+    left = np.array(distances)
+    chosen = np.empty(len(left), dtype=np.intp)
+    for i in range(len(left)):
+        # Two images are equally far from their mean, but for rounding.
+        chosen[i] = np.isclose(left[i], left[i].min(), rtol=1e-9, atol=0).argmax()
+        left[:, chosen[i]] = np.inf
+    return chosen
+
+
+class Selector(CallbackSupportMixin, PrototypeTransformer):
+    """Base of what takes its prototypes from the images it is fitted to."""
+
+    def _check_counts(self, classes: np.ndarray, indices: np.ndarray) -> None:
+        counts = np.bincount(indices)
+        if counts.min() < self.prototypes_per_class:
+            scarce = int(counts.argmin())
+            raise ValueError(
+                f"Class {classes.tolist()[scarce]!r} has {counts[scarce]} images, fewer than "
+                f"prototypes_per_class={self.prototypes_per_class}. Lower it or add images."
+            )
+
+    def _set_chosen(
+        self,
+        chosen: np.ndarray,
+        source: ImageSource | np.ndarray,
+        classes: np.ndarray,
+        indices: np.ndarray,
+        encoder: Encoder | None,
+    ) -> None:
+        """Assign the fitted attributes, of rows ordered by class."""
+        if encoder is None or isinstance(source, np.ndarray):
+            prototypes = np.asarray(source, dtype=np.float32)[chosen]
+        else:
+            parts = [
+                pixels.permute(0, 2, 3, 1).cpu().numpy()
+                for pixels in encoder.canvases(source.take(chosen))
+            ]
+            prototypes = np.ascontiguousarray(np.concatenate(parts))
+        fitted = self._prototype_attributes(prototypes, indices[chosen], classes, encoder)
+        for name, value in fitted.items():
+            setattr(self, name, value)
+        self.prototype_indices_ = chosen
+
+
+class BackboneSelector(Selector):
+    """Base of the selectors with a backbone: which rows to take is all a subclass says."""
+
+    _parameter_constraints: dict[str, Any] = {
+        **FrozenBackboneEstimator._parameter_constraints,
+        "prototypes_per_class": [Interval(Integral, 1, None, closed="left")],
+        "random_state": ["random_state"],
+    }
+
+    @with_callbacks
+    @_fit_context(prefer_skip_nested_validation=True)
+    def fit(self, X: Any, y: Any) -> BackboneSelector:
+        """Choose images of each class.
+
+        Parameters
+        ----------
+        X : array-like of images, or of shape (n_samples, n_features) with ``backbone=None``
+            An array of shape (n_samples, height, width, 3) or (n_samples, height, width), uint8
+            or floats in ``pixel_range``; PIL images; or paths, which are streamed.
+        y : array-like of shape (n_samples,)
+            Class labels.
+
+        Returns
+        -------
+        object
+            Fitted.
+
+        Raises
+        ------
+        ValueError
+            If X or y cannot be used, or a class has fewer images than prototypes are asked.
+        """
+        source = self._check_X(X, reset=True)
+        classes, indices = check_targets(y, len(source), type(self).__name__)
+        self._check_counts(classes, indices)
+        encoder = self._encoder()
+        context = self._init_callback_context()
+        context.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        chosen = self._choose(source, indices, len(classes), encoder)
+        self._set_chosen(chosen, source, classes, indices, encoder)
+        context.call_on_fit_task_end(estimator=self, X=X, y=y)
+        return self
+
+    @abstractmethod
+    def _choose(
+        self,
+        source: ImageSource | np.ndarray,
+        indices: np.ndarray,
+        n_classes: int,
+        encoder: Encoder | None,
+    ) -> np.ndarray:
+        """Return the chosen rows, ordered by class."""

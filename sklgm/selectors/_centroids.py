@@ -1,0 +1,120 @@
+"""ClassCentroids: what a class looks like on average, as a real image."""
+
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+from sklearn.cluster import KMeans
+from sklearn.exceptions import ConvergenceWarning
+
+from sklgm._encoder import Encoder
+from sklgm._random import own_random_state
+from sklgm.images import ImageSource
+from sklgm.selectors._base import BackboneSelector, choose_distinct
+
+
+class ClassCentroids(BackboneSelector):
+    """Choose the real images nearest to their class's mean feature.
+
+    With more than one prototype a class, the features of each class are clustered by `KMeans`,
+    and the image nearest to each cluster's mean is taken, the largest cluster's first. No image is
+    taken twice; of images equally near, the first in X is.
+
+    Parameters
+    ----------
+    backbone : str, Backbone or None, default="clip"
+        Frozen net of the features; it also sets the size of the prototypes. None for rows that
+        are features already.
+    prototypes_per_class : int, default=1
+        Images of each class.
+    image_size : int or None, default=None
+        Side in pixels of what the net sees; None is the backbone's own. Prototypes are 8/7 as
+        large.
+    pixel_range : tuple of (float, float), default=(0, 1)
+        Black and white in float arrays.
+    batch_size : int or "auto", default="auto"
+        Images that pass the net at once.
+    device : str or torch.device, default="auto"
+        "auto" takes cuda, then mps, then cpu.
+    precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
+        Of the net.
+    n_jobs : int or None, default=None
+        Threads that decode images, counted as joblib does.
+    memory : str, joblib.Memory or None, default=None
+        Cache of features.
+    random_state : int, RandomState instance or None, default=None
+        Of the clustering, with more than one prototype a class. The global generator is not used.
+
+    Attributes
+    ----------
+    prototypes_ : ndarray of shape (n_prototypes, canvas, canvas, 3)
+        The chosen images, float32 in [0, 1], ordered by class; rows with ``backbone=None``.
+    prototype_labels_ : ndarray of shape (n_prototypes,)
+        Their classes.
+    prototype_features_ : ndarray of shape (n_prototypes, n_features)
+        Features of their centre crops, float32.
+    prototype_indices_ : ndarray of shape (n_prototypes,)
+        Their rows in X.
+    classes_ : ndarray of shape (n_classes,)
+        Class labels, sorted.
+    backbone_fingerprint_ : str or None
+        Which net it was fitted on; another one is refused later.
+    n_features_in_ : int
+        With ``backbone=None``.
+    """
+
+    def __init__(
+        self,
+        backbone="clip",
+        *,
+        prototypes_per_class=1,
+        image_size=None,
+        pixel_range=(0, 1),
+        batch_size="auto",
+        device="auto",
+        precision="auto",
+        n_jobs=None,
+        memory=None,
+        random_state=None,
+    ):
+        self.backbone = backbone
+        self.prototypes_per_class = prototypes_per_class
+        self.image_size = image_size
+        self.pixel_range = pixel_range
+        self.batch_size = batch_size
+        self.device = device
+        self.precision = precision
+        self.n_jobs = n_jobs
+        self.memory = memory
+        self.random_state = random_state
+
+    def _choose(
+        self,
+        source: ImageSource | np.ndarray,
+        indices: np.ndarray,
+        n_classes: int,
+        encoder: Encoder | None,
+    ) -> np.ndarray:
+        features = self._embed_source(source, encoder).astype(np.float64)
+        state = own_random_state(self.random_state)
+        chosen = []
+        for c in range(n_classes):
+            rows = np.flatnonzero(indices == c)
+            distances = [
+                np.linalg.norm(features[rows] - centre, axis=1)
+                for centre in self._centres(features[rows], state)
+            ]
+            chosen.append(rows[choose_distinct(np.stack(distances))])
+        return np.concatenate(chosen)
+
+    def _centres(self, features: np.ndarray, state: np.random.RandomState) -> np.ndarray:
+        if self.prototypes_per_class == 1:
+            return features.mean(axis=0, keepdims=True)
+        clusters = KMeans(self.prototypes_per_class, n_init=10, random_state=state)
+        with warnings.catch_warnings():
+            # It warns of fewer distinct features than clusters; then some centres are equal.
+            warnings.simplefilter("ignore", ConvergenceWarning)
+            clusters.fit(features)
+        sizes = np.bincount(clusters.labels_, minlength=self.prototypes_per_class)
+        return clusters.cluster_centers_[np.argsort(-sizes, kind="stable")]

@@ -1,0 +1,136 @@
+"""NearestImages: the real images that look most like synthetic ones, to the backbone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import _fit_context, clone
+from sklearn.callback import with_callbacks
+from sklearn.frozen import FrozenEstimator
+from sklearn.preprocessing import normalize
+
+from sklgm._base import FrozenBackboneEstimator, PrototypeTransformer
+from sklgm._encoder import Encoder
+from sklgm._targets import check_targets
+from sklgm.selectors._base import Selector, choose_distinct
+
+# What is said once, to the distiller.
+_OF_THE_DISTILLER = {*FrozenBackboneEstimator._parameter_constraints, "prototypes_per_class"}
+
+
+class NearestImages(Selector):
+    """Choose the real images most similar to a distiller's prototypes.
+
+    For each prototype, in their order, it is the image of the same class with the highest cosine
+    similarity in the distiller's frozen embedding that was not chosen before; of images equally
+    similar, the first in X. What such images teach a probe less than the prototypes do is what
+    the synthesis adds to the choice.
+
+    Parameters
+    ----------
+    distiller : estimator
+        `LGMDistiller`, or another of this package's that has prototypes; a clone is fitted. Its
+        backbone, the first of several, and its other parameters about images are used here too.
+        ``FrozenEstimator(distiller)`` of :mod:`sklearn.frozen` reuses a fitted one.
+
+    Attributes
+    ----------
+    prototypes_ : ndarray of shape (n_prototypes, canvas, canvas, 3)
+        The chosen images, float32 in [0, 1], ordered by class; rows with ``backbone=None``.
+    prototype_labels_ : ndarray of shape (n_prototypes,)
+        Their classes.
+    prototype_features_ : ndarray of shape (n_prototypes, n_features)
+        Features of their centre crops, float32.
+    prototype_indices_ : ndarray of shape (n_prototypes,)
+        Their rows in X.
+    classes_ : ndarray of shape (n_classes,)
+        Class labels, sorted.
+    backbone_fingerprint_ : str or None
+        Which net it was fitted on; another one is refused later.
+    distiller_ : estimator
+        The fitted distiller.
+    n_features_in_ : int
+        With ``backbone=None``.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklgm import LGMDistiller, NearestImages
+    >>> X, y = load_iris(return_X_y=True)
+    >>> selector = NearestImages(LGMDistiller(backbone=None, random_state=0)).fit(X, y)
+    >>> y[selector.prototype_indices_].tolist()
+    [0, 1, 2]
+    """
+
+    _parameter_constraints: dict[str, Any] = {
+        "distiller": [PrototypeTransformer, FrozenEstimator],
+    }
+
+    def __init__(self, distiller):
+        self.distiller = distiller
+
+    def __getattr__(self, name: str) -> Any:
+        if name in _OF_THE_DISTILLER:
+            return getattr(self.distiller, name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    @with_callbacks
+    @_fit_context(prefer_skip_nested_validation=False)
+    def fit(self, X: Any, y: Any) -> NearestImages:
+        """Distil images and choose the most similar real ones.
+
+        Parameters
+        ----------
+        X : array-like of images, or of shape (n_samples, n_features) with ``backbone=None``
+            An array of shape (n_samples, height, width, 3) or (n_samples, height, width), uint8
+            or floats in ``pixel_range``; PIL images; or paths, which are streamed.
+        y : array-like of shape (n_samples,)
+            Class labels.
+
+        Returns
+        -------
+        NearestImages
+            Fitted.
+
+        Raises
+        ------
+        ValueError
+            If X or y cannot be used, a class has fewer images than prototypes, or a frozen
+            distiller knows other classes.
+        """
+        # All that can be wrong is found before the distiller's long work.
+        distiller = clone(self.distiller)
+        distiller._validate_params()
+        source = self._check_X(X, reset=True)
+        classes, indices = check_targets(y, len(source), type(self).__name__)
+        self._check_counts(classes, indices)
+        encoder = self._encoder()
+        context = self._init_callback_context(max_subtasks=1)
+        context.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        task = context.subcontext(task_name="distil")
+        with task.propagate_callback_context(distiller):
+            task.call_on_fit_task_begin(estimator=self)
+            distiller.fit(X, y)
+            task.call_on_fit_task_end(estimator=self)
+        if not np.array_equal(classes, distiller.classes_):
+            raise ValueError(
+                f"The frozen distiller knows the classes {distiller.classes_.tolist()}, but y has "
+                f"{classes.tolist()}. Fit it on the same classes."
+            )
+        images = normalize(distiller._embed(X).astype(np.float64))
+        prototypes = normalize(distiller.prototype_features_.astype(np.float64))
+        chosen = []
+        for c, label in enumerate(classes):
+            rows = np.flatnonzero(indices == c)
+            own = prototypes[distiller.prototype_labels_ == label]
+            # A matrix product may round equal rows differently, which would decide ties.
+            similarities = np.stack([(images[rows] * prototype).sum(axis=1) for prototype in own])
+            chosen.append(rows[choose_distinct(-similarities)])
+        self._set_chosen(np.concatenate(chosen), source, classes, indices, encoder)
+        self.distiller_ = distiller
+        context.call_on_fit_task_end(estimator=self, X=X, y=y)
+        return self
+
+    def _encoder(self) -> Encoder | None:
+        return self.distiller._encoder()

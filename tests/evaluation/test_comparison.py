@@ -1,0 +1,382 @@
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression, RidgeClassifier
+from sklearn.metrics import accuracy_score, balanced_accuracy_score, top_k_accuracy_score
+from sklearn.neighbors import KNeighborsClassifier
+
+from sklgm import (
+    ClassCentroids,
+    FrozenBackboneProbe,
+    LGMDistiller,
+    NearestImages,
+    RandomImages,
+    StandardAugmentation,
+)
+from sklgm.evaluation import compare_selections, default_selections
+from tests.evaluation.toys import (
+    DATA,
+    NET,
+    PROBE,
+    X_TEST,
+    Y_TEST,
+    X,
+    Y,
+    distiller,
+    guarded,
+    plain,
+    toy_rows,
+)
+from tests.tiny_backbones import counting_backbone
+
+
+def compare(*data, **params):
+    settings = {"backbone": NET, "probe": PROBE, "probe_seeds": 2}
+    return compare_selections(*(data or DATA), **(settings | params))
+
+
+def selections(net=NET):
+    return {
+        "random": RandomImages(net),
+        "centroid": ClassCentroids(net),
+        "distilled": distiller(net, random_state=0),
+        "all": None,
+    }
+
+
+def column(result, selection, name):
+    return [record[name] for record in result.records if record["selection"] == selection]
+
+
+def test_scores_are_those_of_probes_trained_by_hand():
+    groups = np.array(["x", "y", "z"])[np.arange(len(Y_TEST)) % 3]
+    result = compare(selections=selections(), groups=groups)
+    choices = {
+        "random": [RandomImages(NET, random_state=seed) for seed in range(2)],
+        "centroid": [ClassCentroids(NET)] * 2,
+        "distilled": [distiller(random_state=0)] * 2,
+        "all": [None] * 2,
+    }
+    assert list(dict.fromkeys(record["selection"] for record in result.records)) == list(choices)
+    for name, chosen in choices.items():
+        for seed, choice in enumerate(chosen):
+            probe = clone(PROBE).set_params(backbone=NET, distiller=choice, random_state=seed)
+            predicted = probe.fit(X, Y).predict(X_TEST)
+            right = predicted == Y_TEST
+            (record,) = [r for r in result.records if (r["selection"], r["seed"]) == (name, seed)]
+            assert record["accuracy"] == accuracy_score(Y_TEST, predicted)
+            expected = balanced_accuracy_score(Y_TEST, predicted)
+            assert_allclose(record["balanced_accuracy"], expected)
+            worst = min(right[groups == group].mean() for group in "xyz")
+            assert_allclose(record["worst_group_accuracy"], worst)
+            assert record["n_images"] == (len(X) if choice is None else 3)
+            assert "top_5_accuracy" not in record
+    assert len({record["accuracy"] for record in result.records}) > 1
+
+
+@pytest.mark.parametrize("head", [None, LogisticRegression(), RidgeClassifier()], ids=str)
+def test_top_5_with_more_than_5_classes(head):
+    rows, labels = toy_rows()
+    test, test_labels = toy_rows(seed=1)
+    probe = FrozenBackboneProbe(None, head=head, max_epochs=20)
+    result = compare(
+        rows, labels, test, test_labels, backbone=None, probe=probe, selections={"all": None}
+    )
+    for record in result.records:
+        fitted = clone(probe).set_params(random_state=record["seed"]).fit(rows, labels)
+        method = "decision_function" if isinstance(head, RidgeClassifier) else "predict_proba"
+        scores = getattr(fitted, method)(test)
+        expected = top_k_accuracy_score(test_labels, scores, k=5, labels=fitted.classes_)
+        assert record["top_5_accuracy"] == expected
+        assert record["accuracy"] < expected < 1
+
+
+def test_any_head():
+    class Voter(KNeighborsClassifier):
+        predict_proba = property()
+
+    rows, labels = toy_rows()
+    probe = FrozenBackboneProbe(None, head=Voter(1))
+    result = compare(
+        rows, labels, rows, labels, backbone=None, probe=probe, selections={"all": None}
+    )
+    assert result.records[0]["accuracy"] == 1
+    assert "top_5_accuracy" not in result.records[0]
+
+
+def test_rows_by_default():
+    rows, labels = toy_rows(n_classes=3, n_per_class=10)
+    probe = FrozenBackboneProbe(None, max_epochs=10)
+    result = compare(rows, labels, *toy_rows(3, 10, seed=1), backbone=None, probe=probe)
+    summary = result.summary()
+    names = ["random", "centroid", "nearest", "distilled", "all"]
+    assert [row["selection"] for row in summary] == names
+    assert [row["n_images"] for row in summary] == [3, 3, 3, 3, 30]
+    assert [row["n_fits"] for row in summary] == [2, 1, 1, 1, None]
+
+
+def test_the_paper_s_probe_is_the_default():
+    rows, labels = toy_rows(n_classes=3)
+    data = (rows, labels, rows, labels)
+    result = compare(*data, backbone=None, probe=None, selections={"a": None}, probe_seeds=1)
+    probe = FrozenBackboneProbe(None, random_state=0).fit(rows, labels)
+    assert result.records[0]["accuracy"] == probe.score(rows, labels)
+
+
+def test_means_and_deviations_over_the_seeds():
+    result = compare(selections=selections(), probe_seeds=4)
+    for row in result.summary():
+        scores = column(result, row["selection"], "accuracy")
+        assert column(result, row["selection"], "seed") == [0, 1, 2, 3]
+        assert row["n_seeds"] == 4
+        assert_allclose(row["accuracy"], np.mean(scores))
+        assert_allclose(row["accuracy_std"], np.std(scores, ddof=1))
+        assert_allclose(row["accuracy_sem"], np.std(scores, ddof=1) / 2)
+    (row,) = compare(selections={"all": None}, probe_seeds=1).summary()
+    assert np.isnan(row["accuracy_std"])
+
+
+def test_test_images_pass_the_net_once():
+    net = counting_backbone()
+    compare(backbone=net, selections=selections(net), probe_seeds=3)
+    views = PROBE.n_views
+    train = len(X)
+    expected = len(X_TEST)
+    expected += 3 * (3 + 3 * views)  # random: three images, each embedded, then their views
+    expected += train + 3 + 3 * 3 * views  # centroids
+    expected += 3 * 3 * views  # the distilled, and what the distillation takes:
+    expected += 3 * train * views  # all
+    counted = net.module.n_images
+    net.module.reset()
+    distiller(net, random_state=0).fit(X, Y)
+    assert counted == expected + net.module.n_images
+
+
+def test_nearest_images_share_the_prototypes_of_their_row():
+    net = counting_backbone()
+    shared = distiller(net, random_state=0)
+    apart = {"distilled": shared, "nearest": NearestImages(distiller(net, random_state=0))}
+    together = {"nearest": NearestImages(shared), "distilled": shared}
+    counts, tables = [], []
+    for rows in (apart, together):
+        net.module.reset()
+        tables.append(compare(backbone=net, selections=rows))
+        counts.append(net.module.n_images)
+    net.module.reset()
+    shared.fit(X, Y)
+    assert counts[0] - counts[1] == net.module.n_images
+    for name in apart:
+        assert column(tables[0], name, "accuracy") == column(tables[1], name, "accuracy")
+    assert [record["selection"] for record in tables[1].records][::2] == ["nearest", "distilled"]
+
+
+def test_frozen_nearest_images():
+    shared = distiller(random_state=0)
+    nearest = NearestImages(shared)
+    frozen = FrozenEstimator(clone(nearest).fit(X, Y))
+    result = compare(selections={"distilled": shared, "nearest": nearest, "frozen": frozen})
+    assert column(result, "nearest", "accuracy") == column(result, "frozen", "accuracy")
+    assert column(result, "nearest", "n_images") == [3, 3]
+
+
+class _Log(RandomImages):
+    fitted = []
+
+    def fit(self, X, y):
+        _Log.fitted.append((self.random_state, np.array(X), np.array(y)))
+        return super().fit(X, y)
+
+
+def test_seeds_of_selections():
+    _Log.fitted.clear()
+    rows = {
+        "drawn": _Log(NET),
+        "fixed": _Log(NET, random_state=7),
+        "distilled": distiller(),
+        "frozen": FrozenEstimator(distiller(random_state=4).fit(X, Y)),
+    }
+
+    def fits(**params):
+        result = compare(selections=rows, probe_seeds=3, **params)
+        return {name: column(result, name, "selection_seed") for name in rows}
+
+    once = {"fixed": [None] * 3, "distilled": [0] * 3, "frozen": [None] * 3}
+    assert fits() == {"drawn": [0, 1, 2], **once}
+    assert [state for state, *_ in _Log.fitted] == [0, 1, 2, 7]
+    several = {"fixed": [0, 1, 0], "distilled": [0, 1, 0], "frozen": [None] * 3}
+    assert fits(selection_seeds=2) == {"drawn": [0, 1, 2], **several}
+
+
+def test_the_same_call_gives_the_same_records():
+    unseeded = {"random": RandomImages(NET), "distilled": distiller()}
+    assert plain(compare(selections=unseeded)) == plain(compare(selections=unseeded))
+
+
+def test_estimators_given_are_left_alone():
+    given = selections()
+    before = {name: repr(estimator) for name, estimator in given.items()}
+    probe = clone(PROBE)
+    compare(selections=given, probe=probe)
+    assert before == {name: repr(estimator) for name, estimator in given.items()}
+    assert not any(hasattr(estimator, "prototypes_") for estimator in given.values())
+    assert probe.backbone == "clip"
+    assert not hasattr(probe, "head_")
+
+
+def test_selections_never_see_test_rows():
+    _Log.fitted.clear()
+    compare(selections={"a": _Log(NET)}, probe_seeds=1)
+    compare(X, Y, X_TEST[::-1], np.roll(Y_TEST, 5), selections={"a": _Log(NET)}, probe_seeds=1)
+    for state, images, labels in _Log.fitted:
+        assert state == 0
+        assert_array_equal(images, X)
+        assert_array_equal(labels, Y)
+
+
+def test_test_labels_change_the_scores_alone():
+    def run(y_test):
+        records = plain(compare(X, Y, X_TEST, y_test, selections=selections()))
+        scores = [(r.pop("accuracy"), r.pop("balanced_accuracy"))[0] for r in records]
+        return scores, records
+
+    scores, records = run(Y_TEST)
+    other = np.roll(Y_TEST, 7)
+    other_scores, other_records = run(other)
+    assert records == other_records
+    assert scores != other_scores
+    probe = clone(PROBE).set_params(backbone=NET, random_state=1).fit(X, Y)
+    assert scores[-1] == probe.score(X_TEST, Y_TEST)
+    assert other_scores[-1] == probe.score(X_TEST, other)
+
+
+def test_no_test_image_is_read_during_a_fit(monkeypatch):
+    state = {"open": True}
+
+    def closed(method):
+        def fit(self, *args, **params):
+            before, state["open"] = state["open"], False
+            try:
+                return method(self, *args, **params)
+            finally:
+                state["open"] = before
+
+        return fit
+
+    for kind in (RandomImages, ClassCentroids, LGMDistiller, FrozenBackboneProbe):
+        monkeypatch.setattr(kind, "fit", closed(kind.fit))
+    result = compare(X, Y, guarded(X_TEST, state), Y_TEST, selections=selections())
+    assert plain(result) == plain(compare(selections=selections()))
+    with pytest.raises(ValueError, match="read during fit"):
+        FrozenBackboneProbe(NET).fit(guarded(X_TEST, state), Y_TEST)
+
+
+def test_default_selections_take_the_probe_s_settings():
+    augmentation = StandardAugmentation(flip=0)
+    probe = FrozenBackboneProbe(image_size=12, batch_size=7, augmentation=augmentation)
+    found = default_selections(NET, probe=probe)
+    for name in ("random", "centroid", "distilled"):
+        assert (found[name].backbone, found[name].image_size) == (NET, 12)
+        assert found[name].batch_size == 7
+    assert found["distilled"].augmentation.flip == 0
+    assert found["nearest"].distiller is found["distilled"]
+    assert found["all"] is None
+
+
+def test_test_data_may_lack_a_class():
+    keep = Y_TEST != "b"
+    result = compare(X, Y, X_TEST[keep], Y_TEST[keep], selections={"random": RandomImages(NET)})
+    for record in result.records:
+        probe = clone(PROBE).set_params(
+            backbone=NET,
+            distiller=RandomImages(NET, random_state=record["seed"]),
+            random_state=record["seed"],
+        )
+        right = probe.fit(X, Y).predict(X_TEST[keep]) == Y_TEST[keep]
+        means = [right[Y_TEST[keep] == label].mean() for label in "ac"]
+        assert_allclose(record["balanced_accuracy"], np.mean(means))
+
+
+class _NoB(RandomImages):
+    def fit(self, X, y):
+        super().fit(X, y)
+        keep = self.prototype_labels_ != "b"
+        self.prototypes_ = self.prototypes_[keep]
+        self.prototype_labels_ = self.prototype_labels_[keep]
+        return self
+
+
+def test_a_selection_without_a_class_is_refused():
+    with pytest.raises(ValueError, match=r"_NoB has no prototype of \['b'\]"):
+        compare(selections={"bad": _NoB(NET)})
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"selections": [RandomImages(NET)]}, "selections must be a dict"),
+        ({"selections": {}}, "selections is empty"),
+        ({"selections": {1: None}}, "named by strings; got 1"),
+        ({"selections": {"r": RandomImages}}, r"selections\['r'\].*Pass RandomImages\(...\)"),
+        ({"selections": {"r": "random"}}, r"selections\['r'\] must be an estimator"),
+        ({"selections": {"r": RandomImages("efficientnet_lite7")}}, "efficientnet_lite"),
+        ({"selections": {"r": RandomImages(NET, prototypes_per_class=7)}}, "has 6 images"),
+        ({"selections": {"d": distiller(n_views=0)}}, "n_views"),
+        ({"selections": {"d": distiller(augmentation=StandardAugmentation(flip=2))}}, "flip"),
+        ({"selections": {"n": NearestImages(distiller(prototypes_per_class=7))}}, "has 6 images"),
+        ({"probe": KNeighborsClassifier()}, "probe must be a FrozenBackboneProbe.*head="),
+        ({"probe": FrozenBackboneProbe(distiller=distiller())}, "among the selections"),
+        ({"probe": FrozenBackboneProbe(n_views=0)}, "n_views"),
+        ({"probe": FrozenBackboneProbe(augmentation=StandardAugmentation(flip=2))}, "flip"),
+        ({"probe_seeds": 0}, "probe_seeds must be a whole number of at least 1; got 0"),
+        ({"probe_seeds": 2.5}, "got 2.5"),
+        ({"selection_seeds": 3}, "selection_seeds=3 is more than the 2 seeds"),
+        ({"groups": [1, 2]}, "groups has 2 entries, X_test 24"),
+        ({"backbone": "efficientnet_lite7"}, "efficientnet_lite"),
+    ],
+    ids=lambda value: str(value)[:40],
+)
+def test_what_is_wrong_is_said_before_the_work(wrong, message, monkeypatch):
+    def fit(self, X, y):
+        raise AssertionError("fitted")
+
+    for kind in (RandomImages, LGMDistiller, NearestImages, FrozenBackboneProbe):
+        monkeypatch.setattr(kind, "fit", fit)
+    with pytest.raises(ValueError, match=message):
+        compare(**{"selections": selections(), **wrong})
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        ((X, Y[1:], X_TEST, Y_TEST), "18 images or rows in X and 17 labels"),
+        ((X, Y, X_TEST, Y_TEST[1:]), "24 images or rows in X_test and 23 labels in y_test"),
+        ((X, Y, X_TEST, np.where(Y_TEST == "a", "z", Y_TEST)), r"y_test holds labels.*\['z'\]"),
+        ((X, Y == "a", X_TEST, Y_TEST), r"\['a', 'b', 'c'\]"),
+        ((X, (Y == "a").astype(int), X_TEST, np.full(24, "1")), r"\['1'\]"),
+        ((X, ["a"] * 18, X_TEST, Y_TEST), "at least 2 classes"),
+        ((X, Y, X_TEST[:, :, :, 0].reshape(24, -1), Y_TEST), "2-D table"),
+        ((X, Y, ["no.png"] * 24, Y_TEST), "cannot be found"),
+    ],
+)
+def test_data_that_do_not_fit(data, message):
+    net = counting_backbone()
+    with pytest.raises(ValueError, match=message):
+        compare(*data, backbone=net, selections=selections(net))
+    assert net.module.n_images == 0
+
+
+def test_columns_that_do_not_fit():
+    rows, labels = toy_rows()
+    with pytest.raises(ValueError, match="5 features"):
+        compare(rows, labels, rows[:, :3], labels, backbone=None)
+
+
+def test_it_is_silent_unless_asked(capsys):
+    compare(selections=selections())
+    assert capsys.readouterr().out == ""
+    compare(selections={"[bold]x": None, "random": RandomImages(NET)}, verbose=1)
+    first, second = capsys.readouterr().out.splitlines()
+    assert first.startswith("1 of 2: [bold]x: accuracy ")
+    assert second.startswith("2 of 2: random: accuracy ")
