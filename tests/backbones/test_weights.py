@@ -285,7 +285,7 @@ def test_repositories_of_the_hub(outcome, name, size):
 @pytest.mark.parametrize(
     ("name", "parts"),
     [
-        ("hf-hub:someone/vit@v7", ["someone/vit@v7", "open_clip_config.json"]),
+        ("hf-hub:someone/vit@v7", ["someone/vit@v7", "config.json"]),
         ("hf-hub:someone/transformers", ["someone/transformers", "open_clip_config.json"]),
         ("hf-hub:someone/empty", [f"someone/empty@{COMMIT}", "model.safetensors"]),
     ],
