@@ -30,16 +30,6 @@ def _holds_images(X: Any) -> bool:
     return getattr(X, "ndim", 2) > 2
 
 
-def check_same_net(estimator: Any, encoder: Encoder | None) -> None:
-    """Raise ValueError unless a backbone computes what it computed when ``fit`` used it."""
-    if encoder is not None and encoder.backbone.fingerprint() != estimator.backbone_fingerprint_:
-        raise ValueError(
-            f"This {type(estimator).__name__} was fitted on other weights or another size than "
-            f"{encoder.backbone!r} has now, and features of the two do not compare. Set backbone "
-            f"and image_size to what they were, put a changed file back, or fit again."
-        )
-
-
 class FrozenBackboneEstimator(BaseEstimator):
     """Base of every estimator that looks at X through a frozen backbone.
 
@@ -98,6 +88,19 @@ class FrozenBackboneEstimator(BaseEstimator):
             n_jobs=self.n_jobs,
         )
 
+    @staticmethod
+    def _fingerprint(encoder: Encoder | None) -> str | None:
+        return None if encoder is None else encoder.backbone.fingerprint()
+
+    def _check_same_net(self, encoder: Encoder | None) -> None:
+        """Raise ValueError unless a backbone computes what it computed when ``fit`` used it."""
+        if encoder is not None and self._fingerprint(encoder) != self.backbone_fingerprint_:
+            raise ValueError(
+                f"This {type(self).__name__} was fitted on other weights or another size than "
+                f"{encoder.backbone!r} has now, and features of the two do not compare. Set "
+                f"backbone and image_size to what they were, put a changed file back, or fit again."
+            )
+
     def _embed(self, X: Any) -> np.ndarray:
         """Return the frozen features of X, float32 of shape (n_samples, n_features)."""
         return self._embed_source(self._check_X(X, reset=False), self._encoder())
@@ -134,9 +137,8 @@ class PrototypeTransformer(
     ) -> dict[str, Any]:
         """Return the fitted attributes that follow from the prototypes."""
         features = prototypes if encoder is None else encoder.embed_canvases(prototypes)
-        fingerprint = None if encoder is None else encoder.backbone.fingerprint()
         return {
-            "backbone_fingerprint_": fingerprint,
+            "backbone_fingerprint_": self._fingerprint(encoder),
             "prototypes_": prototypes,
             "prototype_labels_": classes[labels],
             "prototype_features_": features,
@@ -169,7 +171,7 @@ class PrototypeTransformer(
         check_is_fitted(self)
         source = self._check_X(X, reset=False)
         encoder = self._encoder()
-        check_same_net(self, encoder)
+        self._check_same_net(encoder)
         return self._similarities(X, source, encoder, self.prototype_features_)
 
     def _similarities(

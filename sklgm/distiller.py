@@ -16,7 +16,7 @@ from sklearn.utils._user_interface import _print_elapsed_time
 from sklearn.utils.validation import check_is_fitted
 
 from sklgm._backbone_list import find_backbone, is_several, resolve_backbones, resolve_first
-from sklgm._base import FrozenBackboneEstimator, PrototypeTransformer, check_same_net
+from sklgm._base import FrozenBackboneEstimator, PrototypeTransformer
 from sklgm._encoder import Encoder, cached
 from sklgm._random import own_random_state
 from sklgm._real_pass import (
@@ -448,7 +448,7 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         if position > 0:
             features = encoder.embed_canvases(self.prototypes_)
         else:
-            check_same_net(self, encoder)
+            self._check_same_net(encoder)
         return self._similarities(X, source, encoder, features)
 
     def _backbones(self) -> list[Backbone]:

@@ -20,7 +20,7 @@ from sklearn.utils.metadata_routing import (
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_method_params, _check_sample_weight, check_is_fitted
 
-from sklgm._base import FrozenBackboneEstimator, check_same_net
+from sklgm._base import FrozenBackboneEstimator
 from sklgm._encoder import Encoder, cached
 from sklgm._head import LinearHead, fit_linear_head
 from sklgm._random import own_random_state
@@ -276,7 +276,7 @@ class FrozenBackboneProbe(CallbackSupportMixin, ClassifierMixin, FrozenBackboneE
             metadata = _check_method_params(labels, metadata, indices=rows)
             head = clone(self.head).fit(bank.reshape(len(rows), -1), labels[rows], **metadata)
         task.call_on_fit_task_end(estimator=self)
-        self.backbone_fingerprint_ = None if encoder is None else encoder.backbone.fingerprint()
+        self.backbone_fingerprint_ = self._fingerprint(encoder)
         self.classes_ = classes
         self.head_ = head
         if distiller is not None:
@@ -414,7 +414,7 @@ class FrozenBackboneProbe(CallbackSupportMixin, ClassifierMixin, FrozenBackboneE
 
     def _features(self, X: Any) -> np.ndarray:
         encoder = self._encoder()
-        check_same_net(self, encoder)
+        self._check_same_net(encoder)
         if self._uses_references(X):
             if encoder is not None and X.feature_key == encoder.key:
                 return X.features

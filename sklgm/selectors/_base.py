@@ -84,6 +84,31 @@ class BackboneSelector(Selector):
         "random_state": ["random_state"],
     }
 
+    def __init__(
+        self,
+        backbone="clip",
+        *,
+        prototypes_per_class=1,
+        image_size=None,
+        pixel_range=(0, 1),
+        batch_size="auto",
+        device="auto",
+        precision="auto",
+        n_jobs=None,
+        memory=None,
+        random_state=None,
+    ):
+        self.backbone = backbone
+        self.prototypes_per_class = prototypes_per_class
+        self.image_size = image_size
+        self.pixel_range = pixel_range
+        self.batch_size = batch_size
+        self.device = device
+        self.precision = precision
+        self.n_jobs = n_jobs
+        self.memory = memory
+        self.random_state = random_state
+
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
     def fit(self, X: Any, y: Any) -> BackboneSelector:

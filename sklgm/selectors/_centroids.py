@@ -64,31 +64,6 @@ class ClassCentroids(BackboneSelector):
         With ``backbone=None``.
     """
 
-    def __init__(
-        self,
-        backbone="clip",
-        *,
-        prototypes_per_class=1,
-        image_size=None,
-        pixel_range=(0, 1),
-        batch_size="auto",
-        device="auto",
-        precision="auto",
-        n_jobs=None,
-        memory=None,
-        random_state=None,
-    ):
-        self.backbone = backbone
-        self.prototypes_per_class = prototypes_per_class
-        self.image_size = image_size
-        self.pixel_range = pixel_range
-        self.batch_size = batch_size
-        self.device = device
-        self.precision = precision
-        self.n_jobs = n_jobs
-        self.memory = memory
-        self.random_state = random_state
-
     def _choose(
         self,
         source: ImageSource | np.ndarray,
