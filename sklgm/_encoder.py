@@ -15,6 +15,7 @@ from sklearn.utils.validation import check_memory
 from torch import Tensor
 
 from sklgm._devices import resolve_precision
+from sklgm._version import __version__
 from sklgm._views import ViewStream
 from sklgm.backbones import Backbone, get_backbone
 from sklgm.images import ImageSource, iter_batches, resize_crop
@@ -199,7 +200,9 @@ def cached(memory: Any, key: Any, function: Callable[[], Any]) -> Any:
         return function()
     if isinstance(memory, os.PathLike):
         memory = os.fspath(memory)
-    return check_memory(memory).cache(_call, ignore=["function"])(joblib.hash(key), function)
+    # Another version may compute another thing, or keep it in another form.
+    key = joblib.hash((__version__, key))
+    return check_memory(memory).cache(_call, ignore=["function"])(key, function)
 
 
 def _call(key: str, function: Callable[[], Any]) -> Any:

@@ -189,7 +189,7 @@ def add_images(
     seed: int,
     on_batch: Callable[[], None],
 ) -> None:
-    """Embed views of every image once and add their gradients.
+    """Embed views of every image once and add their gradients, and the images to the means.
 
     The plain and the mirrored centre crop make one half of the target, ``n_real_views`` random
     views the other; without random views they make all of it. An augmentation that never flips
@@ -232,6 +232,7 @@ def add_images(
     for canvases in encoder.canvases(source):
         batch = y[seen : seen + len(canvases)]
         seen += len(canvases)
+        gradients.update_mean_images(canvases, batch)
         for pixels, weight in _views(canvases, encoder, augmentation, n_real_views, stream):
             features.append(encoder.features(pixels))
             labels.append(batch)

@@ -618,8 +618,11 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
             moments = gradients.feature_moments()
             mean, std = (torch.from_numpy(moment).to(device) for moment in moments)
             return FeatureRows(n, mean, std, generator)
+        around, means = None, gradients.mean_images()
+        if means is not None:
+            around = torch.from_numpy(means).repeat_interleave(self.prototypes_per_class, dim=0)
         size = _canvas_size(encoders)
-        return self._parametrization().start(n, size, self.max_iter, generator, device)
+        return self._parametrization().start(n, size, self.max_iter, generator, device, around)
 
     def _parametrization(self) -> Pyramid | Pixels:
         if isinstance(self.parametrization, str):

@@ -100,6 +100,24 @@ def test_the_loss_is_the_angular_distance_between_gradients():
     assert estimator.loss_curve_[0] == pytest.approx(float(expected), abs=1e-5)
 
 
+def test_prototypes_start_around_the_mean_image_of_their_class():
+    tints = np.unique(Y, return_inverse=True)[1]
+    images = np.zeros_like(X)
+    images[np.arange(len(X)), :, :, tints] = 250  # red, green and blue
+    start = {"augmentation": None, "max_iter": 1, "learning_rate": 1e-12}
+    params = start | {"prototypes_per_class": 200, "parametrization": Pyramid(start_size=1)}
+    fitted = distiller(**params).fit(images, Y)
+    means = fitted.prototypes_.mean(axis=(1, 2)).reshape(N_CLASSES, 200, 3).mean(axis=1)
+    assert_array_equal(means.argmax(axis=1), range(N_CLASSES))
+    assert means.max(axis=1).min() > 0.9
+    assert np.sort(means, axis=1)[:, :2].max() < 0.1
+    # Sums made by hand know no images, and the start is grey.
+    gradients = distiller(**params).compute_gradients(images, Y)
+    gradients.images_seen[:] = 0
+    grey = distiller(**params).fit_gradients(gradients)
+    assert_allclose(grey.prototypes_.mean(axis=(0, 1, 2)), 0.5, atol=0.03)
+
+
 def test_a_seeded_fit_is_bit_equal_when_repeated():
     first = distiller().fit(X, Y)
     second = distiller().fit(X, Y)

@@ -14,6 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
+from torch.nn.functional import adaptive_avg_pool2d
 
 from sklgm.matching.gradients import heads_per_chunk, probe_gradients
 from sklgm.matching.heads import HeadPool
@@ -30,7 +31,16 @@ _IDENTITY = (
     "backbone",
     "views",
 )
-_TENSORS = ("sums", "rows_seen", "feature_sum", "feature_square_sum")
+_TENSORS = (
+    "sums",
+    "rows_seen",
+    "feature_sum",
+    "feature_square_sum",
+    "images_seen",
+    "image_sum",
+)
+# Side of the mean images: enough for background and rough layout.
+_MEAN_SIZE = 8
 
 ClassWeight = Literal["balanced"] | Mapping[Any, float] | None
 
@@ -38,9 +48,10 @@ ClassWeight = Literal["balanced"] | Mapping[Any, float] | None
 class RealGradients:
     """Sums of the linear probe's gradient over real data, one for each head of a pool.
 
-    The sums are all that distillation needs of the real data. They are additive: shards of a
-    data set, in other processes or at other places, each make their own and add them up with
-    ``+``, and every shard has the same heads because these follow from ``head_seed``.
+    Together with a tiny mean image of each class, to start from, the sums are all that
+    distillation needs of the real data. They are additive: shards of a data set, in other
+    processes or at other places, each make their own and add them up with ``+``, and every shard
+    has the same heads because these follow from ``head_seed``.
 
     Parameters
     ----------
@@ -74,12 +85,18 @@ class RealGradients:
         Feature rows seen of each class, int64.
     feature_sum, feature_square_sum : ndarray of shape (n_features,)
         First and second moment of the features, float64, for their mean and spread.
+    images_seen : ndarray of shape (n_classes,)
+        Images of each class added by :meth:`update_mean_images`, int64.
+    image_sum : ndarray of shape (n_classes, 3, 8, 8)
+        Their sum, float64, shrunk to 8 x 8 pixels.
 
     Notes
     -----
     ``sums`` take ``4 * head_pool_size * n_classes * (n_features + 1)`` bytes: 790 MB for 1000
     classes, 768 features and 256 heads. Intermediates stay within tens of MiB as long as one
     head's logits for a batch do.
+
+    What is stored of a class that has one image is that image in 8 x 8 pixels.
     """
 
     def __init__(
@@ -115,7 +132,10 @@ class RealGradients:
         self.sums: Tensor
         self.feature_sum: np.ndarray
         self.feature_square_sum: np.ndarray
+        self.images_seen: np.ndarray
+        self.image_sum: np.ndarray
         self._allocate(0, "cpu")
+        self._allocate_images()
 
     @property
     def n_features(self) -> int:
@@ -218,6 +238,55 @@ class RealGradients:
         self.feature_sum = np.zeros(n_features)
         self.feature_square_sum = np.zeros(n_features)
 
+    def _allocate_images(self) -> None:
+        self.images_seen = np.zeros(len(self.classes), dtype=np.int64)
+        self.image_sum = np.zeros((len(self.classes), 3, _MEAN_SIZE, _MEAN_SIZE))
+
+    def update_mean_images(self, images: Tensor, y: Sequence[Any] | np.ndarray) -> RealGradients:
+        """Add images to the mean images of their classes, where synthetic ones start.
+
+        Parameters
+        ----------
+        images : Tensor of shape (n, 3, height, width)
+            Pixels in [0, 1].
+        y : array-like of shape (n,)
+            Labels, each one of ``classes``.
+
+        Returns
+        -------
+        RealGradients
+            Itself.
+
+        Raises
+        ------
+        ValueError
+            For an unknown label, or images of another shape, of other values, or not one a label.
+        """
+        labels = _label_indices(self.classes, y)
+        if images.ndim != 4 or images.shape[:2] != (len(labels), 3):
+            raise ValueError(
+                f"images must be of shape (n, 3, height, width) with one label each; got "
+                f"{tuple(images.shape)} and {len(labels)} labels."
+            )
+        small = adaptive_avg_pool2d(images.detach(), _MEAN_SIZE).cpu().double().numpy()
+        if not ((small >= 0) & (small <= 1)).all():
+            raise ValueError("images must hold pixels in [0, 1], as floats; divide bytes by 255.")
+        np.add.at(self.image_sum, labels, small)
+        self.images_seen += np.bincount(labels, minlength=len(self.classes))
+        return self
+
+    def mean_images(self) -> np.ndarray | None:
+        """Return the mean image of each class.
+
+        Returns
+        -------
+        ndarray of shape (n_classes, 3, 8, 8) or None
+            Pixels in [0, 1], float32; None unless images of every class were added.
+        """
+        if not self.images_seen.all():
+            return None
+        return (self.image_sum / self.images_seen[:, None, None, None]).astype(np.float32)
+
     def to(self, device: torch.device | str) -> RealGradients:
         """Return the same statistics with their sums on a device.
 
@@ -275,7 +344,10 @@ class RealGradients:
         total = copy.copy(full)
         total.rows_seen = np.zeros_like(full.rows_seen)
         total._allocate(full.n_features, full.sums.device)
+        total._allocate_images()
         for part in (full, rest):
+            total.images_seen += part.images_seen
+            total.image_sum += part.image_sum
             if not part.is_empty:
                 total.sums += part.sums.to(full.sums.device)
                 total.rows_seen += part.rows_seen

@@ -14,6 +14,9 @@ from torch import Tensor
 from sklgm.synthesis.color import correlate_colors
 from sklgm.synthesis.resampling import rescaling, sandwich
 
+# Darkest pixel to start from, and 1 less it the brightest: at 0 a sigmoid has no slope.
+_DARKEST = 0.03
+
 
 def pyramid_sizes(start_size: int, final_size: int) -> list[int]:
     """Return the sides of a pyramid's levels.
@@ -96,13 +99,39 @@ class Pyramid(BaseEstimator):
             )
 
     def start(
-        self, n: int, size: int, max_iter: int, generator: torch.Generator, device: torch.device
+        self,
+        n: int,
+        size: int,
+        max_iter: int,
+        generator: torch.Generator,
+        device: torch.device,
+        around: Tensor | None = None,
     ) -> Synthetic:
-        """Return ``n`` random images of side ``size``, to be optimised for ``max_iter`` steps."""
+        """Return random images, to be optimised for ``max_iter`` steps.
+
+        Parameters
+        ----------
+        n, size : int
+            How many, and their side in pixels.
+        max_iter : int
+            Steps to come.
+        generator : torch.Generator
+            On the CPU.
+        device : torch.device
+            Where the images are to be.
+        around : Tensor of shape (n, 3, h, w), optional
+            Images of any size, pixels in [0, 1], that the random ones vary around; grey when
+            not given.
+
+        Returns
+        -------
+        Synthetic
+            At its start.
+        """
         self.check(size)
         every = self.grow_every or max(1, max_iter // 25)
         sizes = pyramid_sizes(self.start_size, size)
-        return _PyramidImages(n, sizes, every, self.decorrelate, generator, device)
+        return _PyramidImages(n, sizes, every, self.decorrelate, generator, device, around)
 
 
 class Pixels(BaseEstimator):
@@ -124,11 +153,37 @@ class Pixels(BaseEstimator):
         self._validate_params()
 
     def start(
-        self, n: int, size: int, max_iter: int, generator: torch.Generator, device: torch.device
+        self,
+        n: int,
+        size: int,
+        max_iter: int,
+        generator: torch.Generator,
+        device: torch.device,
+        around: Tensor | None = None,
     ) -> Synthetic:
-        """Return ``n`` random images of side ``size``, to be optimised for ``max_iter`` steps."""
+        """Return random images, to be optimised for ``max_iter`` steps.
+
+        Parameters
+        ----------
+        n, size : int
+            How many, and their side in pixels.
+        max_iter : int
+            Steps to come.
+        generator : torch.Generator
+            On the CPU.
+        device : torch.device
+            Where the images are to be.
+        around : Tensor of shape (n, 3, h, w), optional
+            Images of any size, pixels in [0, 1], that the random ones vary around; grey when
+            not given.
+
+        Returns
+        -------
+        Synthetic
+            At its start.
+        """
         self.check(size)
-        return _PyramidImages(n, [size], 1, self.decorrelate, generator, device)
+        return _PyramidImages(n, [size], 1, self.decorrelate, generator, device, around)
 
 
 class _PyramidImages(Synthetic):
@@ -140,6 +195,7 @@ class _PyramidImages(Synthetic):
         decorrelate: bool,
         generator: torch.Generator,
         device: torch.device,
+        around: Tensor | None,
     ) -> None:
         self.n = n
         self.sizes = sizes
@@ -149,6 +205,13 @@ class _PyramidImages(Synthetic):
         self.device = device
         self.parameters = [self._level(0)]
         self.enlarging = [rescaling(side, sizes[-1], self.parameters[0]) for side in sizes[:-1]]
+        self.offset: Tensor | None = None
+        if around is not None:
+            # What decodes to these images; black and white within reach of the other colours.
+            around = around.to(device)
+            rows, columns = (rescaling(side, sizes[-1], around) for side in around.shape[-2:])
+            large = sandwich(rows, around, columns)
+            self.offset = large.clamp(_DARKEST, 1 - _DARKEST).logit() / 2
 
     @property
     def is_complete(self) -> bool:
@@ -175,6 +238,8 @@ class _PyramidImages(Synthetic):
             images += self.parameters[-1]  # as large as the images
         if self.decorrelate:
             images = correlate_colors(images)
+        if self.offset is not None:
+            images += self.offset
         return images.mul_(2).sigmoid_()
 
     def _level(self, index: int) -> Tensor:

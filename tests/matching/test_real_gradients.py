@@ -57,6 +57,8 @@ def assert_same(found, expected, rtol=1e-5, atol=1e-4):
     np.testing.assert_array_equal(found.rows_seen, expected.rows_seen)
     np.testing.assert_allclose(found.feature_sum, expected.feature_sum, rtol=1e-12)
     np.testing.assert_allclose(found.feature_square_sum, expected.feature_square_sum, rtol=1e-12)
+    np.testing.assert_array_equal(found.images_seen, expected.images_seen)
+    np.testing.assert_allclose(found.image_sum, expected.image_sum, rtol=1e-12)
 
 
 def test_sums_are_the_direct_formulas():
@@ -403,6 +405,74 @@ def test_moments_of_constant_features():
     mean, std = make().update(np.full((8, D), 1234.5678), INDICES[:8]).feature_moments()
     np.testing.assert_allclose(mean, 1234.5678, rtol=1e-6)
     assert (std < 0.01).all()
+
+
+IMAGES = np.random.default_rng(1).random((N, 3, 24, 16))
+
+
+def with_images(rows=slice(None), **settings):
+    return filled(rows, **settings).update_mean_images(
+        torch.from_numpy(IMAGES[rows]), INDICES[rows]
+    )
+
+
+def test_mean_images_are_the_means_of_blocks():
+    blocks = IMAGES.reshape(N, 3, 8, 3, 8, 2).mean(axis=(3, 5))
+    expected = np.stack([blocks[c == INDICES].mean(axis=0) for c in range(C)])
+    whole = with_images()
+    means = whole.mean_images()
+    assert means.dtype == np.float32
+    np.testing.assert_allclose(means, expected, rtol=1e-6)
+    parts = [with_images(slice(*ends)) for ends in ((0, 7), (7, 8), (8, 25), (25, N))]
+    assert_same(sum(parts), whole)
+    # Not to the last bit: floats were added in another order.
+    np.testing.assert_allclose(sum(parts[::-1]).mean_images(), means, rtol=1e-6)
+
+
+def test_mean_images_need_images_of_every_class():
+    assert filled().mean_images() is None
+    some = with_images(slice(1))
+    assert some.mean_images() is None
+    assert (some + with_images()).mean_images() is not None
+
+
+def test_mean_images_are_saved(tmp_path):
+    whole = with_images()
+    whole.save(tmp_path / "sums")
+    for back in (
+        RealGradients.load(tmp_path / "sums"),
+        pickle.loads(pickle.dumps(whole)),
+        copy.deepcopy(whole),
+        whole.to("cpu"),
+    ):
+        assert_same(back, whole)
+        np.testing.assert_array_equal(back.mean_images(), whole.mean_images())
+
+
+def test_images_of_any_size_and_range():
+    ramp = torch.linspace(0, 1, 5).expand(4, 3, 5, 5)  # smaller than the means
+    means = make().update_mean_images(ramp, range(4)).mean_images()
+    assert means.shape == (4, 3, 8, 8)
+    np.testing.assert_allclose(means[0, 0, 0, [0, -1]], [0, 1])
+
+
+@pytest.mark.parametrize(
+    ("images", "y", "message"),
+    [
+        (torch.zeros(2, 3, 8, 8), [0, 9], r"not in classes: \[9\]"),
+        (torch.zeros(2, 3, 8, 8), [0], r"one label each; got \(2, 3, 8, 8\) and 1 labels"),
+        (torch.zeros(2, 8, 8, 3), [0, 1], r"\(n, 3, height, width\).*got \(2, 8, 8, 3\)"),
+        (torch.zeros(3, 8, 8), [0, 1, 2], "must be of shape"),
+        (torch.full((2, 3, 8, 8), 255.0), [0, 1], r"pixels in \[0, 1\].*divide bytes by 255"),
+        (torch.full((2, 3, 8, 8), -0.1), [0, 1], "pixels in"),
+        (torch.full((2, 3, 8, 8), torch.nan), [0, 1], "pixels in"),
+    ],
+)
+def test_bad_images_leave_the_means_unchanged(images, y, message):
+    statistics = with_images()
+    with pytest.raises(ValueError, match=message):
+        statistics.update_mean_images(images, y)
+    assert_same(statistics, with_images())
 
 
 def test_to_device_is_a_copy():

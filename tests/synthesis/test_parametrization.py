@@ -16,8 +16,8 @@ def seeded(seed=0):
     return torch.Generator().manual_seed(seed)
 
 
-def start(strategy, size=16, n=2, max_iter=100, seed=0):
-    return strategy.start(n, size, max_iter, seeded(seed), CPU)
+def start(strategy, size=16, n=2, max_iter=100, seed=0, around=None):
+    return strategy.start(n, size, max_iter, seeded(seed), CPU, around)
 
 
 def sides(synthetic):
@@ -135,6 +135,33 @@ def test_decode_is_the_sum_of_upsampled_levels(decorrelate, size):
     assert images.dtype == torch.float32
     assert ((images > 0) & (images < 1)).all()
     np.testing.assert_allclose(images.detach(), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("decorrelate", [False, True])
+@pytest.mark.parametrize("strategy", [Pyramid, Pixels])
+def test_start_around_images(strategy, decorrelate):
+    """Take the noise away and what is left are the images, enlarged."""
+    around = torch.rand(2, 3, 4, 4, generator=seeded()) * 0.8 + 0.1
+    synthetic = start(strategy(decorrelate=decorrelate), 11, around=around)
+    grey = start(strategy(decorrelate=decorrelate), 11)
+    with torch.no_grad():
+        varied, plain = synthetic.decode().logit(), grey.decode().logit()
+        synthetic.parameters[0].zero_()
+        mean = synthetic.decode()
+    np.testing.assert_allclose(mean, bilinear(around.double().numpy(), 11), atol=1e-6)
+    # The noise is that of a grey start, added to the pixels' logits.
+    torch.testing.assert_close(varied - mean.logit(), plain, atol=1e-5, rtol=1e-4)
+
+
+def test_black_and_white_are_within_reach():
+    around = torch.stack([torch.zeros(3, 1, 1), torch.ones(3, 1, 1)])
+    pixels = start(Pixels(), 4, around=around)
+    with torch.no_grad():
+        pixels.parameters[0].zero_()
+    images = pixels.decode()
+    np.testing.assert_allclose(images[:, 0, 0, 0].detach(), [0.03, 0.97], atol=1e-6)
+    images.sum().backward()
+    assert (pixels.parameters[0].grad > 0.05).all()
 
 
 def numpy_colors(images):
