@@ -1,0 +1,110 @@
+"""Prototypes of one net, or of two at once, on other nets: OpenMoji pictures, four trained nets.
+
+A row is what prototypes were distilled on, or what chose real images; a column is the net whose
+probe is trained on them and scored on pictures held back. A seed is one distillation and the
+probes on it; means and standard errors are over seeds. Rows "..., centroid" are the real images
+nearest to their class mean in the features of the net of the row, for a fair comparison on other
+nets; the row "centroid" lets the net of the column choose.
+
+Run: ``python benchmarks/transfer.py``; ``--quick`` is a short trial that saves nothing.
+"""
+
+import argparse
+import sys
+import tempfile
+from pathlib import Path
+
+import matplotlib
+from _data import load
+from _results import RESULTS, save
+from joblib import Parallel, delayed
+
+from sklgm import ClassCentroids, FrozenBackboneProbe, LGMDistiller, RandomImages
+from sklgm.evaluation import TransferMatrix, cross_model_transfer
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tests.real_backbones import real_backbone
+
+NETS = {
+    "lite0": "efficientnet_lite0",
+    "lite2": "efficientnet_lite2",
+    "ViT": "focus_vit",
+    "ResNet": "nsfw_resnet",
+}
+# The slowest first, so that no process is left alone with it at the end.
+JOBS = ["ViT", ("lite0", "ResNet"), ("lite0", "lite2"), "ResNet", "lite2", "lite0"]
+# Fewer than by default, since views of all images pass four nets for each seed.
+N_VIEWS = 16
+ORDER = ["lite0", "lite2", "ViT", "ResNet", "lite0 + lite2", "lite0 + ResNet"]
+
+
+def embed(net, seed, arguments, folder):
+    """Put the views of all images that a probe trains on into the cache."""
+    X, _, y, _ = load("openmoji", quick=arguments.quick)
+    options = {"n_views": N_VIEWS, "memory": folder, "random_state": seed}
+    FrozenBackboneProbe(real_backbone(net, folder), max_epochs=1, **options).fit(X, y)
+
+
+def transfer(distilled_on, distillers, baselines, arguments, folder):
+    """Return the records of some rows."""
+    X, X_test, y, y_test = load("openmoji", quick=arguments.quick)
+    nets = {name: real_backbone(net, folder) for name, net in NETS.items()}
+    probe = FrozenBackboneProbe(n_views=N_VIEWS, memory=folder)
+    if arguments.quick:
+        probe.set_params(max_epochs=100)
+    return cross_model_transfer(
+        X,
+        y,
+        X_test,
+        y_test,
+        backbones=nets,
+        distillers=distillers,
+        distilled_on=distilled_on,
+        baselines=baselines,
+        probe=probe,
+        seeds=arguments.seeds,
+        verbose=1,
+    ).records
+
+
+def main():
+    """Distil on every net and some pairs, probe on every net."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="few images, steps and seeds")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--jobs", type=int, default=1, help="rows at a time")
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.seeds = 2
+    with tempfile.TemporaryDirectory() as folder:
+        shared = {"memory": folder}
+        parallel = Parallel(n_jobs=arguments.jobs)
+        seeds = range(arguments.seeds)
+        parallel(delayed(embed)(n, s, arguments, folder) for n in NETS.values() for s in seeds)
+        real = transfer(
+            list(NETS),
+            {"centroid": ClassCentroids(**shared)},
+            {"random": RandomImages(**shared), "centroid": ClassCentroids(**shared)},
+            arguments,
+            folder,
+        )
+        distiller = LGMDistiller(max_iter=10 if arguments.quick else 300, **shared)
+        parts = parallel(delayed(transfer)([on], distiller, {}, arguments, folder) for on in JOBS)
+    # Probes on all images come with every part.
+    distilled = [run for part in parts for run in part if run["selection"] != "all"]
+    distilled.sort(key=lambda run: ORDER.index(run["selection"]))
+    matrix = TransferMatrix(tuple(distilled + real))
+    print(matrix)
+    if arguments.quick:
+        return
+    tables = {
+        "Accuracy, mean ± standard error": matrix.to_markdown(),
+        "Divided by that of all images": matrix.to_markdown(metric="relative_accuracy"),
+    }
+    save("transfer", matrix.records, tables)
+    matplotlib.use("Agg")
+    matrix.plot().figure.savefig(RESULTS / "transfer.png", dpi=100)
+
+
+if __name__ == "__main__":
+    main()
