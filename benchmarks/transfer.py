@@ -93,7 +93,7 @@ def main():
     # Probes on all images come with every part.
     distilled = [run for part in parts for run in part if run["selection"] != "all"]
     distilled.sort(key=lambda run: ORDER.index(run["selection"]))
-    matrix = TransferMatrix(tuple(distilled + real))
+    matrix = TransferMatrix((*distilled, *real))
     print(matrix)
     if arguments.quick:
         return
