@@ -277,7 +277,7 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         classes, indices = check_targets(y, len(source), type(self).__name__)
         encoders = self._encoders()
         if self.backbone is not None:
-            self._parametrization().check(_canvas_size(encoders))
+            self._parametrization().check(max(_canvas_sizes(encoders)))
         seeds = self._seeds()
         context = self._init_callback_context(max_subtasks=len(encoders) + 1)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
@@ -549,7 +549,7 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         device = self._device()
         classes = gradients[0].classes
         labels = np.repeat(np.arange(len(classes)), self.prototypes_per_class)
-        synthetic = self._start(len(labels), gradients[0], encoders, seeds.start)
+        synthetic = self._start(len(labels), gradients, encoders, seeds.start)
         augmentation = None
         if self.backbone is not None:
             augmentation = resolve_augmentation(self.augmentation)
@@ -611,17 +611,23 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         task.call_on_fit_task_end(estimator=self)
 
     def _start(
-        self, n: int, gradients: RealGradients, encoders: list[Encoder | None], seed: int
+        self,
+        n: int,
+        gradients: list[RealGradients],
+        encoders: list[Encoder | None],
+        seed: int,
     ) -> Synthetic:
         generator, device = torch.Generator().manual_seed(seed), self._device()
         if self.backbone is None:
-            moments = gradients.feature_moments()
+            moments = gradients[0].feature_moments()
             mean, std = (torch.from_numpy(moment).to(device) for moment in moments)
             return FeatureRows(n, mean, std, generator)
-        around, means = None, gradients.mean_images()
+        sizes = _canvas_sizes(encoders)
+        size = max(sizes)
+        # Of the backbone that asks for this size, so that their order does not matter.
+        around, means = None, gradients[sizes.index(size)].mean_images()
         if means is not None:
             around = torch.from_numpy(means).repeat_interleave(self.prototypes_per_class, dim=0)
-        size = _canvas_size(encoders)
         return self._parametrization().start(n, size, self.max_iter, generator, device, around)
 
     def _parametrization(self) -> Pyramid | Pixels:
@@ -639,9 +645,9 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         return bool(recent[0] - recent[1] < self.tol)
 
 
-def _canvas_size(encoders: list[Encoder | None]) -> int:
-    """Return the side of the prototypes: the largest that a backbone asks for."""
-    return max(encoder.backbone.canvas_size for encoder in encoders if encoder is not None)
+def _canvas_sizes(encoders: list[Encoder | None]) -> list[int]:
+    """Return the side each backbone asks for; prototypes have the largest."""
+    return [encoder.backbone.canvas_size for encoder in encoders if encoder is not None]
 
 
 def _objective(gradients: RealGradients, encoder: Encoder | None) -> Objective:

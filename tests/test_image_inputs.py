@@ -15,9 +15,16 @@ from sklgm import (
     ClassCentroids,
     FrozenBackboneProbe,
     LGMDistiller,
+    NearestImages,
     RandomImages,
 )
-from tests.image_checks import IMAGE_CHECKS, assert_same_outputs, save_images, toy_images
+from tests.image_checks import (
+    IMAGE_CHECKS,
+    assert_same_outputs,
+    save_images,
+    set_everywhere,
+    toy_images,
+)
 from tests.tiny_backbones import tiny_backbone
 
 NET = tiny_backbone()
@@ -34,6 +41,7 @@ ESTIMATORS = {
     "embedder": BackboneEmbedder(NET),
     "random": RandomImages(NET, random_state=0),
     "centroids": ClassCentroids(NET),
+    "nearest": NearestImages(DISTILLER),
 }
 
 each_estimator = pytest.mark.parametrize("name", ESTIMATORS)
@@ -89,10 +97,7 @@ def test_grey_images_are_images_of_three_equal_channels(name):
 @each_estimator
 def test_pixel_range_says_what_black_and_white_are(name):
     X, y = toy_images()
-    ranged = clone(ESTIMATORS[name]).set_params(pixel_range=(0, 255))
-    if getattr(ranged, "distiller", None) is not None:
-        ranged.set_params(distiller__pixel_range=(0, 255))
-    ranged.fit(X.astype(np.float32), y)
+    ranged = set_everywhere(ESTIMATORS[name], pixel_range=(0, 255)).fit(X.astype(np.float32), y)
     expected = clone(ESTIMATORS[name]).fit(X, y)
     assert_same_outputs(expected, ranged, X)
 

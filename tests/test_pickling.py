@@ -16,6 +16,7 @@ from sklgm import (
     ClassCentroids,
     FrozenBackboneProbe,
     LGMDistiller,
+    NearestImages,
     RandomImages,
 )
 from tests.image_checks import outputs, toy_images
@@ -34,6 +35,7 @@ ESTIMATORS = {
     "embedder": BackboneEmbedder(NAME, image_size=SIZE),
     "random": RandomImages(NAME, image_size=SIZE, random_state=0),
     "centroids": ClassCentroids(NAME, image_size=SIZE),
+    "nearest": NearestImages(DISTILLER),
 }
 ROOT = Path(__file__).parents[1]
 

@@ -97,7 +97,7 @@ class NearestImages(Selector):
         ------
         ValueError
             If X or y cannot be used, a class has fewer images than prototypes, or a frozen
-            distiller knows other classes.
+            distiller knows other classes or had another net.
         """
         # All that can be wrong is found before the distiller's long work.
         distiller = clone(self.distiller)
@@ -113,6 +113,7 @@ class NearestImages(Selector):
             task.call_on_fit_task_begin(estimator=self)
             distiller.fit(X, y)
             task.call_on_fit_task_end(estimator=self)
+        distiller._check_same_net(encoder)
         if not np.array_equal(classes, distiller.classes_):
             raise ValueError(
                 f"The frozen distiller knows the classes {distiller.classes_.tolist()}, but y has "
