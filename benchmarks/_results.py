@@ -13,7 +13,7 @@ import sklgm
 RESULTS = Path(__file__).parent / "results"
 
 
-def machine():
+def machine(processes):
     """Return what figures depend on besides code and seeds."""
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
@@ -23,14 +23,16 @@ def machine():
     return {
         "cpu": cpu,
         "cores": os.cpu_count(),
-        "threads": torch.get_num_threads(),
+        "processes": processes,
+        # joblib shares the cores out among its processes.
+        "threads": torch.get_num_threads() if processes == 1 else os.cpu_count() // processes,
         "torch": torch.__version__,
         "sklgm": sklgm.__version__,
         "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
     }
 
 
-def save(name, records, tables):
+def save(name, records, tables, processes=1):
     """Write records as CSV and tables as Markdown, each with the facts of the machine.
 
     Parameters
@@ -41,8 +43,10 @@ def save(name, records, tables):
         Lines of the CSV.
     tables : dict of str to str
         Markdown tables, by heading.
+    processes : int
+        That ran at the same time.
     """
-    facts = machine()
+    facts = machine(processes)
     RESULTS.mkdir(exist_ok=True)
     with (RESULTS / f"{name}.csv").open("w", newline="") as file:
         fields = dict.fromkeys(key for record in records for key in record)

@@ -64,8 +64,9 @@ def main():
     records = [
         {"data": data, **record} for data, result in curves.items() for record in result.records
     ]
-    tables = {data: result.to_markdown() for data, result in curves.items()}
-    save("prototypes_per_class", records, tables)
+    spread = f"mean ± standard deviation over {arguments.seeds} seeds"
+    tables = {f"{data}: {spread}": result.to_markdown() for data, result in curves.items()}
+    save("prototypes_per_class", records, tables, arguments.jobs)
     matplotlib.use("Agg")
     for data, result in curves.items():
         axes = result.plot()

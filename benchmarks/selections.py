@@ -4,7 +4,7 @@ Every row is linear probes on one net, scored on images that neither probes nor 
 seen: trained on one image of each class (drawn at random, nearest to the class mean, nearest to a
 distilled prototype, or distilled), or on all. Everything is at its default settings, the same for
 all data sets; ``--seeds`` is the number of probes, each on a distillation or a draw of its own.
-The gaps between neighbouring rows are printed with their standard errors.
+How far rows are apart is printed with the standard error of that.
 
 Run: ``python benchmarks/selections.py``; ``--quick`` is a short trial that saves nothing.
 """
@@ -12,7 +12,6 @@ Run: ``python benchmarks/selections.py``; ``--quick`` is a short trial that save
 import argparse
 import sys
 import tempfile
-from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -26,7 +25,12 @@ from sklgm.evaluation import compare_selections, default_selections
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.real_backbones import NETS, real_backbone
 
-ORDER = ("random", "centroid", "nearest", "distilled")
+GAPS = [
+    ("distilled", "nearest"),
+    ("distilled", "centroid"),
+    ("nearest", "random"),
+    ("centroid", "random"),
+]
 
 
 def compare(net, data, arguments, folder):
@@ -54,13 +58,16 @@ def compare(net, data, arguments, folder):
 
 
 def gaps(result):
-    """Return by how much each row is above the one before, with the standard error of that."""
-    rows = {row["selection"]: row for row in result.summary()}
+    """Return how far rows are apart that should be in this order, with standard errors."""
+    rows = {}
+    for run in result.records:
+        rows.setdefault(run["selection"], []).append(run["accuracy"])
     lines = []
-    for low, high in pairwise(ORDER):
-        gap = rows[high]["accuracy"] - rows[low]["accuracy"]
-        error = np.hypot(rows[high]["accuracy_sem"], rows[low]["accuracy_sem"])
-        lines.append(f"{high} - {low} {gap:+.3f} ± {error:.3f}")
+    for high, low in GAPS:
+        # By seed: the probes of two rows share their seeds, and prototypes what is near to them.
+        gaps = np.subtract(rows[high], rows[low])
+        error = gaps.std(ddof=1) / np.sqrt(len(gaps))
+        lines.append(f"{high} - {low} {gaps.mean():+.3f} ± {error:.3f}")
     return "Gaps and their standard errors: " + ", ".join(lines) + "."
 
 
@@ -84,9 +91,10 @@ def main():
     records, tables = [], {}
     for (net, data), result in zip(cases, results, strict=True):
         records += [{"data": data, "net": net, **record} for record in result.records]
-        tables[f"{data}, {net}"] = f"{result.to_markdown()}\n\n{gaps(result)}"
+        heading = f"{data}, {net}: mean ± standard deviation over {arguments.seeds} seeds"
+        tables[heading] = f"{result.to_markdown()}\n\n{gaps(result)}"
     if not arguments.quick:
-        save("selections", records, tables)
+        save("selections", records, tables, arguments.jobs)
 
 
 if __name__ == "__main__":

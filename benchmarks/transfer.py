@@ -31,11 +31,14 @@ NETS = {
     "ViT": "focus_vit",
     "ResNet": "nsfw_resnet",
 }
-# The slowest first, so that no process is left alone with it at the end.
-JOBS = ["ViT", ("lite0", "ResNet"), ("lite0", "lite2"), "ResNet", "lite2", "lite0"]
+# Rows, in two parts that take about as long as each other.
+PARTS = [
+    ["lite0", "lite2", ("lite0", "lite2"), ("lite0", "ViT")],
+    ["ViT", "ResNet"],
+]
 # Fewer than by default, since views of all images pass four nets for each seed.
 N_VIEWS = 16
-ORDER = ["lite0", "lite2", "ViT", "ResNet", "lite0 + lite2", "lite0 + ResNet"]
+ORDER = ["lite0", "lite2", "ViT", "ResNet", "lite0 + lite2", "lite0 + ViT"]
 
 
 def embed(net, seed, arguments, folder):
@@ -43,6 +46,12 @@ def embed(net, seed, arguments, folder):
     X, _, y, _ = load("openmoji", quick=arguments.quick)
     options = {"n_views": N_VIEWS, "memory": folder, "random_state": seed}
     FrozenBackboneProbe(real_backbone(net, folder), max_epochs=1, **options).fit(X, y)
+
+
+def embed_all(parallel, arguments, folder):
+    """Do so for every net and seed."""
+    seeds = range(arguments.seeds)
+    parallel(delayed(embed)(n, s, arguments, folder) for n in NETS.values() for s in seeds)
 
 
 def transfer(distilled_on, distillers, baselines, arguments, folder):
@@ -67,20 +76,40 @@ def transfer(distilled_on, distillers, baselines, arguments, folder):
     ).records
 
 
-def main():
-    """Distil on every net and some pairs, probe on every net."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+def parse(description):
+    """Read the command line."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="few images, steps and seeds")
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--jobs", type=int, default=1, help="rows at a time")
+    parser.add_argument("--jobs", type=int, default=1, help="1, or 2 for two processes")
+    parser.add_argument(
+        "--memory",
+        metavar="FOLDER",
+        help="keep features of real images here for the next run (a folder deleted at the end)",
+    )
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.seeds = 2
-    with tempfile.TemporaryDirectory() as folder:
+    return arguments
+
+
+def merge(parts, order):
+    """Return the records of several parts as one matrix, with its rows in an order."""
+    first, *others = parts
+    # Probes on all images come with every part.
+    rest = [run for part in others for run in part if run["selection"] != "all"]
+    runs = sorted([*first, *rest], key=lambda run: order.index(run["selection"]))
+    return TransferMatrix(tuple(runs))
+
+
+def main():
+    """Distil on every net and some pairs, probe on every net."""
+    arguments = parse(__doc__.partition("\n")[0])
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = arguments.memory or temporary
         shared = {"memory": folder}
         parallel = Parallel(n_jobs=arguments.jobs)
-        seeds = range(arguments.seeds)
-        parallel(delayed(embed)(n, s, arguments, folder) for n in NETS.values() for s in seeds)
+        embed_all(parallel, arguments, folder)
         real = transfer(
             list(NETS),
             {"centroid": ClassCentroids(**shared)},
@@ -89,19 +118,16 @@ def main():
             folder,
         )
         distiller = LGMDistiller(max_iter=10 if arguments.quick else 300, **shared)
-        parts = parallel(delayed(transfer)([on], distiller, {}, arguments, folder) for on in JOBS)
-    # Probes on all images come with every part.
-    distilled = [run for part in parts for run in part if run["selection"] != "all"]
-    distilled.sort(key=lambda run: ORDER.index(run["selection"]))
-    matrix = TransferMatrix((*distilled, *real))
+        parts = parallel(delayed(transfer)(on, distiller, {}, arguments, folder) for on in PARTS)
+    matrix = merge([real, *parts], [*ORDER, *dict.fromkeys(run["selection"] for run in real)])
     print(matrix)
     if arguments.quick:
         return
     tables = {
-        "Accuracy, mean ± standard error": matrix.to_markdown(),
+        f"Accuracy, mean ± standard error over {arguments.seeds} seeds": matrix.to_markdown(),
         "Divided by that of all images": matrix.to_markdown(metric="relative_accuracy"),
     }
-    save("transfer", matrix.records, tables)
+    save("transfer", matrix.records, tables, arguments.jobs)
     matplotlib.use("Agg")
     matrix.plot().figure.savefig(RESULTS / "transfer.png", dpi=100)
 

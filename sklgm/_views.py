@@ -46,11 +46,14 @@ def _joined(first: Views, second: Views) -> Views:
 
 
 def resolve_augmentation(
-    augmentation: str | StandardAugmentation | None,
+    augmentation: str | StandardAugmentation | None, *, blur: float = 0.0
 ) -> StandardAugmentation | None:
-    """Turn an ``augmentation=`` parameter into a checked object, or None."""
+    """Turn an ``augmentation=`` parameter into a checked object, or None.
+
+    "standard" blurs with probability ``blur``.
+    """
     if isinstance(augmentation, str):
-        augmentation = StandardAugmentation()
+        augmentation = StandardAugmentation(blur=blur)
     if augmentation is not None:
         augmentation.check()
     return augmentation

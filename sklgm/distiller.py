@@ -74,7 +74,8 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
     parametrization : {"pyramid", "pixels"}, Pyramid or Pixels, default="pyramid"
         What is optimised.
     augmentation : {"standard"}, StandardAugmentation or None, default="standard"
-        Random views of real and synthetic images. None uses centre crops alone.
+        Random views of real and synthetic images. "standard" is
+        ``StandardAugmentation(blur=0.5)``; None uses centre crops alone.
     class_weight : "balanced", dict or None, default="balanced"
         Weight of each class in the real gradient. "balanced" lets every class pull alike,
         however many images it has.
@@ -487,7 +488,11 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         )
 
     def _views(self, encoder: Encoder) -> str:
-        return describe_views(encoder, resolve_augmentation(self.augmentation), self.n_real_views)
+        return describe_views(encoder, self._augmentation(), self.n_real_views)
+
+    def _augmentation(self) -> StandardAugmentation | None:
+        # Prototypes that are recognised when blurred serve other nets better.
+        return resolve_augmentation(self.augmentation, blur=0.5)
 
     def _add(
         self,
@@ -501,8 +506,8 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         if encoder is None or isinstance(source, np.ndarray):
             add_rows(gradients, np.asarray(source), y, self._device(), on_batch)
             return
-        augmentation = resolve_augmentation(self.augmentation)
-        add_images(gradients, source, y, encoder, augmentation, self.n_real_views, seed, on_batch)
+        augmentation, n_views = self._augmentation(), self.n_real_views
+        add_images(gradients, source, y, encoder, augmentation, n_views, seed, on_batch)
 
     def _cached_gradients(
         self,
@@ -550,9 +555,7 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         classes = gradients[0].classes
         labels = np.repeat(np.arange(len(classes)), self.prototypes_per_class)
         synthetic = self._start(len(labels), gradients, encoders, seeds.start)
-        augmentation = None
-        if self.backbone is not None:
-            augmentation = resolve_augmentation(self.augmentation)
+        augmentation = None if self.backbone is None else self._augmentation()
         steps = synthesize(
             synthetic,
             torch.as_tensor(labels, device=device),

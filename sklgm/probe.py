@@ -82,11 +82,11 @@ class FrozenBackboneProbe(CallbackSupportMixin, ClassifierMixin, FrozenBackboneE
         `LGMDistiller`, `RandomImages`, `ClassCentroids`, `NearestImages` or another with
         ``prototypes_`` and ``prototype_labels_``. A clone is fitted. None trains on all images.
     head : classifier or None, default=None
-        Any scikit-learn classifier; a clone is fitted on the features of all views, with the
-        classes numbered as ``classes_`` has them. None is softmax regression by Adam, as in the
-        paper.
+        Any scikit-learn classifier; a clone is fitted on the features of all views and the labels
+        of y. None is softmax regression by Adam, as in the paper.
     augmentation : {"standard"}, StandardAugmentation or None, default="standard"
-        Random views of the training images. None uses centre crops alone.
+        Random views of the training images. "standard" is ``StandardAugmentation()``, flips and
+        crops; None uses centre crops alone.
     n_views : int or "auto", default="auto"
         Views of each training image, embedded once. "auto" spends about 8000 views: 100 for
         each of 80 images or fewer, 4 for each of 2000 or more.
@@ -120,7 +120,7 @@ class FrozenBackboneProbe(CallbackSupportMixin, ClassifierMixin, FrozenBackboneE
     classes_ : ndarray of shape (n_classes,)
         Class labels, sorted.
     head_ : classifier
-        The fitted head. It numbers the classes as ``classes_`` does.
+        The fitted head. The default one numbers the classes as ``classes_`` does.
     distiller_ : estimator
         The fitted distiller, when one was given.
     backbone_fingerprint_ : str or None
@@ -274,7 +274,8 @@ class FrozenBackboneProbe(CallbackSupportMixin, ClassifierMixin, FrozenBackboneE
         else:
             rows = np.arange(len(bank)).repeat(bank.shape[1])
             metadata = _check_method_params(labels, metadata, indices=rows)
-            head = clone(self.head).fit(bank.reshape(len(rows), -1), labels[rows], **metadata)
+            targets = classes[labels[rows]]
+            head = clone(self.head).fit(bank.reshape(len(rows), -1), targets, **metadata)
         task.call_on_fit_task_end(estimator=self)
         self.backbone_fingerprint_ = self._fingerprint(encoder)
         self.classes_ = classes
@@ -320,7 +321,11 @@ class FrozenBackboneProbe(CallbackSupportMixin, ClassifierMixin, FrozenBackboneE
             Labels from ``classes_``.
         """
         check_is_fitted(self)
-        return self.classes_[self.head_.predict(self._features(X))]
+        return self._predict_features(self._features(X))
+
+    def _predict_features(self, features: np.ndarray) -> np.ndarray:
+        predicted = self.head_.predict(features)
+        return self.classes_[predicted] if _is_default(self.head_) else predicted
 
     @available_if(_head_has("predict_proba"))
     def predict_proba(self, X: Any) -> np.ndarray:

@@ -208,6 +208,7 @@ def nsfw_resnet(image_size=56, inner_size=112):
     for layer, (weight, bias) in zip(layers, nsfw_convolutions(), strict=True):
         layer.weight.data.copy_(weight)
         layer.bias.data.copy_(bias)
+    net.to(memory_format=torch.channels_last)  # a quarter faster on CPUs
     return Backbone.from_module(
         net,
         image_size=image_size,

@@ -201,6 +201,12 @@ def test_seeds():
     assert np.abs(first.decision_function(X) - other.decision_function(X)).max() > 1e-3
 
 
+def test_standard_views_are_neither_blurred_nor_noisy():
+    standard = probe().fit(X, Y).decision_function(X_TEST)
+    plain = StandardAugmentation(blur=0, noise=0)
+    assert_array_equal(probe(augmentation=plain).fit(X, Y).decision_function(X_TEST), standard)
+
+
 def test_augmentation_matters():
     plain = probe().fit(X, Y).decision_function(X_TEST)
     for augmentation in (None, StandardAugmentation(scale=(0.5, 1), noise=0.5)):
@@ -288,7 +294,9 @@ def test_a_skorch_net_of_the_users_is_not_taken_for_the_default_head():
     )
     estimator = probe(head=net)
     assert not hasattr(estimator, "decision_function")
-    assert not hasattr(estimator.fit(X, Y), "decision_function")
+    # skorch takes integers alone as labels.
+    numbers = np.unique(Y, return_inverse=True)[1]
+    assert not hasattr(estimator.fit(X, numbers), "decision_function")
 
 
 def test_floats_on_the_canvas_are_not_rounded(tmp_path):

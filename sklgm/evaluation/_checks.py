@@ -8,12 +8,14 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone
+from sklearn.frozen import FrozenEstimator
 from sklearn.utils import column_or_1d
 
 from sklgm._base import FrozenBackboneEstimator
 from sklgm._targets import check_targets
 from sklgm._views import resolve_augmentation
 from sklgm.probe import FrozenBackboneProbe
+from sklgm.selectors import NearestImages
 from sklgm.selectors._base import Selector
 
 
@@ -179,13 +181,34 @@ def check_is_selection(selection: Any, argument: str) -> None:
 def check_selection(selection: Any, argument: str, split: Split) -> None:
     """Raise a ValueError unless a selection can be fitted, as far as can be told beforehand."""
     check_is_selection(selection, argument)
+    if isinstance(selection, NearestImages):
+        check_selection(selection.distiller, f"the distiller of {argument}", split)
     if isinstance(selection, FrozenBackboneEstimator):
         selection._validate_params()
         resolve_augmentation(getattr(selection, "augmentation", None))
         # Loads the net: a name may be wrong, or its weights out of reach.
         selection._encoder()
+        clone(selection)._check_X(split.X, reset=True)
+    if isinstance(selection, FrozenEstimator) and hasattr(selection, "prototype_labels_"):
+        check_same_classes(selection, split)
     if isinstance(selection, Selector):
         selection._check_counts(split.classes, np.searchsorted(split.classes, split.y))
+
+
+def check_same_classes(fitted: Any, split: Split) -> None:
+    """Raise a ValueError unless a fitted selection has prototypes of just the classes of y."""
+    found, wanted = set(np.asarray(fitted.prototype_labels_).tolist()), set(split.classes.tolist())
+    name = type(getattr(fitted, "estimator", fitted)).__name__
+    if wanted - found:
+        raise ValueError(
+            f"{name} has no prototype of {sorted(wanted - found, key=str)[:5]}, so no probe can "
+            f"learn these classes. A selection needs one of each class."
+        )
+    if found - wanted:
+        raise ValueError(
+            f"{name} has prototypes of {sorted(found - wanted, key=str)[:5]}, which are no classes "
+            f"of y. Fit it on the same classes."
+        )
 
 
 def check_count(value: Any, name: str, most: int | None = None) -> None:

@@ -100,12 +100,14 @@ def default_selections(
         Frozen net.
     probe : FrozenBackboneProbe or None, default=None
         Whose image size, pixel range, augmentation and other settings about the net the
-        selections share.
+        selections share. An augmentation other than "standard" is the distiller's as it is,
+        without the blur of the distiller's own standard views unless it says so.
 
     Returns
     -------
     dict
-        Unfitted estimators by name; None stands for all images.
+        Unfitted estimators by name; None stands for all images. "nearest" holds the distiller of
+        "distilled": another one put in its place belongs into both.
 
     Examples
     --------

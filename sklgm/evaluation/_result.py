@@ -42,10 +42,11 @@ class Result:
         list of dict
             One for each row of the table. Under the name of a metric the mean, in [0, 1], and
             with ``_std`` and ``_sem`` at its end the standard deviation of the runs (ddof=1)
-            and the standard error of the mean, NaN where there is one run. ``n_seeds`` counts
-            the runs and ``n_fits`` how many times the selection was fitted for them (None if
-            nothing is). ``n_images`` is the number of images trained on; ``select_seconds``
-            and ``train_seconds`` are means over the runs.
+            and the standard error of the mean, NaN where there is one run. Where several probes
+            share each of several fits, the error is that of the means of the fits.
+            ``n_seeds`` counts the runs and ``n_fits`` how many times the selection was fitted
+            for them (None if nothing is). ``n_images`` is the number of images trained on;
+            ``select_seconds`` and ``train_seconds`` are means over the runs.
         """
         rows: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
         for record in self.records:
@@ -146,22 +147,29 @@ class Result:
 
 
 def _average(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    fits = {run["selection_seed"] for run in runs}
+    fits = [run["selection_seed"] for run in runs]
     row = {
         "n_images": runs[0]["n_images"],
         "n_seeds": len(runs),
-        "n_fits": None if runs[0]["select_seconds"] is None else len(fits),
+        "n_fits": None if runs[0]["select_seconds"] is None else len(set(fits)),
     }
     for name in METRICS:
         if name in runs[0]:
             values = np.array([run[name] for run in runs])
-            std = float(values.std(ddof=1)) if len(values) > 1 else np.nan
             row[name] = float(values.mean())
-            row[f"{name}_std"] = std
-            row[f"{name}_sem"] = std / np.sqrt(len(values))
+            row[f"{name}_std"] = _deviation(values)
+            if len(set(fits)) > 1:
+                # Probes on the same fit are not independent.
+                groups = np.unique(fits, return_inverse=True)[1]
+                values = np.bincount(groups, values) / np.bincount(groups)
+            row[f"{name}_sem"] = _deviation(values) / np.sqrt(len(values))
     for name in ("select_seconds", "train_seconds"):
         row[name] = float(np.mean([run[name] or 0.0 for run in runs]))
     return row
+
+
+def _deviation(values: np.ndarray) -> float:
+    return float(values.std(ddof=1)) if len(values) > 1 else np.nan
 
 
 def spread(mean: float, deviation: float) -> str:

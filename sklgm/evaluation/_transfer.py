@@ -199,7 +199,8 @@ def cross_model_transfer(
         Columns: the nets of the probes, perhaps under names of your own.
     distillers : estimator or dict of str to estimator, default=None
         Unfitted, with a parameter ``backbone``, which is set here, as are seeds. With several,
-        each has rows of its own. None is `LGMDistiller` with the probe's settings about images.
+        each has rows of its own. None is `LGMDistiller` with the probe's settings about images,
+        as in :func:`default_selections`.
     distilled_on : list of str or tuple of str, default=None
         Rows: names of ``backbones``; a tuple distils on several at once. None distils on each by
         itself.
@@ -211,7 +212,8 @@ def cross_model_transfer(
         of its own.
     seeds : int, default=5
         Distillations of each row, with ``random_state`` 0, 1, ..., each with a probe of the same
-        seed. Baselines and probes on all images have as many probes.
+        seed. Baselines whose choice is random are fitted as often; they and probes on all images
+        have as many probes.
     groups : array-like of shape (n_test,) or None, default=None
         Group of each test image; adds the accuracy of the worst group.
     verbose : int, default=0
@@ -286,7 +288,7 @@ def cross_model_transfer(
     for row, by_column in chosen.items():
         parts.append([])
         for column, selection in by_column.items():
-            parts[-1] += run(row, None, selection, [column], None)
+            parts[-1] += run(row, None, selection, [column], seeds)
         report(_describe(row, parts[-1]), verbose)
 
     full = _mean_accuracies(whole)

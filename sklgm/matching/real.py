@@ -268,7 +268,9 @@ class RealGradients:
                 f"images must be of shape (n, 3, height, width) with one label each; got "
                 f"{tuple(images.shape)} and {len(labels)} labels."
             )
-        small = adaptive_avg_pool2d(images.detach(), _MEAN_SIZE).cpu().double().numpy()
+        # On the CPU: not every device pools sides that 8 does not divide.
+        pixels = images.detach().cpu().float()
+        small = adaptive_avg_pool2d(pixels, _MEAN_SIZE).double().numpy()
         if not ((small >= 0) & (small <= 1)).all():
             raise ValueError("images must hold pixels in [0, 1], as floats; divide bytes by 255.")
         np.add.at(self.image_sum, labels, small)

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
+from sklearn.datasets import load_iris
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, top_k_accuracy_score
@@ -89,8 +90,42 @@ def test_top_5_with_more_than_5_classes(head):
         method = "decision_function" if isinstance(head, RidgeClassifier) else "predict_proba"
         scores = getattr(fitted, method)(test)
         expected = top_k_accuracy_score(test_labels, scores, k=5, labels=fitted.classes_)
-        assert record["top_5_accuracy"] == expected
+        assert_allclose(record["top_5_accuracy"], expected)
         assert record["accuracy"] < expected < 1
+
+
+def test_classes_that_tie_share_the_last_places():
+    rows, labels = toy_rows()
+    test, test_labels = toy_rows(seed=1)
+    probe = FrozenBackboneProbe(None, head=KNeighborsClassifier(1))
+    result = compare(
+        rows, labels, test, test_labels, backbone=None, probe=probe, selections={"all": None}
+    )
+    accuracy = column(result, "all", "accuracy")[0]
+    # Beside the one class that is voted for, four of the other six are among the first five.
+    expected = accuracy + (1 - accuracy) * 4 / 6
+    assert 0 < accuracy < 1
+    assert_allclose(column(result, "all", "top_5_accuracy")[0], expected)
+
+
+def test_data_frames(recwarn):
+    pytest.importorskip("pandas")
+    frame, labels = load_iris(as_frame=True, return_X_y=True)
+    result = compare(
+        frame, labels, frame[::2], labels[::2], backbone=None, selections={"all": None}
+    )
+    plain_rows = compare(
+        frame.to_numpy(),
+        labels,
+        frame.to_numpy()[::2],
+        labels[::2],
+        backbone=None,
+        selections={"all": None},
+    )
+    assert plain(result) == plain(plain_rows)
+    assert not recwarn.list
+    with pytest.raises(ValueError, match="feature names"):
+        compare(frame, labels, frame.rename(columns=str.upper), labels, backbone=None)
 
 
 def test_any_head():
@@ -136,6 +171,17 @@ def test_means_and_deviations_over_the_seeds():
         assert_allclose(row["accuracy_sem"], np.std(scores, ddof=1) / 2)
     (row,) = compare(selections={"all": None}, probe_seeds=1).summary()
     assert np.isnan(row["accuracy_std"])
+
+
+def test_probes_on_the_same_fit_are_not_independent():
+    rows = {"distilled": distiller()}
+    result = compare(selections=rows, probe_seeds=4, selection_seeds=2)
+    (row,) = result.summary()
+    scores = np.array(column(result, "distilled", "accuracy"))
+    assert column(result, "distilled", "selection_seed") == [0, 1, 0, 1]
+    means = [scores[::2].mean(), scores[1::2].mean()]
+    assert_allclose(row["accuracy_std"], np.std(scores, ddof=1))
+    assert_allclose(row["accuracy_sem"], np.std(means, ddof=1) / np.sqrt(2))
 
 
 def test_test_images_pass_the_net_once():
@@ -196,16 +242,19 @@ def test_seeds_of_selections():
         "fixed": _Log(NET, random_state=7),
         "distilled": distiller(),
         "frozen": FrozenEstimator(distiller(random_state=4).fit(X, Y)),
+        "centroid": ClassCentroids(NET),
+        "clusters": ClassCentroids(NET, prototypes_per_class=2),
     }
 
     def fits(**params):
         result = compare(selections=rows, probe_seeds=3, **params)
         return {name: column(result, name, "selection_seed") for name in rows}
 
-    once = {"fixed": [None] * 3, "distilled": [0] * 3, "frozen": [None] * 3}
+    never = {"frozen": [None] * 3, "centroid": [None] * 3}
+    once = {"fixed": [None] * 3, "distilled": [0] * 3, "clusters": [0] * 3, **never}
     assert fits() == {"drawn": [0, 1, 2], **once}
     assert [state for state, *_ in _Log.fitted] == [0, 1, 2, 7]
-    several = {"fixed": [0, 1, 0], "distilled": [0, 1, 0], "frozen": [None] * 3}
+    several = {key: [0, 1, 0] for key in ("fixed", "distilled", "clusters")} | never
     assert fits(selection_seeds=2) == {"drawn": [0, 1, 2], **several}
 
 
@@ -312,6 +361,11 @@ def test_a_selection_without_a_class_is_refused():
         compare(selections={"bad": _NoB(NET)})
 
 
+MORE = RandomImages(NET, random_state=0).fit(
+    np.concatenate([X, X[:2]]), np.concatenate([Y, ["d", "d"]])
+)
+
+
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -325,6 +379,10 @@ def test_a_selection_without_a_class_is_refused():
         ({"selections": {"d": distiller(n_views=0)}}, "n_views"),
         ({"selections": {"d": distiller(augmentation=StandardAugmentation(flip=2))}}, "flip"),
         ({"selections": {"n": NearestImages(distiller(prototypes_per_class=7))}}, "has 6 images"),
+        ({"selections": {"n": NearestImages(distiller(n_views=0))}}, "n_views"),
+        ({"selections": {"r": RandomImages(None)}}, "X holds images"),
+        ({"selections": {"r": RandomImages(NET, pixel_range=(0, 0))}}, "pixel_range"),
+        ({"selections": {"f": FrozenEstimator(MORE)}}, r"prototypes of \['d'\]"),
         ({"probe": KNeighborsClassifier()}, "probe must be a FrozenBackboneProbe.*head="),
         ({"probe": FrozenBackboneProbe(distiller=distiller())}, "among the selections"),
         ({"probe": FrozenBackboneProbe(n_views=0)}, "n_views"),

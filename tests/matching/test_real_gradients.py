@@ -464,6 +464,7 @@ def test_images_of_any_size_and_range():
         (torch.zeros(2, 8, 8, 3), [0, 1], r"\(n, 3, height, width\).*got \(2, 8, 8, 3\)"),
         (torch.zeros(3, 8, 8), [0, 1, 2], "must be of shape"),
         (torch.full((2, 3, 8, 8), 255.0), [0, 1], r"pixels in \[0, 1\].*divide bytes by 255"),
+        (torch.full((2, 3, 8, 8), 255, dtype=torch.uint8), [0, 1], "divide bytes by 255"),
         (torch.full((2, 3, 8, 8), -0.1), [0, 1], "pixels in"),
         (torch.full((2, 3, 8, 8), torch.nan), [0, 1], "pixels in"),
     ],
