@@ -1,7 +1,7 @@
 """What makes prototypes of one net serve others: OpenMoji, distilled on ``efficientnet_lite0``.
 
-Rows are `LGMDistiller` at its defaults and with one thing changed, columns the nets of the probes,
-as in ``transfer.py``, whose rows of real images are the ones to compare with. A seed is one
+Rows are `LGMDistiller` with one thing changed, columns the nets of the probes, as in
+``transfer.py``, which has the rows to compare with: the defaults, and real images. A seed is one
 distillation and the probes on it; means and standard errors are over seeds.
 
 Run: ``python benchmarks/transfer_settings.py``; ``--quick`` is a short trial that saves nothing.
@@ -13,7 +13,7 @@ from _results import save
 from joblib import Parallel, delayed
 from transfer import embed_all, merge, parse, transfer
 
-from sklgm import ClassCentroids, LGMDistiller, Pyramid, StandardAugmentation
+from sklgm import ClassCentroids, LGMDistiller, StandardAugmentation
 
 
 class GreyStart(LGMDistiller):
@@ -42,17 +42,13 @@ def variants(options):
     """Return the distillers by name."""
     views = {
         "no blur": StandardAugmentation(),
-        "every view blurred": StandardAugmentation(blur=1),
         "published views": StandardAugmentation(scale=(0.08, 1), noise=0.5),
     }
-    plain_colors = Pyramid(decorrelate=False)
     return {
-        "default": LGMDistiller(**options),
         "grey start": GreyStart(**options),
         "start at a real image": ImageStart(**options),
         **{name: LGMDistiller(augmentation=views[name], **options) for name in views},
         "learning rate .01": LGMDistiller(learning_rate=0.01, **options),
-        "plain colours": LGMDistiller(parametrization=plain_colors, **options),
     }
 
 
