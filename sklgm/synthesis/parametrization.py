@@ -62,7 +62,55 @@ class Synthetic(ABC):
         return True
 
 
-class Pyramid(BaseEstimator):
+class _Parametrization(BaseEstimator, ABC):
+    """Base of the ways to write an image: which levels it is the sum of."""
+
+    decorrelate: bool
+
+    def check(self, size: int) -> None:
+        """Raise a ``ValueError`` that names a parameter unfit for a canvas of side ``size``."""
+        self._validate_params()
+
+    @abstractmethod
+    def _levels(self, size: int, max_iter: int) -> tuple[list[int], int]:
+        """Return the sides of the levels, and the steps between two of them."""
+
+    def start(
+        self,
+        n: int,
+        size: int,
+        max_iter: int,
+        generator: torch.Generator,
+        device: torch.device,
+        around: Tensor | None = None,
+    ) -> Synthetic:
+        """Return random images, to be optimised for ``max_iter`` steps.
+
+        Parameters
+        ----------
+        n, size : int
+            How many, and their side in pixels.
+        max_iter : int
+            Steps to come.
+        generator : torch.Generator
+            On the CPU.
+        device : torch.device
+            Where the images are to be.
+        around : Tensor of shape (n, 3, h, w), optional
+            Images of any size, pixels in [0, 1], that the random ones vary around; grey when
+            not given.
+
+        Returns
+        -------
+        Synthetic
+            At its start.
+        """
+        self.check(size)
+        sizes, every = self._levels(size, max_iter)
+        return _PyramidImages(n, sizes, every, self.decorrelate, generator, device, around)
+
+
+class Pyramid(_Parametrization):
     """A sum of images of growing size: coarse structure first, detail later.
 
     Parameters
@@ -91,50 +139,19 @@ class Pyramid(BaseEstimator):
 
     def check(self, size: int) -> None:
         """Raise a ``ValueError`` that names a parameter unfit for a canvas of side ``size``."""
-        self._validate_params()
+        super().check(size)
         if self.start_size > size:
             raise ValueError(
                 f"parametrization start_size must be from 1 to the canvas size, {size}; "
                 f"got {self.start_size}."
             )
 
-    def start(
-        self,
-        n: int,
-        size: int,
-        max_iter: int,
-        generator: torch.Generator,
-        device: torch.device,
-        around: Tensor | None = None,
-    ) -> Synthetic:
-        """Return random images, to be optimised for ``max_iter`` steps.
-
-        Parameters
-        ----------
-        n, size : int
-            How many, and their side in pixels.
-        max_iter : int
-            Steps to come.
-        generator : torch.Generator
-            On the CPU.
-        device : torch.device
-            Where the images are to be.
-        around : Tensor of shape (n, 3, h, w), optional
-            Images of any size, pixels in [0, 1], that the random ones vary around; grey when
-            not given.
-
-        Returns
-        -------
-        Synthetic
-            At its start.
-        """
-        self.check(size)
+    def _levels(self, size: int, max_iter: int) -> tuple[list[int], int]:
         every = self.grow_every or max(1, max_iter // 25)
-        sizes = pyramid_sizes(self.start_size, size)
-        return _PyramidImages(n, sizes, every, self.decorrelate, generator, device, around)
+        return pyramid_sizes(self.start_size, size), every
 
 
-class Pixels(BaseEstimator):
+class Pixels(_Parametrization):
     """Every pixel is a parameter of its own, from the first step.
 
     Parameters
@@ -148,42 +165,8 @@ class Pixels(BaseEstimator):
     def __init__(self, decorrelate: bool = False) -> None:
         self.decorrelate = decorrelate
 
-    def check(self, size: int) -> None:
-        """Raise a ``ValueError`` that names a parameter unfit for a canvas of side ``size``."""
-        self._validate_params()
-
-    def start(
-        self,
-        n: int,
-        size: int,
-        max_iter: int,
-        generator: torch.Generator,
-        device: torch.device,
-        around: Tensor | None = None,
-    ) -> Synthetic:
-        """Return random images, to be optimised for ``max_iter`` steps.
-
-        Parameters
-        ----------
-        n, size : int
-            How many, and their side in pixels.
-        max_iter : int
-            Steps to come.
-        generator : torch.Generator
-            On the CPU.
-        device : torch.device
-            Where the images are to be.
-        around : Tensor of shape (n, 3, h, w), optional
-            Images of any size, pixels in [0, 1], that the random ones vary around; grey when
-            not given.
-
-        Returns
-        -------
-        Synthetic
-            At its start.
-        """
-        self.check(size)
-        return _PyramidImages(n, [size], 1, self.decorrelate, generator, device, around)
+    def _levels(self, size: int, max_iter: int) -> tuple[list[int], int]:
+        return [size], 1
 
 
 class _PyramidImages(Synthetic):
