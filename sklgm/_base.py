@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from numbers import Integral
 from os import PathLike
 from typing import Any
@@ -10,6 +11,7 @@ import numpy as np
 import torch
 from PIL.Image import Image
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
+from sklearn.frozen import FrozenEstimator
 from sklearn.preprocessing import normalize
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
@@ -28,6 +30,27 @@ def _holds_images(X: Any) -> bool:
         first = X[0] if X else None
         return isinstance(first, str | PathLike | Image) or getattr(first, "ndim", 1) > 1
     return getattr(X, "ndim", 2) > 2
+
+
+def fit_distiller(owner: BaseEstimator, distiller: Any, X: Any, y: Any, context: Any) -> None:
+    """Fit a distiller as a task of its owner's fit, whose callbacks follow it.
+
+    Parameters
+    ----------
+    owner, distiller : estimator
+        Which has it, and the distiller.
+    X, y : array-like
+        As in the owner's ``fit``.
+    context : CallbackContext
+        Of that fit.
+    """
+    task = context.subcontext(task_name="distil")
+    # In a frozen one nothing is fitted, and the callbacks it was fitted with are no obstacle.
+    frozen = isinstance(distiller, FrozenEstimator)
+    with nullcontext() if frozen else task.propagate_callback_context(distiller):
+        task.call_on_fit_task_begin(estimator=owner)
+        distiller.fit(X, y)
+        task.call_on_fit_task_end(estimator=owner)
 
 
 class FrozenBackboneEstimator(BaseEstimator):

@@ -20,7 +20,7 @@ from sklearn.utils.metadata_routing import (
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_method_params, _check_sample_weight, check_is_fitted
 
-from sklgm._base import FrozenBackboneEstimator
+from sklgm._base import FrozenBackboneEstimator, fit_distiller
 from sklgm._encoder import Encoder, cached
 from sklgm._head import LinearHead, fit_linear_head
 from sklgm._random import own_random_state
@@ -392,11 +392,7 @@ class FrozenBackboneProbe(CallbackSupportMixin, ClassifierMixin, FrozenBackboneE
         distiller = clone(self.distiller)
         if self.verbose and "verbose" in distiller.get_params(deep=False):
             distiller.set_params(verbose=self.verbose)
-        task = context.subcontext(task_name="distil")
-        with task.propagate_callback_context(distiller):
-            task.call_on_fit_task_begin(estimator=self)
-            distiller.fit(X, y)
-            task.call_on_fit_task_end(estimator=self)
+        fit_distiller(self, distiller, X, y, context)
         return distiller
 
     def _prototypes(self, distiller: Any) -> np.ndarray:

@@ -9,10 +9,11 @@ import pytest
 from numpy.testing import assert_array_equal
 from sklearn.callback import ProgressBar
 from sklearn.callback._callback_context import get_context_path
+from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
-from sklgm import FrozenBackboneProbe, LGMDistiller, RandomImages
+from sklgm import FrozenBackboneProbe, LGMDistiller, NearestImages, RandomImages
 from tests.image_checks import fitted_names, toy_images
 from tests.tiny_backbones import tiny_backbone
 
@@ -176,6 +177,18 @@ def test_a_recorder_through_a_grid_search():
 
 def test_a_progress_bar_on_a_probe_with_a_selector():
     assert "RandomImages" in progress_of(probe(distiller=RandomImages(NET, random_state=0)))
+
+
+def test_a_frozen_distiller_keeps_its_callbacks():
+    fitted = distiller().set_callbacks(ProgressBar()).fit(X, Y)
+    frozen = FrozenEstimator(fitted)
+    recorder = Recorder()
+    for owner in (probe(distiller=frozen), NearestImages(frozen)):
+        owner.set_callbacks(recorder).fit(X, Y)
+        assert owner.distiller_ is frozen
+    assert recorder.ended.count("fit/distil") == 2
+    assert isinstance(fitted._skl_callbacks[0], ProgressBar)
+    assert not hasattr(fitted, "_parent_callback_ctx")
 
 
 def test_an_estimator_with_callbacks_pickles():

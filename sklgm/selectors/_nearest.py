@@ -10,7 +10,7 @@ from sklearn.callback import with_callbacks
 from sklearn.frozen import FrozenEstimator
 from sklearn.preprocessing import normalize
 
-from sklgm._base import FrozenBackboneEstimator, PrototypeTransformer
+from sklgm._base import FrozenBackboneEstimator, PrototypeTransformer, fit_distiller
 from sklgm._encoder import Encoder
 from sklgm._targets import check_targets
 from sklgm.selectors._base import Selector, choose_distinct
@@ -108,11 +108,7 @@ class NearestImages(Selector):
         encoder = self._encoder()
         context = self._init_callback_context(max_subtasks=1)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        task = context.subcontext(task_name="distil")
-        with task.propagate_callback_context(distiller):
-            task.call_on_fit_task_begin(estimator=self)
-            distiller.fit(X, y)
-            task.call_on_fit_task_end(estimator=self)
+        fit_distiller(self, distiller, X, y, context)
         distiller._check_same_net(encoder)
         if not np.array_equal(classes, distiller.classes_):
             raise ValueError(
