@@ -45,12 +45,6 @@ def embed(net, seed, arguments, folder):
     FrozenBackboneProbe(real_backbone(net, folder), max_epochs=1, **options).fit(X, y)
 
 
-def embed_all(parallel, arguments, folder):
-    """Do so for every net and seed."""
-    seeds = range(arguments.seeds)
-    parallel(delayed(embed)(n, s, arguments, folder) for n in NETS.values() for s in seeds)
-
-
 def transfer(distilled_on, distillers, baselines, arguments, folder):
     """Return the records of some rows."""
     X, X_test, y, y_test = load("openmoji", quick=arguments.quick)
@@ -73,23 +67,6 @@ def transfer(distilled_on, distillers, baselines, arguments, folder):
     ).records
 
 
-def parse(description):
-    """Read the command line."""
-    parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--quick", action="store_true", help="few images, steps and seeds")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--jobs", type=int, default=1, help="1, or 2 for two processes")
-    parser.add_argument(
-        "--memory",
-        metavar="FOLDER",
-        help="keep features of real images here for the next run (a folder deleted at the end)",
-    )
-    arguments = parser.parse_args()
-    if arguments.quick:
-        arguments.seeds = 2
-    return arguments
-
-
 def merge(parts, order):
     """Return the records of several parts as one matrix, with its rows in an order."""
     first, *others = parts
@@ -101,12 +78,24 @@ def merge(parts, order):
 
 def main():
     """Distil on every net and some pairs, probe on every net."""
-    arguments = parse(__doc__.partition("\n")[0])
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="few images, steps and seeds")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--jobs", type=int, default=1, help="1, or 2 for two processes")
+    parser.add_argument(
+        "--memory",
+        metavar="FOLDER",
+        help="keep features of real images here for the next run (a folder deleted at the end)",
+    )
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.seeds = 2
     with tempfile.TemporaryDirectory() as temporary:
         folder = arguments.memory or temporary
         shared = {"memory": folder}
         parallel = Parallel(n_jobs=arguments.jobs)
-        embed_all(parallel, arguments, folder)
+        seeds = range(arguments.seeds)
+        parallel(delayed(embed)(n, s, arguments, folder) for n in NETS.values() for s in seeds)
         real = transfer(
             list(NETS),
             {"centroid": ClassCentroids(**shared)},
