@@ -43,7 +43,11 @@ def probe(backbone=NET, **params):
     return FrozenBackboneProbe(backbone, **(settings | params))
 
 
-MAKERS = [distiller(), RandomImages(NET, random_state=0), ClassCentroids(NET)]
+MAKERS = [
+    distiller(),
+    RandomImages(NET, random_state=0),
+    ClassCentroids(NET, random_state=0),
+]
 each_maker = pytest.mark.parametrize("maker", MAKERS, ids=lambda maker: type(maker).__name__)
 
 
