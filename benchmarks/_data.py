@@ -4,9 +4,11 @@ import gzip
 from pathlib import Path
 
 import numpy as np
+import torch
 from sklearn.model_selection import train_test_split
 
 from sklgm.datasets import load_digits, load_openmoji
+from sklgm.images import check_images, resize_crop
 
 DATA = ("openmoji", "digits", "fashion-mnist")
 FASHION_MNIST = Path("/usr/share/datasets/fashion-mnist")
@@ -35,6 +37,12 @@ def load(name, fashion_mnist=FASHION_MNIST, quick=False):
         n_few = 12 * len(np.unique(y))
         (X, y), (X_test, y_test) = _some(X, y, n_few), _some(X_test, y_test, n_few)
     return X, X_test, y, y_test
+
+
+def canvases(X, size):
+    """Return images as a float tensor (n, 3, size, size) in [0, 1]."""
+    images = np.stack([resize_crop(image, size) for image in check_images(X)])
+    return torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
 
 
 def _some(X, y, n):

@@ -130,6 +130,8 @@ def matching_loss(
     heads: Tensor,
     targets: Tensor,
     matching: Matching = "global",
+    *,
+    recent: tuple[Tensor, Tensor] | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the angular distance to the target gradients and its derivative by the features.
 
@@ -147,6 +149,9 @@ def matching_loss(
         Real gradient of each head. Only their directions matter.
     matching : {"global", "row"}
         As in :func:`angular_distance`.
+    recent : tuple of Tensor of shape (m, d) and Tensor of shape (m,), optional
+        More features and their labels. The synthetic gradient is that of all n + m samples; the
+        derivative is by the first n alone.
 
     Returns
     -------
@@ -158,19 +163,23 @@ def matching_loss(
     n_heads, n_classes, n_features = heads.shape
     loss = features.new_zeros(())
     derivative = torch.zeros_like(features)
-    step = heads_per_chunk(len(features), n_classes, n_features)
+    n, rows = len(features), features
+    if recent is not None:
+        rows, labels = torch.cat([features, recent[0]]), torch.cat([labels, recent[1]])
+    step = heads_per_chunk(len(rows), n_classes, n_features)
     for start in range(0, n_heads, step):
         some = heads[start : start + step]
         target = targets[start : start + step].to(features)
-        probabilities, difference = residuals(features, labels, some)
-        gradient = _gradients(difference, features).view_as(target)
+        probabilities, difference = residuals(rows, labels, some)
+        gradient = _gradients(difference, rows).view_as(target)
+        probabilities, difference = probabilities[:n], difference[:n]
         distance, by_gradient = _distance_and_derivative(gradient, target, matching)
         loss += distance / n_heads
         by_gradient /= n_heads
         # G = P^T [Z, 1]: once through Z itself, once through P, a softmax of Z W^T.
-        rows = by_gradient.reshape(-1, n_features + 1)
-        derivative += difference.flatten(1) @ rows[:, :-1]
-        by_residual = (features @ rows[:, :-1].T + rows[:, -1]).view_as(probabilities)
+        by_rows = by_gradient.reshape(-1, n_features + 1)
+        derivative += difference.flatten(1) @ by_rows[:, :-1]
+        by_residual = (features @ by_rows[:, :-1].T + by_rows[:, -1]).view_as(probabilities)
         inner = (by_residual * probabilities).sum(-1, keepdim=True)
         by_logits = probabilities * (by_residual - inner)
         derivative += by_logits.flatten(1) @ some.reshape(-1, n_features)

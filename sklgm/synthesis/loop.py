@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +16,12 @@ from sklgm.matching.gradients import Matching
 from sklgm.synthesis.augmentation import StandardAugmentation, Views, centre_views
 from sklgm.synthesis.parametrization import Synthetic
 
+# Features of the views of this many earlier steps count in the synthetic gradient too: they cost
+# no pass, and make it less noisy. None at first, when images change fast, and all from a fifth
+# of the steps on.
+_REMEMBERED = 4
+# Adam averages over fewer steps than is usual, since gradients are averaged already.
+_BETAS = (0.5, 0.999)
 
 @dataclass(frozen=True)
 class Step:
@@ -119,7 +126,8 @@ def synthesize(
     if any(objective.gradients.is_empty for objective in objectives):
         raise ValueError("gradients are empty: nothing to match.")
     pool_size = objectives[0].gradients.head_pool_size
-    optimizer = torch.optim.Adam(synthetic.parameters, lr=learning_rate)
+    optimizer = torch.optim.Adam(synthetic.parameters, lr=learning_rate, betas=_BETAS)
+    recent: list[deque[Tensor]] = [deque() for _ in objectives]
     for index in range(max_iter):
         if synthetic.grow(index):
             # Levels that exist keep their moments.
@@ -131,17 +139,23 @@ def synthesize(
         optimizer.zero_grad(set_to_none=True)
         with torch.enable_grad():
             samples = synthetic.decode()
-            loss = backward(
+            loss, features = backward(
                 samples,
                 labels,
                 objectives,
                 chosen,
+                recent=recent,
                 augmentation=augmentation,
                 n_views=n_views,
                 matching=matching,
                 generator=generator,
             )
         optimizer.step()
+        if augmentation is not None:
+            for past, now in zip(recent, features, strict=True):
+                past.append(now)
+                while len(past) > min(_REMEMBERED, 5 * _REMEMBERED * index // max_iter):
+                    past.popleft()
         yield Step(index, loss, rate)
 
 
@@ -155,8 +169,9 @@ def backward(
     n_views: int,
     matching: Matching,
     generator: torch.Generator,
-) -> Tensor:
-    """Back-propagate the summed matching losses through ``samples`` and return their sum.
+    recent: Sequence[Sequence[Tensor]] | None = None,
+) -> tuple[Tensor, list[Tensor]]:
+    """Back-propagate the summed matching losses through ``samples``.
 
     One objective after the other, so that they never hold memory at once.
 
@@ -168,11 +183,15 @@ def backward(
         As in :func:`synthesize`.
     heads : ndarray of shape (n_heads,)
         Indices into the pools.
+    recent : sequence of sequences of Tensor of shape (n * n_views, d), optional
+        For each objective, features of earlier steps that count in the gradient too.
 
     Returns
     -------
-    Tensor of shape ()
+    loss : Tensor of shape ()
         The sum of the losses, detached.
+    features : list of Tensor of shape (n * n_views, d)
+        Of this step's views, for each objective, detached.
     """
     still = samples.detach()
     views: Views | None = None
@@ -185,12 +204,13 @@ def backward(
         return augmentation.apply(images, views[rows], size)
 
     by_samples = torch.zeros_like(still)
-    losses = [
-        _add_derivative(by_samples, still, labels, objective, heads, cut, n_views, matching)
-        for objective in objectives
+    results = [
+        _add_derivative(by_samples, still, labels, objective, heads, cut, n_views, matching, past)
+        for objective, past in zip(objectives, recent or [()] * len(objectives), strict=True)
     ]
     samples.backward(by_samples)
-    return torch.stack(losses).sum()
+    losses, features = zip(*results, strict=True)
+    return torch.stack(losses).sum(), list(features)
 
 
 def _add_derivative(
@@ -202,8 +222,11 @@ def _add_derivative(
     cut: Callable[[Tensor, slice, int], Tensor],
     n_views: int,
     matching: Matching,
-) -> Tensor:
-    """Add the derivative of one objective by the samples to ``by_samples``; return its loss.
+    recent: Sequence[Tensor],
+) -> tuple[Tensor, Tensor]:
+    """Add the derivative of one objective by the samples to ``by_samples``.
+
+    Returns its loss and the features of the views.
 
     In two phases, when the views do not fit into one batch: all views are embedded without
     a graph, the loss and its derivative by the features are computed in closed form, and each
@@ -226,18 +249,20 @@ def _add_derivative(
     parts = micro_batches(len(samples) * n_views, objective.batch_size)
     with torch.set_grad_enabled(len(parts) == 1):
         embedded = [embed(part) for part in parts]
-    features = torch.cat([part_features for part_features, _, _ in embedded])
+    features = torch.cat([part_features.detach() for part_features, _, _ in embedded])
+    owners = labels.repeat_interleave(n_views)
     chosen = torch.as_tensor(heads, device=samples.device)
     loss, derivative = matching_loss(
-        features.detach(),
-        labels.repeat_interleave(n_views),
+        features,
+        owners,
         objective.gradients.heads.take(heads, samples.device),
         objective.gradients.sums.to(samples.device)[chosen],
         matching,
+        recent=(torch.cat([*recent]), owners.repeat(len(recent))) if recent else None,
     )
     for part in parts:
         part_features, leaf, owned = embedded[0] if len(parts) == 1 else embed(part)
         part_features.backward(derivative[part])
         if leaf.grad is not None:
             by_samples[owned] += leaf.grad
-    return loss
+    return loss, features

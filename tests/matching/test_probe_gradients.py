@@ -154,6 +154,19 @@ def test_matching_loss_is_the_distance_of_the_gradients(problem, matching):
 
 
 @pytest.mark.parametrize("matching", MATCHINGS)
+def test_recent_features_count_in_the_gradient_alone(problem, matching):
+    features, labels, heads, targets = problem
+    new, old = features[:2], features[2:]
+    loss, derivative = matching_loss(
+        new, labels[:2], heads, targets, matching, recent=(old, labels[2:])
+    )
+    expected_loss, expected = autograd_matching(features, labels, heads, targets, matching)
+    torch.testing.assert_close(loss, expected_loss, rtol=0, atol=1e-10)
+    torch.testing.assert_close(derivative, expected[:2], rtol=0, atol=1e-10)
+    assert not torch.allclose(derivative, matching_loss(new, labels[:2], heads, targets)[1])
+
+
+@pytest.mark.parametrize("matching", MATCHINGS)
 def test_matching_loss_gradcheck(problem, matching):
     features, labels, heads, targets = problem
 

@@ -90,7 +90,7 @@ def once(samples, *objectives, heads=(0, 1), **changes):
         "matching": "global",
         "generator": seeded(2),
     }
-    return backward(samples, LABELS, objectives, np.array(heads), **settings | changes)
+    return backward(samples, LABELS, objectives, np.array(heads), **settings | changes)[0]
 
 
 def one_backward(batch_size, net=None, matching="global"):
@@ -276,13 +276,45 @@ def test_steps_are_those_of_a_loop_by_hand():
     for step in run(synthetic, on_rows(gradients), n_heads=8, max_iter=6):
         found = probe_gradients(mine.decode(), LABELS, gradients.heads.take(slice(None)))
         (by_row,) = torch.autograd.grad(angular_distance(found, gradients.sums), row)
-        first = 0.9 * first + 0.1 * by_row
+        first = 0.5 * first + 0.5 * by_row
         second = 0.999 * second + 0.001 * by_row**2
         t = step.index + 1
         rate = 0.025 * (1 + math.cos(math.pi * step.index / 6))
         with torch.no_grad():
-            row -= rate * (first / (1 - 0.9**t)) / ((second / (1 - 0.999**t)).sqrt() + 1e-8)
+            row -= rate * (first / (1 - 0.5**t)) / ((second / (1 - 0.999**t)).sqrt() + 1e-8)
         torch.testing.assert_close(synthetic.parameters[0], row, rtol=1e-4, atol=1e-4)
+
+
+def test_features_of_earlier_steps_count_in_the_loss():
+    """None at first, then those of four steps; the loss is that of all of them together."""
+    net, gradients = tiny_net(), real()
+    seen = []
+    net.register_forward_hook(lambda module, inputs, output: seen.append(output.detach()))
+    n_recent = [0, 0, 1, 2, 3, *[4] * 15]
+    labels = LABELS.repeat_interleave(5)
+    for step in run(images(), on_images(net, gradients=gradients), n_heads=8):
+        kept = seen[len(seen) - 1 - n_recent[step.index] :]
+        found = probe_gradients(
+            torch.cat(kept), labels.repeat(len(kept)), gradients.heads.take(slice(None))
+        )
+        torch.testing.assert_close(
+            step.loss, angular_distance(found, gradients.sums), rtol=1e-4, atol=1e-5
+        )
+    assert len(seen) == 20
+
+
+def test_rows_have_no_views_to_remember():
+    gradients = real()
+    synthetic = rows(gradients)
+    steps = run(synthetic, on_rows(gradients), n_heads=8)
+    while True:
+        found = probe_gradients(synthetic.decode(), LABELS, gradients.heads.take(slice(None)))
+        step = next(steps, None)
+        if step is None:
+            break
+        torch.testing.assert_close(
+            step.loss, angular_distance(found, gradients.sums), rtol=1e-4, atol=1e-5
+        )
 
 
 class SpyAdam(torch.optim.Adam):
