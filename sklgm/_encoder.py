@@ -19,11 +19,7 @@ from sklgm._version import __version__
 from sklgm._views import ViewStream
 from sklgm.backbones import Backbone, get_backbone
 from sklgm.images import ImageSource, iter_batches, resize_crop
-from sklgm.synthesis import StandardAugmentation, centre_views, micro_batches
-
-# Pixels of a micro-batch under batch_size="auto": 32 images of 224 x 224.
-_AUTO_PIXELS = 32 * 224 * 224
-_AUTO_MOST = 512
+from sklgm.synthesis import BatchSize, StandardAugmentation, centre_views, micro_batches
 
 
 @dataclass(frozen=True)
@@ -36,7 +32,7 @@ class Encoder:
         On the device.
     autocast : torch.dtype or None
         Precision of the net.
-    batch_size : int
+    batch_size : BatchSize
         Images that pass the net at once.
     n_jobs : int or None
         Threads that decode images.
@@ -44,7 +40,7 @@ class Encoder:
 
     backbone: Backbone
     autocast: torch.dtype | None
-    batch_size: int
+    batch_size: BatchSize
     n_jobs: int | None
 
     @classmethod
@@ -60,9 +56,12 @@ class Encoder:
     ) -> Encoder:
         """Turn an estimator's parameters into an encoder, loading the backbone if need be."""
         net = get_backbone(backbone, image_size=image_size, device=device)
-        if batch_size == "auto":
-            batch_size = min(_AUTO_MOST, max(1, _AUTO_PIXELS // net.image_size**2))
-        return cls(net, resolve_precision(precision, device), int(batch_size), n_jobs)
+        size = (
+            BatchSize.auto(net.image_size, device)
+            if isinstance(batch_size, str)
+            else BatchSize(int(batch_size))
+        )
+        return cls(net, resolve_precision(precision, device), size, n_jobs)
 
     @property
     def key(self) -> tuple[str, str]:
@@ -73,11 +72,20 @@ class Encoder:
         """Embed pixels (n, 3, s, s) in [0, 1] on the device, with a graph."""
         return self.backbone.features(pixels, autocast=self.autocast)
 
+    @torch.no_grad()
+    def still_features(self, pixels: Tensor) -> Tensor:
+        """Embed pixels without a graph, in parts where memory asks for it."""
+        size = self.batch_size
+        return size.run(
+            lambda: torch.cat([self.features(part) for part in pixels.split(size.images)])
+        )
+
     def batches(
         self, source: ImageSource, resize: Callable[[np.ndarray], np.ndarray]
     ) -> Iterator[Tensor]:
         """Yield pixels (n, 3, s, s) in [0, 1] on the device."""
-        for batch in iter_batches(source, resize, batch_size=self.batch_size, n_jobs=self.n_jobs):
+        size = self.batch_size.images
+        for batch in iter_batches(source, resize, batch_size=size, n_jobs=self.n_jobs):
             pixels = torch.from_numpy(batch).to(self.backbone.device)
             yield pixels.permute(0, 3, 1, 2).float() / 255
 
@@ -101,7 +109,7 @@ class Encoder:
             float32.
         """
         parts = [
-            self.features(pixels).cpu().numpy()
+            self.still_features(pixels).cpu().numpy()
             for pixels in self.batches(source, self.backbone.resize)
         ]
         return np.concatenate(parts)
@@ -125,7 +133,7 @@ class Encoder:
 
     def split(self, canvases: np.ndarray) -> Iterator[Tensor]:
         """Yield exact float images (n, canvas, canvas, 3) as :meth:`canvases` yields files."""
-        for part in as_tensor(canvases).permute(0, 3, 1, 2).split(self.batch_size):
+        for part in as_tensor(canvases).permute(0, 3, 1, 2).split(self.batch_size.images):
             yield part.to(self.backbone.device)
 
     @torch.no_grad()
@@ -159,15 +167,15 @@ class Encoder:
         parts = []
         for images in canvases:
             if augmentation is None:
-                features = [self.features(centre_views(images, size))]
+                features = [self.still_features(centre_views(images, size))]
             else:
                 # Prototypes may have been made for another size than this backbone's.
                 stream = stream or ViewStream(augmentation, images.shape[-1], seed)
                 views = stream.take(len(images) * n_views)
                 owners = torch.arange(len(views), device=images.device) // n_views
                 features = [
-                    self.features(augmentation.apply(images[owners[rows]], views[rows], size))
-                    for rows in micro_batches(len(views), self.batch_size)
+                    self.still_features(augmentation.apply(images[owners[rows]], views[rows], size))
+                    for rows in micro_batches(len(views), self.batch_size.images)
                 ]
             flat = torch.cat(features).cpu().numpy()
             parts.append(flat.reshape(len(images), -1, flat.shape[-1]))

@@ -234,7 +234,7 @@ def add_images(
         seen += len(canvases)
         gradients.update_mean_images(canvases, batch)
         for pixels, weight in _views(canvases, encoder, augmentation, n_real_views, stream):
-            features.append(encoder.features(pixels))
+            features.append(encoder.still_features(pixels))
             labels.append(batch)
             weights.append(np.full(len(batch), weight))
         if sum(map(len, labels)) >= _ROWS_AT_ONCE:

@@ -33,6 +33,7 @@ from sklgm.images import ImageSource
 from sklgm.matching import RealGradients
 from sklgm.similarities import PrototypeSimilarities
 from sklgm.synthesis import (
+    BatchSize,
     FeatureRows,
     Objective,
     Pixels,
@@ -108,8 +109,9 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
     matching : {"global", "row"}, default="global"
         Compare whole gradients, or each class's row by itself.
     batch_size : int or "auto", default="auto"
-        Images that pass the net at once, which sets the peak memory. "auto" takes about 1.6
-        million pixels: 32 images of 224 x 224, 512 at most.
+        Images that pass the net at once, which sets the peak memory. "auto" chooses by image
+        size and device, keeps as many graphs as the free memory of a GPU allows, and takes half
+        as many images after running out of memory.
     device : str or torch.device, default="auto"
         "auto" takes cuda, then mps, then cpu.
     precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
@@ -655,6 +657,6 @@ def _canvas_sizes(encoders: list[Encoder | None]) -> list[int]:
 
 def _objective(gradients: RealGradients, encoder: Encoder | None) -> Objective:
     if encoder is None:
-        return Objective(gradients, lambda rows: rows, None, np.iinfo(np.int64).max)
+        return Objective(gradients, lambda rows: rows, None, BatchSize(np.iinfo(np.int64).max))
     size = encoder.backbone.image_size
     return Objective(gradients, encoder.features, size, encoder.batch_size)

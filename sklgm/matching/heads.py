@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from sklgm.matching.devices import to_device
+
 # A pool smaller than this is kept once drawn; a larger one is drawn again, chunk by chunk.
 _KEEP_BYTES = 2**28
 
@@ -56,11 +58,12 @@ class HeadPool:
         """
         device = torch.device(device)
         if 4 * self.size * self.n_classes * self.n_features > _KEEP_BYTES:
-            return self._draw(np.arange(self.size)[indices]).to(device)
+            return to_device(self._draw(np.arange(self.size)[indices]), device)
         if device not in self._kept:
             self._kept[device] = self._draw(np.arange(self.size)).to(device)
-        chosen = indices if isinstance(indices, slice) else torch.as_tensor(indices, device=device)
-        return self._kept[device][chosen]
+        if isinstance(indices, slice):
+            return self._kept[device][indices]
+        return self._kept[device][to_device(torch.from_numpy(indices), device)]
 
     def _draw(self, indices: np.ndarray) -> Tensor:
         heads = torch.empty(len(indices), self.n_classes, self.n_features)

@@ -1,10 +1,12 @@
 """What is optimised, how it is augmented, and the loop that does it."""
 
 from sklgm.synthesis.augmentation import StandardAugmentation, Views, centre_views
+from sklgm.synthesis.batch_size import BatchSize
 from sklgm.synthesis.loop import Objective, Step, micro_batches, synthesize
 from sklgm.synthesis.parametrization import FeatureRows, Pixels, Pyramid, Synthetic
 
 __all__ = [
+    "BatchSize",
     "FeatureRows",
     "Objective",
     "Pixels",

@@ -16,6 +16,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
+from sklgm.matching.devices import to_device
 from sklgm.synthesis.resampling import blurring, rescaling, resizing, sandwich
 
 # Tries at a crop box that fits, before the whole canvas is taken.
@@ -173,8 +174,8 @@ class StandardAugmentation(BaseEstimator):
         Tensor of shape (n, 3, size, size)
             Pixels in [0, 1].
         """
-        top, left, height, width = views.boxes.to(images.device).unbind(1)
-        flip = views.flip.to(images.device)[:, None, None]
+        top, left, height, width = to_device(views.boxes, images.device).unbind(1)
+        flip = to_device(views.flip, images.device)[:, None, None]
         canvas = images.shape[-1]
         rows = resizing(top, height, canvas, size, images.dtype)
         columns = resizing(left, width, canvas, size, images.dtype)
@@ -182,11 +183,11 @@ class StandardAugmentation(BaseEstimator):
         if views.blur.any():
             blur = blurring(size, cut)
             blurred = sandwich(blur, cut, blur)
-            cut = torch.where(views.blur.to(cut.device)[:, None, None, None], blurred, cut)
+            cut = torch.where(to_device(views.blur, cut.device)[:, None, None, None], blurred, cut)
         noisy = views.noise_seeds >= 0
         if noisy.any():
             noised = (cut + self._noise(views.noise_seeds, cut)).clamp(0, 1)
-            cut = torch.where(noisy.to(cut.device)[:, None, None, None], noised, cut)
+            cut = torch.where(to_device(noisy, cut.device)[:, None, None, None], noised, cut)
         return cut
 
     def _noise(self, seeds: Tensor, like: Tensor) -> Tensor:
@@ -195,7 +196,7 @@ class StandardAugmentation(BaseEstimator):
             if seed >= 0:
                 generator = torch.Generator().manual_seed(seed)
                 image.normal_(self.noise_mean, self.noise_std, generator=generator)
-        return noise.to(like)
+        return to_device(noise, like.device).to(like.dtype)
 
 
 def centre_views(images: Tensor, size: int) -> Tensor:

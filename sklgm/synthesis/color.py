@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from sklgm.matching.devices import to_device
+
 # Square root of the covariance of RGB in natural photographs, as published with feature
 # visualisation (Olah, Mordvintsev and Schubert, 2017).
 _COLOR_SQRT_COVARIANCE = torch.tensor(
@@ -26,4 +28,4 @@ def correlate_colors(images: Tensor) -> Tensor:
         Channels as correlated as in photographs; the longest axis keeps its scale.
     """
     matrix = _COLOR_SQRT_COVARIANCE / _COLOR_SQRT_COVARIANCE.norm(dim=0).max()
-    return torch.einsum("rc,nchw->nrhw", matrix.to(images), images)
+    return torch.einsum("rc,nchw->nrhw", to_device(matrix, images.device).to(images.dtype), images)

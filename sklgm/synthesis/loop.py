@@ -6,14 +6,17 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from sklgm.matching import RealGradients, matching_loss
+from sklgm.matching.devices import to_device
 from sklgm.matching.gradients import Matching
 from sklgm.synthesis.augmentation import StandardAugmentation, Views, centre_views
+from sklgm.synthesis.batch_size import BatchSize, allocated_bytes
 from sklgm.synthesis.parametrization import Synthetic
 
 # Features of the views of this many earlier steps count in the synthetic gradient too: they cost
@@ -22,6 +25,7 @@ from sklgm.synthesis.parametrization import Synthetic
 _REMEMBERED = 4
 # Adam averages over fewer steps than is usual, since gradients are averaged already.
 _BETAS = (0.5, 0.999)
+
 
 @dataclass(frozen=True)
 class Step:
@@ -55,14 +59,14 @@ class Objective:
         It must treat its samples independently.
     image_size : int or None
         Side ``s`` the map takes; None for rows.
-    batch_size : int
+    batch_size : BatchSize
         Views that pass the net at once. Peak memory follows it.
     """
 
     gradients: RealGradients
     features: Callable[[Tensor], Tensor]
     image_size: int | None
-    batch_size: int
+    batch_size: BatchSize
 
 
 def cosine_rate(step: int, max_iter: int, start: float) -> float:
@@ -126,7 +130,10 @@ def synthesize(
     if any(objective.gradients.is_empty for objective in objectives):
         raise ValueError("gradients are empty: nothing to match.")
     pool_size = objectives[0].gradients.head_pool_size
-    optimizer = torch.optim.Adam(synthetic.parameters, lr=learning_rate, betas=_BETAS)
+    fused = labels.device.type == "cuda"
+    optimizer = torch.optim.Adam(
+        synthetic.parameters, lr=learning_rate, betas=_BETAS, fused=fused or None
+    )
     recent: list[deque[Tensor]] = [deque() for _ in objectives]
     for index in range(max_iter):
         if synthetic.grow(index):
@@ -203,18 +210,20 @@ def backward(
             return centre_views(images, size)
         return augmentation.apply(images, views[rows], size)
 
-    by_samples = torch.zeros_like(still)
-    results = [
-        _add_derivative(by_samples, still, labels, objective, heads, cut, n_views, matching, past)
-        for objective, past in zip(objectives, recent or [()] * len(objectives), strict=True)
-    ]
+    by_samples = None
+    losses, features = [], []
+    for objective, past in zip(objectives, recent or [()] * len(objectives), strict=True):
+        loss, own, by_own = objective.batch_size.run(
+            partial(_derivative, still, labels, objective, heads, cut, n_views, matching, past)
+        )
+        by_samples = by_own if by_samples is None else by_samples.add_(by_own)
+        losses.append(loss)
+        features.append(own)
     samples.backward(by_samples)
-    losses, features = zip(*results, strict=True)
-    return torch.stack(losses).sum(), list(features)
+    return torch.stack(losses).sum(), features
 
 
-def _add_derivative(
-    by_samples: Tensor,
+def _derivative(
     samples: Tensor,
     labels: Tensor,
     objective: Objective,
@@ -223,16 +232,15 @@ def _add_derivative(
     n_views: int,
     matching: Matching,
     recent: Sequence[Tensor],
-) -> tuple[Tensor, Tensor]:
-    """Add the derivative of one objective by the samples to ``by_samples``.
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the loss of one objective, the views' features, and its derivative by the samples.
 
-    Returns its loss and the features of the views.
-
-    In two phases, when the views do not fit into one batch: all views are embedded without
+    In two phases, when memory does not hold the graphs of all views: all are embedded without
     a graph, the loss and its derivative by the features are computed in closed form, and each
     micro-batch is embedded once more, with a graph, to take its share of the derivative back to
     the samples. The second phase sees the same views as the first.
     """
+    size, device = objective.batch_size, samples.device
 
     def embed(rows: slice) -> tuple[Tensor, Tensor, slice]:
         # A leaf for just the samples these views are of: its gradient is no larger than they are.
@@ -246,23 +254,30 @@ def _add_derivative(
         images = images[rows.start - first : rows.stop - first]
         return objective.features(cut(images, rows, objective.image_size)), leaf, owned
 
-    parts = micro_batches(len(samples) * n_views, objective.batch_size)
-    with torch.set_grad_enabled(len(parts) == 1):
+    n = len(samples) * n_views
+    parts = micro_batches(n, size.images)
+    one_phase = n <= max(size.images, size.graphs)
+    with torch.set_grad_enabled(one_phase):
         embedded = [embed(part) for part in parts]
     features = torch.cat([part_features.detach() for part_features, _, _ in embedded])
     owners = labels.repeat_interleave(n_views)
-    chosen = torch.as_tensor(heads, device=samples.device)
-    loss, derivative = matching_loss(
+    chosen = to_device(torch.from_numpy(heads), device)
+    loss, by_features = matching_loss(
         features,
         owners,
-        objective.gradients.heads.take(heads, samples.device),
-        objective.gradients.sums.to(samples.device)[chosen],
+        objective.gradients.heads.take(heads, device),
+        objective.gradients.sums.to(device)[chosen],
         matching,
         recent=(torch.cat([*recent]), owners.repeat(len(recent))) if recent else None,
     )
+    by_samples = torch.zeros_like(samples)
     for part in parts:
-        part_features, leaf, owned = embedded[0] if len(parts) == 1 else embed(part)
-        part_features.backward(derivative[part])
+        before = allocated_bytes(device)
+        # Dropped from the list, so that its graph is freed once it has been gone through.
+        part_features, leaf, owned = embedded.pop(0) if one_phase else embed(part)
+        if not one_phase:
+            size.learn(len(part_features), allocated_bytes(device) - before, device)
+        part_features.backward(by_features[part])
         if leaf.grad is not None:
             by_samples[owned] += leaf.grad
-    return loss, features
+    return loss, features, by_samples

@@ -4,6 +4,7 @@ import itertools
 import math
 import random
 import weakref
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch
 from sklgm.matching import RealGradients, angular_distance, probe_gradients
 from sklgm.matching.heads import HeadPool
 from sklgm.synthesis import (
+    BatchSize,
     FeatureRows,
     Objective,
     Pixels,
@@ -49,11 +51,11 @@ def real(n_features=D, head_scale=0.5, head_seed=1):
 
 
 def on_images(net, batch_size=1000, gradients=None):
-    return Objective(gradients or real(), net, SIZE, batch_size)
+    return Objective(gradients or real(), net, SIZE, BatchSize(batch_size))
 
 
 def on_rows(gradients, features=lambda z: z):
-    return Objective(gradients, features, None, 1000)
+    return Objective(gradients, features, None, BatchSize(1000))
 
 
 def images(strategy=None, max_iter=20):
@@ -165,6 +167,19 @@ def test_one_forward_when_all_fits_two_otherwise(batch_size, calls, n_images):
     one_backward(batch_size, net)
     assert (net.n_calls, net.n_images) == (calls, n_images)
     assert net.largest_batch <= batch_size
+
+
+def test_one_forward_in_parts_when_all_graphs_fit():
+    net, whole = tiny_net(), one_backward(1000)
+    objective = replace(on_images(net), batch_size=BatchSize(4, 15))
+    synthetic = images(Pyramid(grow_every=1))
+    for _ in range(3):
+        synthetic.grow(100)
+    loss = once(synthetic.decode(), objective, heads=(6, 0, 3))
+    assert (net.n_calls, net.n_images, net.largest_batch) == (4, 15, 4)
+    torch.testing.assert_close(loss, whole[0], rtol=1e-5, atol=1e-6)
+    for level, expected in zip(synthetic.parameters, whole[1], strict=True):
+        assert (level.grad - expected).abs().max() < 1e-5 * expected.abs().max()
 
 
 def test_first_phase_keeps_no_graph():
@@ -493,7 +508,7 @@ def test_grown_pyramid_that_starts_at_its_final_size():
 
 def other_objective(batch_size=1000, net=None):
     """Another net with other features, another size and other heads."""
-    return Objective(real(9, head_seed=2), net or tiny_net(9, seed=1), 10, batch_size)
+    return Objective(real(9, head_seed=2), net or tiny_net(9, seed=1), 10, BatchSize(batch_size))
 
 
 @pytest.mark.parametrize("batch_sizes", [(1000, 1000), (4, 1000), (1, 7)])
@@ -558,6 +573,6 @@ def test_heads_are_the_same_of_every_pool(monkeypatch):
 
 
 def test_one_empty_among_several():
-    empty = Objective(RealGradients(range(C)), tiny_net(), SIZE, 1000)
+    empty = Objective(RealGradients(range(C)), tiny_net(), SIZE, BatchSize(1000))
     with pytest.raises(ValueError, match="gradients are empty"):
         next(run(images(), on_images(tiny_net()), empty))

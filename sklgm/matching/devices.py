@@ -1,0 +1,25 @@
+"""Moving tensors to a device without waiting for it."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def to_device(tensor: Tensor, device: torch.device | str) -> Tensor:
+    """Return a tensor on a device; a copy to a GPU is only queued there.
+
+    Parameters
+    ----------
+    tensor : Tensor
+        On any device.
+    device : torch.device or str
+        Where it is needed.
+
+    Returns
+    -------
+    Tensor
+        The same values.
+    """
+    # Not on other accelerators: CUDA alone copies ordinary memory aside before it returns.
+    return tensor.to(device, non_blocking=torch.device(device).type == "cuda")
