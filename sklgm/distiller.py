@@ -38,6 +38,7 @@ from sklgm.synthesis import (
     Objective,
     Pixels,
     Pyramid,
+    Ranks,
     StandardAugmentation,
     Synthetic,
     synthesize,
@@ -85,9 +86,9 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         Prototypes are 8/7 as large, so that views can be cut from them.
     pixel_range : tuple of (float, float), default=(0, 1)
         Black and white in float arrays.
-    max_iter : int, default=300
+    max_iter : int, default=200
         Steps of the optimisation.
-    learning_rate : float, default=0.03
+    learning_rate : float, default=0.06
         Of Adam at the first step; it falls to 0 by a cosine.
     tol : float or None, default=None
         Stop early when the mean loss of ``n_iter_no_change`` steps is not lower by ``tol``
@@ -210,8 +211,8 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         class_weight="balanced",
         image_size=None,
         pixel_range=(0, 1),
-        max_iter=300,
-        learning_rate=0.03,
+        max_iter=200,
+        learning_rate=0.06,
         tol=None,
         n_iter_no_change=20,
         n_heads=32,
@@ -553,10 +554,11 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         context: CallbackContext,
     ) -> None:
         """Run the loop and assign the fitted attributes."""
-        device = self._device()
+        device, ranks = self._device(), Ranks.current()
         classes = gradients[0].classes
         labels = np.repeat(np.arange(len(classes)), self.prototypes_per_class)
-        synthetic = self._start(len(labels), gradients, encoders, seeds.start)
+        own = ranks.share(len(labels))
+        synthetic = self._start(len(labels), own, gradients, encoders, seeds.start)
         augmentation = None if self.backbone is None else self._augmentation()
         steps = synthesize(
             synthetic,
@@ -572,6 +574,7 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
             n_heads=self.n_heads,
             matching=self.matching,
             generator=torch.Generator().manual_seed(seeds.steps),
+            ranks=ranks,
         )
 
         # One tensor, on the device: small ones kept from every step would fragment the heap.
@@ -580,7 +583,7 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
 
         def attributes() -> dict[str, Any]:
             with torch.no_grad():
-                samples = synthetic.decode().cpu()
+                samples = ranks.gather(synthetic.decode(), len(labels)).cpu()
             if self.backbone is not None:
                 samples = samples.permute(0, 2, 3, 1)
             prototypes = samples.contiguous().numpy()
@@ -618,6 +621,7 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
     def _start(
         self,
         n: int,
+        own: slice,
         gradients: list[RealGradients],
         encoders: list[Encoder | None],
         seed: int,
@@ -626,14 +630,14 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         if self.backbone is None:
             moments = gradients[0].feature_moments()
             mean, std = (torch.from_numpy(moment).to(device) for moment in moments)
-            return FeatureRows(n, mean, std, generator)
+            return FeatureRows(n, mean, std, generator, own)
         sizes = _canvas_sizes(encoders)
         size = max(sizes)
         # Of the backbone that asks for this size, so that their order does not matter.
         around, means = None, gradients[sizes.index(size)].mean_images()
         if means is not None:
             around = torch.from_numpy(means).repeat_interleave(self.prototypes_per_class, dim=0)
-        return self._parametrization().start(n, size, self.max_iter, generator, device, around)
+        return self._parametrization().start(n, size, self.max_iter, generator, device, around, own)
 
     def _parametrization(self) -> Pyramid | Pixels:
         if isinstance(self.parametrization, str):

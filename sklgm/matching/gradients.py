@@ -131,7 +131,7 @@ def matching_loss(
     targets: Tensor,
     matching: Matching = "global",
     *,
-    recent: tuple[Tensor, Tensor] | None = None,
+    rows: slice = slice(None),
 ) -> tuple[Tensor, Tensor]:
     """Return the angular distance to the target gradients and its derivative by the features.
 
@@ -149,37 +149,34 @@ def matching_loss(
         Real gradient of each head. Only their directions matter.
     matching : {"global", "row"}
         As in :func:`angular_distance`.
-    recent : tuple of Tensor of shape (m, d) and Tensor of shape (m,), optional
-        More features and their labels. The synthetic gradient is that of all n + m samples; the
-        derivative is by the first n alone.
+    rows : slice, optional
+        Samples whose derivative is wanted; all when not given. The gradient is that of all.
 
     Returns
     -------
     loss : Tensor of shape ()
         Mean over heads of the angular distance.
-    derivative : Tensor of shape (n, d)
-        ``d loss / d features``.
+    derivative : Tensor of shape (n_rows, d)
+        ``d loss / d features[rows]``.
     """
     n_heads, n_classes, n_features = heads.shape
     loss = features.new_zeros(())
-    derivative = torch.zeros_like(features)
-    n, rows = len(features), features
-    if recent is not None:
-        rows, labels = torch.cat([features, recent[0]]), torch.cat([labels, recent[1]])
-    step = heads_per_chunk(len(rows), n_classes, n_features)
+    some_features = features[rows]
+    derivative = torch.zeros_like(some_features)
+    step = heads_per_chunk(len(features), n_classes, n_features)
     for start in range(0, n_heads, step):
         some = heads[start : start + step]
         target = targets[start : start + step].to(features)
-        probabilities, difference = residuals(rows, labels, some)
-        gradient = _gradients(difference, rows).view_as(target)
-        probabilities, difference = probabilities[:n], difference[:n]
+        probabilities, difference = residuals(features, labels, some)
+        gradient = _gradients(difference, features).view_as(target)
+        probabilities, difference = probabilities[rows], difference[rows]
         distance, by_gradient = _distance_and_derivative(gradient, target, matching)
         loss += distance / n_heads
         by_gradient /= n_heads
         # G = P^T [Z, 1]: once through Z itself, once through P, a softmax of Z W^T.
-        by_rows = by_gradient.reshape(-1, n_features + 1)
-        derivative += difference.flatten(1) @ by_rows[:, :-1]
-        by_residual = (features @ by_rows[:, :-1].T + by_rows[:, -1]).view_as(probabilities)
+        flat = by_gradient.reshape(-1, n_features + 1)
+        derivative += difference.flatten(1) @ flat[:, :-1]
+        by_residual = (some_features @ flat[:, :-1].T + flat[:, -1]).view_as(probabilities)
         inner = (by_residual * probabilities).sum(-1, keepdim=True)
         by_logits = probabilities * (by_residual - inner)
         derivative += by_logits.flatten(1) @ some.reshape(-1, n_features)

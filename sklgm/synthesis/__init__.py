@@ -4,6 +4,7 @@ from sklgm.synthesis.augmentation import StandardAugmentation, Views, centre_vie
 from sklgm.synthesis.batch_size import BatchSize
 from sklgm.synthesis.loop import Objective, Step, micro_batches, synthesize
 from sklgm.synthesis.parametrization import FeatureRows, Pixels, Pyramid, Synthetic
+from sklgm.synthesis.ranks import Ranks
 
 __all__ = [
     "BatchSize",
@@ -11,6 +12,7 @@ __all__ = [
     "Objective",
     "Pixels",
     "Pyramid",
+    "Ranks",
     "StandardAugmentation",
     "Step",
     "Synthetic",

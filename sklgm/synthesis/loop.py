@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -18,6 +19,7 @@ from sklgm.matching.gradients import Matching
 from sklgm.synthesis.augmentation import StandardAugmentation, Views, centre_views
 from sklgm.synthesis.batch_size import BatchSize, allocated_bytes
 from sklgm.synthesis.parametrization import Synthetic
+from sklgm.synthesis.ranks import ALONE, Ranks
 
 # Features of the views of this many earlier steps count in the synthetic gradient too: they cost
 # no pass, and make it less noisy. None at first, when images change fast, and all from a fifth
@@ -69,6 +71,15 @@ class Objective:
     batch_size: BatchSize
 
 
+class _Embedded(NamedTuple):
+    """Features of some views, with the graph back to the samples they are views of."""
+
+    rows: slice
+    features: Tensor
+    leaf: Tensor
+    owned: slice
+
+
 def cosine_rate(step: int, max_iter: int, start: float) -> float:
     """Return the learning rate of a step: half a cosine from ``start`` towards 0."""
     return start * 0.5 * (1 + math.cos(math.pi * step / max_iter))
@@ -91,6 +102,7 @@ def synthesize(
     n_heads: int,
     matching: Matching,
     generator: torch.Generator,
+    ranks: Ranks = ALONE,
 ) -> Iterator[Step]:
     """Optimise synthetic samples until their gradient points where the real one does.
 
@@ -101,9 +113,9 @@ def synthesize(
     Parameters
     ----------
     synthetic : Synthetic
-        Changed in place.
+        Changed in place. With several processes, this one's share of the samples.
     labels : Tensor of shape (n,)
-        Class index of each sample, int64, on the samples' device.
+        Class index of each sample, of all processes, int64, on the samples' device.
     objectives : sequence of Objective
         One for each backbone. Their gradients are of the same classes and pool size.
     augmentation : StandardAugmentation or None
@@ -121,6 +133,9 @@ def synthesize(
         As in :func:`sklgm.matching.angular_distance`.
     generator : torch.Generator
         On the CPU; draws heads and views.
+    ranks : Ranks, optional
+        Processes that share the samples out among them: each embeds views of its own, and all
+        features are gathered. They must draw the same numbers.
 
     Yields
     ------
@@ -156,6 +171,7 @@ def synthesize(
                 n_views=n_views,
                 matching=matching,
                 generator=generator,
+                ranks=ranks,
             )
         optimizer.step()
         if augmentation is not None:
@@ -177,6 +193,7 @@ def backward(
     matching: Matching,
     generator: torch.Generator,
     recent: Sequence[Sequence[Tensor]] | None = None,
+    ranks: Ranks = ALONE,
 ) -> tuple[Tensor, list[Tensor]]:
     """Back-propagate the summed matching losses through ``samples``.
 
@@ -184,9 +201,9 @@ def backward(
 
     Parameters
     ----------
-    samples : Tensor of shape (n, 3, canvas, canvas) or (n, d)
-        Decoded samples, with a graph to their parameters.
-    labels, objectives, augmentation, n_views, matching, generator
+    samples : Tensor of shape (n_own, 3, canvas, canvas) or (n_own, d)
+        Decoded samples of this process, with a graph to their parameters.
+    labels, objectives, augmentation, n_views, matching, generator, ranks
         As in :func:`synthesize`.
     heads : ndarray of shape (n_heads,)
         Indices into the pools.
@@ -198,32 +215,35 @@ def backward(
     loss : Tensor of shape ()
         The sum of the losses, detached.
     features : list of Tensor of shape (n * n_views, d)
-        Of this step's views, for each objective, detached.
+        Of this step's views, of all processes, for each objective, detached.
     """
     still = samples.detach()
     views: Views | None = None
     if augmentation is not None:
-        views = augmentation.draw(len(samples) * n_views, samples.shape[-1], generator)
+        views = augmentation.draw(len(labels) * n_views, samples.shape[-1], generator)
+        own = ranks.share(len(labels))
+        views = views[own.start * n_views : own.stop * n_views]
 
     def cut(images: Tensor, rows: slice, size: int) -> Tensor:
         if views is None or augmentation is None:
             return centre_views(images, size)
         return augmentation.apply(images, views[rows], size)
 
-    by_samples = None
+    by_samples = torch.zeros_like(still)
     losses, features = [], []
     for objective, past in zip(objectives, recent or [()] * len(objectives), strict=True):
-        loss, own, by_own = objective.batch_size.run(
-            partial(_derivative, still, labels, objective, heads, cut, n_views, matching, past)
+        loss, seen = _add_derivative(
+            by_samples, still, labels, objective, heads, cut, n_views, matching, past, ranks
         )
-        by_samples = by_own if by_samples is None else by_samples.add_(by_own)
         losses.append(loss)
-        features.append(own)
-    samples.backward(by_samples)
+        features.append(seen)
+    if len(samples):
+        samples.backward(by_samples)
     return torch.stack(losses).sum(), features
 
 
-def _derivative(
+def _add_derivative(
+    by_samples: Tensor,
     samples: Tensor,
     labels: Tensor,
     objective: Objective,
@@ -232,8 +252,9 @@ def _derivative(
     n_views: int,
     matching: Matching,
     recent: Sequence[Tensor],
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the loss of one objective, the views' features, and its derivative by the samples.
+    ranks: Ranks,
+) -> tuple[Tensor, Tensor]:
+    """Add the derivative of one objective by the samples; return its loss and the features.
 
     In two phases, when memory does not hold the graphs of all views: all are embedded without
     a graph, the loss and its derivative by the features are computed in closed form, and each
@@ -241,43 +262,65 @@ def _derivative(
     the samples. The second phase sees the same views as the first.
     """
     size, device = objective.batch_size, samples.device
+    n_own, n_all = len(samples) * n_views, len(labels) * n_views
 
-    def embed(rows: slice) -> tuple[Tensor, Tensor, slice]:
+    def embed(rows: slice) -> _Embedded:
         # A leaf for just the samples these views are of: its gradient is no larger than they are.
         owned = slice(rows.start // n_views, -(-rows.stop // n_views))
         leaf = samples[owned].requires_grad_()
         if objective.image_size is None:
-            return objective.features(leaf), leaf, owned
+            return _Embedded(rows, objective.features(leaf), leaf, owned)
         # Repeated by expansion, whose gradient is a sum; that of indexing is not deterministic.
         images = leaf[:, None].expand(-1, n_views, -1, -1, -1).flatten(0, 1)
         first = owned.start * n_views
         images = images[rows.start - first : rows.stop - first]
-        return objective.features(cut(images, rows, objective.image_size)), leaf, owned
+        views = cut(images, rows, objective.image_size)
+        return _Embedded(rows, objective.features(views), leaf, owned)
 
-    n = len(samples) * n_views
-    parts = micro_batches(n, size.images)
-    one_phase = n <= max(size.images, size.graphs)
-    with torch.set_grad_enabled(one_phase):
-        embedded = [embed(part) for part in parts]
-    features = torch.cat([part_features.detach() for part_features, _, _ in embedded])
+    def embed_all() -> tuple[Tensor, deque[_Embedded]]:
+        one_phase = n_own <= max(size.images, size.graphs)
+        graphs: deque[_Embedded] = deque()
+        features = samples.new_zeros(n_own, objective.gradients.n_features)
+        with torch.set_grad_enabled(one_phase):
+            for rows in micro_batches(n_own, size.images):
+                embedded = embed(rows)
+                features[rows] = embedded.features.detach()
+                if one_phase:
+                    graphs.append(embedded)
+        return features, graphs
+
+    def go_back(start: int) -> _Embedded:
+        try:
+            if graphs:
+                embedded = graphs.popleft()
+            else:
+                before = allocated_bytes(device)
+                embedded = embed(slice(start, min(start + size.images, n_own)))
+                n_bytes = allocated_bytes(device) - before
+                size.learn(len(embedded.features), n_bytes, device)
+            embedded.features.backward(by_features[embedded.rows])
+        except RuntimeError:
+            graphs.clear()  # what is left will be embedded again, in smaller parts
+            raise
+        return embedded
+
+    features, graphs = size.run(embed_all)
+    features = ranks.gather(features, n_all)
+    own = ranks.share(len(labels))
     owners = labels.repeat_interleave(n_views)
     chosen = to_device(torch.from_numpy(heads), device)
     loss, by_features = matching_loss(
-        features,
-        owners,
+        torch.cat([features, *recent]),
+        owners.repeat(1 + len(recent)),
         objective.gradients.heads.take(heads, device),
         objective.gradients.sums.to(device)[chosen],
         matching,
-        recent=(torch.cat([*recent]), owners.repeat(len(recent))) if recent else None,
+        rows=slice(own.start * n_views, own.stop * n_views),
     )
-    by_samples = torch.zeros_like(samples)
-    for part in parts:
-        before = allocated_bytes(device)
-        # Dropped from the list, so that its graph is freed once it has been gone through.
-        part_features, leaf, owned = embedded.pop(0) if one_phase else embed(part)
-        if not one_phase:
-            size.learn(len(part_features), allocated_bytes(device) - before, device)
-        part_features.backward(by_features[part])
-        if leaf.grad is not None:
-            by_samples[owned] += leaf.grad
-    return loss, features, by_samples
+    done = 0
+    while done < n_own:
+        embedded = size.run(partial(go_back, done))
+        if embedded.leaf.grad is not None:
+            by_samples[embedded.owned] += embedded.leaf.grad
+        done = embedded.rows.stop
+    return loss, features

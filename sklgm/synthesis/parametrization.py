@@ -14,6 +14,8 @@ from torch import Tensor
 from sklgm.synthesis.color import correlate_colors
 from sklgm.synthesis.resampling import rescaling, sandwich
 
+# Of the noise in the coarsest level at the start. Published is 1, which takes steps to get rid of.
+_START_SPREAD = 0.1
 # Darkest pixel to start from, and 1 less it the brightest: at 0 a sigmoid has no slope.
 _DARKEST = 0.03
 
@@ -83,6 +85,7 @@ class _Parametrization(BaseEstimator, ABC):
         generator: torch.Generator,
         device: torch.device,
         around: Tensor | None = None,
+        own: slice = slice(None),
     ) -> Synthetic:
         """Return random images, to be optimised for ``max_iter`` steps.
 
@@ -99,6 +102,8 @@ class _Parametrization(BaseEstimator, ABC):
         around : Tensor of shape (n, 3, h, w), optional
             Images of any size, pixels in [0, 1], that the random ones vary around; grey when
             not given.
+        own : slice, optional
+            Which of the n to make, with the numbers they have when all are made.
 
         Returns
         -------
@@ -107,7 +112,7 @@ class _Parametrization(BaseEstimator, ABC):
         """
         self.check(size)
         sizes, every = self._levels(size, max_iter)
-        return _PyramidImages(n, sizes, every, self.decorrelate, generator, device, around)
+        return _PyramidImages(n, sizes, every, self.decorrelate, generator, device, around, own)
 
 
 class Pyramid(_Parametrization):
@@ -179,8 +184,10 @@ class _PyramidImages(Synthetic):
         generator: torch.Generator,
         device: torch.device,
         around: Tensor | None,
+        own: slice,
     ) -> None:
         self.n = n
+        self.own = own
         self.sizes = sizes
         self.grow_every = grow_every
         self.decorrelate = decorrelate
@@ -191,7 +198,7 @@ class _PyramidImages(Synthetic):
         self.offset: Tensor | None = None
         if around is not None:
             # What decodes to these images; black and white within reach of the other colours.
-            around = around.to(device)
+            around = around[own].to(device)
             rows, columns = (rescaling(side, sizes[-1], around) for side in around.shape[-2:])
             large = sandwich(rows, around, columns)
             self.offset = large.clamp(_DARKEST, 1 - _DARKEST).logit() / 2
@@ -214,7 +221,7 @@ class _PyramidImages(Synthetic):
     def decode(self) -> Tensor:
         # In place, where autograd allows: canvases are what memory goes to with many classes.
         size = self.sizes[-1]
-        images = torch.zeros(self.n, 3, size, size, device=self.device)
+        images = torch.zeros(len(self.parameters[0]), 3, size, size, device=self.device)
         for level, matrix in zip(self.parameters, self.enlarging, strict=False):
             images += sandwich(matrix, level, matrix)
         if self.is_complete:
@@ -227,8 +234,8 @@ class _PyramidImages(Synthetic):
 
     def _level(self, index: int) -> Tensor:
         side = self.sizes[index]
-        level = torch.randn(self.n, 3, side, side, generator=self.generator) / (index + 1)
-        return level.to(self.device).requires_grad_()
+        level = torch.randn(self.n, 3, side, side, generator=self.generator)[self.own]
+        return (level * (_START_SPREAD / (index + 1))).to(self.device).requires_grad_()
 
 
 class FeatureRows(Synthetic):
@@ -242,12 +249,21 @@ class FeatureRows(Synthetic):
         Mean and standard deviation of the real features.
     generator : torch.Generator
         On the CPU.
+    own : slice, optional
+        Which of the n to make, with the numbers they have when all are made.
     """
 
-    def __init__(self, n: int, mean: Tensor, std: Tensor, generator: torch.Generator) -> None:
+    def __init__(
+        self,
+        n: int,
+        mean: Tensor,
+        std: Tensor,
+        generator: torch.Generator,
+        own: slice = slice(None),
+    ) -> None:
         self.mean = mean
         self.std = std
-        rows = torch.randn(n, len(mean), generator=generator)
+        rows = torch.randn(n, len(mean), generator=generator)[own]
         self.parameters = [rows.to(mean).requires_grad_()]
 
     def decode(self) -> Tensor:

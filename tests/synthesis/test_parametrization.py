@@ -107,7 +107,7 @@ def test_new_level_has_its_share_of_the_spread():
     for _ in range(4):
         pyramid.grow(100)
     for level in pyramid.parameters[2:]:
-        np.testing.assert_allclose(level.detach().std(), 1 / 5, rtol=0.1)
+        np.testing.assert_allclose(level.detach().std(), 0.1 / 5, rtol=0.1)
 
 
 def bilinear(level, size):
