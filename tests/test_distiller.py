@@ -71,7 +71,11 @@ def test_the_canvas_is_eight_sevenths_of_the_image(image_size, canvas):
 
 
 def test_the_loss_falls_and_prototypes_become_alike_their_class():
-    fitted = distiller(max_iter=150, n_views=4).fit(X, Y)
+    # From grey: where prototypes start otherwise, at mean images, these toys have little to gain.
+    estimator = distiller(max_iter=150, n_views=4)
+    gradients = estimator.compute_gradients(X, Y)
+    gradients.images_seen[:] = 0
+    fitted = estimator.fit_gradients(gradients)
     assert fitted.loss_curve_[-10:].mean() < 0.2 * fitted.loss_curve_[:10].mean()
     images, labels = toy_images(n_per_class=20, seed=5)
     nearest = np.asarray(fitted.transform(images)).argmax(axis=1)

@@ -10,7 +10,7 @@ from torch import Tensor, distributed
 
 @dataclass(frozen=True)
 class Ranks:
-    """This process among those of its job.
+    """Place of a process among those of its job.
 
     Every method that sends anything must be called by all of them, in the same order.
 
