@@ -60,28 +60,36 @@ def distill(
     seed: Annotated[int | None, typer.Option(help="Makes the result reproducible.", min=0)] = None,
     overwrite: Annotated[bool, typer.Option(help="Replace prototypes already there.")] = False,
 ) -> None:
-    """Distil an image folder and save the prototypes."""
+    """Distil an image folder and save the prototypes.
+
+    Under torchrun the work is shared out among its processes, and the first one saves.
+    """
     from sklearn.callback import ProgressBar
 
     from sklgm import LGMDistiller, PrototypeSet
+    from sklgm._torchrun import torchrun_job
     from sklgm.datasets import load_folder
 
     parameters: dict[str, Any] = {
         "prototypes_per_class": prototypes_per_class,
         "image_size": image_size,
-        "device": device,
         "n_jobs": n_jobs,
         "random_state": seed,
     }
     if max_iter is not None:
         parameters["max_iter"] = max_iter
     try:
-        # Before the work, not after it.
-        PrototypeSet.check_target(out, overwrite=overwrite)
-        images: Any = load_folder(folder)
-        distiller = LGMDistiller(backbone, **parameters).set_callbacks(ProgressBar())
-        distiller.fit(images.paths, images.target)
-        PrototypeSet.from_estimator(distiller).save(out, overwrite=overwrite)
+        with torchrun_job(device) as (ranks, own_device):
+            # Before the work, not after it.
+            PrototypeSet.check_target(out, overwrite=overwrite)
+            images: Any = load_folder(folder)
+            distiller = LGMDistiller(backbone, device=own_device, **parameters)
+            if ranks.rank == 0:
+                distiller.set_callbacks(ProgressBar())
+            distiller.fit(images.paths, images.target)
+            if ranks.rank > 0:
+                return
+            PrototypeSet.from_estimator(distiller).save(out, overwrite=overwrite)
     except (ValueError, OSError, ImportError) as error:
         _fail(error)
     _console.print(

@@ -1,0 +1,262 @@
+"""Accuracy against wall time: LGMDistiller at its default settings beside the published recipe.
+
+Both distil one image a class on ``efficientnet_lite0`` at 56 pixels, in one process; probes by the
+default protocol are trained on what they have after a number of steps, and scored on test images.
+Times count everything from the images in memory to the prototypes, the pass over the real data
+included, and no probe. Loading net and data is not counted. At the end, the same prototypes are
+probed on two other nets.
+
+The recipe takes its 5000 steps once a seed, in this process or, with ``--recipe FOLDER``, in an
+earlier run of ``published_recipe.py``. Because machines are noisy, its seconds a step are measured
+here in any case, in turns with the distiller's fits, and a ratio compares what was measured side
+by side.
+
+Run: ``python benchmarks/time_to_accuracy.py``; ``--quick`` is a short trial that saves nothing.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from pathlib import Path
+from unittest.mock import patch
+
+import matplotlib
+import numpy as np
+import published_recipe
+import torch
+from _data import add_data_argument, canvases, load
+from _results import RESULTS, save
+
+import sklgm.distiller
+from sklgm import FrozenBackboneProbe, LGMDistiller
+from sklgm.backbones import Backbone
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tests.real_backbones import real_backbone
+
+DATA = ("fashion-mnist", "openmoji")
+MARKS = (1000, 5000)
+OTHERS = {"lite2": "efficientnet_lite2", "ResNet": "nsfw_resnet"}
+
+
+class Case:
+    """A data set on the net."""
+
+    def __init__(self, data, arguments, folder):
+        self.data, self.folder = data, folder
+        self.X, self.X_test, self.y, self.y_test = load(
+            data, arguments.fashion_mnist, arguments.quick
+        )
+        self.classes, indices = np.unique(self.y, return_inverse=True)
+        self.labels = torch.from_numpy(indices)
+        self.backbone = Backbone.from_name("efficientnet_lite0", image_size=56)
+        self.nets = {name: real_backbone(net, folder) for name, net in OTHERS.items()}
+        self.max_epochs = 100 if arguments.quick else 1000
+        self.every = 10
+
+    def recipe(self, seed, n_steps, every):
+        """Return snapshots of the published recipe."""
+        return published_recipe.snapshots(
+            self.backbone.features,
+            canvases(self.X, self.backbone.canvas_size),
+            self.labels,
+            len(self.classes),
+            image_size=self.backbone.image_size,
+            seed=seed,
+            every=every,
+            n_steps=n_steps,
+        )
+
+    def distiller(self, seed):
+        """Return snapshots of a fit at default settings, and its seconds in all."""
+        found = {"step": [], "seconds": [], "prototypes": []}
+        paused = 0.0
+        synthesize = sklgm.distiller.synthesize
+
+        def watched(synthetic, *args, **settings):
+            nonlocal paused
+            for step in synthesize(synthetic, *args, **settings):
+                stop = time.perf_counter()
+                if (step.index + 1) % self.every == 0:
+                    with torch.no_grad():
+                        images = synthetic.decode().permute(0, 2, 3, 1).contiguous().numpy()
+                    found["step"].append(step.index + 1)
+                    found["seconds"].append(stop - start - paused)
+                    found["prototypes"].append(images)
+                paused += time.perf_counter() - stop
+                yield step
+
+        with patch("sklgm.distiller.synthesize", watched):
+            start = time.perf_counter()
+            LGMDistiller(self.backbone, random_state=seed).fit(self.X, self.y)
+            total = time.perf_counter() - start - paused
+        return {name: np.array(values) for name, values in found.items()}, total
+
+    def accuracy(self, prototypes, seed, net=None):
+        """Return the test accuracy of a probe trained on prototypes."""
+        probe = FrozenBackboneProbe(
+            net or self.backbone,
+            max_epochs=self.max_epochs,
+            memory=self.folder,
+            random_state=seed,
+        )
+        return probe.fit(prototypes, self.classes).score(self.X_test, self.y_test)
+
+    def records(self, method, seed, snapshots, **facts):
+        """Return a record a snapshot, the last one with the accuracy on other nets."""
+        found = []
+        last = len(snapshots["step"]) - 1
+        for i, prototypes in enumerate(snapshots["prototypes"]):
+            record = {
+                "data": self.data,
+                "method": method,
+                "seed": seed,
+                "step": int(snapshots["step"][i]),
+                "seconds": float(snapshots["seconds"][i]),
+                "accuracy": self.accuracy(prototypes, seed),
+                **facts,
+            }
+            if i == last:
+                for name, net in self.nets.items():
+                    record[name] = self.accuracy(prototypes, seed, net)
+            found.append(record)
+        print(found[-1], flush=True)
+        return found
+
+
+def run(case, seed, arguments):
+    """Return the records of one seed: the recipe and a fit, timed in turns."""
+    n_steps = 60 if arguments.quick else published_recipe.STEPS
+    kept = arguments.recipe and arguments.recipe / f"{case.data}-{seed}.npz"
+    if kept and kept.exists():
+        recipe = dict(np.load(kept))
+    else:
+        recipe = case.recipe(seed, n_steps, n_steps // 20)
+    pace, fits = [], []
+    for _ in range(arguments.turns):
+        timed = case.recipe(seed, arguments.timed_steps, arguments.timed_steps)
+        pace.append(float(timed["seconds"][-1]) / arguments.timed_steps)
+        fits.append(case.distiller(seed))
+    by_step = float(np.median(pace))
+    recipe["seconds"] = recipe["step"] * by_step
+    # The fits of one seed are the same but for their times.
+    snapshots = fits[0][0]
+    snapshots["seconds"] = np.median([fit["seconds"] for fit, _ in fits], axis=0)
+    total = float(np.median([total for _, total in fits]))
+    return [
+        *case.records("published recipe", seed, recipe, seconds_per_step=by_step),
+        *case.records("LGMDistiller", seed, snapshots, total_seconds=total),
+    ]
+
+
+def reached(records, accuracy):
+    """Return the seconds after which an accuracy is reached for the first time."""
+    times = [r["seconds"] for r in records if r["accuracy"] >= accuracy]
+    return min(times, default=np.inf)
+
+
+def summary(records):
+    """Return the lines of a table for one data set: each figure as median and range over seeds."""
+    seeds = sorted({r["seed"] for r in records})
+
+    def of(method, seed):
+        return [r for r in records if (r["method"], r["seed"]) == (method, seed)]
+
+    recipes = [of("published recipe", seed) for seed in seeds]
+    fits = [of("LGMDistiller", seed) for seed in seeds]
+    lines = [
+        "| | published recipe | LGMDistiller | ratio of times |",
+        "| :-- | --: | --: | --: |",
+    ]
+    for mark in MARKS:
+        at = [next((r for r in run if r["step"] >= mark), run[-1]) for run in recipes]
+        goal = float(np.mean([r["accuracy"] for r in at]))
+        theirs = [r["seconds"] for r in at]
+        ours = [reached(fit, goal) for fit in fits]
+        ratios = [a / b for a, b in zip(theirs, ours, strict=True)]
+        lines.append(
+            f"| seconds to {goal:.3f}, the recipe's mean accuracy after {mark} steps | "
+            f"{spread(theirs, 0)} | {spread(ours, 1)} | {spread(ratios, 0)} |"
+        )
+    end = [[run[-1] for run in runs] for runs in (recipes, fits)]
+    for name in ("accuracy", *OTHERS):
+        label = "accuracy at the end" if name == "accuracy" else f"on {name}, at the end"
+        cells = [spread([r[name] for r in last], 3) for last in end]
+        lines.append(f"| {label} | {cells[0]} | {cells[1]} | |")
+    seconds = [r["total_seconds"] for r in end[1]]
+    early = [
+        max((r for r in run if r["seconds"] <= limit), key=lambda r: r["step"])["accuracy"]
+        for run, limit in zip(recipes, seconds, strict=True)
+    ]
+    lines.append(
+        f"| accuracy when the fit is over, after {spread(seconds, 1)} s | {spread(early, 3)} | "
+        f"{spread([r['accuracy'] for r in end[1]], 3)} | |"
+    )
+    return "\n".join(lines)
+
+
+def spread(values, digits):
+    """Return median and range as text."""
+    low, middle, high = np.min(values), np.median(values), np.max(values)
+    return f"{middle:.{digits}f} ({low:.{digits}f} to {high:.{digits}f})"
+
+
+def plot(records, path):
+    """Draw accuracy over seconds, one panel a data set."""
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    names = list(dict.fromkeys(r["data"] for r in records))
+    figure, panels = plt.subplots(1, len(names), figsize=(5 * len(names), 4), squeeze=False)
+    for axes, name in zip(panels[0], names, strict=True):
+        for method, color in (("LGMDistiller", "#0072B2"), ("published recipe", "#D55E00")):
+            own = [r for r in records if (r["data"], r["method"]) == (name, method)]
+            for i, seed in enumerate(sorted({r["seed"] for r in own})):
+                line = [r for r in own if r["seed"] == seed and r["step"] > 0]
+                axes.plot(
+                    [r["seconds"] for r in line],
+                    [r["accuracy"] for r in line],
+                    color=color,
+                    label=None if i else method,
+                )
+        axes.set(xscale="log", xlabel="seconds", ylabel="test accuracy of a probe", title=name)
+        axes.grid(alpha=0.3)
+        axes.legend(loc="lower right")
+    figure.tight_layout()
+    figure.savefig(path, dpi=100)
+
+
+def main():
+    """Run on each data set and seed."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="few images and steps")
+    parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--turns", type=int, default=3, help="timed fits of each seed")
+    parser.add_argument("--timed-steps", type=int, default=40, help="of the recipe, in each turn")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument(
+        "--recipe", type=Path, metavar="FOLDER", help="where published_recipe.py left its runs"
+    )
+    add_data_argument(parser)
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.seeds, arguments.turns, arguments.timed_steps = [0], 1, 4
+    torch.set_num_threads(arguments.threads)
+    records, tables = [], {}
+    with tempfile.TemporaryDirectory() as folder:
+        for data in arguments.data:
+            case = Case(data, arguments, folder)
+            own = [r for seed in arguments.seeds for r in run(case, seed, arguments)]
+            records += own
+            heading = f"{data}: median (range) over {len(arguments.seeds)} seeds"
+            tables[heading] = summary(own)
+            print(heading, tables[heading], sep="\n", flush=True)
+    if not arguments.quick:
+        save("time_to_accuracy", records, tables)
+        plot(records, RESULTS / "time_to_accuracy.png")
+
+
+if __name__ == "__main__":
+    main()

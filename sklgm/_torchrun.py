@@ -1,0 +1,57 @@
+"""Runs under torchrun: several processes that make one result."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import distributed
+
+from sklgm._devices import resolve_device
+from sklgm.synthesis import Ranks
+
+
+@contextmanager
+def torchrun_job(device: str) -> Iterator[tuple[Ranks, str]]:
+    """Join the other processes of a torchrun job, if this is one, and leave them at the end.
+
+    Parameters
+    ----------
+    device : str
+        A ``device=`` parameter. With "auto" or "cuda", each process takes the GPU of its own
+        local rank.
+
+    Yields
+    ------
+    ranks : Ranks
+        This process among those of the job.
+    device : str
+        The device of this process.
+
+    Raises
+    ------
+    ValueError
+        If there are more processes than GPUs.
+    """
+    if not distributed.is_torchelastic_launched():
+        yield Ranks.current(), device
+        return
+    kind = resolve_device(device)
+    if kind.type == "cuda":
+        local = int(os.environ["LOCAL_RANK"])
+        n_devices = torch.cuda.device_count()
+        if local >= n_devices:
+            raise ValueError(
+                f"torchrun started more processes than there are GPUs, {n_devices}. Lower "
+                f"--nproc-per-node, or set the device to cpu."
+            )
+        kind = torch.device("cuda", local)
+        torch.cuda.set_device(kind)
+    # NCCL sends from GPUs alone, and seeds and counts are on the CPU.
+    distributed.init_process_group("cpu:gloo,cuda:nccl" if kind.type == "cuda" else "gloo")
+    try:
+        yield Ranks.current(), str(kind)
+    finally:
+        distributed.destroy_process_group()
