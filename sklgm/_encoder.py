@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -67,6 +67,10 @@ class Encoder:
     def key(self) -> tuple[str, str]:
         """What features depend on, beside the images."""
         return self.backbone.fingerprint(), str(self.autocast)
+
+    def to(self, device: torch.device) -> Encoder:
+        """Return this encoder with its backbone on a device."""
+        return replace(self, backbone=self.backbone.to(device))
 
     def features(self, pixels: Tensor) -> Tensor:
         """Embed pixels (n, 3, s, s) in [0, 1] on the device, with a graph."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -150,6 +151,61 @@ def check_gradients(
         )
 
 
+@dataclass(frozen=True)
+class RealPass:
+    """How to pass over the real data. It can be pickled, and then goes on elsewhere.
+
+    Attributes
+    ----------
+    encoder : Encoder or None
+        From images to features; None where rows are features already.
+    device : torch.device
+        Where to compute.
+    augmentation : StandardAugmentation or None
+        Of the random views.
+    n_real_views : int
+        Random views of each image.
+    seed : int
+        Of the random views.
+    """
+
+    encoder: Encoder | None
+    device: torch.device
+    augmentation: StandardAugmentation | None
+    n_real_views: int
+    seed: int
+
+    def add(
+        self,
+        gradients: RealGradients,
+        source: ImageSource | np.ndarray,
+        y: np.ndarray,
+        on_batch: Callable[[], None],
+        start: int = 0,
+    ) -> None:
+        """Add data to gradients.
+
+        Parameters
+        ----------
+        gradients : RealGradients
+            Updated.
+        source : ImageSource, or ndarray of shape (n, d)
+            n images, or rows of features.
+        y : ndarray of shape (n,)
+            Labels.
+        on_batch : callable
+            Called after each batch.
+        start : int, default=0
+            Place of the first image in the whole data set.
+        """
+        if self.encoder is None or isinstance(source, np.ndarray):
+            add_rows(gradients, np.asarray(source), y, self.device, on_batch)
+            return
+        # Out of a pickle, a net is on the CPU.
+        encoder, views = self.encoder.to(self.device), (self.augmentation, self.n_real_views)
+        add_images(gradients, source, y, encoder, *views, self.seed, on_batch, start)
+
+
 def add_rows(
     gradients: RealGradients,
     rows: np.ndarray,
@@ -188,6 +244,7 @@ def add_images(
     n_real_views: int,
     seed: int,
     on_batch: Callable[[], None],
+    start: int = 0,
 ) -> None:
     """Embed views of every image once and add their gradients, and the images to the means.
 
@@ -213,10 +270,13 @@ def add_images(
         Of the random views.
     on_batch : callable
         Called after each batch.
+    start : int, default=0
+        Place of the first image in the whole data set, which decides its random views.
     """
     stream = None
     if augmentation is not None and n_real_views:
-        stream = ViewStream(augmentation, encoder.backbone.canvas_size, seed)
+        size = encoder.backbone.canvas_size
+        stream = ViewStream(augmentation, size, seed, start * n_real_views)
     features: list[Tensor] = []
     labels: list[np.ndarray] = []
     weights: list[np.ndarray] = []

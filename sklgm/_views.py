@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import fields
-from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
 from sklgm.synthesis import StandardAugmentation, Views
 
-# Views drawn at once, whatever number is asked for.
+# Views drawn at once, from a generator of their own, whatever number is asked for.
 _VIEW_BLOCK = 1024
 
 
@@ -24,20 +24,30 @@ class ViewStream:
     canvas_size : int
         Side of the images.
     seed : int
-        Of the views.
+        Of the views, non-negative.
+    start : int, default=0
+        Views to leave out at the beginning, most of which are not drawn.
     """
 
-    def __init__(self, augmentation: StandardAugmentation, canvas_size: int, seed: int) -> None:
-        generator = torch.Generator().manual_seed(seed)
-        self._draw = partial(augmentation.draw, canvas_size=canvas_size, generator=generator)
-        self._ahead = self._draw(0)
+    def __init__(
+        self, augmentation: StandardAugmentation, canvas_size: int, seed: int, start: int = 0
+    ) -> None:
+        self._augmentation, self._canvas_size, self._seed = augmentation, canvas_size, seed
+        self._block, skipped = divmod(start, _VIEW_BLOCK)
+        self._ahead = self._draw_block()[skipped:]
 
     def take(self, n: int) -> Views:
         """Return the next ``n`` views."""
         while len(self._ahead) < n:
-            self._ahead = _joined(self._ahead, self._draw(_VIEW_BLOCK))
+            self._ahead = _joined(self._ahead, self._draw_block())
         taken, self._ahead = self._ahead[:n], self._ahead[n:]
         return taken
+
+    def _draw_block(self) -> Views:
+        seed = np.random.SeedSequence([self._seed, self._block]).generate_state(1, np.uint64)[0]
+        self._block += 1
+        generator = torch.Generator().manual_seed(int(seed))
+        return self._augmentation.draw(_VIEW_BLOCK, self._canvas_size, generator)
 
 
 def _joined(first: Views, second: Views) -> Views:

@@ -19,13 +19,8 @@ from sklgm._backbone_list import find_backbone, is_several, resolve_backbones, r
 from sklgm._base import FrozenBackboneEstimator, PrototypeTransformer
 from sklgm._encoder import Encoder, cached
 from sklgm._random import own_random_state
-from sklgm._real_pass import (
-    add_images,
-    add_rows,
-    check_gradients,
-    describe_views,
-    gradients_in_order,
-)
+from sklgm._real_pass import RealPass, check_gradients, describe_views, gradients_in_order
+from sklgm._shards import add_in_shards
 from sklgm._targets import check_targets
 from sklgm._views import resolve_augmentation
 from sklgm.backbones import Backbone
@@ -118,7 +113,8 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
     precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
         Of the net. "auto" is bfloat16 on a GPU that has it and float32 elsewhere.
     n_jobs : int or None, default=None
-        Threads that decode images, counted as joblib does.
+        Threads that decode images, counted as joblib does; those of each worker where joblib
+        is to use several processes (see Notes).
     memory : str, joblib.Memory or None, default=None
         Cache of the pass over the real data, with which a search over the other parameters
         pays for it once. Not used without a fixed ``random_state``.
@@ -156,6 +152,9 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
     -----
     ``set_callbacks(ProgressBar())`` of :mod:`sklearn.callback` shows progress. A callback whose
     ``on_fit_task_end`` returns True at a step ends the optimisation there.
+
+    Under ``joblib.parallel_config(backend="loky", n_jobs=2)``, or another backend of processes,
+    the pass over the real data is shared out among workers, with the same result.
 
     What a pickle holds:
 
@@ -386,8 +385,9 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         several = []
         for encoder in self._encoders():
             gradients = self._empty_gradients(found, class_counts, encoder, seeds.heads)
-            self._add(gradients, source, labels, encoder, seeds.real_views, lambda: None)
-            several.append(gradients)
+            several.append(
+                self._add(gradients, source, labels, encoder, seeds.real_views, lambda: None)
+            )
         return several if is_several(self.backbone) else several[0]
 
     def fit_transform(
@@ -505,12 +505,10 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         encoder: Encoder | None,
         seed: int,
         on_batch: Callable[[], None],
-    ) -> None:
-        if encoder is None or isinstance(source, np.ndarray):
-            add_rows(gradients, np.asarray(source), y, self._device(), on_batch)
-            return
-        augmentation, n_views = self._augmentation(), self.n_real_views
-        add_images(gradients, source, y, encoder, augmentation, n_views, seed, on_batch)
+    ) -> RealGradients:
+        augmentation = None if encoder is None else self._augmentation()
+        real_pass = RealPass(encoder, self._device(), augmentation, self.n_real_views, seed)
+        return add_in_shards(real_pass, gradients, source, y, on_batch)
 
     def _cached_gradients(
         self,
@@ -533,8 +531,8 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
 
         def compute() -> RealGradients:
             y = classes[indices]
-            self._add(gradients, source, y, encoder, seeds.real_views, on_batch)
-            return gradients if memory is None else gradients.to("cpu")
+            sums = self._add(gradients, source, y, encoder, seeds.real_views, on_batch)
+            return sums if memory is None else sums.to("cpu")
 
         key = None
         if memory is not None:

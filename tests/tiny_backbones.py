@@ -1,6 +1,10 @@
 """Stand-in nets for tests: seeded, milliseconds, importable (so that they pickle)."""
 
+import contextlib
 import itertools
+import os
+import signal
+import time
 
 import torch
 from torch import nn
@@ -64,6 +68,53 @@ class CountingNet(nn.Module):
         return self.net(images)
 
 
+class RovingNet(nn.Module):
+    """Note every call in a process other than the one it was made in.
+
+    Parameters
+    ----------
+    folder : Path
+        Where to: a file for each process, named by its number, with a line a call.
+    n_workers : int, default=0
+        Wait at each call until as many processes have begun.
+    deadly : bool, default=False
+        Kill the first process that gets as far as its third call.
+    """
+
+    def __init__(self, net, folder, n_workers=0, deadly=False):
+        super().__init__()
+        self.net = net
+        self.folder = folder
+        self.n_workers = n_workers
+        self.deadly = deadly
+        self.home = os.getpid()
+        self.n_calls = 0
+
+    def batch_sizes(self):
+        """Return the number of images in each call, by process."""
+        files = [file for file in self.folder.iterdir() if file.name.isdecimal()]
+        return {int(file.name): [int(n) for n in file.read_text().split()] for file in files}
+
+    def forward(self, images):
+        if os.getpid() != self.home:
+            self._note(images)
+        return self.net(images)
+
+    def _note(self, images):
+        me = os.getpid()
+        with (self.folder / str(me)).open("a") as file:
+            file.write(f"{len(images)}\n")
+        self.n_calls += 1
+        if self.deadly and self.n_calls == 3:
+            with contextlib.suppress(FileExistsError):
+                (self.folder / "killed").touch(exist_ok=False)
+                os.kill(me, signal.SIGKILL)
+        deadline = time.monotonic() + 60
+        while len(self.batch_sizes()) < self.n_workers:
+            assert time.monotonic() < deadline, "the other workers do not come"
+            time.sleep(0.02)
+
+
 def tiny_backbone(image_size=16, seed=0, n_features=16):
     """Make a backbone around a `TinyConvNet`."""
     return Backbone.from_module(
@@ -78,6 +129,12 @@ def counting_backbone(image_size=16, seed=0, n_features=16):
     )
     backbone.module.reset()
     return backbone
+
+
+def roving_backbone(folder, **params):
+    """Make a backbone whose ``module`` notes in which processes it runs."""
+    net = RovingNet(TinyConvNet(), folder, **params)
+    return Backbone.from_module(net, image_size=16, mean=0.5, std=0.25)
 
 
 def unimportable_net():

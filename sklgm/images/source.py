@@ -52,19 +52,22 @@ class ImageSource:
     def _decode(self, item: Any) -> NDArray[np.uint8]:
         raise NotImplementedError
 
-    def take(self, indices: ArrayLike) -> Self:
+    def take(self, indices: ArrayLike | slice) -> Self:
         """Select images by their place in this source.
 
         Parameters
         ----------
-        indices : array-like of int or bool
-            Places in this source, in any order, where repeats are allowed; or a mask.
+        indices : array-like of int or bool, or slice
+            Places in this source, in any order, where repeats are allowed; or a mask. Of an
+            array, a slice stays one array.
 
         Returns
         -------
         ImageSource
             The selected images. No pixels are copied, and each image keeps its name.
         """
+        if isinstance(indices, slice):
+            return replace(self, items=self.items[indices], positions=self.positions[indices])
         places = np.asarray(indices)
         chosen = np.arange(len(self))[places if places.size else []]
         return replace(

@@ -1,0 +1,118 @@
+"""The pass over the real data in shards, one for each worker of the joblib backend in use."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+import multiprocessing
+import sys
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+import joblib
+import numpy as np
+import torch
+from joblib.parallel import get_active_backend
+
+from sklgm._real_pass import RealPass
+from sklgm.images import ImageSource
+from sklgm.matching import RealGradients
+
+
+def add_in_shards(
+    real_pass: RealPass,
+    gradients: RealGradients,
+    source: ImageSource | np.ndarray,
+    y: np.ndarray,
+    on_batch: Callable[[], None],
+) -> RealGradients:
+    """Add data to empty gradients, in the processes that joblib was told to use.
+
+    Parameters
+    ----------
+    real_pass : RealPass
+        What each worker does.
+    gradients : RealGradients
+        Empty. Updated where there is no worker but this process.
+    source : ImageSource, or ndarray of shape (n, d)
+        n images, or rows of features.
+    y : ndarray of shape (n,)
+        Labels.
+    on_batch : callable
+        Called after each batch, or after each shard.
+
+    Returns
+    -------
+    RealGradients
+        Of all the data; on the CPU where it came from workers.
+    """
+    n_shards = min(_n_workers(), len(y))
+    if n_shards == 1:
+        real_pass.add(gradients, source, y, on_batch)
+        return gradients
+    backend, _ = get_active_backend()
+    as_they_come = getattr(backend, "supports_return_generator", False)
+    parallel = joblib.Parallel(batch_size=1, return_as="generator" if as_they_come else "list")
+    total = None
+    for part in parallel(_shards(real_pass, gradients, source, y, n_shards)):
+        total = part if total is None else total + part
+        on_batch()
+    assert total is not None
+    return total
+
+
+def _n_workers() -> int:
+    """Return how many processes joblib is to use; 1 is this one, without any help."""
+    backend, _ = get_active_backend()
+    shares_memory = any(getattr(backend, f, False) for f in ("uses_threads", "supports_sharedmem"))
+    if shares_memory or _is_in_dask_worker():
+        return 1
+    n_workers: int = joblib.effective_n_jobs(None)
+    return n_workers
+
+
+def _is_in_dask_worker() -> bool:
+    # joblib lets parallel calls of a dask worker go back to dask; of other workers it does not.
+    distributed = sys.modules.get("distributed")
+    if distributed is None:
+        return False
+    try:
+        distributed.get_worker()
+    except ValueError:
+        return False
+    return True
+
+
+def _shards(
+    real_pass: RealPass,
+    empty: RealGradients,
+    source: ImageSource | np.ndarray,
+    y: np.ndarray,
+    n_shards: int,
+) -> Iterator[Any]:
+    """Yield a task for each of a number of contiguous parts of the data."""
+    bounds = [len(y) * i // n_shards for i in range(n_shards + 1)]
+    for start, stop in itertools.pairwise(bounds):
+        rows = slice(start, stop)
+        data = source.take(rows) if isinstance(source, ImageSource) else source[rows]
+        # Without arguments: of large ones dask keeps a single copy, that is lost with its worker.
+        yield joblib.delayed(partial(_add_shard, real_pass, empty, data, y[rows], start))()
+
+
+def _add_shard(
+    real_pass: RealPass,
+    empty: RealGradients,
+    source: ImageSource | np.ndarray,
+    y: np.ndarray,
+    start: int,
+) -> RealGradients:
+    """Return the gradients of a part of the data. This runs in a worker."""
+    if type(multiprocessing.current_process()).__name__ == "ForkProcess":
+        # OpenMP's threads do not survive a fork, and torch would wait for them for ever.
+        torch.set_num_threads(1)
+    gradients = copy.deepcopy(empty)
+    # Threads are counted anew: n_jobs=None is one in each worker.
+    with joblib.parallel_config(backend="threading", n_jobs=1):
+        real_pass.add(gradients, source, y, lambda: None, start)
+    return gradients.to("cpu")
