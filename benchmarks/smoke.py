@@ -12,10 +12,9 @@ from pathlib import Path
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from sklgm import BackboneEmbedder, FrozenBackboneProbe, LGMDistiller
 from tests.image_checks import toy_images
 from tests.tiny_backbones import counting_backbone
-
-from sklgm import BackboneEmbedder, FrozenBackboneProbe, LGMDistiller
 
 # Three classes of six images.
 X, Y = toy_images()

@@ -26,6 +26,7 @@ def add_in_shards(
     source: ImageSource | np.ndarray,
     y: np.ndarray,
     on_batch: Callable[[], None],
+    start: int = 0,
 ) -> RealGradients:
     """Add data to empty gradients, in the processes that joblib was told to use.
 
@@ -41,6 +42,8 @@ def add_in_shards(
         Labels.
     on_batch : callable
         Called after each batch, or after each shard.
+    start : int, default=0
+        Place of the first image in the whole data set.
 
     Returns
     -------
@@ -48,18 +51,23 @@ def add_in_shards(
         Of all the data; on the CPU where it came from workers.
     """
     n_shards = min(_n_workers(), len(y))
-    if n_shards == 1:
-        real_pass.add(gradients, source, y, on_batch)
+    if n_shards <= 1:
+        real_pass.add(gradients, source, y, on_batch, start)
         return gradients
     backend, _ = get_active_backend()
     as_they_come = getattr(backend, "supports_return_generator", False)
     parallel = joblib.Parallel(batch_size=1, return_as="generator" if as_they_come else "list")
     total = None
-    for part in parallel(_shards(real_pass, gradients, source, y, n_shards)):
+    for part in parallel(_shards(real_pass, gradients, source, y, n_shards, start)):
         total = part if total is None else total + part
         on_batch()
     assert total is not None
     return total
+
+
+def take(source: ImageSource | np.ndarray, rows: slice) -> ImageSource | np.ndarray:
+    """Return a part of the data."""
+    return source.take(rows) if isinstance(source, ImageSource) else source[rows]
 
 
 def _n_workers() -> int:
@@ -90,14 +98,15 @@ def _shards(
     source: ImageSource | np.ndarray,
     y: np.ndarray,
     n_shards: int,
+    start: int,
 ) -> Iterator[Any]:
     """Yield a task for each of a number of contiguous parts of the data."""
     bounds = [len(y) * i // n_shards for i in range(n_shards + 1)]
-    for start, stop in itertools.pairwise(bounds):
-        rows = slice(start, stop)
-        data = source.take(rows) if isinstance(source, ImageSource) else source[rows]
+    for first, stop in itertools.pairwise(bounds):
+        rows = slice(first, stop)
+        data = take(source, rows)
         # Without arguments: of large ones dask keeps a single copy, that is lost with its worker.
-        yield joblib.delayed(partial(_add_shard, real_pass, empty, data, y[rows], start))()
+        yield joblib.delayed(partial(_add_shard, real_pass, empty, data, y[rows], start + first))()
 
 
 def _add_shard(

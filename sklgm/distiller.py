@@ -20,7 +20,7 @@ from sklgm._base import FrozenBackboneEstimator, PrototypeTransformer
 from sklgm._encoder import Encoder, cached
 from sklgm._random import own_random_state
 from sklgm._real_pass import RealPass, check_gradients, describe_views, gradients_in_order
-from sklgm._shards import add_in_shards
+from sklgm._shards import add_in_shards, take
 from sklgm._targets import check_targets
 from sklgm._views import resolve_augmentation
 from sklgm.backbones import Backbone
@@ -471,7 +471,10 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         return [self._resolve(backbone) for backbone in self._backbones()]
 
     def _seeds(self) -> _Seeds:
-        return _Seeds(*own_random_state(self.random_state).randint(2**31 - 1, size=4).tolist())
+        seeds = torch.from_numpy(own_random_state(self.random_state).randint(2**31 - 1, size=4))
+        if not isinstance(self.random_state, Integral):
+            Ranks.current().agree(seeds)
+        return _Seeds(*seeds.tolist())
 
     def _timed(self, message: str) -> Any:
         return _print_elapsed_time(type(self).__name__, message if self.verbose else None)
@@ -505,10 +508,11 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         encoder: Encoder | None,
         seed: int,
         on_batch: Callable[[], None],
+        start: int = 0,
     ) -> RealGradients:
         augmentation = None if encoder is None else self._augmentation()
         real_pass = RealPass(encoder, self._device(), augmentation, self.n_real_views, seed)
-        return add_in_shards(real_pass, gradients, source, y, on_batch)
+        return add_in_shards(real_pass, gradients, source, y, on_batch, start)
 
     def _cached_gradients(
         self,
@@ -529,18 +533,28 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
             batch.call_on_fit_task_begin(estimator=self)
             batch.call_on_fit_task_end(estimator=self)
 
+        # Under torchrun each process sees its share of the data, and sums are added up.
+        ranks = Ranks.current()
+        own = ranks.share(len(source))
+        part = take(source, own)
+
         def compute() -> RealGradients:
-            y = classes[indices]
-            sums = self._add(gradients, source, y, encoder, seeds.real_views, on_batch)
+            y = classes[indices[own]]
+            sums = self._add(gradients, part, y, encoder, seeds.real_views, on_batch, own.start)
             return sums if memory is None else sums.to("cpu")
 
         key = None
         if memory is not None:
-            data: Any = source
-            if encoder is not None and not isinstance(source, np.ndarray):
-                data = (source.fingerprint(), encoder.key)
-            key = ("real-gradients", data, indices, gradients.settings, seeds.real_views)
+            data: Any = part
+            if encoder is not None and not isinstance(part, np.ndarray):
+                data = (part.fingerprint(), encoder.key)
+            key = ("real-gradients", data, indices, own, gradients.settings, seeds.real_views)
         result = cached(memory, key, compute)
+        if ranks.size > 1:
+            n_features = (
+                np.asarray(source).shape[1] if encoder is None else encoder.backbone.n_features
+            )
+            result.add_up(ranks.add, n_features)
         task.call_on_fit_task_end(estimator=self)
         return result
 

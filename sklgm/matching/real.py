@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -357,6 +357,24 @@ class RealGradients:
                 total.feature_sum += part.feature_sum
                 total.feature_square_sum += part.feature_square_sum
         return total
+
+    def add_up(self, add: Callable[[Tensor], None], n_features: int) -> None:
+        """Add up the statistics of several processes, in place and in each of them.
+
+        Parameters
+        ----------
+        add : callable
+            Replaces a tensor by its sum over the processes, each of which calls it in turn for
+            the same tensors.
+        n_features : int
+            Number of features, for a process that has seen no row.
+        """
+        if self.is_empty:
+            self._allocate(n_features, self.sums.device)
+        for name in _TENSORS:
+            total = torch.as_tensor(getattr(self, name))
+            add(total)
+            setattr(self, name, total if name == "sums" else total.numpy())
 
     def __radd__(self, other: object) -> RealGradients:
         """Let ``sum(shards)`` start from 0."""

@@ -262,7 +262,7 @@ def _add_derivative(
     the samples. The second phase sees the same views as the first.
     """
     size, device = objective.batch_size, samples.device
-    n_own, n_all = len(samples) * n_views, len(labels) * n_views
+    n_own = len(samples) * n_views
 
     def embed(rows: slice) -> _Embedded:
         # A leaf for just the samples these views are of: its gradient is no larger than they are.
@@ -305,7 +305,7 @@ def _add_derivative(
         return embedded
 
     features, graphs = size.run(embed_all)
-    features = ranks.gather(features, n_all)
+    features = ranks.gather(features, len(labels), n_views)
     own = ranks.share(len(labels))
     owners = labels.repeat_interleave(n_views)
     chosen = to_device(torch.from_numpy(heads), device)

@@ -50,25 +50,27 @@ class Ranks:
         rank = self.rank if rank is None else rank
         return slice(n * rank // self.size, n * (rank + 1) // self.size)
 
-    def gather(self, own: Tensor, n: int) -> Tensor:
-        """Return all rows, of which each process has its share.
+    def gather(self, own: Tensor, n: int, rows_each: int = 1) -> Tensor:
+        """Return the rows of all things, of which each process has its share.
 
         Parameters
         ----------
-        own : Tensor of shape (n_own, ...)
-            This process's rows, as :meth:`share` has them.
+        own : Tensor of shape (n_own * rows_each, ...)
+            Rows of this process's things, as :meth:`share` has them.
         n : int
-            Rows altogether.
+            Things altogether.
+        rows_each : int, default=1
+            Rows of each.
 
         Returns
         -------
-        Tensor of shape (n, ...)
+        Tensor of shape (n * rows_each, ...)
             The same in every process.
         """
         if self.size == 1:
             return own
         shares = [self.share(n, rank) for rank in range(self.size)]
-        counts = [share.stop - share.start for share in shares]
+        counts = [(share.stop - share.start) * rows_each for share in shares]
         # Collectives want tensors of one shape: shorter shares are filled up.
         padded = own.new_zeros(max(counts), *own.shape[1:])
         padded[: len(own)] = own

@@ -1,0 +1,144 @@
+"""Several processes of torch.distributed make the result of one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch import distributed, multiprocessing
+
+from sklgm import LGMDistiller, PrototypeSet
+from sklgm.backbones import Backbone
+from sklgm.synthesis import Ranks
+from sklgm.synthesis.ranks import ALONE
+from tests.image_checks import save_images, toy_images
+from tests.tiny_backbones import TinyConvNet
+
+X, Y = toy_images()
+ROOT = Path(__file__).parents[1]
+
+
+def distiller(**params):
+    settings = {"max_iter": 12, "head_pool_size": 8, "n_heads": 4, "n_views": 2, "random_state": 0}
+    net = Backbone.from_module(TinyConvNet(), image_size=16, name="tiny")
+    return LGMDistiller(**{"backbone": net, **settings, **params})
+
+
+CASES = {
+    "one prototype a class": {},
+    "five prototypes, in micro-batches": {"prototypes_per_class": 5, "batch_size": 3},
+    "rows": {"backbone": None},
+    "matched by row, several nets": {"matching": "row", "backbone": "several"},
+    "cached": {"memory": "cache"},
+    "early end": {"tol": 10.0, "n_iter_no_change": 2, "max_iter": 40},
+}
+
+
+def fit(case, folder, **changes):
+    """Fit a case, in whichever process."""
+    torch.set_num_threads(1)
+    params = {**CASES[case], **changes}
+    data = X
+    if "backbone" in params:
+        data = X.reshape(len(X), -1)[:, ::40] / 255 if params["backbone"] is None else X
+        if params["backbone"] == "several":
+            nets = [TinyConvNet(seed=1), TinyConvNet(9, seed=2)]
+            params["backbone"] = [
+                Backbone.from_module(net, image_size=16, name=f"net{i}")
+                for i, net in enumerate(nets)
+            ]
+    if "memory" in params:
+        params["memory"] = str(folder / params["memory"])
+    return distiller(**params).fit(data, Y)
+
+
+def work(rank, size, folder):
+    """Fit every case as one of several processes, and save what came out."""
+    store = f"file://{folder / 'store'}"
+    distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=size)
+    found = {}
+    for case in CASES:
+        fitted = fit(case, folder)
+        found[case] = (fitted.prototypes_, fitted.loss_curve_)
+    # Processes agree on a seed when none is given; a second fit meets the cache.
+    found["unseeded"] = (fit("one prototype a class", folder, random_state=None).prototypes_,)
+    found["cached again"] = (fit("cached", folder).prototypes_,)
+    distributed.destroy_process_group()
+    torch.save(found, folder / f"{rank}.pt")
+
+
+@pytest.fixture(scope="module", params=[2, 4])
+def ranks(request, tmp_path_factory):
+    """What each of several processes found: with four, one has no prototype of three."""
+    folder = tmp_path_factory.mktemp("ranks")
+    multiprocessing.spawn(work, (request.param, folder), nprocs=request.param)
+    return [torch.load(folder / f"{i}.pt", weights_only=False) for i in range(request.param)]
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_processes_make_the_result_of_one(ranks, case, tmp_path):
+    alone = fit(case, tmp_path)
+    assert np.ptp(alone.prototypes_) > 0.1
+    for found in ranks:
+        prototypes, losses = found[case]
+        np.testing.assert_allclose(prototypes, alone.prototypes_, atol=1e-4)
+        np.testing.assert_allclose(losses, alone.loss_curve_, atol=1e-4)
+
+
+def test_every_process_has_the_same(ranks):
+    for found in ranks[1:]:
+        for case, arrays in found.items():
+            for array, first in zip(arrays, ranks[0][case], strict=True):
+                np.testing.assert_array_equal(array, first)
+
+
+def test_the_cache_of_each_process_is_its_own(ranks):
+    for found in ranks:
+        np.testing.assert_array_equal(found["cached again"][0], found["cached"][0])
+
+
+def test_shares_cover_everything_once():
+    for n in (0, 1, 3, 10, 17):
+        for size in (1, 2, 3, 4):
+            shares = [Ranks(rank, size).share(n) for rank in range(size)]
+            rows = [i for share in shares for i in range(share.start, share.stop)]
+            assert rows == list(range(n))
+            assert max(s.stop - s.start for s in shares) <= -(-n // size)
+
+
+def test_without_a_group_a_process_is_alone():
+    assert Ranks.current() == ALONE
+    rows = torch.arange(6).reshape(3, 2)
+    assert ALONE.gather(rows, 3) is rows
+
+
+@pytest.mark.real
+def test_the_command_under_torchrun(tmp_path):
+    """The whole command in two processes: one folder is written, by the first of them."""
+    (tmp_path / "flat").mkdir()
+    for path, label in zip(save_images(X, tmp_path / "flat"), Y, strict=True):
+        target = tmp_path / "images" / str(label) / Path(path).name
+        target.parent.mkdir(parents=True, exist_ok=True)
+        Path(path).rename(target)
+    command = [
+        *("distill", str(tmp_path / "images"), "--backbone", "efficientnet_lite0"),
+        *("--image-size", "32", "--max-iter", "3", "--seed", "3", "--device", "cpu"),
+    ]
+    run = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "sklgm"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    for name, start in (("two", run), ("one", [sys.executable, "-m", "sklgm"])):
+        done = subprocess.run(
+            [*start, *command, "--out", str(tmp_path / name)],
+            capture_output=True,
+            text=True,
+            env=environment,
+            cwd=ROOT,
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stdout.count("prototypes of 3 classes") == 1
+    two, one = (PrototypeSet.load(tmp_path / name) for name in ("two", "one"))
+    np.testing.assert_allclose(two.images, one.images, atol=1e-4)
+    assert two.labels.tolist() == one.labels.tolist()
