@@ -119,6 +119,11 @@ def test_a_callback_hears_of_every_shard(engine):
     assert n_batches(distiller([NET, tiny_backbone(seed=1)]), X, Y) == 4
 
 
+def test_a_number_of_jobs_alone_means_loky():
+    with joblib.parallel_config(n_jobs=2):
+        assert n_batches(distiller(), X, Y) == 2
+
+
 @pytest.mark.parametrize("engine", ["loky"], indirect=True)
 def test_the_cache_does_not_care_who_computed(engine, tmp_path):
     net = counting_backbone()

@@ -12,7 +12,7 @@ OTHER = tiny_backbone(image_size=12, seed=3)
 X, Y = toy_images()
 X_TEST, Y_TEST = toy_images(n_per_class=8, seed=5)
 DATA = (X, Y, X_TEST, Y_TEST)
-PROBE = FrozenBackboneProbe(n_views=3, max_epochs=20, learning_rate=0.02)
+PROBE = FrozenBackboneProbe(n_views=3, max_epochs=12, learning_rate=0.02)
 # Few steps, so that some predictions are wrong.
 SETTINGS = {"max_iter": 4, "head_pool_size": 8, "n_heads": 4, "n_views": 2}
 

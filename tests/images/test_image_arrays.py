@@ -107,6 +107,9 @@ def test_take_keeps_names_and_pickles_only_its_part():
     mask = np.arange(1000) % 500 == 3
     assert [source.take(mask).name(i) for i in range(2)] == ["X[3]", "X[503]"]
     assert len(source.take([])) == 0
+    rows = source.take(slice(3, 5))
+    assert rows.items.base is source.items
+    assert [rows.name(i) for i in range(len(rows))] == ["X[3]", "X[4]"]
     dumped = pickle.dumps(part)
     assert len(dumped) < 4000
     assert [pickle.loads(dumped).name(i) for i in range(2)] == ["X[3]", "X[7]"]
