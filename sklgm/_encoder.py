@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
@@ -15,6 +16,7 @@ from sklearn.utils.validation import check_memory
 from torch import Tensor
 
 from sklgm._devices import resolve_precision
+from sklgm._upload import Upload
 from sklgm._version import __version__
 from sklgm._views import ViewStream
 from sklgm.backbones import Backbone, get_backbone
@@ -87,11 +89,18 @@ class Encoder:
     def batches(
         self, source: ImageSource, resize: Callable[[np.ndarray], np.ndarray]
     ) -> Iterator[Tensor]:
-        """Yield pixels (n, 3, s, s) in [0, 1] on the device."""
-        size = self.batch_size.images
-        for batch in iter_batches(source, resize, batch_size=size, n_jobs=self.n_jobs):
-            pixels = torch.from_numpy(batch).to(self.backbone.device)
-            yield pixels.permute(0, 3, 1, 2).float() / 255
+        """Yield pixels (n, 3, s, s) in [0, 1] on the device, where bytes become floats."""
+        upload = Upload(self.backbone.device)
+        prepared = iter_batches(
+            source,
+            resize,
+            batch_size=self.batch_size.images,
+            n_jobs=self.n_jobs,
+            empty=upload.empty,
+        )
+        with closing(prepared):
+            for batch in prepared:
+                yield upload(batch).permute(0, 3, 1, 2).float().div_(255)
 
     def canvases(self, source: ImageSource) -> Iterator[Tensor]:
         """Yield images brought to the canvas, from which views are cut."""

@@ -13,13 +13,21 @@ from numpy.typing import NDArray
 from sklgm.images.source import ImageSource
 
 Transform = Callable[[NDArray[np.uint8]], NDArray[Any]]
+Empty = Callable[[tuple[int, ...], np.dtype[Any]], NDArray[Any]]
 Batches = Generator[NDArray[Any], None, None]
 
 _BATCHES_AHEAD = 2
+# Parts of a batch that each thread takes, so that none waits long for another one.
+_PARTS_A_THREAD = 4
 
 
 def iter_batches(
-    source: ImageSource, transform: Transform, *, batch_size: int, n_jobs: int | None = None
+    source: ImageSource,
+    transform: Transform,
+    *,
+    batch_size: int,
+    n_jobs: int | None = None,
+    empty: Empty = np.empty,
 ) -> Batches:
     """Decode and transform images in threads, and yield them in batches, in order.
 
@@ -36,6 +44,9 @@ def iter_batches(
         Images in a batch; the last one may hold fewer.
     n_jobs : int or None, default=None
         Number of threads, counted as joblib does: None is one, -1 is one for each core.
+    empty : callable, default=numpy.empty
+        Makes the array of a batch from its shape and dtype, in one of the threads: in memory of
+        a special kind, for instance.
 
     Yields
     ------
@@ -44,36 +55,61 @@ def iter_batches(
     """
     if batch_size < 1:
         raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
-    return _batches(source, transform, batch_size, joblib.effective_n_jobs(n_jobs))
+    return _batches(source, transform, batch_size, joblib.effective_n_jobs(n_jobs), empty)
 
 
-def _batches(source: ImageSource, transform: Transform, batch_size: int, n_threads: int) -> Batches:
+def _batches(
+    source: ImageSource, transform: Transform, batch_size: int, n_threads: int, empty: Empty
+) -> Batches:
     stopped = threading.Event()
-    chunk_size = -(-batch_size // n_threads)
+    part_size = -(-batch_size // (n_threads * _PARTS_A_THREAD))
 
-    def prepare(chunk: range) -> list[NDArray[Any]]:
-        images = []
-        for i in chunk:
+    def prepare(batch: _Batch, part: range) -> None:
+        for i in part:
             if stopped.is_set():
                 break
-            images.append(transform(source[i]))
-        return images
+            batch.put(i, transform(source[i]))
 
     pool = ThreadPoolExecutor(n_threads, thread_name_prefix="sklgm-images")
-    ahead: deque[list[Future[list[NDArray[Any]]]]] = deque()
+    ahead: deque[tuple[_Batch, list[Future[None]]]] = deque()
     try:
         for start in range(0, len(source), batch_size):
-            batch = range(start, min(start + batch_size, len(source)))
-            chunks = (batch[i : i + chunk_size] for i in range(0, len(batch), chunk_size))
-            ahead.append([pool.submit(prepare, chunk) for chunk in chunks])
+            places = range(start, min(start + batch_size, len(source)))
+            batch = _Batch(places, empty)
+            parts = (places[i : i + part_size] for i in range(0, len(places), part_size))
+            ahead.append((batch, [pool.submit(prepare, batch, part) for part in parts]))
             if len(ahead) > _BATCHES_AHEAD:
-                yield _collect(ahead.popleft())
+                yield _finished(*ahead.popleft())
         while ahead:
-            yield _collect(ahead.popleft())
+            yield _finished(*ahead.popleft())
     finally:
         stopped.set()
         pool.shutdown(cancel_futures=True)
 
 
-def _collect(futures: list[Future[list[NDArray[Any]]]]) -> NDArray[Any]:
-    return np.stack([image for future in futures for image in future.result()])
+class _Batch:
+    """Images that several threads put into one array, made when the first of them is there."""
+
+    def __init__(self, places: range, empty: Empty) -> None:
+        self._places = places
+        self._empty = empty
+        self._lock = threading.Lock()
+        self._array: NDArray[Any] | None = None
+
+    def put(self, place: int, image: NDArray[Any]) -> None:
+        with self._lock:
+            if self._array is None:
+                self._array = self._empty((len(self._places), *image.shape), image.dtype)
+        self._array[place - self._places.start] = image
+
+    def take(self) -> NDArray[Any]:
+        """Return the array, which the batch does not keep."""
+        array, self._array = self._array, None
+        assert array is not None
+        return array
+
+
+def _finished(batch: _Batch, futures: list[Future[None]]) -> NDArray[Any]:
+    for future in futures:
+        future.result()
+    return batch.take()

@@ -268,10 +268,10 @@ class RealGradients:
                 f"images must be of shape (n, 3, height, width) with one label each; got "
                 f"{tuple(images.shape)} and {len(labels)} labels."
             )
-        pixels = images.detach().float()
+        pixels = images.detach()
         if pixels.device.type == "mps":  # which does not pool sides that 8 does not divide
             pixels = pixels.cpu()
-        small = adaptive_avg_pool2d(pixels, _MEAN_SIZE).cpu().double().numpy()
+        small = adaptive_avg_pool2d(pixels.float(), _MEAN_SIZE).cpu().double().numpy()
         if not ((small >= 0) & (small <= 1)).all():
             raise ValueError("images must hold pixels in [0, 1], as floats; divide bytes by 255.")
         np.add.at(self.image_sum, labels, small)

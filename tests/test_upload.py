@@ -1,0 +1,122 @@
+"""Batches on their way to the net: bytes that become floats on the device."""
+
+import threading
+
+import numpy as np
+import pytest
+import torch
+
+from sklgm import BackboneEmbedder, LGMDistiller
+from sklgm._devices import resolve_device
+from sklgm._encoder import Encoder
+from sklgm._upload import Upload
+from sklgm.backbones import Backbone
+from sklgm.images import check_images
+from tests.tiny_backbones import tiny_backbone
+
+rng = np.random.default_rng(5)
+needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+
+
+def encoder(device, batch_size, n_jobs=2):
+    return Encoder.resolve(
+        tiny_backbone(image_size=14),
+        image_size=None,
+        device=resolve_device(device),
+        precision="float32",
+        batch_size=batch_size,
+        n_jobs=n_jobs,
+    )
+
+
+def test_on_the_cpu_nothing_is_copied():
+    upload = Upload(torch.device("cpu"))
+    batch = upload.empty((2, 3, 4), np.dtype(np.uint8))
+    assert batch.shape == (2, 3, 4)
+    assert batch.dtype == np.uint8
+    batch[:] = 7
+    there = upload(batch)
+    assert there.dtype == torch.uint8
+    assert there.data_ptr() == batch.ctypes.data
+
+
+def check_batches(device):
+    images = rng.integers(0, 256, (21, 16, 16, 3), dtype=np.uint8)
+    batches = list(encoder(device, 5).canvases(check_images(images)))
+    assert [len(batch) for batch in batches] == [5, 5, 5, 5, 1]
+    assert {batch.device for batch in batches} == {resolve_device(device)}
+    wanted = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255
+    assert torch.equal(torch.cat(batches).cpu(), wanted)
+
+
+def test_batches_are_bytes_divided_by_255():
+    check_batches("cpu")
+
+
+@needs_cuda
+def test_batches_on_a_gpu_are_those_on_the_cpu():
+    for _ in range(20):  # memory that is handed on too early shows in some later batch
+        check_batches("cuda")
+
+
+@needs_cuda
+def test_batches_for_a_gpu_are_pinned():
+    upload = Upload(torch.device("cuda", 0))
+    batch = upload.empty((4, 16, 16, 3), np.dtype(np.uint8))
+    assert torch.from_numpy(batch).is_pinned()
+    batch[:] = 7
+    there = upload(batch)
+    assert there.device == torch.device("cuda", 0)
+    assert (there == 7).all()
+
+
+@pytest.mark.parametrize("n_jobs", [2, 5])
+@pytest.mark.parametrize("augmentation", [None, "standard"])
+def test_the_number_of_threads_changes_no_bit_of_the_real_pass(n_jobs, augmentation):
+    images = [rng.integers(0, 256, (20 + i, 30, 3), dtype=np.uint8) for i in range(23)]
+    y = np.arange(23) % 3
+    one, several = (
+        LGMDistiller(
+            tiny_backbone(image_size=14),
+            augmentation=augmentation,
+            batch_size=4,
+            n_jobs=n,
+            random_state=0,
+        ).compute_gradients(images, y)
+        for n in (1, n_jobs)
+    )
+    assert torch.equal(one.sums, several.sums)
+    np.testing.assert_array_equal(one.image_sum, several.image_sum)
+
+
+def threads_at_work():
+    return [thread for thread in threading.enumerate() if thread.name.startswith("sklgm-images")]
+
+
+def test_a_pass_that_is_left_early_stops_the_threads():
+    images = np.zeros((60, 16, 16, 3), np.uint8)
+    batches = encoder("cpu", 4).canvases(check_images(images))
+    next(batches)
+    assert threads_at_work()
+    batches.close()
+    assert threads_at_work() == []
+
+
+class Stumbling(torch.nn.Module):
+    """Fails on images that are white."""
+
+    def forward(self, x):
+        if (x == 1).all():
+            raise RuntimeError("snow blind")
+        return x.mean((2, 3))
+
+
+def test_an_error_of_the_net_stops_the_threads():
+    images = np.zeros((60, 16, 16, 3), np.uint8)
+    images[8:] = 255
+    embedder = BackboneEmbedder(
+        Backbone.from_module(Stumbling(), image_size=14), batch_size=4, n_jobs=2
+    )
+    with pytest.raises(RuntimeError, match="snow blind"):
+        embedder.fit_transform(images)
+    assert threads_at_work() == []
