@@ -1,9 +1,11 @@
 """Peak memory of a fit against the number of classes, at a fixed ``batch_size``.
 
-Each case runs in a process of its own, since a peak never falls again. The tiny backbone keeps
-weights and features small, so what is seen is the views that pass through it. Two figures: what
-is in use at the peak (glibc told to return every block of 128 KiB or more at once), and what the
-process holds under glibc's own settings, where freed blocks are kept and fragment.
+Each case runs in a process of its own, since a peak never falls again. From each peak is taken
+what has to grow with the classes, by the formula of the documentation ("Memory" in scale.rst):
+prototypes with what their optimisation keeps of them, heads, gradients and features. What is left
+is the interpreter, the net, and the views that pass through it. Two figures: what is in use at
+the peak (glibc told to return every block of 128 KiB or more at once), and what the process holds
+under glibc's own settings, where freed blocks are kept and fragment.
 
 Run: ``python benchmarks/memory_by_classes.py``
 """
@@ -15,9 +17,14 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from _results import save
 
-N_CLASSES = (10, 200)
+N_CLASSES = (10, 1000)
 BATCH_SIZE = 40
+CANVAS, N_FEATURES, N_VIEWS, POOL, N_HEADS = 64, 64, 4, 256, 32
+# Canvases of each prototype that live at once: the levels with their gradients and Adam's two
+# moments are 4/3 each; decoding and its way back keep the others.
+CANVASES = 12
 SETTINGS = {"in use": {"MALLOC_MMAP_THRESHOLD_": "131072"}, "held": {}}
 
 
@@ -32,18 +39,32 @@ def fit(n_classes: int) -> None:
 
     torch.set_num_threads(2)
     rng = np.random.default_rng(0)
-    X = rng.integers(0, 256, (2 * n_classes, 64, 64, 3), dtype=np.uint8)
+    # Two images a class, all of them views of one block: X itself takes no memory to speak of.
+    X = np.broadcast_to(
+        rng.integers(0, 256, (1, CANVAS, CANVAS, 3), dtype=np.uint8),
+        (2 * n_classes, CANVAS, CANVAS, 3),
+    )
     y = np.arange(n_classes).repeat(2)
-    LGMDistiller(
-        tiny_backbone(image_size=56), max_iter=20, batch_size=BATCH_SIZE, random_state=0
-    ).fit(X, y)
+    net = tiny_backbone(image_size=56, n_features=N_FEATURES)
+    LGMDistiller(net, max_iter=12, batch_size=BATCH_SIZE, random_state=0).fit(X, y)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+
+
+def growing(n_classes: int) -> float:
+    """Return what has to grow with the classes, in MiB, with one prototype a class."""
+    canvas = 4 * 3 * CANVAS**2
+    pool = 4 * POOL * n_classes * (2 * N_FEATURES + 1)
+    drawn = 4 * N_HEADS * n_classes * (2 * N_FEATURES + 1)
+    # This step's views and those of four before it, and all of them in one block.
+    features = 4 * n_classes * N_VIEWS * N_FEATURES * 10
+    return (CANVASES * n_classes * canvas + pool + drawn + features) / 2**20
 
 
 def main() -> None:
     """Compare the cases."""
+    records = []
     for name, setting in SETTINGS.items():
-        peaks = []
+        peaks, rests = [], []
         for n_classes in N_CLASSES:
             command = [sys.executable, __file__, str(n_classes)]
             environment = {**os.environ, **setting}
@@ -51,8 +72,20 @@ def main() -> None:
                 command, check=True, capture_output=True, text=True, env=environment
             )
             peaks.append(float(done.stdout))
-            print(f"{name}, {n_classes} classes: peak {peaks[-1]:.0f} MiB")
-        print(f"{name}: ratio {peaks[-1] / peaks[0]:.2f}")
+            rests.append(peaks[-1] - growing(n_classes))
+            records.append(
+                {"memory": name, "n_classes": n_classes, "peak": peaks[-1], "rest": rests[-1]}
+            )
+            print(f"{name}, {n_classes} classes: peak {peaks[-1]:.0f} MiB, rest {rests[-1]:.0f}")
+        print(f"{name}: ratio {peaks[-1] / peaks[0]:.2f}, of the rest {rests[-1] / rests[0]:.2f}")
+    lines = [
+        "| memory | classes | peak | without what has to grow |",
+        "| :-- | --: | --: | --: |",
+    ]
+    lines += [
+        f"| {r['memory']} | {r['n_classes']} | {r['peak']:.0f} | {r['rest']:.0f} |" for r in records
+    ]
+    save("memory_by_classes", records, {"MiB": "\n".join(lines)})
 
 
 if __name__ == "__main__":
