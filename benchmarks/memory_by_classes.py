@@ -21,7 +21,7 @@ from _results import save
 
 N_CLASSES = (10, 1000)
 BATCH_SIZE = 40
-CANVAS, N_FEATURES, N_VIEWS, POOL, N_HEADS = 64, 64, 4, 256, 32
+CANVAS, N_FEATURES, N_VIEWS, POOL, N_HEADS = 64, 64, 4, 16, 4
 # Canvases of each prototype that live at once: the levels with their gradients and Adam's two
 # moments are 4/3 each; decoding and its way back keep the others.
 CANVASES = 12
@@ -46,7 +46,8 @@ def fit(n_classes: int) -> None:
     )
     y = np.arange(n_classes).repeat(2)
     net = tiny_backbone(image_size=56, n_features=N_FEATURES)
-    LGMDistiller(net, max_iter=12, batch_size=BATCH_SIZE, random_state=0).fit(X, y)
+    params = {"n_views": N_VIEWS, "head_pool_size": POOL, "n_heads": N_HEADS, "max_iter": 12}
+    LGMDistiller(net, batch_size=BATCH_SIZE, random_state=0, **params).fit(X, y)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 
 
