@@ -8,7 +8,7 @@ probed on two other nets.
 
 The recipe takes its 5000 steps once a seed, in this process or, with ``--recipe FOLDER``, in an
 earlier run of ``published_recipe.py``. Because machines are noisy, its seconds a step are measured
-here in any case, in turns with the distiller's fits, and a ratio compares what was measured side
+here in any case, before each of the distiller's fits, and a ratio compares what was measured side
 by side.
 
 Run: ``python benchmarks/time_to_accuracy.py``; ``--quick`` is a short trial that saves nothing.
@@ -125,29 +125,28 @@ class Case:
         return found
 
 
-def run(case, seed, arguments):
-    """Return the records of one seed: the recipe and a fit, timed in turns."""
+def run(case, arguments):
+    """Return the records of a data set: runs of the recipe and fits, timed in turns."""
     n_steps = 60 if arguments.quick else published_recipe.STEPS
-    kept = arguments.recipe and arguments.recipe / f"{case.data}-{seed}.npz"
-    if kept and kept.exists():
-        recipe = dict(np.load(kept))
-    else:
-        recipe = case.recipe(seed, n_steps, n_steps // 20)
-    pace, fits = [], []
-    for _ in range(arguments.turns):
+    recipes, fits, pace = {}, {}, {}
+    for seed in arguments.recipe_seeds:
+        kept = arguments.recipe and arguments.recipe / f"{case.data}-{seed}.npz"
+        if kept and kept.exists():
+            recipes[seed] = dict(np.load(kept))
+        else:
+            recipes[seed] = case.recipe(seed, n_steps, n_steps // 20)
+    for seed in arguments.seeds:
         timed = case.recipe(seed, arguments.timed_steps, arguments.timed_steps)
-        pace.append(float(timed["seconds"][-1]) / arguments.timed_steps)
-        fits.append(case.distiller(seed))
-    by_step = float(np.median(pace))
-    recipe["seconds"] = recipe["step"] * by_step
-    # The fits of one seed are the same but for their times.
-    snapshots = fits[0][0]
-    snapshots["seconds"] = np.median([fit["seconds"] for fit, _ in fits], axis=0)
-    total = float(np.median([total for _, total in fits]))
-    return [
-        *case.records("published recipe", seed, recipe, seconds_per_step=by_step),
-        *case.records("LGMDistiller", seed, snapshots, total_seconds=total),
-    ]
+        pace[seed] = float(timed["seconds"][-1]) / arguments.timed_steps
+        fits[seed] = case.distiller(seed)
+    records = []
+    for seed, recipe in recipes.items():
+        recipe["seconds"] = recipe["step"] * np.median(list(pace.values()))
+        records += case.records("published recipe", seed, recipe)
+    for seed, (snapshots, total) in fits.items():
+        facts = {"total_seconds": total, "recipe_seconds_per_step": pace[seed]}
+        records += case.records("LGMDistiller", seed, snapshots, **facts)
+    return records
 
 
 def reached(records, accuracy):
@@ -157,14 +156,13 @@ def reached(records, accuracy):
 
 
 def summary(records):
-    """Return the lines of a table for one data set: each figure as median and range over seeds."""
-    seeds = sorted({r["seed"] for r in records})
-
-    def of(method, seed):
-        return [r for r in records if (r["method"], r["seed"]) == (method, seed)]
-
-    recipes = [of("published recipe", seed) for seed in seeds]
-    fits = [of("LGMDistiller", seed) for seed in seeds]
+    """Return the lines of a table for one data set: each figure as median and range over runs."""
+    runs = {}
+    for record in records:
+        runs.setdefault((record["method"], record["seed"]), []).append(record)
+    recipes = [run for (method, _), run in runs.items() if method == "published recipe"]
+    fits = [run for (method, _), run in runs.items() if method == "LGMDistiller"]
+    pace = [fit[-1]["recipe_seconds_per_step"] for fit in fits]
     lines = [
         "| | published recipe | LGMDistiller | ratio of times |",
         "| :-- | --: | --: | --: |",
@@ -172,7 +170,7 @@ def summary(records):
     for mark in MARKS:
         at = [next((r for r in run if r["step"] >= mark), run[-1]) for run in recipes]
         goal = float(np.mean([r["accuracy"] for r in at]))
-        theirs = [r["seconds"] for r in at]
+        theirs = [at[0]["step"] * seconds for seconds in pace]
         ours = [reached(fit, goal) for fit in fits]
         ratios = [a / b for a, b in zip(theirs, ours, strict=True)]
         lines.append(
@@ -186,11 +184,11 @@ def summary(records):
         lines.append(f"| {label} | {cells[0]} | {cells[1]} | |")
     seconds = [r["total_seconds"] for r in end[1]]
     early = [
-        max((r for r in run if r["seconds"] <= limit), key=lambda r: r["step"])["accuracy"]
-        for run, limit in zip(recipes, seconds, strict=True)
+        max((r for r in run if r["seconds"] <= max(seconds)), key=lambda r: r["step"])["accuracy"]
+        for run in recipes
     ]
     lines.append(
-        f"| accuracy when the fit is over, after {spread(seconds, 1)} s | {spread(early, 3)} | "
+        f"| accuracy when a fit is over, after {spread(seconds, 1)} s | {spread(early, 3)} | "
         f"{spread([r['accuracy'] for r in end[1]], 3)} | |"
     )
     return "\n".join(lines)
@@ -233,8 +231,8 @@ def main():
     parser.add_argument("--quick", action="store_true", help="few images and steps")
     parser.add_argument("--data", nargs="+", choices=DATA, default=list(DATA))
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--turns", type=int, default=3, help="timed fits of each seed")
-    parser.add_argument("--timed-steps", type=int, default=40, help="of the recipe, in each turn")
+    parser.add_argument("--recipe-seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--timed-steps", type=int, default=40, help="of the recipe, for each fit")
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
         "--recipe", type=Path, metavar="FOLDER", help="where published_recipe.py left its runs"
@@ -242,15 +240,18 @@ def main():
     add_data_argument(parser)
     arguments = parser.parse_args()
     if arguments.quick:
-        arguments.seeds, arguments.turns, arguments.timed_steps = [0], 1, 4
+        arguments.seeds, arguments.recipe_seeds, arguments.timed_steps = [0], [0], 4
     torch.set_num_threads(arguments.threads)
     records, tables = [], {}
     with tempfile.TemporaryDirectory() as folder:
         for data in arguments.data:
             case = Case(data, arguments, folder)
-            own = [r for seed in arguments.seeds for r in run(case, seed, arguments)]
+            own = run(case, arguments)
             records += own
-            heading = f"{data}: median (range) over {len(arguments.seeds)} seeds"
+            heading = (
+                f"{data}: median (range) of {len(arguments.seeds)} fits, "
+                f"{len(arguments.recipe_seeds)} runs of the recipe"
+            )
             tables[heading] = summary(own)
             print(heading, tables[heading], sep="\n", flush=True)
     if not arguments.quick:
