@@ -13,8 +13,8 @@ def resolve_device(device: str | int | torch.device = "auto") -> torch.device:
     Parameters
     ----------
     device : str, int or torch.device, default="auto"
-        ``"auto"`` takes the first of ``"cuda"``, ``"mps"`` and ``"cpu"`` that is available. An
-        integer is the index of a CUDA device.
+        ``"auto"`` takes the first of ``"cuda"``, ``"mps"`` and ``"cpu"`` that is available, and
+        ``"cuda"`` is the current CUDA device. An integer is the index of one.
 
     Returns
     -------
@@ -29,7 +29,7 @@ def resolve_device(device: str | int | torch.device = "auto") -> torch.device:
     there = _available_devices()
     if isinstance(device, str) and device == "auto":
         # "cpu" comes first in the list, the preferred accelerator right after it.
-        device = there[min(1, len(there) - 1)]
+        device = there[min(1, len(there) - 1)].partition(":")[0]
     advice = f'Devices available here: {", ".join(there)}. Use one of them, or device="auto".'
     try:
         if isinstance(device, bool):

@@ -11,6 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
+from sklgm.matching.devices import to_device
 from sklgm.synthesis.color import correlate_colors
 from sklgm.synthesis.resampling import rescaling, sandwich
 
@@ -235,7 +236,8 @@ class _PyramidImages(Synthetic):
     def _level(self, index: int) -> Tensor:
         side = self.sizes[index]
         level = torch.randn(self.n, 3, side, side, generator=self.generator)[self.own]
-        return (level * (_START_SPREAD / (index + 1))).to(self.device).requires_grad_()
+        level = to_device(level * (_START_SPREAD / (index + 1)), self.device)
+        return level.requires_grad_()
 
 
 class FeatureRows(Synthetic):

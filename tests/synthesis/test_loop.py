@@ -576,3 +576,20 @@ def test_one_empty_among_several():
     empty = Objective(RealGradients(range(C)), tiny_net(), SIZE, BatchSize(1000))
     with pytest.raises(ValueError, match="gradients are empty"):
         next(run(images(), on_images(tiny_net()), empty))
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
+def test_a_step_does_not_wait_for_the_gpu():
+    gpu = torch.device("cuda", torch.cuda.current_device())
+    objective = on_images(tiny_net().to(gpu), gradients=real().to(gpu))
+    synthetic = Pyramid(grow_every=2).start(C, CANVAS, 20, seeded(5), gpu)
+    steps = run(synthetic, objective, labels=LABELS.to(gpu))
+    next(steps)  # heads are drawn, kernels are loaded
+    before = torch.cuda.get_sync_debug_mode()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        losses = [step.loss for step in steps]
+    finally:
+        torch.cuda.set_sync_debug_mode(before)
+    assert len(losses) == 19
+    assert torch.stack(losses).isfinite().all()
