@@ -14,7 +14,7 @@ def test_cpu_is_always_there(device):
 
 
 @pytest.mark.parametrize(
-    ("n_gpus", "mps", "expected"), [(0, False, "cpu"), (0, True, "mps"), (2, True, "cuda:0")]
+    ("n_gpus", "mps", "expected"), [(0, False, "cpu"), (0, True, "mps"), (2, True, "cuda:1")]
 )
 def test_auto_prefers_cuda_then_mps(monkeypatch, n_gpus, mps, expected):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: n_gpus > 0)
