@@ -220,7 +220,7 @@ def plot(records, path):
                 )
         axes.set(xscale="log", xlabel="seconds", ylabel="test accuracy of a probe", title=name)
         axes.grid(alpha=0.3)
-        axes.legend(loc="lower right")
+        axes.legend(loc="center")
     figure.tight_layout()
     figure.savefig(path, dpi=100)
 
