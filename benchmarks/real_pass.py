@@ -131,7 +131,7 @@ def compare(paths, case, n_jobs, n_at_once):
     """Time the three in turns over parts of the files, and return the sums."""
     augmentation, n_views = VIEWS[case]
     estimator = distiller(augmentation, n_jobs)
-    batch_size = estimator._encoders()[0].batch_size
+    batch_size = estimator._encoders()[0].batch_size.images
     # What only the first call takes.
     first = paths[: 2 * batch_size]
     estimator.compute_gradients(first, labels(len(first)))

@@ -20,8 +20,8 @@ def torchrun_job(device: str) -> Iterator[tuple[Ranks, str]]:
     Parameters
     ----------
     device : str
-        A ``device=`` parameter. With "auto" or "cuda", each process takes the GPU of its own
-        local rank.
+        A ``device=`` parameter. On a machine with GPUs each process takes that of its own local
+        rank, unless this is "cpu".
 
     Yields
     ------
@@ -33,12 +33,14 @@ def torchrun_job(device: str) -> Iterator[tuple[Ranks, str]]:
     Raises
     ------
     ValueError
-        If there are more processes than GPUs.
+        If there are more processes than GPUs, or the device is one that cannot send.
     """
-    if not distributed.is_torchelastic_launched():
+    if not (distributed.is_available() and distributed.is_torchelastic_launched()):
         yield Ranks.current(), device
         return
     kind = resolve_device(device)
+    if kind.type == "mps":
+        raise ValueError("Under torchrun the device may be cuda or cpu, not mps. Set it to cpu.")
     if kind.type == "cuda":
         local = int(os.environ["LOCAL_RANK"])
         n_devices = torch.cuda.device_count()

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
+import joblib
 import numpy as np
 import torch
 from sklearn.base import _fit_context, clone
@@ -28,6 +29,7 @@ from sklgm.images import ImageSource
 from sklgm.matching import RealGradients
 from sklgm.similarities import PrototypeSimilarities
 from sklgm.synthesis import (
+    ALONE,
     BatchSize,
     FeatureRows,
     Objective,
@@ -137,7 +139,8 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
     backbone_fingerprint_ : str or None
         Which net it was fitted on, the first of several; another one is refused later.
     loss_curve_ : ndarray of shape (n_iter,)
-        Angular distance, ``1 - cos``, at each step, summed over the backbones.
+        Angular distance, ``1 - cos``, at each step, summed over the backbones. It counts the
+        views of up to four steps before, too, fewer in the first fifth of the steps.
     n_iter_ : int
         Steps taken.
     n_features_in_ : int
@@ -281,7 +284,9 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         encoders = self._encoders()
         if self.backbone is not None:
             self._parametrization().check(max(_canvas_sizes(encoders)))
-        seeds = self._seeds()
+        ranks = Ranks.current()
+        seeds = self._seeds(ranks)
+        self._check_ranks(ranks, classes, indices, seeds)
         context = self._init_callback_context(max_subtasks=len(encoders) + 1)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         with self._timed("(1 of 2) Gradients of the real data"):
@@ -328,9 +333,12 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
                 views=None if encoder is None else self._views(encoder),
                 class_weight=self.class_weight,
             )
+        ranks = Ranks.current()
+        seeds = self._seeds(ranks)
+        self._check_ranks(ranks, several[0].classes, several[0].rows_seen, seeds)
         context = self._init_callback_context(max_subtasks=1)
         context.call_on_fit_task_begin(estimator=self)
-        self._distil(several, encoders, self._seeds(), context)
+        self._distil(several, encoders, seeds, context)
         self._forget_features_in()
         if self.backbone is None:
             self.n_features_in_ = several[0].n_features
@@ -470,11 +478,23 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
             return [None]
         return [self._resolve(backbone) for backbone in self._backbones()]
 
-    def _seeds(self) -> _Seeds:
+    def _seeds(self, ranks: Ranks = ALONE) -> _Seeds:
         seeds = torch.from_numpy(own_random_state(self.random_state).randint(2**31 - 1, size=4))
         if not isinstance(self.random_state, Integral):
-            Ranks.current().agree(seeds)
+            ranks.agree(seeds)
         return _Seeds(*seeds.tolist())
+
+    def _check_ranks(self, ranks: Ranks, classes: np.ndarray, indices: Any, seeds: _Seeds) -> None:
+        """Raise unless all processes were given the same data and parameters."""
+        names = ("prototypes_per_class", "max_iter", "n_views", "n_heads", "head_pool_size")
+        params = [getattr(self, name) for name in (*names, "matching", "tol")]
+        digest = int(joblib.hash((classes, indices, seeds, params))[:15], 16)
+        if len(ranks.gather(torch.tensor([digest]), ranks.size).unique()) > 1:
+            raise ValueError(
+                f"The {ranks.size} processes of this torch.distributed job were given different "
+                f"labels, parameters or seeds. Give all of them the whole data set and the same "
+                f"parameters, or end the job's process group before fit."
+            )
 
     def _timed(self, message: str) -> Any:
         return _print_elapsed_time(type(self).__name__, message if self.verbose else None)
@@ -551,6 +571,7 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
             key = ("real-gradients", data, indices, own, gradients.settings, seeds.real_views)
         result = cached(memory, key, compute)
         if ranks.size > 1:
+            result = result.to(self._device())
             n_features = (
                 np.asarray(source).shape[1] if encoder is None else encoder.backbone.n_features
             )
@@ -615,9 +636,12 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
                 n_iter += 1
                 n_settled += synthetic.is_complete
                 stop = step_task.call_on_fit_task_end(
-                    estimator=self, reconstruction_attributes=attributes
+                    estimator=self,
+                    # Which all processes would have to ask for at the same time.
+                    reconstruction_attributes=attributes if ranks.size == 1 else None,
                 )
-                if stop or self._has_converged(losses[n_iter - n_settled : n_iter]):
+                stop = stop or self._has_converged(losses[n_iter - n_settled : n_iter])
+                if ranks.decide(stop):
                     break
         fitted = attributes()
         if not np.isfinite(fitted["loss_curve_"]).all():

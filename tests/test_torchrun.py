@@ -12,6 +12,8 @@ from torch import distributed, multiprocessing
 
 from sklgm import LGMDistiller, PrototypeSet
 from sklgm.backbones import Backbone
+from sklgm.matching import RealGradients
+from sklgm.matching.real import _TENSORS
 from sklgm.synthesis import Ranks
 from sklgm.synthesis.ranks import ALONE
 from tests.image_checks import save_images, toy_images
@@ -66,6 +68,12 @@ def work(rank, size, folder):
     # Processes agree on a seed when none is given; a second fit meets the cache.
     found["unseeded"] = (fit("one prototype a class", folder, random_state=None).prototypes_,)
     found["cached again"] = (fit("cached", folder).prototypes_,)
+    message = ""
+    try:
+        fit("one prototype a class", folder, random_state=rank)
+    except ValueError as error:
+        message = str(error)
+    found["message"] = message
     distributed.destroy_process_group()
     torch.save(found, folder / f"{rank}.pt")
 
@@ -91,6 +99,8 @@ def test_processes_make_the_result_of_one(ranks, case, tmp_path):
 def test_every_process_has_the_same(ranks):
     for found in ranks[1:]:
         for case, arrays in found.items():
+            if case == "message":
+                continue
             for array, first in zip(arrays, ranks[0][case], strict=True):
                 np.testing.assert_array_equal(array, first)
 
@@ -98,6 +108,26 @@ def test_every_process_has_the_same(ranks):
 def test_the_cache_of_each_process_is_its_own(ranks):
     for found in ranks:
         np.testing.assert_array_equal(found["cached again"][0], found["cached"][0])
+
+
+def test_other_parameters_in_another_process_are_refused(ranks):
+    for found in ranks:
+        assert "were given different labels, parameters or seeds. Give" in found["message"]
+
+
+def test_statistics_are_added_up_in_copies():
+    """Every tensor is reduced once; arrays that came from a cache stay as they were."""
+    gradients = distiller().compute_gradients(X, Y)
+    before = {name: getattr(gradients, name).copy() for name in _TENSORS[1:]}
+    before["sums"] = gradients.sums.numpy().copy()
+    kept = {name: getattr(gradients, name) for name in _TENSORS}
+    gradients.add_up(lambda tensor: tensor.mul_(2), 16)
+    for name, value in before.items():
+        np.testing.assert_array_equal(torch.as_tensor(getattr(gradients, name)), 2 * value)
+        np.testing.assert_array_equal(torch.as_tensor(kept[name]), value)
+    empty = RealGradients(np.unique(Y), head_pool_size=8)
+    empty.add_up(lambda tensor: None, 16)
+    assert empty.sums.shape == (8, 3, 17)
 
 
 def test_shares_cover_everything_once():

@@ -62,7 +62,7 @@ def residuals(
     n_heads, n_classes, n_features = heads.shape
     logits = features @ heads.reshape(-1, n_features).T
     probabilities = logits.view(-1, n_heads, n_classes).softmax(dim=-1)
-    one_hot = torch.nn.functional.one_hot(labels, n_classes).to(probabilities.dtype)
+    one_hot = probabilities.new_zeros(len(labels), n_classes).scatter_(1, labels[:, None], 1)
     difference = probabilities - one_hot[:, None, :]
     if sample_weight is not None:
         difference = difference * sample_weight[:, None, None]
@@ -135,7 +135,8 @@ def matching_loss(
 ) -> tuple[Tensor, Tensor]:
     """Return the angular distance to the target gradients and its derivative by the features.
 
-    Both are in closed form, so no graph is kept, and heads are worked off in chunks.
+    Both are in closed form, so no graph is kept, and heads are worked off in chunks; with very
+    many classes, samples too.
 
     Parameters
     ----------
@@ -161,25 +162,40 @@ def matching_loss(
     """
     n_heads, n_classes, n_features = heads.shape
     loss = features.new_zeros(())
-    some_features = features[rows]
-    derivative = torch.zeros_like(some_features)
-    step = heads_per_chunk(len(features), n_classes, n_features)
+    n_samples = len(features)
+    wanted = range(n_samples)[rows]
+    derivative = features.new_zeros(len(wanted), n_features)
+    # With many classes one head's logits for all samples are too much: samples come in parts.
+    at_once = max(1, min(n_samples, _CHUNK_FLOATS // n_classes))
+    parts = [slice(i, i + at_once) for i in range(0, n_samples, at_once)]
+    step = heads_per_chunk(at_once, n_classes, n_features)
     for start in range(0, n_heads, step):
         some = heads[start : start + step]
         target = targets[start : start + step].to(features)
-        probabilities, difference = residuals(features, labels, some)
-        gradient = _gradients(difference, features).view_as(target)
-        probabilities, difference = probabilities[rows], difference[rows]
-        distance, by_gradient = _distance_and_derivative(gradient, target, matching)
+        gradient = torch.zeros_like(target).flatten(0, 1)
+        for part in parts:
+            probabilities, difference = residuals(features[part], labels[part], some)
+            gradient += _gradients(difference, features[part])
+        distance, by_gradient = _distance_and_derivative(gradient.view_as(target), target, matching)
         loss += distance / n_heads
         by_gradient /= n_heads
         # G = P^T [Z, 1]: once through Z itself, once through P, a softmax of Z W^T.
         flat = by_gradient.reshape(-1, n_features + 1)
-        derivative += difference.flatten(1) @ flat[:, :-1]
-        by_residual = (some_features @ flat[:, :-1].T + flat[:, -1]).view_as(probabilities)
-        inner = (by_residual * probabilities).sum(-1, keepdim=True)
-        by_logits = probabilities * (by_residual - inner)
-        derivative += by_logits.flatten(1) @ some.reshape(-1, n_features)
+        for i in range(wanted.start, wanted.stop, at_once):
+            part = slice(i, min(i + at_once, wanted.stop))
+            if len(parts) > 1:
+                probabilities, difference = residuals(features[part], labels[part], some)
+                own = slice(None)
+            else:
+                own = part
+            by_part = difference[own].flatten(1) @ flat[:, :-1]
+            by_residual = (features[part] @ flat[:, :-1].T + flat[:, -1]).view_as(
+                probabilities[own]
+            )
+            inner = (by_residual * probabilities[own]).sum(-1, keepdim=True)
+            by_logits = probabilities[own] * (by_residual - inner)
+            by_part += by_logits.flatten(1) @ some.reshape(-1, n_features)
+            derivative[part.start - wanted.start : part.stop - wanted.start] += by_part
     return loss, derivative
 
 

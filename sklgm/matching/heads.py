@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sklgm.matching.devices import to_device
+from sklgm.matching.moving import to_device
 
 # A pool smaller than this is kept once drawn; a larger one is drawn again, chunk by chunk.
 _KEEP_BYTES = 2**28

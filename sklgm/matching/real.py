@@ -359,7 +359,7 @@ class RealGradients:
         return total
 
     def add_up(self, add: Callable[[Tensor], None], n_features: int) -> None:
-        """Add up the statistics of several processes, in place and in each of them.
+        """Replace the statistics by their sums over several processes, in each of them.
 
         Parameters
         ----------
@@ -372,7 +372,8 @@ class RealGradients:
         if self.is_empty:
             self._allocate(n_features, self.sums.device)
         for name in _TENSORS:
-            total = torch.as_tensor(getattr(self, name))
+            # A copy: what came from a cache may be a file mapped into memory.
+            total = torch.as_tensor(getattr(self, name)).clone()
             add(total)
             setattr(self, name, total if name == "sums" else total.numpy())
 

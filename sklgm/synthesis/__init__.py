@@ -4,9 +4,10 @@ from sklgm.synthesis.augmentation import StandardAugmentation, Views, centre_vie
 from sklgm.synthesis.batch_size import BatchSize
 from sklgm.synthesis.loop import Objective, Step, micro_batches, synthesize
 from sklgm.synthesis.parametrization import FeatureRows, Pixels, Pyramid, Synthetic
-from sklgm.synthesis.ranks import Ranks
+from sklgm.synthesis.ranks import ALONE, Ranks
 
 __all__ = [
+    "ALONE",
     "BatchSize",
     "FeatureRows",
     "Objective",

@@ -16,7 +16,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
-from sklgm.matching.devices import to_device
+from sklgm.matching.moving import to_device
 from sklgm.synthesis.resampling import blurring, rescaling, resizing, sandwich
 
 # Tries at a crop box that fits, before the whole canvas is taken.

@@ -68,7 +68,7 @@ class BatchSize:
         Parameters
         ----------
         function : callable
-            Takes no arguments, reads this object, and changes nothing before it succeeds.
+            Takes no arguments, reads this object, and can be called again after it failed.
 
         Returns
         -------
@@ -84,7 +84,11 @@ class BatchSize:
             try:
                 return function()
             except RuntimeError as error:
-                if not (self.adaptive and self.graphs > 1 and is_out_of_memory(error)):
+                if not is_out_of_memory(error):
+                    raise
+                if not (self.adaptive and self.graphs > 1):
+                    less = "batch_size or leave it at 'auto'" if self.images > 1 else "image_size"
+                    error.add_note(f"With {self.images} images at once. Lower {less}.")
                     raise
             # After the except clause, which holds the frames and with them what filled the memory.
             self.graphs //= 2

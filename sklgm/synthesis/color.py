@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from sklgm.matching.devices import to_device
+from sklgm.matching.moving import to_device
 
 # Square root of the covariance of RGB in natural photographs, as published with feature
 # visualisation (Olah, Mordvintsev and Schubert, 2017).

@@ -14,8 +14,8 @@ import torch
 from torch import Tensor
 
 from sklgm.matching import RealGradients, matching_loss
-from sklgm.matching.devices import to_device
 from sklgm.matching.gradients import Matching
+from sklgm.matching.moving import to_device
 from sklgm.synthesis.augmentation import StandardAugmentation, Views, centre_views
 from sklgm.synthesis.batch_size import BatchSize, allocated_bytes
 from sklgm.synthesis.parametrization import Synthetic
@@ -38,7 +38,8 @@ class Step:
     index : int
         From 0.
     loss : Tensor of shape ()
-        Angular distance before the step; it stays on the device until read.
+        Angular distance before the step, views of the steps before that still count included;
+        it stays on the device until read.
     learning_rate : float
         Rate the step was taken with.
     """

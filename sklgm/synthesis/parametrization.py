@@ -11,7 +11,7 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
-from sklgm.matching.devices import to_device
+from sklgm.matching.moving import to_device
 from sklgm.synthesis.color import correlate_colors
 from sklgm.synthesis.resampling import rescaling, sandwich
 

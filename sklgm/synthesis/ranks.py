@@ -89,6 +89,14 @@ class Ranks:
         if self.size > 1:
             distributed.all_reduce(own)
 
+    def decide(self, stop: bool) -> bool:
+        """Return what the first process says, so that all go on or none does."""
+        if self.size == 1:
+            return stop
+        answer = torch.tensor([int(stop)])
+        self.agree(answer)
+        return bool(answer.item())
+
     def agree(self, values: Tensor) -> None:
         """Replace a tensor by that of the first process, in place."""
         if self.size > 1:

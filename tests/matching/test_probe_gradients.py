@@ -153,8 +153,10 @@ def test_matching_loss_is_the_distance_of_the_gradients(problem, matching):
     torch.testing.assert_close(loss, angular_distance(found, targets, matching))
 
 
+@pytest.mark.parametrize("chunk", [2**20, 2 * C, 1], ids=["whole", "in twos", "in ones"])
 @pytest.mark.parametrize("matching", MATCHINGS)
-def test_all_features_count_in_the_derivative_by_some(problem, matching):
+def test_all_features_count_in_the_derivative_by_some(problem, matching, chunk, monkeypatch):
+    monkeypatch.setattr(gradients, "_CHUNK_FLOATS", chunk)
     features, labels, heads, targets = problem
     expected_loss, expected = autograd_matching(features, labels, heads, targets, matching)
     for rows in (slice(0, 2), slice(1, 3), slice(2, None), slice(0, 0)):

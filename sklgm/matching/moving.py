@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def to_device(tensor: Tensor, device: torch.device | str) -> Tensor:
-    """Return a tensor on a device; a copy to a GPU is only queued there.
+    """Return a tensor on a device, without waiting until a GPU has it.
 
     Parameters
     ----------
