@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import multiprocessing
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -12,7 +11,6 @@ from typing import Any
 
 import joblib
 import numpy as np
-import torch
 from joblib.parallel import get_active_backend
 
 from sklgm._real_pass import RealPass
@@ -54,9 +52,7 @@ def add_in_shards(
     if n_shards <= 1:
         real_pass.add(gradients, source, y, on_batch, start)
         return gradients
-    backend, _ = get_active_backend()
-    as_they_come = getattr(backend, "supports_return_generator", False)
-    parallel = joblib.Parallel(batch_size=1, return_as="generator" if as_they_come else "list")
+    parallel = joblib.Parallel(batch_size=1, return_as="generator")
     total = None
     for part in parallel(_shards(real_pass, gradients, source, y, n_shards, start)):
         total = part if total is None else total + part
@@ -74,7 +70,10 @@ def _n_workers() -> int:
     """Return how many processes joblib is to use; 1 is this one, without any help."""
     backend, _ = get_active_backend()
     shares_memory = any(getattr(backend, f, False) for f in ("uses_threads", "supports_sharedmem"))
-    if shares_memory or _is_in_dask_worker():
+    # Workers that "multiprocessing" forks would wait for ever for OpenMP's threads, which do not
+    # survive a fork; that backend, unlike the others, returns no results one by one.
+    returns_one_by_one = getattr(backend, "supports_return_generator", False)
+    if shares_memory or not returns_one_by_one or _is_in_dask_worker():
         return 1
     n_workers: int = joblib.effective_n_jobs(None)
     return n_workers
@@ -117,9 +116,6 @@ def _add_shard(
     start: int,
 ) -> RealGradients:
     """Return the gradients of a part of the data. This runs in a worker."""
-    if type(multiprocessing.current_process()).__name__ == "ForkProcess":
-        # OpenMP's threads do not survive a fork, and torch would wait for them for ever.
-        torch.set_num_threads(1)
     gradients = copy.deepcopy(empty)
     # Threads are counted anew: n_jobs=None is one in each worker.
     with joblib.parallel_config(backend="threading", n_jobs=1):

@@ -22,7 +22,7 @@ from tests.tiny_backbones import counting_backbone, roving_backbone, tiny_backbo
 NET = tiny_backbone()
 X, Y = toy_images()
 ROWS = np.random.default_rng(0).normal(size=(len(X), 5)).astype(np.float32)
-ENGINES = ["loky", "multiprocessing", "dask"]
+ENGINES = ["loky", "dask"]
 
 
 def distiller(backbone=NET, **params):
@@ -142,7 +142,7 @@ def test_fewer_images_than_workers(engine):
     assert gradients.images_seen.sum() == 1
 
 
-@pytest.mark.parametrize("backend", [None, "sequential", "threading"])
+@pytest.mark.parametrize("backend", [None, "sequential", "threading", "multiprocessing"])
 def test_other_settings_leave_the_pass_where_it_is(backend):
     if backend is None:
         assert n_batches(distiller(), X, Y) == 1
