@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 import sys
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -16,6 +15,7 @@ from joblib.parallel import get_active_backend
 from sklgm._real_pass import RealPass
 from sklgm.images import ImageSource
 from sklgm.matching import RealGradients
+from sklgm.synthesis import Ranks
 
 
 def add_in_shards(
@@ -100,12 +100,13 @@ def _shards(
     start: int,
 ) -> Iterator[Any]:
     """Yield a task for each of a number of contiguous parts of the data."""
-    bounds = [len(y) * i // n_shards for i in range(n_shards + 1)]
-    for first, stop in itertools.pairwise(bounds):
-        rows = slice(first, stop)
+    for i in range(n_shards):
+        rows = Ranks(i, n_shards).share(len(y))
         data = take(source, rows)
         # Without arguments: of large ones dask keeps a single copy, that is lost with its worker.
-        yield joblib.delayed(partial(_add_shard, real_pass, empty, data, y[rows], start + first))()
+        yield joblib.delayed(
+            partial(_add_shard, real_pass, empty, data, y[rows], start + rows.start)
+        )()
 
 
 def _add_shard(

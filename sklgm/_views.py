@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import fields
 from typing import Any
 
-import numpy as np
 import torch
 
+from sklgm.matching.heads import numbered_generator
 from sklgm.synthesis import StandardAugmentation, Views
 
 # Views drawn at once, from a generator of their own, whatever number is asked for.
@@ -44,9 +44,8 @@ class ViewStream:
         return taken
 
     def _draw_block(self) -> Views:
-        seed = np.random.SeedSequence([self._seed, self._block]).generate_state(1, np.uint64)[0]
+        generator = numbered_generator(self._seed, self._block)
         self._block += 1
-        generator = torch.Generator().manual_seed(int(seed))
         return self._augmentation.draw(_VIEW_BLOCK, self._canvas_size, generator)
 
 

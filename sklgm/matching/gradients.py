@@ -179,24 +179,31 @@ def matching_loss(
         distance, by_gradient = _distance_and_derivative(gradient.view_as(target), target, matching)
         loss += distance / n_heads
         by_gradient /= n_heads
-        # G = P^T [Z, 1]: once through Z itself, once through P, a softmax of Z W^T.
         flat = by_gradient.reshape(-1, n_features + 1)
         for i in range(wanted.start, wanted.stop, at_once):
             part = slice(i, min(i + at_once, wanted.stop))
             if len(parts) > 1:
-                probabilities, difference = residuals(features[part], labels[part], some)
-                own = slice(None)
-            else:
-                own = part
-            by_part = difference[own].flatten(1) @ flat[:, :-1]
-            by_residual = (features[part] @ flat[:, :-1].T + flat[:, -1]).view_as(
-                probabilities[own]
-            )
-            inner = (by_residual * probabilities[own]).sum(-1, keepdim=True)
-            by_logits = probabilities[own] * (by_residual - inner)
-            by_part += by_logits.flatten(1) @ some.reshape(-1, n_features)
-            derivative[part.start - wanted.start : part.stop - wanted.start] += by_part
+                now = residuals(features[part], labels[part], some)
+            else:  # they are at hand
+                now = probabilities[part], difference[part]
+            place = slice(part.start - wanted.start, part.stop - wanted.start)
+            derivative[place] += _by_features(features[part], *now, some, flat)
     return loss, derivative
+
+
+def _by_features(
+    features: Tensor, probabilities: Tensor, difference: Tensor, heads: Tensor, by_gradient: Tensor
+) -> Tensor:
+    """Take a derivative by the gradients, rows of all heads, back to some samples' features.
+
+    ``G = P^T [Z, 1]``: once through Z itself, once through P, a softmax of ``Z W^T``.
+    """
+    through_features = difference.flatten(1) @ by_gradient[:, :-1]
+    by_residual = features @ by_gradient[:, :-1].T + by_gradient[:, -1]
+    by_residual = by_residual.view_as(probabilities)
+    inner = (by_residual * probabilities).sum(-1, keepdim=True)
+    by_logits = probabilities * (by_residual - inner)
+    return through_features + by_logits.flatten(1) @ heads.flatten(0, 1)
 
 
 def _distance_and_derivative(

@@ -14,6 +14,23 @@ from sklgm.matching.moving import to_device
 _KEEP_BYTES = 2**28
 
 
+def numbered_generator(seed: int, number: int) -> torch.Generator:
+    """Return one of a seed's many generators, on the CPU: any can be had without the others.
+
+    Parameters
+    ----------
+    seed, number : int
+        Non-negative.
+
+    Returns
+    -------
+    torch.Generator
+        At its start.
+    """
+    state = np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0]
+    return torch.Generator().manual_seed(int(state))
+
+
 @dataclass(frozen=True)
 class HeadPool:
     """Heads ``W ~ N(0, scale^2)`` that are a pure function of a seed.
@@ -68,8 +85,7 @@ class HeadPool:
     def _draw(self, indices: np.ndarray) -> Tensor:
         heads = torch.empty(len(indices), self.n_classes, self.n_features)
         for head, index in zip(heads, indices, strict=True):
-            seed = np.random.SeedSequence([self.seed, int(index)]).generate_state(1, np.uint64)[0]
-            head.normal_(0, self.scale, generator=torch.Generator().manual_seed(int(seed)))
+            head.normal_(0, self.scale, generator=numbered_generator(self.seed, int(index)))
         return heads
 
     def __getstate__(self) -> dict[str, object]:
