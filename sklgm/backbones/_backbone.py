@@ -17,6 +17,7 @@ from PIL import Image
 
 from sklgm._devices import resolve_device
 from sklgm.backbones._checks import check_patches, check_size, check_std, check_triple
+from sklgm.backbones._folding import fold_batch_norms
 from sklgm.backbones._libraries import LIBRARIES, find_spec, with_checkpoint
 from sklgm.backbones._list import list_backbones
 from sklgm.backbones._modules import dump_module, hash_module, hash_structure
@@ -337,6 +338,8 @@ class Backbone:
     def module(self) -> torch.nn.Module:
         """The frozen net: normalised images in, features out. Loaded when first read.
 
+        Pretrained conv nets have their batch norms folded into the convolutions before them.
+
         Raises
         ------
         WeightsNotFoundError
@@ -547,7 +550,10 @@ class Backbone:
             if size == spec.image_size:
                 raise
             raise self._unfit_size("built for", error) from error
-        module = module.eval().requires_grad_(False).to(self.device)
+        module = module.eval().requires_grad_(False)
+        if self.pretrained:
+            module = fold_batch_norms(module, size)
+        module = module.to(self.device)
         module.to(memory_format=self._memory_format(module))
         return module
 
