@@ -57,8 +57,9 @@ def test_folded_net_computes_the_same_features_and_gradients(architecture):
         features = one(images)
         features.square().sum().backward()
         by_net.append((features.detach(), images.grad))
-    for wanted, found in zip(*by_net, strict=True):
-        assert (wanted - found).norm() < 1e-4 * wanted.norm()
+    # Rounding may take an activation across its kink, which a gradient notices.
+    for wanted, found, tolerance in zip(*by_net, (1e-4, 1e-2), strict=True):
+        assert (wanted - found).norm() < tolerance * wanted.norm()
     assert all(torch.equal(tensor, state[name]) for name, tensor in net.state_dict().items())
 
 
