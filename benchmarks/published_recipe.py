@@ -120,8 +120,13 @@ def augment(images, size):
     return torch.where(noisy, (cut + noise).clamp(0, 1), cut)
 
 
-def snapshots(features, images, labels, n_classes, *, image_size, seed, every, n_steps=STEPS):
-    """Return steps, seconds since the start and prototypes, as a dict of arrays."""
+def snapshots(
+    features, images, labels, n_classes, *, image_size, seed, every, n_steps=STEPS, path=None
+):
+    """Return steps, seconds since the start and prototypes, as a dict of arrays.
+
+    With a path, they are written there after each snapshot: a run takes an hour.
+    """
     found = {"step": [], "seconds": [], "prototypes": []}
     start = time.perf_counter()
     run = distil(
@@ -133,6 +138,8 @@ def snapshots(features, images, labels, n_classes, *, image_size, seed, every, n
             found["seconds"].append(time.perf_counter() - start)
             found["prototypes"].append(prototypes.permute(0, 2, 3, 1).numpy())
             print(f"recipe: step {step}, {found['seconds'][-1]:.0f} s", flush=True)
+            if path:
+                np.savez(path, **found)
     return {name: np.array(values) for name, values in found.items()}
 
 
@@ -155,7 +162,8 @@ def main():
     X, _, y, _ = load(arguments.data, arguments.fashion_mnist)
     backbone = Backbone.from_name("efficientnet_lite0", image_size=56)
     classes, labels = np.unique(y, return_inverse=True)
-    found = snapshots(
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    snapshots(
         backbone.features,
         canvases(X, backbone.canvas_size),
         torch.from_numpy(labels),
@@ -164,9 +172,8 @@ def main():
         seed=arguments.seed,
         every=arguments.every,
         n_steps=arguments.steps,
+        path=arguments.out / f"{arguments.data}-{arguments.seed}.npz",
     )
-    arguments.out.mkdir(parents=True, exist_ok=True)
-    np.savez(arguments.out / f"{arguments.data}-{arguments.seed}.npz", **found)
 
 
 if __name__ == "__main__":

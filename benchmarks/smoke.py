@@ -32,9 +32,9 @@ def probe(net):
     FrozenBackboneProbe(net, distiller=LGMDistiller(net, max_iter=1, random_state=0)).fit(X, Y)
 
 
-# What each case may take. Twice plain and twice random views of every real image, each view of
-# each step once, and the prototypes at the end; twice a view where its graph is not kept.
-REAL, STEP = 4 * N, CLASSES * VIEWS
+# What each case may take. A centre crop and a random view of every real image, each view of each
+# step once, and the prototypes at the end; twice a view where its graph is not kept.
+REAL, STEP = 2 * N, CLASSES * VIEWS
 CASES = {
     "a fit": (distil(), REAL + STEPS * STEP + CLASSES),
     "a fit with batch_size=5": (distil(batch_size=5), REAL + 2 * STEPS * STEP + CLASSES),

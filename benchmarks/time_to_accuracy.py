@@ -7,15 +7,18 @@ included, and no probe. Loading net and data is not counted, nor is it that the 
 images resized. An accuracy counts as reached after three snapshots whose mean has it. At the end,
 the same prototypes are probed on two other nets.
 
-The recipe takes its 5000 steps once a seed, in this process or, with ``--recipe FOLDER``, in an
-earlier run of ``published_recipe.py``. Because machines are noisy, its seconds a step are measured
-here in any case, before each of the distiller's fits and over its first steps, which are no slower
-than later ones, and a ratio compares what was measured side by side.
+The recipe takes its 5000 steps once a seed, in this process, in an earlier run of
+``published_recipe.py`` (``--recipe FOLDER``) or in an earlier run of this one (``--scored``).
+Because machines are noisy, its seconds a step are measured here in any case, before each of the
+distiller's fits and over its first steps, which are no slower than later ones, and a ratio compares
+what was measured side by side. The recipe runs on the net as timm makes it; beside it stand its
+seconds on the net with batch norms folded, as ``Backbone`` has it.
 
 Run: ``python benchmarks/time_to_accuracy.py``; ``--quick`` is a short trial that saves nothing.
 """
 
 import argparse
+import csv
 import sys
 import tempfile
 import time
@@ -38,6 +41,7 @@ from tests.real_backbones import real_backbone
 
 DATA = ("fashion-mnist", "openmoji")
 MARKS = (1000, 5000)
+PACE = "recipe_seconds_per_step"
 OTHERS = {"lite2": "efficientnet_lite2", "ResNet": "nsfw_resnet"}
 
 
@@ -52,14 +56,17 @@ class Case:
         self.classes, indices = np.unique(self.y, return_inverse=True)
         self.labels = torch.from_numpy(indices)
         self.backbone = Backbone.from_name("efficientnet_lite0", image_size=56)
+        self.plain = Backbone.from_name("efficientnet_lite0", image_size=56)
+        with patch("sklgm.backbones._backbone.fold_batch_norms", lambda net, _: net):
+            self.plain.module  # noqa: B018 - loads it
         self.nets = {name: real_backbone(net, folder) for name, net in OTHERS.items()}
         self.max_epochs = 100 if arguments.quick else 1000
         self.every = 10
 
-    def recipe(self, seed, n_steps, every):
+    def recipe(self, seed, n_steps, every, backbone=None):
         """Return snapshots of the published recipe."""
         return published_recipe.snapshots(
-            self.backbone.features,
+            (backbone or self.plain).features,
             canvases(self.X, self.backbone.canvas_size),
             self.labels,
             len(self.classes),
@@ -106,22 +113,27 @@ class Case:
 
     def records(self, method, seed, snapshots, **facts):
         """Return a record a snapshot, the last one with the accuracy on other nets."""
-        found = []
-        last = len(snapshots["step"]) - 1
-        for i, prototypes in enumerate(snapshots["prototypes"]):
-            record = {
+        if "scores" not in snapshots:
+            nets = [{"accuracy": None}] * (len(snapshots["step"]) - 1)
+            nets.append({"accuracy": None, **self.nets})
+            snapshots["scores"] = [
+                {name: self.accuracy(prototypes, seed, net) for name, net in own.items()}
+                for own, prototypes in zip(nets, snapshots["prototypes"], strict=True)
+            ]
+        found = [
+            {
                 "data": self.data,
                 "method": method,
                 "seed": seed,
-                "step": int(snapshots["step"][i]),
-                "seconds": float(snapshots["seconds"][i]),
-                "accuracy": self.accuracy(prototypes, seed),
+                "step": int(step),
+                "seconds": float(seconds),
+                **scores,
                 **facts,
             }
-            if i == last:
-                for name, net in self.nets.items():
-                    record[name] = self.accuracy(prototypes, seed, net)
-            found.append(record)
+            for step, seconds, scores in zip(
+                *(snapshots[name] for name in ("step", "seconds", "scores")), strict=True
+            )
+        ]
         print(found[-1], flush=True)
         return found
 
@@ -129,25 +141,45 @@ class Case:
 def run(case, arguments):
     """Return the records of a data set: runs of the recipe and fits, timed in turns."""
     n_steps = 60 if arguments.quick else published_recipe.STEPS
-    recipes, fits, pace = {}, {}, {}
+    recipes, fits, facts = {}, {}, {}
     for seed in arguments.recipe_seeds:
         kept = arguments.recipe and arguments.recipe / f"{case.data}-{seed}.npz"
         if kept and kept.exists():
-            recipes[seed] = dict(np.load(kept))
-        else:
-            recipes[seed] = case.recipe(seed, n_steps, n_steps // 20)
+            run = dict(np.load(kept))
+        elif not (run := arguments.scored and scored(case.data, seed)):
+            run = case.recipe(seed, n_steps, n_steps // 20)
+        if run["step"][-1] < n_steps:
+            raise SystemExit(f"{kept} ends at step {run['step'][-1]} of {n_steps}. Run it again.")
+        recipes[seed] = run
     for seed in arguments.seeds:
-        timed = case.recipe(seed, arguments.timed_steps, arguments.timed_steps)
-        pace[seed] = float(timed["seconds"][-1]) / arguments.timed_steps
-        fits[seed] = case.distiller(seed)
+        n_timed = arguments.timed_steps
+        facts[seed] = {
+            name: float(case.recipe(seed, n_timed, n_timed, net)["seconds"][-1]) / n_timed
+            for name, net in ((PACE, case.plain), (f"{PACE}_folded", case.backbone))
+        }
+        fits[seed], facts[seed]["total_seconds"] = case.distiller(seed)
     records = []
-    for seed, recipe in recipes.items():
-        recipe["seconds"] = recipe["step"] * np.median(list(pace.values()))
-        records += case.records("published recipe", seed, recipe)
-    for seed, (snapshots, total) in fits.items():
-        facts = {"total_seconds": total, "recipe_seconds_per_step": pace[seed]}
-        records += case.records("LGMDistiller", seed, snapshots, **facts)
+    pace = np.median([one[PACE] for one in facts.values()])
+    for seed, run in recipes.items():
+        run["seconds"] = run["step"] * pace
+        records += case.records("published recipe", seed, run)
+    for seed, run in fits.items():
+        records += case.records("LGMDistiller", seed, run, **facts[seed])
     return records
+
+
+def scored(data, seed):
+    """Return the steps of an earlier run of the recipe and what its prototypes scored, or None."""
+    with (RESULTS / "time_to_accuracy.csv").open(newline="") as file:
+        own = [
+            line
+            for line in csv.DictReader(file)
+            if (line["data"], line["method"], line["seed"]) == (data, "published recipe", str(seed))
+        ]
+    if not own:
+        return None
+    scores = [{k: float(line[k]) for k in ("accuracy", *OTHERS) if line[k]} for line in own]
+    return {"step": np.array([int(line["step"]) for line in own]), "scores": scores}
 
 
 def reached(records, accuracy):
@@ -165,7 +197,7 @@ def summary(records):
         runs.setdefault((record["method"], record["seed"]), []).append(record)
     recipes = [run for (method, _), run in runs.items() if method == "published recipe"]
     fits = [run for (method, _), run in runs.items() if method == "LGMDistiller"]
-    pace = [fit[-1]["recipe_seconds_per_step"] for fit in fits]
+    pace, folded = ([fit[-1][name] for fit in fits] for name in (PACE, f"{PACE}_folded"))
     lines = [
         "| | published recipe | LGMDistiller | ratio of times |",
         "| :-- | --: | --: | --: |",
@@ -173,13 +205,14 @@ def summary(records):
     for mark in MARKS:
         at = [next((r for r in run if r["step"] >= mark), run[-1]) for run in recipes]
         goal = float(np.mean([r["accuracy"] for r in at]))
-        theirs = [at[0]["step"] * seconds for seconds in pace]
         ours = [reached(fit, goal) for fit in fits]
-        ratios = [a / b for a, b in zip(theirs, ours, strict=True)]
-        lines.append(
-            f"| seconds to {goal:.3f}, the recipe's mean accuracy after {mark} steps | "
-            f"{spread(theirs, 0)} | {spread(ours, 1)} | {spread(ratios, 0)} |"
-        )
+        for net, seconds in (("", pace), (", the recipe's net folded too", folded)):
+            theirs = [at[0]["step"] * one for one in seconds]
+            ratios = [a / b for a, b in zip(theirs, ours, strict=True)]
+            lines.append(
+                f"| seconds to {goal:.3f}, the recipe's mean accuracy after {mark} steps{net} | "
+                f"{spread(theirs, 0)} | {spread(ours, 1)} | {spread(ratios, 0)} |"
+            )
     end = [[run[-1] for run in runs] for runs in (recipes, fits)]
     for name in ("accuracy", *OTHERS):
         label = "accuracy at the end" if name == "accuracy" else f"on {name}, at the end"
@@ -239,6 +272,11 @@ def main():
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument(
         "--recipe", type=Path, metavar="FOLDER", help="where published_recipe.py left its runs"
+    )
+    parser.add_argument(
+        "--scored",
+        action="store_true",
+        help="take the recipe's accuracies from the results of the last run where it has the seed",
     )
     add_data_argument(parser)
     arguments = parser.parse_args()

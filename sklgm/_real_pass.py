@@ -15,6 +15,7 @@ from sklgm._encoder import Encoder
 from sklgm._views import ViewStream, describe_augmentation
 from sklgm.images import ImageSource
 from sklgm.matching import RealGradients
+from sklgm.matching.moving import to_device
 from sklgm.synthesis import StandardAugmentation, centre_views, micro_batches
 
 # Feature rows gathered before they meet the heads: large products, and few draws of a pool
@@ -248,9 +249,10 @@ def add_images(
 ) -> None:
     """Embed views of every image once and add their gradients, and the images to the means.
 
-    The plain and the mirrored centre crop make one half of the target, ``n_real_views`` random
-    views the other; without random views they make all of it. An augmentation that never flips
-    has no mirrored crop either.
+    The centre crop makes one half of the target, ``n_real_views`` random views the other. It is
+    mirrored as often as they are: one crop an image, since many images make a class. Without
+    random views the crop is all of the target, and both the plain and the mirrored one are taken,
+    unless the augmentation is None or never flips.
 
     Parameters
     ----------
@@ -276,7 +278,7 @@ def add_images(
     stream = None
     if augmentation is not None and n_real_views:
         size = encoder.backbone.canvas_size
-        stream = ViewStream(augmentation, size, seed, start * n_real_views)
+        stream = ViewStream(augmentation, size, seed, start * (1 + n_real_views))
     features: list[Tensor] = []
     labels: list[np.ndarray] = []
     weights: list[np.ndarray] = []
@@ -314,14 +316,15 @@ def _views(
     """Yield batches of views, each with its share of the target."""
     size = encoder.backbone.image_size
     centre = centre_views(canvases, size)
-    clean_share = 1.0 if stream is None else 0.5
-    if augmentation is not None and augmentation.flip > 0:
-        yield centre, clean_share / 2
-        yield centre.flip(-1), clean_share / 2
-    else:
-        yield centre, clean_share
-    if augmentation is not None and stream is not None:
-        views = stream.take(len(canvases) * n_real_views)
-        for i in range(n_real_views):
-            cut = augmentation.apply(canvases, views[i::n_real_views], size)
-            yield cut, 0.5 / n_real_views
+    if augmentation is None or stream is None:
+        mirrors = augmentation is not None and augmentation.flip > 0
+        yield centre, 0.5 if mirrors else 1.0
+        if mirrors:
+            yield centre.flip(-1), 0.5
+        return
+    n_each = 1 + n_real_views
+    views = stream.take(len(canvases) * n_each)
+    mirrored = to_device(views.flip[::n_each], centre.device)[:, None, None, None]
+    yield torch.where(mirrored, centre.flip(-1), centre), 0.5
+    for i in range(1, n_each):
+        yield augmentation.apply(canvases, views[i::n_each], size), 0.5 / n_real_views

@@ -101,9 +101,9 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         Standard deviation of the heads' weights.
     n_views : int, default=4
         Views of each synthetic image in a step.
-    n_real_views : int, default=2
-        Random views of each real image. They make one half of the target; the plain and the
-        mirrored centre crop make the other.
+    n_real_views : int, default=1
+        Random views of each real image. They make one half of the target; its centre crop,
+        mirrored as often as they are, makes the other.
     matching : {"global", "row"}, default="global"
         Compare whole gradients, or each class's row by itself.
     batch_size : int or "auto", default="auto"
@@ -221,7 +221,7 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         head_pool_size=256,
         head_scale=0.01,
         n_views=4,
-        n_real_views=2,
+        n_real_views=1,
         matching="global",
         batch_size="auto",
         device="auto",
