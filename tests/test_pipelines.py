@@ -214,7 +214,7 @@ def test_memory_pays_the_real_pass_once_a_fold(tmp_path):
         GridSearchCV(probe(distiller=maker), grid, cv=2, refit=False, error_score="raise").fit(X, Y)
         return net.module.n_images
 
-    real = 3 * 9  # the two centre crops and one random view of a fold's training images
+    real = 2 * 9  # the centre crop and one random view of a fold's training images
     synthetic = 10 * 2 * 3 + 3  # views of three prototypes in ten steps, and the prototypes
     n_fits = 2 * 4
     assert images_seen(None, 0) == n_fits * (real + synthetic)
@@ -238,7 +238,7 @@ def test_a_search_over_distillation_and_backbones(tmp_path):
     assert len(search.cv_results_["params"]) == 16
     per_class = 1 + 2  # prototypes of the two settings
     for net in makers:
-        real = 2 * 3 * 9  # folds, views of each image, images of a fold
+        real = 2 * 2 * 9  # folds, views of each image, images of a fold
         synthetic = 2 * 4 * per_class * 3 * (10 * 2 + 1)  # folds, candidates, classes, steps
         assert net.module.n_images == real + synthetic
     for net in probed:

@@ -154,10 +154,11 @@ def test_the_order_matters_only_for_transform():
 @pytest.mark.parametrize("batch_size", [1, 5, 1000])
 def test_the_batch_size_changes_nothing_and_is_kept(batch_size):
     nets = counting_backbone(), counting_backbone(image_size=21, seed=1)
-    expected = distiller(nets).fit(X, Y)
+    # Of one random view, a gradient near zero has its sign by rounding, which Adam amplifies.
+    expected = distiller(nets, n_real_views=2).fit(X, Y)
     for net in nets:
         net.module.reset()
-    fitted = distiller(nets, batch_size=batch_size).fit(X, Y)
+    fitted = distiller(nets, n_real_views=2, batch_size=batch_size).fit(X, Y)
     assert_allclose(fitted.prototypes_, expected.prototypes_, atol=1e-4)
     assert max(net.module.largest_batch for net in nets) <= batch_size
 
@@ -402,7 +403,7 @@ def test_memory_is_shared_by_joint_and_single_fits(tmp_path):
         used[0].module.n_images -= N_CLASSES  # prototype_features_
         return [net.module.n_images - synthetic if net in used else 0 for net in nets]
 
-    real = 3 * len(X)
+    real = 2 * len(X)
     assert real_images(first) == [real, 0]
     assert real_images((first, second)) == [0, real]
     assert real_images((second, first)) == [0, 0]
