@@ -12,6 +12,7 @@ from sklgm.plotting._style import fit_text, resolve_class_names
 
 # Lengths are in pixels of a figure with 100 dots an inch and grow with its resolution.
 _GAP = 6
+_LINE = 2
 _MARGIN = 8
 _MOST_PER_ROW = 10
 
@@ -31,6 +32,9 @@ class PrototypesDisplay:
         Their class labels.
     class_names : dict or sequence of str, default=None
         Names to show instead of the labels: by label, or one per class in sorted order.
+    nearest : array-like of shape (n_prototypes, height, width, 3), default=None
+        A real image for each prototype, drawn below it, such as those of a
+        :class:`~sklgm.NearestImages`; of any size, float values in [0, 1].
 
     Attributes
     ----------
@@ -38,6 +42,8 @@ class PrototypesDisplay:
         The axes that hold the grid.
     axes_ : ndarray of shape (n_prototypes,) of matplotlib Axes
         The axes of each picture, in the order of `prototypes`.
+    nearest_axes_ : ndarray of shape (n_prototypes,) of matplotlib Axes, or None
+        Those of the real images.
     figure_ : matplotlib Figure
         The figure.
 
@@ -63,19 +69,28 @@ class PrototypesDisplay:
     <...>
     """
 
-    def __init__(self, *, prototypes, prototype_labels, class_names=None):
+    def __init__(self, *, prototypes, prototype_labels, class_names=None, nearest=None):
         self.prototypes = prototypes
         self.prototype_labels = prototype_labels
         self.class_names = class_names
+        self.nearest = nearest
 
     @classmethod
-    def from_estimator(cls, estimator, *, class_names=None, ax=None, n_columns=None, scale=None):
+    def from_estimator(
+        cls, estimator, X=None, y=None, *, class_names=None, ax=None, n_columns=None, scale=None
+    ):
         """Draw the prototypes of a fitted distiller or selector.
 
         Parameters
         ----------
         estimator : estimator
             Fitted, with ``prototypes_`` that are images and ``prototype_labels_``.
+        X : array-like of images, default=None
+            Real images, as the estimator takes them. With them, the image of its class most
+            similar to each prototype is drawn below it, none twice: see
+            :class:`~sklgm.NearestImages`. They pass the backbone once.
+        y : array-like of shape (n_samples,), default=None
+            Their labels.
         class_names : dict or sequence of str, default=None
             Names to show instead of the labels: by label, or one per class in sorted order.
         ax : matplotlib Axes, default=None
@@ -95,18 +110,31 @@ class PrototypesDisplay:
         sklearn.exceptions.NotFittedError
             If `estimator` is not fitted.
         ValueError
-            If its prototypes are feature rows.
+            If its prototypes are feature rows, X comes without y, or a class has fewer images
+            than prototypes.
         """
         check_is_fitted(estimator, "prototypes_")
+        if (X is None) != (y is None):
+            raise ValueError("X and y go together: pass real images with their labels, or neither.")
+        nearest = None
+        if X is not None:
+            from sklearn.frozen import FrozenEstimator
+
+            from sklgm.selectors import NearestImages
+
+            nearest = NearestImages(FrozenEstimator(estimator)).fit(X, y).prototypes_
         display = cls(
             prototypes=estimator.prototypes_,
             prototype_labels=estimator.prototype_labels_,
             class_names=class_names,
+            nearest=nearest,
         )
         return display.plot(ax, n_columns=n_columns, scale=scale)
 
     def plot(self, ax=None, *, n_columns=None, scale=None):
         """Draw the grid: the prototypes of a class side by side, its name above.
+
+        Real images, if there are any, stand below their prototypes in a thin frame.
 
         Parameters
         ----------
@@ -126,13 +154,14 @@ class PrototypesDisplay:
         """
         import matplotlib.pyplot as plt
 
-        images, labels = self._validate()
+        images, labels, nearest = self._validate()
         classes = np.unique(labels)
         rows_of_class = [np.flatnonzero(labels == label) for label in classes]
         grid = _Grid.plan(
             names=resolve_class_names(classes, self.class_names),
             per_class=max(len(rows) for rows in rows_of_class),
             image_size=images.shape[1:3],
+            n_stacked=1 if nearest is None else 2,
             n_columns=n_columns,
             scale=scale,
         )
@@ -146,13 +175,20 @@ class PrototypesDisplay:
         shrink = min(1, room.min())
         ax.set_axis_off()
 
-        axes = np.empty(len(images), dtype=object)
+        def draw(picture, corner, size):
+            inset = ax.inset_axes((*((1 - share) / 2 + share * corner), *(share * size)))
+            inset.imshow(picture, interpolation="nearest", vmin=0, vmax=1, aspect="auto")
+            return inset
+
+        axes, nearest_axes = (np.empty(len(images), dtype=object) for _ in range(2))
         for index, rows in enumerate(rows_of_class):
             for position, row in enumerate(rows):
-                corner, size = grid.box(index, position)
-                axes[row] = ax.inset_axes((*((1 - share) / 2 + share * corner), *(share * size)))
-                axes[row].imshow(images[row], interpolation="nearest", vmin=0, vmax=1)
+                axes[row] = draw(images[row], *grid.box(index, position))
                 axes[row].set_axis_off()
+                if nearest is not None:
+                    nearest_axes[row] = draw(nearest[row], *grid.box(index, position, below=1))
+                    nearest_axes[row].set(xticks=[], yticks=[])
+                    nearest_axes[row].spines[:].set(color="0.45", linewidth=0.8 * shrink)
             axes[rows[0]].set_title(
                 grid.names[index],
                 fontsize=grid.font_size * shrink,
@@ -163,6 +199,7 @@ class PrototypesDisplay:
             )
         self.ax_ = ax
         self.axes_ = axes
+        self.nearest_axes_ = None if nearest is None else nearest_axes
         self.figure_ = ax.figure
         return self
 
@@ -173,23 +210,31 @@ class PrototypesDisplay:
                 f"These prototypes are rows of {images.shape[1]} features and cannot be shown as "
                 "pictures; EmbeddingDisplay draws them."
             )
-        if images.ndim != 4 or images.shape[3] != 3 or 0 in images.shape:
-            raise ValueError(
-                "prototypes must be images of shape (n_prototypes, height, width, 3); "
-                f"got shape {images.shape}."
-            )
-        if not (images.min() >= 0 and images.max() <= 1):
-            raise ValueError("prototypes must have values in [0, 1].")
+        _check_pictures(images, "prototypes")
         labels = np.asarray(self.prototype_labels)
-        check_consistent_length(images, labels)
-        return images, labels
+        nearest = None if self.nearest is None else np.asarray(self.nearest)
+        check_consistent_length(images, labels, nearest)
+        if nearest is not None:
+            _check_pictures(nearest, "nearest")
+        return images, labels, nearest
+
+
+def _check_pictures(images, name):
+    if images.ndim != 4 or images.shape[3] != 3 or 0 in images.shape:
+        raise ValueError(
+            f"{name} must be images of shape (n_prototypes, height, width, 3); "
+            f"got shape {images.shape}."
+        )
+    if not (images.min() >= 0 and images.max() <= 1):
+        raise ValueError(f"{name} must have values in [0, 1].")
 
 
 @dataclass(frozen=True)
 class _Grid:
     """Where each picture goes, in pixels from the top left corner.
 
-    The pictures of a class are a group: at most ten in a row, the class name above.
+    The pictures of a class are a group: at most ten in a row, the class name above. Each may be
+    a stack of several.
     """
 
     names: list[str]
@@ -197,11 +242,12 @@ class _Grid:
     per_class: int
     n_columns: int
     group_columns: int
+    n_stacked: int
     width: int
     height: int
 
     @classmethod
-    def plan(cls, *, names, per_class, image_size, n_columns, scale):
+    def plan(cls, *, names, per_class, image_size, n_stacked, n_columns, scale):
         n_pictures = len(names) * per_class
         group_columns = math.ceil(per_class / math.ceil(per_class / _MOST_PER_ROW))
         if n_columns is None:
@@ -228,16 +274,22 @@ class _Grid:
             per_class=per_class,
             n_columns=min(int(n_columns), len(names)),
             group_columns=group_columns,
+            n_stacked=n_stacked,
             width=width,
             height=height,
         )
+
+    @property
+    def _row_step(self):
+        # The pictures of a stack touch but for a line; stacks stand apart.
+        return self.n_stacked * (self.height + _LINE) - _LINE + _GAP
 
     @property
     def _group_size(self):
         n_rows = math.ceil(self.per_class / self.group_columns)
         return (
             self.group_columns * (self.width + _GAP) - _GAP,
-            n_rows * (self.height + _GAP) - _GAP,
+            n_rows * self._row_step - _GAP,
         )
 
     @property
@@ -262,12 +314,12 @@ class _Grid:
         right = (self.n_columns - 1) * self._column_step + self._group_size[0]
         return right + 2 * _MARGIN, self._tops[-1] + _MARGIN
 
-    def box(self, class_index, position):
-        """Lower left corner and size of a picture, as shares of the whole."""
+    def box(self, class_index, position, below=0):
+        """Lower left corner and size of a picture in its stack, as shares of the whole."""
         row, column = divmod(class_index, self.n_columns)
         row_in_group, column_in_group = divmod(position, self.group_columns)
         left = _MARGIN + column * self._column_step + column_in_group * (self.width + _GAP)
-        top = self._tops[row] + row_in_group * (self.height + _GAP)
+        top = self._tops[row] + row_in_group * self._row_step + below * (self.height + _LINE)
         width, height = self.size
         return (
             np.array([left / width, 1 - (top + self.height) / height]),

@@ -4,8 +4,12 @@ import sys
 import numpy as np
 import pytest
 from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 
+from sklgm import NearestImages, RandomImages
 from sklgm.plotting import PrototypesDisplay
+from tests.image_checks import toy_images
+from tests.tiny_backbones import tiny_backbone
 
 
 def titles(display):
@@ -62,13 +66,17 @@ def test_pixels_are_magnified_by_a_whole_number(n_classes, per_class):
         np.testing.assert_allclose(shown / 255, expected, atol=1 / 255)
 
 
+@pytest.mark.parametrize("with_nearest", [False, True])
 @pytest.mark.parametrize(
     ("n_classes", "per_class"), [(2, 1), (8, 1), (10, 3), (100, 1), (20, 2), (3, 25)]
 )
-def test_nothing_overlaps(n_classes, per_class):
+def test_nothing_overlaps(n_classes, per_class, with_nearest):
     names = [f"{'WIDE_' * (index % 4)}{index}_name" for index in range(n_classes)]
-    display = make_display(n_classes, per_class, size=(64, 64), names=names).plot()
+    nearest = np.zeros((n_classes * per_class, 9, 9, 3)) if with_nearest else None
+    display = make_display(n_classes, per_class, size=(64, 64), names=names, nearest=nearest).plot()
     boxes = [axes.get_window_extent() for axes in display.axes_]
+    if with_nearest:
+        boxes += [axes.get_window_extent() for axes in display.nearest_axes_]
     boxes += boxes_of_titles(display)
     width, height = display.figure_.canvas.get_width_height()
     edges = np.array([box.extents for box in boxes])
@@ -95,6 +103,31 @@ def test_prototypes_of_a_class_stand_side_by_side_under_one_name():
     heights = corners[:, 1]
     assert heights[0] == heights[2] == heights[4] < heights[1] == heights[3]
     assert corners[0, 0] < corners[2, 0] < corners[4, 0]
+
+
+def test_real_images_stand_below_their_prototypes():
+    nearest = np.random.default_rng(1).random((4, 12, 8, 3))
+    display = make_display(2, 2, nearest=nearest).plot()
+    for axes, below, picture in zip(display.axes_, display.nearest_axes_, nearest, strict=True):
+        np.testing.assert_array_equal(below.get_images()[0].get_array(), picture)
+        first, second = axes.get_window_extent(), below.get_window_extent()
+        assert (first.x0, first.size.tolist()) == (second.x0, pytest.approx(second.size))
+        assert first.y0 - second.y1 == pytest.approx(2)
+    assert make_display(2).plot().nearest_axes_ is None
+
+
+def test_the_nearest_image_is_of_the_same_class():
+    images, labels = toy_images()
+    estimator = RandomImages(tiny_backbone(), random_state=0).fit(images, labels)
+    # What was chosen is the nearest to itself, and goes without it.
+    display = PrototypesDisplay.from_estimator(estimator, images, labels)
+    np.testing.assert_allclose(display.nearest, estimator.prototypes_)
+    others = np.delete(np.arange(len(images)), estimator.prototype_indices_)
+    display = PrototypesDisplay.from_estimator(estimator, images[others], labels[others])
+    expected = NearestImages(FrozenEstimator(estimator)).fit(images[others], labels[others])
+    np.testing.assert_allclose(display.nearest, expected.prototypes_)
+    with pytest.raises(ValueError, match="go together"):
+        PrototypesDisplay.from_estimator(estimator, images)
 
 
 @pytest.mark.parametrize(
