@@ -249,10 +249,10 @@ def add_images(
 ) -> None:
     """Embed views of every image once and add their gradients, and the images to the means.
 
-    The centre crop makes one half of the target, ``n_real_views`` random views the other. It is
-    mirrored as often as they are: one crop an image, since many images make a class. Without
-    random views the crop is all of the target, and both the plain and the mirrored one are taken,
-    unless the augmentation is None or never flips.
+    The centre crop makes one half of the target, ``n_real_views`` random views the other, or all
+    of it without any. If the augmentation flips, both the plain and the mirrored crop are taken,
+    but with one random view only one of the two, chosen as often as the augmentation flips: a
+    pass is half as long then, and many images make a class.
 
     Parameters
     ----------
@@ -316,15 +316,19 @@ def _views(
     """Yield batches of views, each with its share of the target."""
     size = encoder.backbone.image_size
     centre = centre_views(canvases, size)
-    if augmentation is None or stream is None:
-        mirrors = augmentation is not None and augmentation.flip > 0
-        yield centre, 0.5 if mirrors else 1.0
-        if mirrors:
-            yield centre.flip(-1), 0.5
-        return
-    n_each = 1 + n_real_views
-    views = stream.take(len(canvases) * n_each)
-    mirrored = to_device(views.flip[::n_each], centre.device)[:, None, None, None]
-    yield torch.where(mirrored, centre.flip(-1), centre), 0.5
-    for i in range(1, n_each):
-        yield augmentation.apply(canvases, views[i::n_each], size), 0.5 / n_real_views
+    # The first draw of an image is for its centre crop, the others are its random views.
+    n_drawn = 1 + n_real_views
+    views = None if stream is None else stream.take(len(canvases) * n_drawn)
+    if augmentation is None or augmentation.flip == 0:
+        crops = [centre]
+    elif views is None or n_real_views > 1:
+        crops = [centre, centre.flip(-1)]
+    else:
+        mirrored = to_device(views.flip[::n_drawn], centre.device)[:, None, None, None]
+        crops = [torch.where(mirrored, centre.flip(-1), centre)]
+    share = 1.0 if views is None else 0.5
+    for crop in crops:
+        yield crop, share / len(crops)
+    if augmentation is not None and views is not None:
+        for i in range(1, n_drawn):
+            yield augmentation.apply(canvases, views[i::n_drawn], size), share / n_real_views

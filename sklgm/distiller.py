@@ -102,8 +102,9 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
     n_views : int, default=4
         Views of each synthetic image in a step.
     n_real_views : int, default=1
-        Random views of each real image. They make one half of the target; its centre crop,
-        mirrored as often as they are, makes the other.
+        Random views of each real image. They make one half of the target; its centre crop
+        makes the other: mirrored as often as they are, or with more views than one both plain
+        and mirrored.
     matching : {"global", "row"}, default="global"
         Compare whole gradients, or each class's row by itself.
     batch_size : int or "auto", default="auto"

@@ -162,7 +162,7 @@ def test_the_batch_size_bounds_what_the_net_sees_at_once():
 def test_the_real_data_passes_the_net_once():
     few, many = counting_backbone(), counting_backbone()
     distiller(few, max_iter=1, n_views=1, n_real_views=3).fit(X, Y)
-    real = (1 + 3) * len(X)  # a centre crop and three random views
+    real = (2 + 3) * len(X)  # two centre crops and three random views
     synthetic = N_CLASSES
     assert few.module.n_images == real + synthetic + N_CLASSES
     distiller(many, max_iter=11, n_views=1, n_real_views=3).fit(X, Y)
