@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from sklgm._encoder import Encoder
+from sklgm import LGMDistiller
 from sklgm._real_pass import _views
 from sklgm._views import ViewStream
 from sklgm.synthesis import StandardAugmentation, centre_views
@@ -12,6 +12,7 @@ from tests.tiny_backbones import tiny_backbone
 
 N = 40
 NET = tiny_backbone()
+ENCODER = LGMDistiller(NET, batch_size=N)._resolve(NET)
 
 
 def views_of(flip, n_real_views):
@@ -21,7 +22,7 @@ def views_of(flip, n_real_views):
     stream = None
     if augmentation is not None and n_real_views:
         stream = ViewStream(augmentation, NET.canvas_size, seed=0)
-    found = list(_views(canvases, Encoder(NET), augmentation, n_real_views, stream))
+    found = list(_views(canvases, ENCODER, augmentation, n_real_views, stream))
     assert sum(share for _, share in found) == pytest.approx(1)
     assert {len(pixels) for pixels, _ in found} == {N}
     return centre_views(canvases, NET.image_size), found
