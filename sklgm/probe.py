@@ -41,7 +41,7 @@ def _head_has(method: str) -> Any:
 
     def check(probe: FrozenBackboneProbe) -> bool:
         head = getattr(probe, "head_", probe.head)
-        return head is None or hasattr(head, method) or _is_default(head)
+        return head is None or hasattr(head, method) or is_default(head)
 
     return check
 
@@ -51,7 +51,8 @@ def _is_table(X: Any) -> bool:
     return getattr(X, "ndim", None) == 2 and np.asarray(X).dtype.kind in "biuf"
 
 
-def _is_default(head: Any) -> bool:
+def is_default(head: Any) -> bool:
+    """Return whether a head is the one of ``head=None``, fitted."""
     return isinstance(getattr(head, "module_", None), LinearHead)
 
 
@@ -325,7 +326,7 @@ class FrozenBackboneProbe(CallbackSupportMixin, ClassifierMixin, FrozenBackboneE
 
     def _predict_features(self, features: np.ndarray) -> np.ndarray:
         predicted = self.head_.predict(features)
-        return self.classes_[predicted] if _is_default(self.head_) else predicted
+        return self.classes_[predicted] if is_default(self.head_) else predicted
 
     @available_if(_head_has("predict_proba"))
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -360,7 +361,7 @@ class FrozenBackboneProbe(CallbackSupportMixin, ClassifierMixin, FrozenBackboneE
         """
         check_is_fitted(self)
         features = self._features(X)
-        if not _is_default(self.head_):
+        if not is_default(self.head_):
             return self.head_.decision_function(features)
         logits = self.head_.forward(features).cpu().numpy()
         return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits

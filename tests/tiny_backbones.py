@@ -45,6 +45,30 @@ class TinyConvNet(nn.Module):
         return self.layers(images).mean(dim=(2, 3))
 
 
+class PartNet(nn.Module):
+    """See a part of the image alone: mean and mean square of each colour there, in quarters.
+
+    Parameters
+    ----------
+    part : {"border", "centre"}
+        The outermost two pixels, or what is four or more pixels inside.
+    """
+
+    def __init__(self, part, size=14):
+        super().__init__()
+        places = torch.arange(size)
+        inset = torch.minimum(places, size - 1 - places)
+        depth = torch.minimum(inset[:, None], inset[None, :])
+        seen = depth < 2 if part == "border" else depth >= 4
+        upper, left = (places < size / 2)[:, None], (places < size / 2)[None, :]
+        quarters = [seen & (upper == a) & (left == b) for a in (True, False) for b in (True, False)]
+        self.register_buffer("masks", torch.stack(quarters).float())
+
+    def forward(self, images):
+        sums = [torch.einsum("nchw,qhw->nqc", values, self.masks) for values in (images, images**2)]
+        return torch.cat(sums, dim=2).flatten(1) / self.masks[0].sum()
+
+
 class CountingNet(nn.Module):
     """Count the forward calls and the images that pass through a net.
 
@@ -120,6 +144,11 @@ def tiny_backbone(image_size=16, seed=0, n_features=16):
     return Backbone.from_module(
         TinyConvNet(n_features, seed), image_size=image_size, mean=0.5, std=0.25, name="tiny"
     )
+
+
+def part_backbone(part):
+    """Make a backbone of 14 pixels, canvas 16, that is blind to all but a part of the image."""
+    return Backbone.from_module(PartNet(part), image_size=14, mean=0.5, std=0.25, name=part)
 
 
 def counting_backbone(image_size=16, seed=0, n_features=16):

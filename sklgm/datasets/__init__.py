@@ -1,4 +1,4 @@
-"""Labelled image sets: the user's folders, and two that need no download.
+"""Labelled image sets: the user's folders, two that need no download, and some to study bias with.
 
 Every loader returns a :class:`sklearn.utils.Bunch`, or ``(X, y)`` with ``return_X_y=True``.
 """
@@ -6,5 +6,15 @@ Every loader returns a :class:`sklearn.utils.Bunch`, or ``(X, y)`` with ``return
 from sklgm.datasets.digits import load_digits
 from sklgm.datasets.folder import load_folder
 from sklgm.datasets.openmoji import load_openmoji
+from sklgm.datasets.spawrious import load_spawrious
+from sklgm.datasets.spurious import make_spurious_images
+from sklgm.datasets.waterbirds import load_waterbirds
 
-__all__ = ["load_digits", "load_folder", "load_openmoji"]
+__all__ = [
+    "load_digits",
+    "load_folder",
+    "load_openmoji",
+    "load_spawrious",
+    "load_waterbirds",
+    "make_spurious_images",
+]

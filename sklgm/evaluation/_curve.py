@@ -8,8 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from sklgm._probing import check_probe
 from sklgm.backbones import Backbone
-from sklgm.evaluation._checks import Split, check_count, check_probe, check_selections
+from sklgm.evaluation._checks import Split, check_count, check_selections
 from sklgm.evaluation._comparison import default_selections
 from sklgm.evaluation._result import Result
 from sklgm.evaluation._runs import Bench, has_parameter, run_rows, set_parameter

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 import numpy as np
+
+from sklgm._tables import Table, data_frame, markdown
 
 METRICS = {
     "accuracy": "accuracy",
@@ -20,7 +21,7 @@ METRICS = {
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class Result:
+class Result(Table):
     """Base of the results: tables of the runs of a protocol.
 
     Parameters
@@ -28,8 +29,6 @@ class Result:
     records : tuple of dict
         One for each probe, with plain values.
     """
-
-    records: tuple[dict[str, Any], ...]
 
     # The keys that tell the rows of the table apart, each with its title.
     _titles = {"selection": "trained on"}
@@ -75,14 +74,7 @@ class Result:
         ImportError
             Without pandas.
         """
-        try:
-            import pandas as pd
-        except ImportError as error:
-            raise ImportError(
-                "to_frame needs pandas, which is not installed: pip install pandas. Without it, "
-                "take records, summary() or to_markdown()."
-            ) from error
-        return pd.DataFrame(self.summary() if summary else list(self.records))
+        return data_frame(self.summary() if summary else list(self.records))
 
     def to_markdown(self) -> str:
         """Return the table in Markdown.
@@ -124,27 +116,6 @@ class Result:
         if metric not in found:
             raise ValueError(f"metric={metric!r} is none of this result's: {', '.join(found)}.")
 
-    def __repr__(self) -> str:
-        titles, cells = self._table()
-        widths = [max(map(len, column)) for column in zip(titles, *cells, strict=True)]
-        lines = [
-            "  ".join(
-                cell.rjust(width) if i else cell.ljust(width)
-                for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-            )
-            for line in (titles, *cells)
-        ]
-        return "\n".join([type(self).__name__, *(line.rstrip() for line in lines), self._caption()])
-
-    def _repr_html_(self) -> str:
-        titles, cells = self._table()
-        head = _html_line("th", titles)
-        body = "".join(_html_line("td", line) for line in cells)
-        return (
-            f"<table><caption>{escape(self._caption())}</caption>"
-            f"<thead>{head}</thead><tbody>{body}</tbody></table>"
-        )
-
 
 def _average(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
     fits = [run["selection_seed"] for run in runs]
@@ -175,15 +146,3 @@ def _deviation(values: np.ndarray) -> float:
 def spread(mean: float, deviation: float) -> str:
     """Return a mean and its deviation as text, without the latter where it is NaN."""
     return f"{mean:.3f}" if np.isnan(deviation) else f"{mean:.3f} ± {deviation:.3f}"
-
-
-def markdown(titles: Sequence[str], cells: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table, the first column to the left and the others to the right."""
-    lines = [titles, ["---", *["---:"] * (len(titles) - 1)], *cells]
-    return "\n".join(
-        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
-    )
-
-
-def _html_line(tag: str, cells: Sequence[str]) -> str:
-    return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"

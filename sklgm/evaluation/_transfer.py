@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from sklgm._probing import check_probe, net_parameters
 from sklgm.backbones import Backbone
 from sklgm.distiller import LGMDistiller
 from sklgm.evaluation._checks import (
@@ -15,9 +16,7 @@ from sklgm.evaluation._checks import (
     check_count,
     check_is_selection,
     check_names,
-    check_probe,
     check_selection,
-    net_parameters,
 )
 from sklgm.evaluation._result import Result, markdown, spread
 from sklgm.evaluation._runs import Bench, fits, has_parameter, report, set_parameter

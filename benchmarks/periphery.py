@@ -1,0 +1,109 @@
+"""Do distilled prototypes lie further out than real images? OpenMoji, EfficientNet-lite0.
+
+One prototype a class is distilled from a half of the pictures, or chosen among them: at random, or
+nearest to the class mean. The other half is where they are looked up: how far each lies from the
+mean of its class, over the spread of the class in that direction; how many pictures lie nearer; and
+the margin of a linear probe trained on that half. So no row has had a part in what it is measured
+by. Random images and distillations are repeated, with seeds 0, 1, ...; centroids are not random.
+
+Run: ``python benchmarks/periphery.py``; ``--quick`` is a short trial that saves nothing.
+"""
+
+import argparse
+import tempfile
+
+import numpy as np
+from _results import save
+from sklearn.model_selection import train_test_split
+
+from sklgm import ClassCentroids, FrozenBackboneProbe, LGMDistiller, RandomImages
+from sklgm.datasets import load_openmoji
+from sklgm.evaluation import prototype_statistics
+
+NET = {"backbone": "efficientnet_lite0", "image_size": 56}
+FIGURES = {
+    "distance": "distance",
+    "z_score": "z-score",
+    "percentile": "percentile",
+    "margin": "margin",
+}
+
+
+def selections(seed, arguments, folder):
+    """Return the rows of a seed, unfitted."""
+    rows = {
+        "random": RandomImages(**NET, random_state=seed),
+        "distilled": LGMDistiller(**NET, memory=folder, random_state=seed),
+    }
+    if arguments.quick:
+        rows["distilled"].set_params(max_iter=10)
+    if seed == 0:
+        rows["centroid"] = ClassCentroids(**NET)
+    return rows
+
+
+def table(records):
+    """Return mean and standard deviation over the seeds, each the mean over the classes."""
+    lines = [
+        "| prototypes | seeds | " + " | ".join(FIGURES.values()) + " |",
+        "| --- |" + " ---: |" * (len(FIGURES) + 1),
+    ]
+    for row in ("random", "centroid", "distilled"):
+        mine = [record for record in records if record["selection"] == row]
+        seeds = sorted({record["seed"] for record in mine})
+        cells = []
+        for name in FIGURES:
+            means = [np.mean([r[name] for r in mine if r["seed"] == seed]) for seed in seeds]
+            text = f"{np.mean(means):.3g}"
+            cells.append(text + (f" ± {np.std(means, ddof=1):.2g}" if len(seeds) > 1 else ""))
+        lines.append(f"| {row} | {len(seeds)} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
+def by_class(records):
+    """Return the mean z-score of each class and row over the seeds."""
+    classes = list(dict.fromkeys(record["class"] for record in records))
+    rows = ("random", "centroid", "distilled")
+    lines = ["| class | " + " | ".join(rows) + " |", "| --- |" + " ---: |" * len(rows)]
+    for label in classes:
+        cells = [
+            np.mean([r["z_score"] for r in records if (r["class"], r["selection"]) == (label, row)])
+            for row in rows
+        ]
+        lines.append(f"| {label} | " + " | ".join(f"{cell:.1f}" for cell in cells) + " |")
+    return "\n".join(lines)
+
+
+def main():
+    """Choose, distil and measure."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="few steps and seeds")
+    parser.add_argument("--seeds", type=int, default=5)
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.seeds = 2
+    data = load_openmoji()
+    names = data.target_names[data.target]
+    X, X_rest, y, y_rest = train_test_split(
+        data.images, names, test_size=1 / 2, stratify=names, random_state=0
+    )
+    records = []
+    with tempfile.TemporaryDirectory() as folder:
+        probe = FrozenBackboneProbe(memory=folder, n_views=8, random_state=0)
+        for seed in range(arguments.seeds):
+            for name, selection in selections(seed, arguments, folder).items():
+                fitted = selection.set_params(memory=folder).fit(X, y)
+                found = prototype_statistics(fitted, X_rest, y_rest, probe=probe)
+                records += [{"selection": name, "seed": seed, **record} for record in found.records]
+                print(name, seed, found.summary(), flush=True)
+    tables = {
+        "Means over the 8 classes, ± standard deviation over the seeds": table(records),
+        "z-score of each class, mean over the seeds": by_class(records),
+    }
+    print(*tables.values(), sep="\n\n")
+    if not arguments.quick:
+        save("periphery", records, tables)
+
+
+if __name__ == "__main__":
+    main()

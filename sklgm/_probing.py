@@ -1,0 +1,191 @@
+"""What looks at prototypes beside real images: settings of the probe, features and scores."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.utils.validation import check_is_fitted
+
+from sklgm._backbone_list import resolve_first
+from sklgm._base import FrozenBackboneEstimator
+from sklgm._views import resolve_augmentation
+from sklgm.probe import FrozenBackboneProbe, is_default
+from sklgm.prototypes import PrototypeSet
+
+
+def check_probe(probe: Any, backbone: Any) -> FrozenBackboneProbe:
+    """Return the probe of a backbone.
+
+    Parameters
+    ----------
+    probe : FrozenBackboneProbe or None
+        With the settings; None takes the defaults.
+    backbone : str, Backbone or None
+        As in `FrozenBackboneProbe`.
+
+    Returns
+    -------
+    FrozenBackboneProbe
+        Unfitted.
+
+    Raises
+    ------
+    ValueError
+        If it is something else, has a distiller, or a parameter is wrong.
+    """
+    if probe is None:
+        return FrozenBackboneProbe(backbone)
+    if not isinstance(probe, FrozenBackboneProbe):
+        raise ValueError(
+            f"probe must be a FrozenBackboneProbe or None; got {probe!r}. Another classifier goes "
+            f"into it as head=."
+        )
+    if probe.distiller is not None:
+        raise ValueError(
+            "probe has a distiller, but what it trains on is for the protocol to say. Set "
+            "distiller=None and list the distiller among the selections."
+        )
+    probe = clone(probe).set_params(backbone=backbone)
+    probe._validate_params()
+    resolve_augmentation(probe.augmentation)
+    return probe
+
+
+def net_parameters(estimator: FrozenBackboneEstimator) -> dict[str, Any]:
+    """Return an estimator's parameters about the net and the images, which others share."""
+    parameters = estimator.get_params(deep=False)
+    return {name: parameters[name] for name in FrozenBackboneEstimator._parameter_constraints}
+
+
+def check_prototypes(prototypes: Any) -> tuple[np.ndarray, np.ndarray]:
+    """Return prototypes and their labels, of whatever holds them.
+
+    Parameters
+    ----------
+    prototypes : estimator or PrototypeSet
+        Fitted, with ``prototypes_`` and ``prototype_labels_``; or a set.
+
+    Returns
+    -------
+    images : ndarray of shape (n_prototypes, height, width, 3) or (n_prototypes, n_features)
+        float32, in [0, 1] if they are images.
+    labels : ndarray of shape (n_prototypes,)
+        Their classes.
+
+    Raises
+    ------
+    sklearn.exceptions.NotFittedError
+        If an estimator is not fitted.
+    ValueError
+        If it is something else.
+    """
+    if not isinstance(prototypes, PrototypeSet):
+        if isinstance(prototypes, type) or not hasattr(prototypes, "get_params"):
+            raise ValueError(
+                f"prototypes must be a fitted distiller or selector, or a PrototypeSet; got "
+                f"{prototypes!r}."
+            )
+        check_is_fitted(prototypes)
+        if not hasattr(prototypes, "prototypes_"):
+            advice = "Pass its distiller_." if hasattr(prototypes, "distiller_") else ""
+            raise ValueError(f"{type(prototypes).__name__} has no prototypes_. {advice}".rstrip())
+        prototypes = PrototypeSet(prototypes.prototypes_, prototypes.prototype_labels_)
+    return prototypes.images, prototypes.labels
+
+
+def probe_of(prototypes: Any, backbone: Any, probe: Any) -> FrozenBackboneProbe:
+    """Return the probe to look at prototypes with.
+
+    Parameters
+    ----------
+    prototypes : estimator or PrototypeSet
+        As in :func:`check_prototypes`; an estimator need not be fitted.
+    backbone : str, Backbone or None
+        None takes that of the estimator, the first of several, at the estimator's image size and
+        with its other settings about the net.
+    probe : FrozenBackboneProbe or None
+        With the other settings; None takes the defaults.
+
+    Returns
+    -------
+    FrozenBackboneProbe
+        Unfitted.
+
+    Raises
+    ------
+    ValueError
+        If images come without a backbone, or the probe is none that can be used.
+    """
+    if backbone is not None:
+        return check_probe(probe, backbone)
+    if isinstance(prototypes, FrozenBackboneEstimator):
+        net = net_parameters(prototypes)
+        if net["backbone"] is not None:
+            net["backbone"] = resolve_first(net["backbone"], net["image_size"])
+        return check_probe(probe, net["backbone"]).set_params(**net)
+    if isinstance(prototypes, PrototypeSet) and prototypes.images.ndim == 2:
+        return check_probe(probe, None)
+    raise ValueError(
+        f"Of {type(prototypes).__name__} the net cannot be told. Pass backbone=, a name or a "
+        f"Backbone, and its image size in probe=FrozenBackboneProbe(image_size=...)."
+    )
+
+
+def embed_real(probe: FrozenBackboneProbe, X: Any) -> np.ndarray:
+    """Return features (n_samples, n_features) of images or rows, float32."""
+    probe = clone(probe)
+    return probe._embed_source(probe._check_X(X, reset=True), probe._encoder())
+
+
+def embed_prototypes(probe: FrozenBackboneProbe, images: np.ndarray) -> np.ndarray:
+    """Return features (n_prototypes, n_features) of prototypes' centre crops, float32."""
+    encoder = probe._encoder()
+    if (encoder is None) != (images.ndim == 2):
+        raise ValueError(
+            f"Prototypes are {'rows' if images.ndim == 2 else 'images'}, but the backbone to look "
+            f"at them with is {probe.backbone!r}. Use backbone=None for rows, and for no images."
+        )
+    return images if encoder is None else encoder.embed_canvases(images)
+
+
+def class_scores(probe: FrozenBackboneProbe, features: np.ndarray) -> np.ndarray:
+    """Return a fitted probe's scores (n, n_classes) of features.
+
+    Logits of the default head; of others ``decision_function`` (with two classes half of it, for
+    and against), or else the logarithm of probabilities.
+    """
+    head = probe.head_
+    if is_default(head):
+        return head.forward(features).cpu().numpy()
+    if hasattr(head, "decision_function"):
+        scores = np.asarray(head.decision_function(features))
+        return np.stack([-scores / 2, scores / 2], axis=1) if scores.ndim == 1 else scores
+    if hasattr(head, "predict_proba"):
+        probabilities = head.predict_proba(features)
+        return np.log(np.maximum(probabilities, np.finfo(probabilities.dtype).tiny))
+    raise ValueError(
+        f"The head {head!r} scores no classes. Use one with decision_function or predict_proba."
+    )
+
+
+def margins(scores: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """Return by how much each row's own class is ahead of the best other one.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n, n_classes)
+        Of at least two classes.
+    own : ndarray of shape (n,)
+        Index of the own class.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        Negative where another class is ahead.
+    """
+    rows = np.arange(len(scores))
+    others = np.array(scores, dtype=np.float64)
+    others[rows, own] = -np.inf
+    return scores[rows, own] - others.max(axis=1)

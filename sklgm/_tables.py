@@ -1,0 +1,98 @@
+"""Results as tables: for pandas, in Markdown, on a terminal and in a notebook."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Table:
+    """Base of results that are records shown as a table.
+
+    Parameters
+    ----------
+    records : tuple of dict
+        With plain values.
+    """
+
+    records: tuple[dict[str, Any], ...]
+
+    def to_frame(self) -> Any:
+        """Return a data frame; needs pandas.
+
+        Returns
+        -------
+        pandas.DataFrame
+            A line for each record.
+
+        Raises
+        ------
+        ImportError
+            Without pandas.
+        """
+        return data_frame(list(self.records))
+
+    def to_markdown(self) -> str:
+        """Return the table in Markdown.
+
+        Returns
+        -------
+        str
+            A line for each row.
+        """
+        return markdown(*self._table())
+
+    def _table(self) -> tuple[list[str], list[list[str]]]:
+        """Return the titles and the cells of each row."""
+        raise NotImplementedError
+
+    def _caption(self) -> str:
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        titles, cells = self._table()
+        widths = [max(map(len, column)) for column in zip(titles, *cells, strict=True)]
+        lines = [
+            "  ".join(
+                cell.rjust(width) if i else cell.ljust(width)
+                for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+            )
+            for line in (titles, *cells)
+        ]
+        return "\n".join([type(self).__name__, *(line.rstrip() for line in lines), self._caption()])
+
+    def _repr_html_(self) -> str:
+        titles, cells = self._table()
+        head = _html_line("th", titles)
+        body = "".join(_html_line("td", line) for line in cells)
+        return (
+            f"<table><caption>{escape(self._caption())}</caption>"
+            f"<thead>{head}</thead><tbody>{body}</tbody></table>"
+        )
+
+
+def data_frame(records: list[dict[str, Any]]) -> Any:
+    """Return records as a data frame of pandas, or say that it is not there."""
+    try:
+        import pandas as pd
+    except ImportError as error:
+        raise ImportError(
+            "to_frame needs pandas, which is not installed: pip install pandas. Without it, "
+            "take records, summary() or to_markdown()."
+        ) from error
+    return pd.DataFrame(records)
+
+
+def markdown(titles: Sequence[str], cells: Iterable[Sequence[str]]) -> str:
+    """Return a Markdown table, the first column to the left and the others to the right."""
+    lines = [titles, ["---", *["---:"] * (len(titles) - 1)], *cells]
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
+    )
+
+
+def _html_line(tag: str, cells: Sequence[str]) -> str:
+    return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"

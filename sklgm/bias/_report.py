@@ -1,0 +1,411 @@
+"""Which group, and which class, prototypes show that were distilled where the two go together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.utils import column_or_1d
+
+from sklgm._probing import check_prototypes, embed_prototypes, embed_real, probe_of
+from sklgm._tables import Table
+from sklgm._targets import check_targets
+from sklgm.backbones import Backbone
+from sklgm.bias._readers import Reader, balanced_weights, entropies, excess
+from sklgm.images import ImageSource
+from sklgm.probe import FrozenBackboneProbe
+from sklgm.prototypes import PrototypeSet
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class BiasReport(Table):
+    """What :func:`diagnose_bias` returns.
+
+    Parameters
+    ----------
+    records : tuple of dict
+        One for each prototype, with the keys ``prototype`` (its position), ``class``,
+        ``read_class``, ``class_probability`` (of its own class), ``class_entropy``, ``group`` (the
+        one its class has more of than others do), ``read_group``, ``group_probability`` (of that
+        group) and ``group_entropy``. Entropies are from 0, certain, to 1, all alike.
+    prototypes : PrototypeSet
+        The prototypes.
+    classes : ndarray of shape (n_classes,)
+        Class labels, sorted.
+    groups : ndarray of shape (n_groups,)
+        Group labels, sorted.
+    class_probabilities : ndarray of shape (n_prototypes, n_classes)
+        What the class reader reads in each prototype.
+    group_probabilities : ndarray of shape (n_prototypes, n_groups)
+        What the group reader reads.
+    group_shares : ndarray of shape (n_classes, n_groups)
+        Shares of the groups in each class of the training data.
+    reader_accuracy : dict of str to float
+        Of "class" and "group": cross-validated on the reference, every pair of class and group
+        counting alike. What a reader cannot tell in real images, it cannot tell in prototypes.
+    accuracy : dict of str to dict
+        "correlated" and "shifted", where such test images were given, each with ``accuracy`` and
+        ``worst_group_accuracy`` of a probe trained on the prototypes alone; the latter is the
+        lowest over pairs of class and group.
+    """
+
+    prototypes: PrototypeSet
+    classes: np.ndarray
+    groups: np.ndarray
+    class_probabilities: np.ndarray
+    group_probabilities: np.ndarray
+    group_shares: np.ndarray
+    reader_accuracy: Mapping[str, float]
+    accuracy: Mapping[str, Mapping[str, float]]
+
+    @property
+    def association(self) -> float:
+        """Goodman and Kruskal's tau of group given class in training, classes counting alike."""
+        return excess(self.group_shares, self.group_shares)
+
+    @property
+    def group_shown(self) -> float:
+        """How far prototypes show the groups that go with their classes: A; see `diagnose_bias`."""
+        return excess(self.group_shares, self._by_class(self.group_probabilities))
+
+    @property
+    def class_shown(self) -> float:
+        """How far prototypes show their classes themselves: K; see `diagnose_bias`."""
+        return excess(np.eye(len(self.classes)), self._by_class(self.class_probabilities))
+
+    @property
+    def group_reliance(self) -> float:
+        """Group reliance, in [0, 1]; see `diagnose_bias`."""
+        return group_reliance(self.group_shown, self.class_shown)
+
+    def summary(self) -> dict[str, Any]:
+        """Return the figures of the whole set.
+
+        Returns
+        -------
+        dict
+            ``group_reliance``, ``group_shown``, ``class_shown``, ``association``, the readers'
+            accuracies, and those of the probe where there are test images.
+        """
+        names = ("group_reliance", "group_shown", "class_shown", "association")
+        found: dict[str, Any] = {name: getattr(self, name) for name in names}
+        found |= {f"{name}_reader_accuracy": v for name, v in self.reader_accuracy.items()}
+        for where, scores in self.accuracy.items():
+            found |= {f"{where}_{name}": value for name, value in scores.items()}
+        return found
+
+    def to_markdown(self) -> str:
+        """Return the prototypes as a table in Markdown, and the figures of the whole set.
+
+        Returns
+        -------
+        str
+            A line for each prototype, and a list.
+        """
+        lines = [f"- {name.replace('_', ' ')}: {v:.3f}" for name, v in self.summary().items()]
+        return super().to_markdown() + "\n\n" + "\n".join(lines)
+
+    def _by_class(self, probabilities: np.ndarray) -> np.ndarray:
+        """Return the mean of the prototypes of each class."""
+        labels = self.prototypes.labels
+        return np.stack([probabilities[labels == label].mean(axis=0) for label in self.classes])
+
+    def _table(self) -> tuple[list[str], list[list[str]]]:
+        titles = ["class", "read as", "own class", "entropy"]
+        titles += ["its group", "read as", "its group", "entropy"]
+        cells = [
+            [
+                str(record["class"]),
+                str(record["read_class"]),
+                f"{record['class_probability']:.2f}",
+                f"{record['class_entropy']:.2f}",
+                str(record["group"]),
+                str(record["read_group"]),
+                f"{record['group_probability']:.2f}",
+                f"{record['group_entropy']:.2f}",
+            ]
+            for record in self.records
+        ]
+        return titles, cells
+
+    def _caption(self) -> str:
+        return (
+            f"Group reliance {self.group_reliance:.2f}: groups shown {self.group_shown:.2f}, "
+            f"classes shown {self.class_shown:.2f}."
+        )
+
+
+def diagnose_bias(
+    prototypes: Any,
+    X: Any,
+    y: Any,
+    groups: Any,
+    *,
+    reference: tuple[Any, Any, Any],
+    correlated_test: tuple[Any, Any, Any] | None = None,
+    shifted_test: tuple[Any, Any, Any] | None = None,
+    backbone: str | Backbone | None = None,
+    probe: FrozenBackboneProbe | None = None,
+    reader: Any = None,
+) -> BiasReport:
+    r"""Ask of prototypes which group they show beside their class, and how far it replaces it.
+
+    Two linear readers, one of classes and one of groups, are trained on the frozen features of
+    real reference images, weighted so that every pair of class and group counts alike. Neither
+    can use one for the other. Then they read the prototypes.
+
+    *Group reliance* compares what they read, averaged over the prototypes of each class
+    :math:`c`. With the share :math:`t_c(g)` of group :math:`g` among the training images of the
+    class, the probability :math:`r_c(g)` that its prototypes are read as :math:`g`, and
+    :math:`t(g)` and :math:`r(g)`, their means over the :math:`C` classes,
+
+    .. math::
+
+       A = \frac{\frac{1}{C} \sum_c \sum_g (t_c(g) - t(g)) (r_c(g) - r(g))}{1 - \sum_g t(g)^2}
+
+    is 1 where each class has a group of its own and its prototypes are read as that group, and 0
+    where training data has no such association or prototypes do not show it. :math:`K` is the same
+    for classes: :math:`(\frac{1}{C} \sum_c k_c(c) - \frac{1}{C}) / (1 - \frac{1}{C})`, with the
+    probability :math:`k_c(c)` that prototypes are read as their own class. Negative values count
+    as 0. Then
+
+    .. math:: R = \frac{A}{\max(1,\, A + K)}
+
+    is 0 where prototypes show nothing of the group, 1/2 where they show it as clearly as their
+    class, and 1 where they show nothing else.
+
+    Parameters
+    ----------
+    prototypes : estimator or PrototypeSet
+        A distiller or selector, or a set of prototypes. An unfitted estimator is fitted, as a
+        clone, on ``X`` and ``y``; a fitted one or a set is taken as it is.
+    X : array-like of images, or of shape (n_samples, n_features) if prototypes are rows
+        Training images, where class and group go together.
+    y : array-like of shape (n_samples,)
+        Their classes. Each has a prototype.
+    groups : array-like of shape (n_samples,)
+        Their groups.
+    reference : tuple of (X, y, groups)
+        Real images with every class in every group.
+    correlated_test, shifted_test : tuple of (X, y, groups), default=None
+        Test images where class and group go together as in training, and where they do not.
+    backbone : str, Backbone or None, default=None
+        Net to look with. None is the estimator's own, at its image size; a set of rows needs none.
+    probe : FrozenBackboneProbe or None, default=None
+        Settings of the probe on prototypes; None takes the defaults, with ``random_state=0``. Used
+        with test images only.
+    reader : classifier or None, default=None
+        With ``predict_proba``, and ``sample_weight`` in ``fit``; it is given standardised features.
+        None is logistic regression, its strength ``C`` chosen by cross-validation on the reference.
+
+    Returns
+    -------
+    BiasReport
+        Readings, group reliance and accuracies.
+
+    Raises
+    ------
+    ValueError
+        If something cannot be used; what can be told beforehand is, before any work.
+
+    See Also
+    --------
+    sklgm.plotting.BiasDisplay : The same as a picture.
+    suspect_classes : Without groups.
+
+    Notes
+    -----
+    A high :math:`A` is a fact about this backbone and these data. Whether it costs accuracy where
+    groups are others, the shifted test images tell.
+
+    Examples
+    --------
+    Two classes of rows; the second column is a group that goes with the class in training:
+
+    >>> import numpy as np
+    >>> from sklgm import ClassCentroids
+    >>> from sklgm.bias import diagnose_bias
+    >>> rng = np.random.default_rng(0)
+    >>> def rows(y, g):
+    ...     return np.stack([3 * y, 3 * g], axis=1) + rng.normal(size=(len(y), 2)), y, g
+    >>> y, g = np.repeat([0, 1], 50), np.tile([0, 1], 50)
+    >>> report = diagnose_bias(ClassCentroids(backbone=None), *rows(y, y), reference=rows(y, g))
+    >>> bool(0.4 < report.group_reliance < 0.6)
+    True
+    """
+    fitted = isinstance(prototypes, PrototypeSet) or hasattr(prototypes, "prototypes_")
+    if not fitted and (isinstance(prototypes, type) or not hasattr(prototypes, "fit")):
+        check_prototypes(prototypes)  # says what was got
+    probe = probe_of(prototypes, backbone, probe or FrozenBackboneProbe(random_state=0))
+    train = _Labelled.check((X, y, groups), "X, y, groups", probe)
+    real = _Labelled.check(reference, "reference", probe)
+    classes, group_names = np.unique(train.y), np.unique(real.groups)
+    _check_known(train.groups, group_names, "groups of the training images", "reference")
+    _check_known(real.y, classes, "classes of reference", "y")
+    _check_pairs(real, classes, group_names)
+    tests = {"correlated": correlated_test, "shifted": shifted_test}
+    checked = {
+        name: _Labelled.check(test, f"{name}_test", probe)
+        for name, test in tests.items()
+        if test is not None
+    }
+    for name, test in checked.items():
+        _check_known(test.y, classes, f"classes of {name}_test", "y")
+    if reader is not None and not (hasattr(reader, "fit") and hasattr(reader, "predict_proba")):
+        raise ValueError(f"reader must be a classifier with predict_proba; got {reader!r}.")
+    if fitted:
+        _check_prototype_classes(check_prototypes(prototypes)[1], classes)
+    else:
+        prototypes = clone(prototypes).fit(train.X, train.y)
+    images, labels = check_prototypes(prototypes)
+    _check_prototype_classes(labels, classes)
+
+    points, features = embed_prototypes(probe, images), embed_real(probe, real.X)
+    class_of = np.searchsorted(classes, real.y)
+    group_of = np.searchsorted(group_names, real.groups)
+    weights = balanced_weights(class_of, group_of)
+    readers = {
+        name: Reader.fit(reader, features, targets, weights)
+        for name, targets in (("class", class_of), ("group", group_of))
+    }
+    shares = np.zeros((len(classes), len(group_names)))
+    places = np.searchsorted(classes, train.y), np.searchsorted(group_names, train.groups)
+    np.add.at(shares, places, 1)
+    shares /= shares.sum(axis=1, keepdims=True)
+    read = {name: one.read(points) for name, one in readers.items()}
+    kept = PrototypeSet(images, labels)
+    if not isinstance(prototypes, PrototypeSet):
+        kept = PrototypeSet.from_estimator(prototypes)
+    return BiasReport(
+        _records(labels, classes, group_names, shares, read["class"], read["group"]),
+        prototypes=kept,
+        classes=classes,
+        groups=group_names,
+        class_probabilities=read["class"],
+        group_probabilities=read["group"],
+        group_shares=shares,
+        reader_accuracy={name: one.accuracy for name, one in readers.items()},
+        accuracy=_accuracies(probe, images, labels, checked),
+    )
+
+
+def group_reliance(group_shown: float, class_shown: float) -> float:
+    """Return A / max(1, A + K), negative values counting as 0; see :func:`diagnose_bias`."""
+    a, k = max(0.0, group_shown), max(0.0, class_shown)
+    return a / max(1.0, a + k)
+
+
+@dataclass(frozen=True, eq=False)
+class _Labelled:
+    """Checked images or rows with classes and groups."""
+
+    X: ImageSource | np.ndarray
+    y: np.ndarray
+    groups: np.ndarray
+
+    @classmethod
+    def check(cls, data: Any, name: str, probe: FrozenBackboneProbe) -> _Labelled:
+        if not isinstance(data, tuple | list) or len(data) != 3:
+            raise ValueError(
+                f"{name} must be a tuple (X, y, groups); got {type(data).__name__}"
+                f"{f' of {len(data)}' if isinstance(data, tuple | list) else ''}."
+            )
+        X, y, groups = data
+        source = clone(probe)._check_X(X, reset=True)
+        classes, indices = check_targets(y, len(source), f"diagnose_bias: {name}:")
+        groups = column_or_1d(groups)
+        if len(groups) != len(source):
+            raise ValueError(
+                f"{name} has {len(groups)} groups for {len(source)} images or rows. Pass the group "
+                f"of each."
+            )
+        return cls(source, classes[indices], groups)
+
+
+def _check_known(found: np.ndarray, known: np.ndarray, what: str, where: str) -> None:
+    # Not numpy's set functions, for which 1 and "1" are the same.
+    unknown = set(found.tolist()) - set(known.tolist())
+    if unknown:
+        raise ValueError(
+            f"The {what} include {sorted(unknown, key=str)[:5]}, which {where} does not have. Add "
+            f"such images to it, or leave these out."
+        )
+
+
+def _check_pairs(real: _Labelled, classes: np.ndarray, groups: np.ndarray) -> None:
+    """Raise unless every class occurs in every group, and there are two groups."""
+    if len(groups) < 2:
+        raise ValueError(f"reference has one group, {groups.tolist()[0]!r}. It needs two or more.")
+    present = set(zip(real.y.tolist(), real.groups.tolist(), strict=True))
+    for label in classes.tolist():
+        for group in groups.tolist():
+            if (label, group) not in present:
+                raise ValueError(
+                    f"reference has no image of class {label!r} in group {group!r}. To tell class "
+                    f"from group, readers need every class in every group: add such images."
+                )
+
+
+def _check_prototype_classes(labels: np.ndarray, classes: np.ndarray) -> None:
+    found, wanted = set(labels.tolist()), set(classes.tolist())
+    if found != wanted:
+        raise ValueError(
+            f"Prototypes and y must have the same classes; only one of them has "
+            f"{sorted(found ^ wanted, key=str)[:5]}."
+        )
+
+
+def _records(
+    labels: np.ndarray,
+    classes: np.ndarray,
+    groups: np.ndarray,
+    shares: np.ndarray,
+    class_probabilities: np.ndarray,
+    group_probabilities: np.ndarray,
+) -> tuple[dict[str, Any], ...]:
+    own_class = np.searchsorted(classes, labels)
+    own_group = (shares - shares.mean(axis=0)).argmax(axis=1)[own_class]
+    class_names, group_names = classes.tolist(), groups.tolist()
+    uncertain = entropies(class_probabilities), entropies(group_probabilities)
+    return tuple(
+        {
+            "prototype": i,
+            "class": class_names[own_class[i]],
+            "read_class": class_names[class_probabilities[i].argmax()],
+            "class_probability": float(class_probabilities[i, own_class[i]]),
+            "class_entropy": float(uncertain[0][i]),
+            "group": group_names[own_group[i]],
+            "read_group": group_names[group_probabilities[i].argmax()],
+            "group_probability": float(group_probabilities[i, own_group[i]]),
+            "group_entropy": float(uncertain[1][i]),
+        }
+        for i in range(len(labels))
+    )
+
+
+def _accuracies(
+    probe: FrozenBackboneProbe,
+    images: np.ndarray,
+    labels: np.ndarray,
+    tests: Mapping[str, _Labelled],
+) -> dict[str, dict[str, float]]:
+    """Return the scores of a probe trained on prototypes alone, by test."""
+    if not tests:
+        return {}
+    probe = clone(probe).fit(images, labels)
+    scores = {}
+    for name, test in tests.items():
+        right = probe.predict(test.X) == test.y
+        pairs = np.unique(
+            np.searchsorted(np.unique(test.y), test.y) * len(right)
+            + np.unique(test.groups, return_inverse=True)[1],
+            return_inverse=True,
+        )[1]
+        scores[name] = {
+            "accuracy": float(right.mean()),
+            "worst_group_accuracy": float((np.bincount(pairs, right) / np.bincount(pairs)).min()),
+        }
+    return scores

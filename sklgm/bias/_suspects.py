@@ -1,0 +1,152 @@
+"""Classes whose prototypes look like another class: a first question where there are no groups."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.preprocessing import normalize
+
+from sklgm._probing import check_prototypes, embed_prototypes, embed_real, probe_of
+from sklgm._tables import Table
+from sklgm._targets import check_targets
+from sklgm.backbones import Backbone
+from sklgm.probe import FrozenBackboneProbe
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SuspectClasses(Table):
+    """What :func:`suspect_classes` returns: a record of each class, the most suspect first.
+
+    Parameters
+    ----------
+    records : tuple of dict
+        With the keys ``class``, ``suspicion``, ``nearest_class``, ``n_prototypes`` and
+        ``n_images``.
+    """
+
+    def _table(self) -> tuple[list[str], list[list[str]]]:
+        cells = [
+            [
+                str(record["class"]),
+                f"{record['suspicion']:.3f}",
+                str(record["nearest_class"]),
+                str(record["n_images"]),
+            ]
+            for record in self.records
+        ]
+        return ["class", "suspicion", "near to", "images"], cells
+
+    def _caption(self) -> str:
+        return "Above 0.5, prototypes are nearer to images of another class than to their own."
+
+
+def suspect_classes(
+    prototypes: Any,
+    X: Any,
+    y: Any,
+    *,
+    backbone: str | Backbone | None = None,
+    probe: FrozenBackboneProbe | None = None,
+) -> SuspectClasses:
+    """Rank classes by how near their prototypes are to real images of other classes.
+
+    The suspicion of a class is the probability that an image of another class is nearer to its
+    prototype, by cosine similarity of features, than an image of its own (ties count half): the
+    largest over the other classes, each by itself, and the mean over the prototypes of the class.
+    It is 0 where all own images are nearest, and above 1/2 where another class is nearer on the
+    whole. It needs no groups. A reason may be a background that two classes share, labels that
+    are wrong, or classes that look alike: look at the pictures.
+
+    Parameters
+    ----------
+    prototypes : estimator or PrototypeSet
+        A fitted distiller or selector, or a set of prototypes.
+    X : array-like of images, or of shape (n_samples, n_features) if prototypes are rows
+        Real images.
+    y : array-like of shape (n_samples,)
+        Their labels: every class of the prototypes.
+    backbone : str, Backbone or None, default=None
+        Frozen net. None is the estimator's own, at its image size; a set of rows needs none.
+    probe : FrozenBackboneProbe or None, default=None
+        Settings about the net and images; nothing is trained.
+
+    Returns
+    -------
+    SuspectClasses
+        A record of each class that has prototypes.
+
+    Raises
+    ------
+    ValueError
+        If something cannot be used, or ``y`` lacks a class of the prototypes.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklgm import ClassCentroids
+    >>> from sklgm.bias import suspect_classes
+    >>> X, y = load_iris(return_X_y=True)
+    >>> found = suspect_classes(ClassCentroids(backbone=None).fit(X, y), X, y)
+    >>> [record["class"] for record in found.records][-1]  # setosa stands apart
+    0
+    """
+    images, labels = check_prototypes(prototypes)
+    probe = probe_of(prototypes, backbone, probe)
+    source = clone(probe)._check_X(X, reset=True)
+    classes, indices = check_targets(y, len(source), "suspect_classes")
+    missing = set(labels.tolist()) - set(classes.tolist())
+    if missing:
+        raise ValueError(
+            f"There are prototypes of {sorted(missing, key=str)[:5]}, of which y holds no images. "
+            f"Pass real images of every class of the prototypes."
+        )
+    points = normalize(embed_prototypes(probe, images))
+    similarities = points @ normalize(embed_real(probe, source)).T
+    own = np.searchsorted(classes, labels)
+    nearer = _nearer(similarities, own, indices, len(classes))
+    names, records = classes.tolist(), []
+    for c in np.unique(own):
+        mean = nearer[own == c].mean(axis=0)
+        mean[c] = -np.inf
+        records.append(
+            {
+                "class": names[c],
+                "suspicion": float(mean.max()),
+                "nearest_class": names[mean.argmax()],
+                "n_prototypes": int((own == c).sum()),
+                "n_images": int((indices == c).sum()),
+            }
+        )
+    return SuspectClasses(tuple(sorted(records, key=lambda record: -record["suspicion"])))
+
+
+def _nearer(
+    similarities: np.ndarray, own: np.ndarray, indices: np.ndarray, n_classes: int
+) -> np.ndarray:
+    """Return how often an image of each class is nearer to each prototype than one of its own.
+
+    Parameters
+    ----------
+    similarities : ndarray of shape (n_prototypes, n_images)
+        Of prototypes and images.
+    own, indices : ndarray of int of shape (n_prototypes,), (n_images,)
+        Classes of both.
+    n_classes : int
+        Number of classes.
+
+    Returns
+    -------
+    ndarray of shape (n_prototypes, n_classes)
+        Probabilities; 1/2 for the own class.
+    """
+    found = np.empty((len(own), n_classes))
+    for i, label in enumerate(own):
+        theirs = np.sort(similarities[i, indices == label])
+        below = np.searchsorted(theirs, similarities[i], side="left")
+        up_to = np.searchsorted(theirs, similarities[i], side="right")
+        wins = (below + up_to) / (2 * len(theirs))
+        found[i] = np.bincount(indices, wins, minlength=n_classes)
+    return found / np.bincount(indices, minlength=n_classes)

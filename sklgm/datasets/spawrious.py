@@ -1,0 +1,164 @@
+"""Spawrious: dogs in places that go with their breed, as paths and labels."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils import Bunch
+
+_BREEDS = ("bulldog", "corgi", "dachshund", "labrador")
+_LOCATIONS = ("beach", "desert", "dirt", "jungle", "mountain", "snow")
+# For bulldog, dachshund, labrador and corgi: the places of training, those of the test, and the
+# place that all breeds share in training. Two breeds share two places in the many-to-many sets.
+_ORDER = ("bulldog", "dachshund", "labrador", "corgi")
+_CHALLENGES: dict[str, tuple[str, str, str]] = {
+    "o2o_easy": ("desert jungle dirt snow", "dirt snow desert jungle", "beach"),
+    "o2o_medium": ("mountain beach dirt jungle", "jungle dirt beach snow", "desert"),
+    "o2o_hard": ("jungle mountain snow desert", "mountain snow desert jungle", "beach"),
+    "m2m_easy": ("desert mountain dirt jungle", "dirt jungle mountain desert", ""),
+    "m2m_medium": ("beach snow mountain desert", "desert mountain beach snow", ""),
+    "m2m_hard": ("dirt jungle snow beach", "snow beach dirt jungle", ""),
+}
+# Pictures of a breed in a place, of which the two training environments of the one-to-one sets
+# take these shares from the breed's own place and the rest from the shared one.
+_PER_FOLDER = 3168
+_SHARES = (0.97, 0.87)
+_EXTENSIONS = (".png", ".jpg", ".jpeg")
+
+_WHERE = (
+    'Spawrious (A. Lynch, G. J.-S. Dovonon, J. Kaddour, R. Silva, "Spawrious: A Benchmark for Fine '
+    'Control of Spurious Correlation Biases", 2023, arXiv:2303.05470) is linked from '
+    "https://github.com/aengusl/spawrious. Unpack it, and pass the folder that holds "
+    "'spawrious224'."
+)
+_DESCR = """\
+Spawrious, {challenge}, {subset}
+--------------------------------
+{n} pictures of dogs of {n_breeds} breeds, in places that go with the breed in training and change
+in the test. {where}
+"""
+
+Part = tuple[str, str, str, int | None]
+
+
+def load_spawrious(
+    root: str | os.PathLike[str],
+    *,
+    challenge: str = "o2o_easy",
+    subset: str = "train",
+    return_X_y: bool = False,
+) -> Bunch | tuple[NDArray, NDArray]:
+    """List the pictures of a Spawrious challenge in the layout it is published in.
+
+    That is ``spawrious224/ENVIRONMENT/LOCATION/BREED/*.png``, with the environments 0 and 1. In the
+    one-to-one challenges ("o2o") a breed is nearly always in one place during training, and in
+    another one in the test; in the many-to-many ones ("m2m"), whose pictures are those of
+    environment 0, two breeds share two places, and change them for two others. No file is opened,
+    and nothing is downloaded.
+
+    Parameters
+    ----------
+    root : str or Path
+        The folder that holds ``spawrious224``, or that folder itself.
+    challenge : {"o2o_easy", "o2o_medium", "o2o_hard", "m2m_easy", "m2m_medium", "m2m_hard"}, \
+            default="o2o_easy"
+        Which breeds go with which places.
+    subset : {"train", "test"}, default="train"
+        Both training environments, or the test.
+    return_X_y : bool, default=False
+        Return ``(paths, target)`` instead of a Bunch.
+
+    Returns
+    -------
+    Bunch
+        With the attributes
+
+        paths : ndarray of shape (n_samples,), dtype object
+            The paths, as str. Of a folder that is taken in part, the first by name.
+        target : ndarray of shape (n_samples,), dtype int64
+            Index of the breed in ``target_names``.
+        groups : ndarray of shape (n_samples,), dtype int64
+            Index of the place in ``group_names``.
+        environments : ndarray of shape (n_samples,), dtype int64
+            0 or 1.
+        target_names : ndarray of shape (4,), dtype str
+            bulldog, corgi, dachshund, labrador.
+        group_names : ndarray of shape (6,), dtype str
+            beach, desert, dirt, jungle, mountain, snow.
+        DESCR : str
+            Description and source.
+
+    Raises
+    ------
+    ValueError
+        If a parameter is unknown, or folders or pictures are missing; the message says where the
+        data set is to be had.
+
+    References
+    ----------
+    .. [1] A. Lynch, G. J.-S. Dovonon, J. Kaddour, R. Silva, "Spawrious: A Benchmark for Fine
+       Control of Spurious Correlation Biases", 2023.
+    """
+    if challenge not in _CHALLENGES:
+        raise ValueError(f"challenge must be one of {', '.join(_CHALLENGES)}; got {challenge!r}.")
+    if subset not in ("train", "test"):
+        raise ValueError(f"subset must be 'train' or 'test'; got {subset!r}.")
+    top = Path(root)
+    if top.name != "spawrious224":
+        top = top / "spawrious224"
+    if not top.is_dir():
+        raise ValueError(f"There is no folder {str(top)!r}. {_WHERE}")
+    paths: list[str] = []
+    labels: list[tuple[int, int, int]] = []
+    for environment, location, breed, most in _parts(challenge, subset):
+        found = _pictures(top / environment / location / breed)[:most]
+        paths += found
+        label = int(environment), _LOCATIONS.index(location), _BREEDS.index(breed)
+        labels += [label] * len(found)
+    environments, groups, target = np.array(labels, dtype=np.int64).T.copy()
+    X = np.array(paths, dtype=object)
+    if return_X_y:
+        return X, target
+    return Bunch(
+        paths=X,
+        target=target,
+        groups=groups,
+        environments=environments,
+        target_names=np.array(_BREEDS),
+        group_names=np.array(_LOCATIONS),
+        DESCR=_DESCR.format(
+            challenge=challenge, subset=subset, n=len(X), n_breeds=len(_BREEDS), where=_WHERE
+        ),
+    )
+
+
+def _parts(challenge: str, subset: str) -> list[Part]:
+    """Return the folders of a subset, each with the number of pictures to take (None: all)."""
+    train, test, shared = _CHALLENGES[challenge]
+    places = (train if subset == "train" else test).split()
+    if challenge.startswith("m2m"):
+        # Breeds 0 and 1 share the first two places, 2 and 3 the others.
+        return [
+            ("0", places[i // 2 * 2 + j], breed, _PER_FOLDER if subset == "train" else None)
+            for i, breed in enumerate(_ORDER)
+            for j in range(2)
+        ]
+    parts: list[Part] = []
+    for environment, share in enumerate(_SHARES):
+        own = int(share * _PER_FOLDER) if subset == "train" else None
+        name = str(environment)
+        parts += [(name, place, breed, own) for place, breed in zip(places, _ORDER, strict=True)]
+        if own is not None:
+            parts += [(name, shared, breed, _PER_FOLDER - own) for breed in _ORDER]
+    return parts
+
+
+def _pictures(folder: Path) -> list[str]:
+    found = []
+    if folder.is_dir():
+        names = sorted(file.name for file in folder.iterdir())
+        found = [str(folder / name) for name in names if name.lower().endswith(_EXTENSIONS)]
+    if not found:
+        raise ValueError(f"{str(folder)!r} is missing or holds no pictures. {_WHERE}")
+    return found

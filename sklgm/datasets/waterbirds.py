@@ -1,0 +1,122 @@
+"""Waterbirds: birds pasted over land and water, as paths and labels."""
+
+import csv
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.utils import Bunch
+
+_FOLDER = "waterbird_complete95_forest2water2"
+_SPLITS = {"train": "0", "val": "1", "test": "2"}
+_COLUMNS = ("img_filename", "y", "split", "place")
+_WHERE = (
+    'Waterbirds (S. Sagawa, P. W. Koh, T. Hashimoto, P. Liang, "Distributionally Robust Neural '
+    'Networks for Group Shifts", 2020, arXiv:1911.08731) is linked from '
+    f"https://github.com/kohpangwei/group_DRO as {_FOLDER}.tar.gz. Unpack it, and pass the folder "
+    f"that holds its metadata.csv."
+)
+_DESCR = """\
+Waterbirds, {subset}
+--------------------
+{n} photographs of birds, cut out and pasted over photographs of land and water. In training 95 % of
+the waterbirds are over water and 95 % of the landbirds over land; in the other splits half of each.
+{where}
+"""
+
+
+def load_waterbirds(
+    root: str | os.PathLike[str], *, subset: str = "train", return_X_y: bool = False
+) -> Bunch | tuple[NDArray, NDArray]:
+    """List the pictures of Waterbirds in the layout it is published in.
+
+    That is a ``metadata.csv`` with the columns img_id, img_filename, y, split, place and
+    place_filename, and the pictures in folders beside it. No picture is opened, and nothing is
+    downloaded.
+
+    Parameters
+    ----------
+    root : str or Path
+        The folder of ``metadata.csv``, or the one above it, where the folder has its published
+        name ``waterbird_complete95_forest2water2``.
+    subset : {"train", "val", "test"}, default="train"
+        The split: 0, 1 or 2 in the table.
+    return_X_y : bool, default=False
+        Return ``(paths, target)`` instead of a Bunch.
+
+    Returns
+    -------
+    Bunch
+        With the attributes
+
+        paths : ndarray of shape (n_samples,), dtype object
+            The paths, as str, in the order of the table.
+        target : ndarray of shape (n_samples,), dtype int64
+            0 for a landbird, 1 for a waterbird.
+        groups : ndarray of shape (n_samples,), dtype int64
+            0 over land, 1 over water.
+        target_names : ndarray of shape (2,), dtype str
+            landbird, waterbird.
+        group_names : ndarray of shape (2,), dtype str
+            land, water.
+        DESCR : str
+            Description and source.
+
+    Raises
+    ------
+    ValueError
+        If the table or a picture is missing, or the table is another one; the message says where
+        the data set is to be had.
+
+    References
+    ----------
+    .. [1] S. Sagawa, P. W. Koh, T. Hashimoto, P. Liang, "Distributionally Robust Neural Networks
+       for Group Shifts: On the Importance of Regularization for Worst-Case Generalization",
+       ICLR 2020.
+    """
+    if subset not in _SPLITS:
+        raise ValueError(f"subset must be one of {', '.join(_SPLITS)}; got {subset!r}.")
+    folder = Path(root)
+    if not (folder / "metadata.csv").is_file() and (folder / _FOLDER).is_dir():
+        folder = folder / _FOLDER
+    table = folder / "metadata.csv"
+    if not table.is_file():
+        raise ValueError(f"There is no file {str(table)!r}. {_WHERE}")
+    paths: list[str] = []
+    labels: list[tuple[int, int]] = []
+    for number, row in enumerate(_rows(table), start=2):
+        if row["y"] not in ("0", "1") or row["place"] not in ("0", "1"):
+            raise ValueError(
+                f"{str(table)!r}, line {number}: y and place must be 0 or 1; got {row['y']!r} and "
+                f"{row['place']!r}. {_WHERE}"
+            )
+        if row["split"] == _SPLITS[subset]:
+            paths.append(str(folder / row["img_filename"]))
+            labels.append((int(row["y"]), int(row["place"])))
+    if not paths:
+        raise ValueError(f"{str(table)!r} has no line of split {_SPLITS[subset]} ({subset}).")
+    missing = next((path for path in paths if not Path(path).is_file()), None)
+    if missing is not None:
+        raise ValueError(f"{str(table)!r} names {missing!r}, which is not there. {_WHERE}")
+    X = np.array(paths, dtype=object)
+    target, groups = np.array(labels, dtype=np.int64).T.copy()
+    if return_X_y:
+        return X, target
+    return Bunch(
+        paths=X,
+        target=target,
+        groups=groups,
+        target_names=np.array(["landbird", "waterbird"]),
+        group_names=np.array(["land", "water"]),
+        DESCR=_DESCR.format(subset=subset, n=len(X), where=_WHERE),
+    )
+
+
+def _rows(table: Path) -> list[dict[str, str]]:
+    with table.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        lacking = [name for name in _COLUMNS if name not in (reader.fieldnames or [])]
+        if lacking:
+            raise ValueError(f"{str(table)!r} has no column {', '.join(lacking)}. {_WHERE}")
+        return list(reader)

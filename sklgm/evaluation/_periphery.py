@@ -1,0 +1,198 @@
+"""How far out prototypes lie among the real images of their class."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+
+from sklgm._probing import (
+    check_prototypes,
+    class_scores,
+    embed_prototypes,
+    embed_real,
+    margins,
+    probe_of,
+)
+from sklgm._tables import Table
+from sklgm._targets import check_targets
+from sklgm.backbones import Backbone
+from sklgm.probe import FrozenBackboneProbe
+
+_FIGURES = ("distance", "z_score", "percentile", "margin")
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class PrototypeStatistics(Table):
+    """What :func:`prototype_statistics` returns: a record of each prototype.
+
+    Parameters
+    ----------
+    records : tuple of dict
+        With the keys ``prototype`` (its position), ``class``, ``n_images`` (real images of the
+        class), ``distance``, ``spread``, ``z_score``, ``percentile`` and ``margin``.
+    """
+
+    def summary(self) -> dict[str, float]:
+        """Average over the prototypes.
+
+        Returns
+        -------
+        dict
+            Means of ``distance``, ``z_score``, ``percentile`` and ``margin``.
+        """
+        return {
+            name: float(np.mean([record[name] for record in self.records])) for name in _FIGURES
+        }
+
+    def _table(self) -> tuple[list[str], list[list[str]]]:
+        titles = ["class", "images", "distance", "z-score", "percentile", "margin"]
+        cells = [
+            [
+                str(record["class"]),
+                str(record["n_images"]),
+                f"{record['distance']:.3g}",
+                f"{record['z_score']:.2f}",
+                f"{record['percentile']:.0f}",
+                f"{record['margin']:.2f}",
+            ]
+            for record in self.records
+        ]
+        mean = self.summary()
+        last = [f"{mean['distance']:.3g}", f"{mean['z_score']:.2f}"]
+        last += [f"{mean['percentile']:.0f}", f"{mean['margin']:.2f}"]
+        return titles, [*cells, ["mean", "", *last]]
+
+    def _caption(self) -> str:
+        return "Distance of prototypes from the mean of the real images of their class."
+
+
+def prototype_statistics(
+    prototypes: Any,
+    X: Any,
+    y: Any,
+    *,
+    backbone: str | Backbone | None = None,
+    probe: FrozenBackboneProbe | None = None,
+) -> PrototypeStatistics:
+    """Measure how far out prototypes lie among the real images of their class, in features.
+
+    With :math:`m` and :math:`Z` the mean and the features of the real images of a class, and
+    :math:`p` the features of a prototype's centre crop:
+
+    - ``distance`` is :math:`|p - m|`;
+    - ``spread`` is the standard deviation (ddof=1) of :math:`Z u`, along the direction
+      :math:`u = (p - m) / |p - m|` in which the prototype lies;
+    - ``z_score`` is their ratio, infinite where the class has no spread in that direction;
+    - ``percentile`` is the percentage of the real images that lie nearer to :math:`m` than the
+      prototype does, with half of those that lie as near;
+    - ``margin`` is the score of the own class less that of the best other one, by a linear probe
+      trained on all of ``X``. It is negative where the probe takes it for another class.
+
+    Parameters
+    ----------
+    prototypes : estimator or PrototypeSet
+        A fitted distiller or selector, or a set of prototypes.
+    X : array-like of images, or of shape (n_samples, n_features) if prototypes are rows
+        Real images. Those held back from the choice of prototypes compare fairly: a real image
+        that was chosen from ``X`` has a share in its mean and spread, and was trained on.
+    y : array-like of shape (n_samples,)
+        Their labels: all classes of the prototypes, with two images each or more.
+    backbone : str, Backbone or None, default=None
+        Frozen net. None is the estimator's own, at its image size; a set of rows needs none.
+    probe : FrozenBackboneProbe or None, default=None
+        Settings of the probe; None takes the defaults, with ``random_state=0``.
+
+    Returns
+    -------
+    PrototypeStatistics
+        A record of each prototype.
+
+    Raises
+    ------
+    ValueError
+        If something cannot be used, or ``y`` lacks a class of the prototypes.
+
+    See Also
+    --------
+    sklgm.plotting.EmbeddingDisplay : The same as a picture, in two dimensions.
+
+    Notes
+    -----
+    In many dimensions a class has little spread along any one line, and every single image lies
+    many spreads out along its own. A z-score tells something beside those of real images:
+    `RandomImages`, looked at in the same way.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklgm import RandomImages
+    >>> from sklgm.evaluation import prototype_statistics
+    >>> X, y = load_iris(return_X_y=True)
+    >>> chosen = RandomImages(backbone=None, random_state=0).fit(X[::2], y[::2])
+    >>> statistics = prototype_statistics(chosen, X[1::2], y[1::2])
+    >>> [record["class"] for record in statistics.records]
+    [0, 1, 2]
+    """
+    images, labels = check_prototypes(prototypes)
+    probe = probe_of(prototypes, backbone, probe or FrozenBackboneProbe(random_state=0))
+    source = clone(probe)._check_X(X, reset=True)
+    classes, indices = check_targets(y, len(source), "prototype_statistics")
+    own = _index_of(labels, classes, np.bincount(indices))
+    points = embed_prototypes(probe, images)
+    features = embed_real(probe, source)
+    probe.fit(source, classes[indices])
+    scores = margins(class_scores(probe, points), own)
+    places = _places(points, own, features, indices)
+    return PrototypeStatistics(
+        tuple(
+            {
+                "prototype": i,
+                "class": labels[i].item() if isinstance(labels[i], np.generic) else labels[i],
+                "n_images": int((indices == own[i]).sum()),
+                **{name: float(values[i]) for name, values in places.items()},
+                "margin": float(scores[i]),
+            }
+            for i in range(len(labels))
+        )
+    )
+
+
+def _index_of(labels: np.ndarray, classes: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return the index in ``classes`` of each prototype's label."""
+    known = {label: i for i, label in enumerate(classes.tolist())}
+    unknown = {label for label in labels.tolist() if label not in known}
+    if unknown:
+        raise ValueError(
+            f"There are prototypes of {sorted(unknown, key=str)[:5]}, of which y holds no images. "
+            f"Pass real images of every class of the prototypes."
+        )
+    own = np.array([known[label] for label in labels.tolist()])
+    scarce = [classes.tolist()[c] for c in np.unique(own) if counts[c] < 2]
+    if scarce:
+        raise ValueError(
+            f"Class {scarce[0]!r} has one image in X, which has no spread. Pass two or more."
+        )
+    return own
+
+
+def _places(
+    points: np.ndarray, own: np.ndarray, features: np.ndarray, indices: np.ndarray
+) -> dict[str, np.ndarray]:
+    """Return distance, spread, z-score and percentile of points among the rows of their class."""
+    rows = np.empty((4, len(points)))
+    for c in np.unique(own):
+        real = features[indices == c].astype(np.float64)
+        mean = real.mean(axis=0)
+        radii = np.linalg.norm(real - mean, axis=1)
+        for i in np.flatnonzero(own == c):
+            offset = points[i] - mean
+            distance = np.linalg.norm(offset)
+            direction = offset / distance if distance else offset
+            spread = np.std((real - mean) @ direction, ddof=1)
+            z_score = 0.0 if distance == 0 else np.inf if spread == 0 else distance / spread
+            nearer = (radii < distance).mean() + 0.5 * (radii == distance).mean()
+            rows[:, i] = distance, spread, z_score, 100 * nearer
+    return dict(zip(("distance", "spread", "z_score", "percentile"), rows, strict=True))
