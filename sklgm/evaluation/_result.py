@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from typing import Any
 
 import numpy as np
+
+from sklgm._tables import markdown, spread
 
 METRICS = {
     "accuracy": "accuracy",
@@ -170,19 +172,6 @@ def _average(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def _deviation(values: np.ndarray) -> float:
     return float(values.std(ddof=1)) if len(values) > 1 else np.nan
-
-
-def spread(mean: float, deviation: float) -> str:
-    """Return a mean and its deviation as text, without the latter where it is NaN."""
-    return f"{mean:.3f}" if np.isnan(deviation) else f"{mean:.3f} ± {deviation:.3f}"
-
-
-def markdown(titles: Sequence[str], cells: Iterable[Sequence[str]]) -> str:
-    """Return a Markdown table, the first column to the left and the others to the right."""
-    lines = [titles, ["---", *["---:"] * (len(titles) - 1)], *cells]
-    return "\n".join(
-        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
-    )
 
 
 def _html_line(tag: str, cells: Sequence[str]) -> str:

@@ -246,7 +246,7 @@ def cross_model_transfer(
         print(matrix.to_markdown(metric="relative_accuracy"))
     """
     check_count(seeds, "seeds")
-    nets = _check_backbones(backbones)
+    nets = name_backbones(backbones)
     probes = {name: check_probe(probe, net) for name, net in nets.items()}
     settings = next(iter(probes.values()))
     split = Split.check(X, y, X_test, y_test, groups, settings, "cross_model_transfer")
@@ -301,32 +301,6 @@ def cross_model_transfer(
             relative = record["accuracy"] / reference if reference else float("nan")
             records.append({**record, "relative_accuracy": relative})
     return TransferMatrix(tuple(records))
-
-
-def _check_backbones(backbones: Any) -> dict[str, str | Backbone]:
-    if isinstance(backbones, str | Backbone) or not hasattr(backbones, "__iter__"):
-        raise ValueError(
-            f"backbones must be a list or a dict of names or Backbones; got {backbones!r}."
-        )
-    if not isinstance(backbones, Mapping):
-        given = list(backbones)
-        names = [getattr(item, "name", item) for item in given]
-        repeated = [name for name in names if names.count(name) > 1]
-        if repeated:
-            raise ValueError(
-                f"backbones holds {repeated[0]!r} more than once. Leave one out, or tell them "
-                f"apart by a dict from a name of your own to each."
-            )
-        backbones = dict(zip(names, given, strict=True))
-    if not backbones:
-        raise ValueError("backbones is empty. List two or more names or Backbones.")
-    for name, net in backbones.items():
-        if not isinstance(name, str) or not isinstance(net, str | Backbone):
-            raise ValueError(
-                f"backbones may hold names and Backbones, under names that are strings; got "
-                f"{name!r}: {net!r}."
-            )
-    return dict(backbones)
 
 
 def _check_distilled_on(distilled_on: Any, nets: Mapping[str, Any]) -> list[tuple[str, ...]]:
