@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -16,10 +15,10 @@ _AT_ONCE = 2**21
 
 def check_bootstrap(n_resamples: Any, confidence_level: Any) -> None:
     """Raise a ValueError unless the numbers can be used."""
-    whole = isinstance(n_resamples, Integral) and not isinstance(n_resamples, bool)
+    whole = isinstance(n_resamples, int | np.integer) and not isinstance(n_resamples, bool)
     if not whole or n_resamples < 1:
         raise ValueError(f"n_resamples must be a whole number of at least 1; got {n_resamples!r}.")
-    if not isinstance(confidence_level, Real) or not 0 < confidence_level < 1:
+    if not isinstance(confidence_level, float | np.floating) or not 0 < confidence_level < 1:
         raise ValueError(
             f"confidence_level must be a number between 0 and 1; got {confidence_level!r}."
         )

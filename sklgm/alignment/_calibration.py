@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -113,11 +113,11 @@ def calibrate(
 
 def draw_orders(n_samples: int, n_permutations: Any, alpha: Any, random_state: Any) -> np.ndarray:
     """Return random orders of rows, (n_permutations, n_samples), after checking the numbers."""
-    if not isinstance(alpha, Real) or not 0 < alpha < 1:
+    if not isinstance(alpha, float | np.floating) or not 0 < alpha < 1:
         raise ValueError(f"alpha must be a number between 0 and 1; got {alpha!r}.")
-    whole = isinstance(n_permutations, Integral) and not isinstance(n_permutations, bool)
+    whole = isinstance(n_permutations, int | np.integer) and not isinstance(n_permutations, bool)
     # With fewer, not even the highest score of all would be beyond the threshold.
-    least = max(1, int(np.ceil(1 / alpha - 1e-9)) - 1)
+    least = max(1, math.ceil(1 / alpha - 1e-9) - 1)
     if not whole or n_permutations < least:
         raise ValueError(
             f"n_permutations must be a whole number of at least 1 / alpha - 1 = {least}; got "

@@ -21,6 +21,8 @@ METRICS = ("mutual_knn", "linear_cka")
 
 # Images up to which Gram matrices are kept, 128 MiB each.
 _LARGEST_GRAM = 4096
+# What it takes to look an entry of a reordered one up, in products of a matrix product.
+_PRODUCTS_A_LOOKUP = 64
 # Squared spread of directions that is rounding in float32.
 _NO_SPREAD = 1e-12
 
@@ -224,9 +226,9 @@ class _Centred:
 
 
 def _cka(a: _Centred, b: _Centred, rows: np.ndarray) -> float:
-    """Compare by the form of fewer products, unless its matrices would be too large."""
+    """Compare by the quicker form, unless its matrices would be too large."""
     n = len(rows)
-    if n <= min(a.rows.shape[1] * b.rows.shape[1], _LARGEST_GRAM):
+    if n <= min(a.rows.shape[1] * b.rows.shape[1] / _PRODUCTS_A_LOOKUP, _LARGEST_GRAM):
         score = np.vdot(a.gram, b.gram[np.ix_(rows, rows)])
     else:
         score = np.square(a.rows.T @ b.rows[rows]).sum()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -387,7 +386,7 @@ def _class_indices(labels: np.ndarray, real: RealGradients) -> np.ndarray:
 
 def _n_views(n_views: Any, n_real_views: int, real: RealGradients, n_prototypes: int) -> int:
     """Return the number of random views of a prototype, none where real images have none."""
-    whole = isinstance(n_views, Integral) and not isinstance(n_views, bool) and n_views >= 1
+    whole = isinstance(n_views, int | np.integer) and not isinstance(n_views, bool) and n_views >= 1
     if not whole and not (isinstance(n_views, str) and n_views == "auto"):
         raise ValueError(
             f'n_views must be a whole number of at least 1, or "auto"; got {n_views!r}.'

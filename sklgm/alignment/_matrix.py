@@ -12,7 +12,7 @@ from sklearn.base import clone
 from sklgm._backbone_list import name_backbones
 from sklgm._tables import markdown
 from sklgm.alignment._calibration import Alignment, beside_chance, draw_orders
-from sklgm.alignment._features import metric_score
+from sklgm.alignment._features import check_features, metric_score
 from sklgm.backbones import Backbone
 from sklgm.embedder import BackboneEmbedder
 
@@ -200,10 +200,11 @@ def alignment_matrix(
     # Before the long work.
     draw_orders(2, n_permutations, alpha, 0)
     embedders = [clone(embedder).set_params(backbone=net) for net in nets.values()]
-    spaces = [prepare(one.fit_transform(X).astype(np.float64)) for one in embedders]
-    orders = draw_orders(
-        len(embedder._check_X(X, reset=False)), n_permutations, alpha, random_state
-    )
+    spaces = []
+    for one in embedders:
+        features = check_features(one.fit_transform(X), "X")
+        spaces.append(prepare(features))
+    orders = draw_orders(len(features), n_permutations, alpha, random_state)
     names = tuple(nets)
     scores, calibrated, p_values, null_means = (np.empty((len(nets),) * 2) for _ in range(4))
     for i, j in zip(*np.triu_indices(len(nets)), strict=True):

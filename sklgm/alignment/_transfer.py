@@ -1,4 +1,4 @@
-"""Does alignment tell where prototypes transfer?"""
+"""Whether alignment tells where prototypes transfer."""
 
 from __future__ import annotations
 
