@@ -1,8 +1,9 @@
-"""One backbone or several: what a distiller's ``backbone=`` parameter means."""
+"""One backbone or several: what ``backbone=`` and ``backbones=`` mean."""
 
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
 
@@ -100,6 +101,49 @@ def find_backbone(asked: str | Backbone, backbone: Any, image_size: int | None) 
 def resolve_first(backbone: Any, image_size: int | None) -> Backbone:
     """Return the first backbone of a checked parameter, and ask for no other."""
     return _resolve(_as_list(backbone)[0], image_size)
+
+
+def name_backbones(backbones: Any) -> dict[str, str | Backbone]:
+    """Turn a ``backbones=`` argument into backbones by name.
+
+    Parameters
+    ----------
+    backbones : list of str or Backbone, or dict of str to str or Backbone
+        What was given.
+
+    Returns
+    -------
+    dict of str to str or Backbone
+        At least one, in the order given; those of a list under their own names.
+
+    Raises
+    ------
+    ValueError
+        If it is neither, holds something else or nothing, or one name twice.
+    """
+    if isinstance(backbones, str | Backbone) or not hasattr(backbones, "__iter__"):
+        raise ValueError(
+            f"backbones must be a list or a dict of names or Backbones; got {backbones!r}."
+        )
+    if not isinstance(backbones, Mapping):
+        given = list(backbones)
+        names = [getattr(item, "name", item) for item in given]
+        repeated = [name for name in names if names.count(name) > 1]
+        if repeated:
+            raise ValueError(
+                f"backbones holds {repeated[0]!r} more than once. Leave one out, or tell them "
+                f"apart by a dict from a name of your own to each."
+            )
+        backbones = dict(zip(names, given, strict=True))
+    if not backbones:
+        raise ValueError("backbones is empty. List two or more names or Backbones.")
+    for name, net in backbones.items():
+        if not isinstance(name, str) or not isinstance(net, str | Backbone):
+            raise ValueError(
+                f"backbones may hold names and Backbones, under names that are strings; got "
+                f"{name!r}: {net!r}."
+            )
+    return dict(backbones)
 
 
 def _as_list(backbone: Any) -> list[Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -249,11 +249,6 @@ def add_images(
 ) -> None:
     """Embed views of every image once and add their gradients, and the images to the means.
 
-    The centre crop makes one half of the target, ``n_real_views`` random views the other, or all
-    of it without any. If the augmentation flips, both the plain and the mirrored crop are taken,
-    but with one random view only one of the two, chosen as often as the augmentation flips: a
-    pass is half as long then, and many images make a class.
-
     Parameters
     ----------
     gradients : RealGradients
@@ -275,10 +270,43 @@ def add_images(
     start : int, default=0
         Place of the first image in the whole data set, which decides its random views.
     """
+    views = (augmentation, n_real_views, seed, on_batch, start)
+    add_canvases(gradients, encoder.canvases(source), y, encoder, *views)
+
+
+@torch.no_grad()
+def add_canvases(
+    gradients: RealGradients,
+    batches: Iterable[Tensor],
+    y: np.ndarray,
+    encoder: Encoder,
+    augmentation: StandardAugmentation | None,
+    n_random_views: int,
+    seed: int,
+    on_batch: Callable[[], None],
+    start: int = 0,
+) -> None:
+    """Embed views of square images that are at hand, and add their gradients.
+
+    The centre crop makes one half of the target, ``n_random_views`` random views the other, or
+    all of it without any. If the augmentation flips, both the plain and the mirrored crop are
+    taken, but with one random view only one of the two, chosen as often as the augmentation
+    flips: a pass is half as long then, and many images make a class.
+
+    Parameters
+    ----------
+    gradients : RealGradients
+        Updated.
+    batches : iterable of Tensor of shape (b, 3, canvas, canvas)
+        n images altogether, pixels in [0, 1], on the encoder's device.
+    y : ndarray of shape (n,)
+        Labels.
+    encoder, augmentation, seed, on_batch, start
+        As in :func:`add_images`.
+    n_random_views : int
+        Random views of each image.
+    """
     stream = None
-    if augmentation is not None and n_real_views:
-        size = encoder.backbone.canvas_size
-        stream = ViewStream(augmentation, size, seed, start * (1 + n_real_views))
     features: list[Tensor] = []
     labels: list[np.ndarray] = []
     weights: list[np.ndarray] = []
@@ -291,11 +319,15 @@ def add_images(
             buffer.clear()
 
     seen = 0
-    for canvases in encoder.canvases(source):
+    for canvases in batches:
+        if stream is None and augmentation is not None and n_random_views:
+            # Of prototypes, which may have another canvas than the backbone asks for.
+            side = canvases.shape[-1]
+            stream = ViewStream(augmentation, side, seed, start * (1 + n_random_views))
         batch = y[seen : seen + len(canvases)]
         seen += len(canvases)
         gradients.update_mean_images(canvases, batch)
-        for pixels, weight in _views(canvases, encoder, augmentation, n_real_views, stream):
+        for pixels, weight in _views(canvases, encoder, augmentation, n_random_views, stream):
             features.append(encoder.still_features(pixels))
             labels.append(batch)
             weights.append(np.full(len(batch), weight))

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
+import numpy as np
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Table:
@@ -84,6 +86,11 @@ def data_frame(records: list[dict[str, Any]]) -> Any:
             "take records, summary() or to_markdown()."
         ) from error
     return pd.DataFrame(records)
+
+
+def spread(mean: float, deviation: float) -> str:
+    """Return a mean and its deviation as text, without the latter where it is NaN."""
+    return f"{mean:.3f}" if np.isnan(deviation) else f"{mean:.3f} ± {deviation:.3f}"
 
 
 def markdown(titles: Sequence[str], cells: Iterable[Sequence[str]]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sklgm._tables import Table, data_frame, markdown
+from sklgm._tables import Table, data_frame, markdown, spread
 
 METRICS = {
     "accuracy": "accuracy",
@@ -141,8 +141,3 @@ def _average(runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 def _deviation(values: np.ndarray) -> float:
     return float(values.std(ddof=1)) if len(values) > 1 else np.nan
-
-
-def spread(mean: float, deviation: float) -> str:
-    """Return a mean and its deviation as text, without the latter where it is NaN."""
-    return f"{mean:.3f}" if np.isnan(deviation) else f"{mean:.3f} ± {deviation:.3f}"

@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 
+from sklgm._backbone_list import name_backbones
 from sklgm._probing import check_probe, net_parameters
+from sklgm._tables import markdown, spread
 from sklgm.backbones import Backbone
 from sklgm.distiller import LGMDistiller
 from sklgm.evaluation._checks import (
@@ -18,7 +20,7 @@ from sklgm.evaluation._checks import (
     check_names,
     check_selection,
 )
-from sklgm.evaluation._result import Result, markdown, spread
+from sklgm.evaluation._result import Result
 from sklgm.evaluation._runs import Bench, fits, has_parameter, report, set_parameter
 from sklgm.probe import FrozenBackboneProbe
 from sklgm.selectors import ClassCentroids, RandomImages
@@ -85,55 +87,14 @@ class TransferMatrix(Result):
         ------
         ValueError
             If the result has no such metric.
+
+        See Also
+        --------
+        sklgm.plotting.TransferDisplay : Does the drawing.
         """
-        import matplotlib.pyplot as plt
-        from matplotlib.patches import Rectangle
+        from sklgm.plotting import TransferDisplay
 
-        from sklgm.plotting._style import fit_text
-
-        self._check_metric(metric)
-        rows, columns, cells = self._cells()
-        shape = len(rows), len(columns)
-        side = float(np.clip(9 / max(shape), 0.42, 0.8))
-        if ax is None:
-            figsize = (3.6 + side * shape[1], 2.0 + 0.75 * side * shape[0])
-            _, ax = plt.subplots(figsize=figsize, layout="constrained")
-        values = np.array([[cells[row, column][metric] for column in columns] for row in rows])
-        full = np.array([cells[_ALL, column][metric] for column in columns])
-        shares = np.divide(values, full, out=np.zeros(shape), where=full > 0)
-        least = min(0.9, np.floor(10 * shares.min()) / 10)
-        limits = {"vmin": least, "vmax": max(1, shares.max())}
-        image = ax.imshow(shares, cmap="Blues", aspect="auto", **limits)
-        room = side >= 0.6
-        for (i, j), share in np.ndenumerate(shares):
-            cell = cells[rows[i], columns[j]]
-            text = f"{cell[metric]:.2f}".removeprefix("0")
-            error = cell[f"{metric}_sem"]
-            if room and not np.isnan(error):
-                text += f"\n± {error:.2f}".replace("± 0", "± ")
-            ink = "white" if image.norm(share) > 0.65 else "black"
-            size = 8.5 if room else 7
-            ax.text(j, i, text, ha="center", va="center", fontsize=size, color=ink)
-            if cell["at_home"]:
-                frame = Rectangle((j - 0.46, i - 0.46), 0.92, 0.92, fill=False, lw=1.4)
-                ax.add_patch(frame)
-        n_distilled = sum(cells[row, columns[0]]["at_home"] is not None for row in rows)
-        ax.axhline(n_distilled - 0.5, color="white", lw=4)
-        names = [fit_text(name, 28, max_lines=2) for name in rows]
-        ax.set_yticks(range(shape[0]), names, parse_math=False, fontsize=10 if room else 8)
-        names = [fit_text(name, 28) for name in columns]
-        slanted = max(map(len, names)) * 0.09 > side
-        looks = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"} if slanted else {}
-        ax.set_xticks(range(shape[1]), names, parse_math=False, fontsize=10 if room else 8, **looks)
-        ax.tick_params(length=0)
-        ax.spines[:].set_visible(False)
-        ax.set_xlabel("evaluated on")
-        ax.set_ylabel("distilled on, or chosen as")
-        name = metric.replace("_", " ").removeprefix("relative ")
-        bar = ax.figure.colorbar(image, ax=ax, pad=0.02, aspect=30)
-        bar.set_label(f"{name} / that of all images")
-        bar.outline.set_visible(False)
-        return ax
+        return TransferDisplay.from_matrix(self, metric=metric, ax=ax).ax_
 
     def _cells(self) -> tuple[list[str], list[str], dict[tuple[str, str], dict[str, Any]]]:
         """Return the names of rows and columns, and the means of each cell."""
@@ -245,7 +206,7 @@ def cross_model_transfer(
         print(matrix.to_markdown(metric="relative_accuracy"))
     """
     check_count(seeds, "seeds")
-    nets = _check_backbones(backbones)
+    nets = name_backbones(backbones)
     probes = {name: check_probe(probe, net) for name, net in nets.items()}
     settings = next(iter(probes.values()))
     split = Split.check(X, y, X_test, y_test, groups, settings, "cross_model_transfer")
@@ -300,32 +261,6 @@ def cross_model_transfer(
             relative = record["accuracy"] / reference if reference else float("nan")
             records.append({**record, "relative_accuracy": relative})
     return TransferMatrix(tuple(records))
-
-
-def _check_backbones(backbones: Any) -> dict[str, str | Backbone]:
-    if isinstance(backbones, str | Backbone) or not hasattr(backbones, "__iter__"):
-        raise ValueError(
-            f"backbones must be a list or a dict of names or Backbones; got {backbones!r}."
-        )
-    if not isinstance(backbones, Mapping):
-        given = list(backbones)
-        names = [getattr(item, "name", item) for item in given]
-        repeated = [name for name in names if names.count(name) > 1]
-        if repeated:
-            raise ValueError(
-                f"backbones holds {repeated[0]!r} more than once. Leave one out, or tell them "
-                f"apart by a dict from a name of your own to each."
-            )
-        backbones = dict(zip(names, given, strict=True))
-    if not backbones:
-        raise ValueError("backbones is empty. List two or more names or Backbones.")
-    for name, net in backbones.items():
-        if not isinstance(name, str) or not isinstance(net, str | Backbone):
-            raise ValueError(
-                f"backbones may hold names and Backbones, under names that are strings; got "
-                f"{name!r}: {net!r}."
-            )
-    return dict(backbones)
 
 
 def _check_distilled_on(distilled_on: Any, nets: Mapping[str, Any]) -> list[tuple[str, ...]]:

@@ -1,9 +1,18 @@
-"""Pictures of prototypes, in scikit-learn's Display idiom.
+"""Pictures of prototypes and of results, in scikit-learn's Display idiom.
 
-Each display stores arrays when made, computes them in ``from_estimator`` and draws in ``plot``.
+Each display stores arrays when made, computes them in a ``from_`` method and draws in ``plot``.
 """
 
+from sklgm.plotting._alignment import AlignmentDisplay
+from sklgm.plotting._convergence import ConvergenceDisplay
 from sklgm.plotting._embedding import EmbeddingDisplay
 from sklgm.plotting._prototypes import PrototypesDisplay
+from sklgm.plotting._transfer import TransferDisplay
 
-__all__ = ["EmbeddingDisplay", "PrototypesDisplay"]
+__all__ = [
+    "AlignmentDisplay",
+    "ConvergenceDisplay",
+    "EmbeddingDisplay",
+    "PrototypesDisplay",
+    "TransferDisplay",
+]

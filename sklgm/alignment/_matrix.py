@@ -1,0 +1,231 @@
+"""Alignment of every pair of several backbones, and the matrix it is returned as."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+from sklearn.base import clone
+
+from sklgm._backbone_list import name_backbones
+from sklgm._tables import markdown
+from sklgm.alignment._calibration import Alignment, beside_chance, draw_orders
+from sklgm.alignment._features import check_features, metric_score
+from sklgm.backbones import Backbone
+from sklgm.embedder import BackboneEmbedder
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class AlignmentMatrix:
+    """Alignment of backbones with each other, or of prototypes with backbones.
+
+    Parameters
+    ----------
+    metric : str
+        Name of what was measured.
+    rows, columns : tuple of str
+        Names: the same backbones for :func:`alignment_matrix`; prototypes and backbones for
+        :func:`gradient_alignment_matrix`.
+    scores : ndarray of shape (n_rows, n_columns)
+        The metric itself, float64.
+    calibrated, p_values, null_means : ndarray of shape (n_rows, n_columns) or None
+        Beside chance, as in `Alignment`; None for gradients.
+    low, high : ndarray of shape (n_rows, n_columns) or None
+        Bootstrap intervals, for gradients; None otherwise.
+    """
+
+    metric: str
+    rows: tuple[str, ...]
+    columns: tuple[str, ...]
+    scores: np.ndarray
+    calibrated: np.ndarray | None = None
+    p_values: np.ndarray | None = None
+    null_means: np.ndarray | None = None
+    low: np.ndarray | None = None
+    high: np.ndarray | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The backbones."""
+        return self.columns
+
+    def values(self, name: str = "scores") -> np.ndarray:
+        """Return one of the matrices by its name.
+
+        Parameters
+        ----------
+        name : str, default="scores"
+            "scores", "calibrated", "p_values", "null_means", "low" or "high".
+
+        Returns
+        -------
+        ndarray of shape (n_rows, n_columns)
+            float64.
+
+        Raises
+        ------
+        ValueError
+            If the result has no such matrix.
+        """
+        found = [field.name for field in fields(self)[3:] if getattr(self, field.name) is not None]
+        if name not in found:
+            raise ValueError(f"values={name!r} is none of this result's: {', '.join(found)}.")
+        return getattr(self, name)
+
+    def to_markdown(self, *, values: str = "scores") -> str:
+        """Return the matrix in Markdown.
+
+        Parameters
+        ----------
+        values : str, default="scores"
+            Which matrix, as in :meth:`values`.
+
+        Returns
+        -------
+        str
+            Three decimals. Scores that have an interval are followed by it, in brackets.
+
+        Raises
+        ------
+        ValueError
+            If the result has no such matrix.
+        """
+        numbers = self.values(values)
+        cells = [[f"{number:.3f}" for number in row] for row in numbers]
+        if values == "scores" and self.low is not None and self.high is not None:
+            for (i, j), low in np.ndenumerate(self.low):
+                cells[i][j] += f" [{low:.3f}, {self.high[i, j]:.3f}]"
+        corner = self.metric.replace("_", " ")
+        lines = [[row, *line] for row, line in zip(self.rows, cells, strict=True)]
+        return markdown([corner, *self.columns], lines)
+
+    def plot(self, ax: Any = None, *, values: str = "scores") -> Any:
+        """Draw the matrix as a heat map.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw. None makes a figure.
+        values : str, default="scores"
+            Which matrix, as in :meth:`values`.
+
+        Returns
+        -------
+        matplotlib Axes
+            The axes.
+
+        Raises
+        ------
+        ValueError
+            If the result has no such matrix.
+
+        See Also
+        --------
+        sklgm.plotting.AlignmentDisplay : Does the drawing.
+        """
+        from sklgm.plotting import AlignmentDisplay
+
+        return AlignmentDisplay.from_matrix(self, values=values, ax=ax).ax_
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}\n{self.to_markdown()}"
+
+
+def alignment_matrix(
+    backbones: Sequence[str | Backbone] | Mapping[str, str | Backbone],
+    X: Any,
+    *,
+    metric: str | Callable[[np.ndarray, np.ndarray], float] = "mutual_knn",
+    n_neighbors: int = 10,
+    n_permutations: int = 200,
+    alpha: float = 0.05,
+    embedder: BackboneEmbedder | None = None,
+    random_state: Any = None,
+) -> AlignmentMatrix:
+    """Compare the feature spaces of several backbones on the same images, pair by pair.
+
+    Images pass each backbone once. What is compared are features of plain centre crops, as
+    each backbone's own library prepares them.
+
+    Parameters
+    ----------
+    backbones : list of str or Backbone, or dict of str to str or Backbone
+        The nets, perhaps under names of your own.
+    X : array-like of images
+        Images, as every estimator takes them.
+    metric : {"mutual_knn", "linear_cka"} or callable, default="mutual_knn"
+        As in :func:`calibrate`. A callable is taken to be symmetric.
+    n_neighbors : int, default=10
+        Of "mutual_knn".
+    n_permutations : int, default=200
+        Random orders of the images, at least ``1 / alpha - 1``; the same ones for all pairs.
+    alpha : float, default=0.05
+        Probability with which unrelated spaces exceed the threshold, for each pair by itself.
+    embedder : BackboneEmbedder or None, default=None
+        Settings of the passes, such as ``image_size`` or ``memory``. Its backbone is not used.
+    random_state : int, RandomState instance or None, default=None
+        Makes the permutations reproducible.
+
+    Returns
+    -------
+    AlignmentMatrix
+        Symmetric.
+
+    Raises
+    ------
+    ValueError
+        If something cannot be used.
+
+    See Also
+    --------
+    calibrate : For features that are at hand.
+    gradient_alignment_matrix : Whether prototypes mean the same to several backbones.
+
+    Examples
+    --------
+    ::
+
+        matrix = alignment_matrix(
+            {"lite0": "efficientnet_lite0", "lite2": "efficientnet_lite2"},
+            X,
+            embedder=BackboneEmbedder(image_size=56),
+        )
+        print(matrix.to_markdown(values="calibrated"))
+    """
+    nets = name_backbones(backbones)
+    prepare, compare = metric_score(metric, n_neighbors)
+    embedder = _check_embedder(embedder)
+    # Before the long work.
+    draw_orders(2, n_permutations, alpha, 0)
+    embedders = [clone(embedder).set_params(backbone=net) for net in nets.values()]
+    spaces = []
+    for one in embedders:
+        features = check_features(one.fit_transform(X), "X")
+        spaces.append(prepare(features))
+    orders = draw_orders(len(features), n_permutations, alpha, random_state)
+    names = tuple(nets)
+    scores, calibrated, p_values, null_means = (np.empty((len(nets),) * 2) for _ in range(4))
+    for i, j in zip(*np.triu_indices(len(nets)), strict=True):
+        found: Alignment = beside_chance(compare, spaces[i], spaces[j], orders, alpha)
+        for matrix, value in (
+            (scores, found.score),
+            (calibrated, found.calibrated),
+            (p_values, found.p_value),
+            (null_means, found.null_mean),
+        ):
+            matrix[i, j] = matrix[j, i] = value
+    name = metric if isinstance(metric, str) else getattr(metric, "__name__", "alignment")
+    return AlignmentMatrix(name, names, names, scores, calibrated, p_values, null_means)
+
+
+def _check_embedder(embedder: Any) -> BackboneEmbedder:
+    if embedder is None:
+        return BackboneEmbedder()
+    if not isinstance(embedder, BackboneEmbedder):
+        raise ValueError(
+            f"embedder must be a BackboneEmbedder or None; got {embedder!r}. It holds settings "
+            f"such as BackboneEmbedder(image_size=56)."
+        )
+    return embedder

@@ -1,0 +1,209 @@
+"""How alike backbones are, as a heat map."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sklgm.plotting._heatmap import draw_heat_map, short_number
+
+_METRICS = {"mutual_knn": "mutual k-NN", "linear_cka": "linear CKA"}
+_LABELS = {
+    "scores": "{}",
+    "calibrated": "{}, calibrated",
+    "p_values": "p-value of {}",
+    "null_means": "{} by chance",
+    "low": "{}, lower bound",
+    "high": "{}, upper bound",
+}
+
+
+class AlignmentDisplay:
+    """Heat map of the alignment of backbones, or of prototypes with backbones.
+
+    It is recommended to use :meth:`from_backbones` or :meth:`from_matrix` to make a display.
+
+    Parameters
+    ----------
+    values : array-like of shape (n_rows, n_columns)
+        What to draw.
+    rows, columns : sequence of str
+        Names.
+    label : str, default="alignment"
+        What the values are, beside the colour bar.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        The axes.
+    figure_ : matplotlib Figure
+        The figure.
+    image_ : matplotlib AxesImage
+        The coloured cells.
+    texts_ : ndarray of shape (n_rows, n_columns)
+        Their matplotlib Texts; None where a cell is too small for one.
+
+    Raises
+    ------
+    ValueError
+        If values are not finite or do not fit the names.
+
+    See Also
+    --------
+    TransferDisplay : How well prototypes transfer between backbones.
+
+    Examples
+    --------
+    >>> from sklgm.plotting import AlignmentDisplay
+    >>> names = ["lite0", "lite2"]
+    >>> display = AlignmentDisplay(values=[[1, 0.4], [0.4, 1]], rows=names, columns=names)
+    >>> display.plot()
+    <...>
+    """
+
+    def __init__(self, *, values, rows, columns, label="alignment"):
+        self.values = values
+        self.rows = rows
+        self.columns = columns
+        self.label = label
+
+    @classmethod
+    def from_matrix(cls, matrix, *, values="scores", ax=None):
+        """Draw what a function of :mod:`sklgm.alignment` returned.
+
+        Parameters
+        ----------
+        matrix : AlignmentMatrix
+            From :func:`~sklgm.alignment.alignment_matrix` or
+            :func:`~sklgm.alignment.gradient_alignment_matrix`.
+        values : str, default="scores"
+            "scores", "calibrated", or another of its matrices.
+        ax : matplotlib Axes, default=None
+            Where to draw; see :meth:`plot`.
+
+        Returns
+        -------
+        AlignmentDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        ValueError
+            If the result has no such matrix.
+        """
+        metric = _METRICS.get(matrix.metric, matrix.metric.replace("_", " "))
+        display = cls(
+            values=matrix.values(values),
+            rows=matrix.rows,
+            columns=matrix.columns,
+            label=_LABELS[values].format(metric),
+        )
+        return display.plot(ax)
+
+    @classmethod
+    def from_backbones(
+        cls,
+        backbones,
+        X,
+        *,
+        metric="mutual_knn",
+        values="scores",
+        n_neighbors=10,
+        n_permutations=200,
+        alpha=0.05,
+        embedder=None,
+        random_state=None,
+        ax=None,
+    ):
+        """Embed images with several backbones, compare every two of them and draw the matrix.
+
+        Parameters
+        ----------
+        backbones : list of str or Backbone, or dict of str to str or Backbone
+            The nets, perhaps under names of your own.
+        X : array-like of images
+            Images, as every estimator takes them.
+        metric : {"mutual_knn", "linear_cka"} or callable, default="mutual_knn"
+            What to measure.
+        values : str, default="scores"
+            What to draw: "scores", "calibrated", "p_values" or "null_means".
+        n_neighbors, n_permutations, alpha, embedder, random_state
+            As in :func:`~sklgm.alignment.alignment_matrix`.
+        ax : matplotlib Axes, default=None
+            Where to draw; see :meth:`plot`.
+
+        Returns
+        -------
+        AlignmentDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        ValueError
+            If something cannot be used.
+        """
+        from sklgm.alignment import alignment_matrix
+
+        allowed = ("scores", "calibrated", "p_values", "null_means")
+        if values not in allowed:
+            raise ValueError(f"values must be one of {allowed}; got {values!r}.")
+        matrix = alignment_matrix(
+            backbones,
+            X,
+            metric=metric,
+            n_neighbors=n_neighbors,
+            n_permutations=n_permutations,
+            alpha=alpha,
+            embedder=embedder,
+            random_state=random_state,
+        )
+        return cls.from_matrix(matrix, values=values, ax=ax)
+
+    def plot(self, ax=None):
+        """Draw the matrix.
+
+        Of values that depend on the order of the names, as those of prototypes do, cells where
+        both names are the same have a frame: prototypes at home.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw. None makes a figure.
+
+        Returns
+        -------
+        AlignmentDisplay
+            The display itself.
+        """
+        values = self._validate()
+        same = np.array([[row == column for column in self.columns] for row in self.rows])
+        symmetric = values.shape[0] == values.shape[1] and np.array_equal(values, values.T)
+        # A third decimal where two would say the same everywhere.
+        apart = values[~same] if symmetric and not same.all() else values
+        decimals = 2 if np.ptp(apart) >= 0.1 or np.ptp(apart) == 0 else 3
+        texts = np.array([[short_number(value, decimals) for value in line] for line in values])
+        least = min(0.9, np.floor(10 * values.min()) / 10)
+        self.ax_, self.image_, self.texts_ = draw_heat_map(
+            ax,
+            values,
+            rows=self.rows,
+            columns=self.columns,
+            texts=texts,
+            short_texts=texts,
+            limits=(least, max(1, values.max())),
+            framed=same & (not symmetric),
+            label=self.label,
+        )
+        self.figure_ = self.ax_.figure
+        return self
+
+    def _validate(self):
+        values = np.asarray(self.values, dtype=float)
+        shape = len(self.rows), len(self.columns)
+        if values.shape != shape or 0 in shape:
+            raise ValueError(
+                f"values must have shape {shape}, by the names of rows and columns; got "
+                f"{values.shape}."
+            )
+        if not np.isfinite(values).all():
+            raise ValueError("values hold NaN or infinity. Leave out the names they belong to.")
+        return values
