@@ -99,6 +99,58 @@ def distill(
 
 
 @app.command()
+def report(
+    prototypes: Annotated[Path, typer.Argument(help="Folder of prototypes, from distill.")],
+    train: Annotated[Path, typer.Option(help="Image folder they were made of.")],
+    test: Annotated[
+        Path | None, typer.Option(help="Image folder to score probes on, beside real images.")
+    ] = None,
+    groups: Annotated[
+        Path | None, typer.Option(help="CSV file with the columns path and group, of each image.")
+    ] = None,
+    backbone: Annotated[
+        list[str] | None, typer.Option(help="Net to look with; may be repeated.")
+    ] = None,
+    image_size: Annotated[
+        int | None, typer.Option(help="Pixels the nets see; as the prototypes' by default.")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="File for the page.")] = Path("report.html"),
+    title: Annotated[str, typer.Option(help="Heading of the page.")] = "Prototypes",
+    seeds: Annotated[int, typer.Option(help="Probes of each row.", min=1)] = 5,
+    device: Annotated[str, typer.Option(help='"auto", "cpu", "cuda", "mps".')] = "auto",
+    n_jobs: Annotated[int, typer.Option(help="Threads that read images.")] = -1,
+    overwrite: Annotated[bool, typer.Option(help="Replace a page already there.")] = False,
+) -> None:
+    """Write a page about prototypes: pictures, comparisons and settings, in one HTML file."""
+    import matplotlib
+
+    from sklgm import PrototypeSet
+    from sklgm.report import HTMLReport
+    from sklgm.report._folders import report_on_folders
+
+    try:
+        # Before the work, not after it.
+        HTMLReport.check_target(out, overwrite=overwrite)
+        with matplotlib.rc_context({"backend": "agg"}), _console.status("Comparing"):
+            page = report_on_folders(
+                PrototypeSet.load(prototypes),
+                train,
+                test=test,
+                groups=groups,
+                backbones=backbone or (),
+                image_size=image_size,
+                device=device,
+                n_jobs=n_jobs,
+                seeds=seeds,
+                title=title,
+            )
+        page.save(out, overwrite=overwrite)
+    except (ValueError, OSError, ImportError) as error:
+        _fail(error)
+    _console.print(f"The page is {out}")
+
+
+@app.command()
 def backbones() -> None:
     """List the nets that have a short name, and whether their weights are on this machine."""
     from rich.table import Table

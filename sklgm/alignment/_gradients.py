@@ -123,9 +123,9 @@ def gradient_alignment(
     Notes
     -----
     Both sides are seen as the distiller sees real images: the centre crop, plain or mirrored or
-    both, makes one half of a gradient and random views the other. Distillation itself compares random
-    views of prototypes alone, so that ``1 - loss_curve_[-1]`` is close to the score at home, not
-    equal. Prototypes are cut from their own canvas and seen at the backbone's size. With
+    both, makes one half of a gradient and random views the other. Distillation itself compares
+    random views of prototypes alone, so that ``1 - loss_curve_[-1]`` is close to the score at home,
+    not equal. Prototypes are cut from their own canvas and seen at the backbone's size. With
     ``class_weight="balanced"`` each class has the same weight on both sides; with other weights,
     which are the real images', every prototype weighs the same. With ``matching="row"`` the
     cosine of a head is the mean of those of its rows.

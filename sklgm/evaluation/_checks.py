@@ -14,7 +14,9 @@ from sklearn.utils import column_or_1d
 from sklgm._base import FrozenBackboneEstimator
 from sklgm._targets import check_targets
 from sklgm._views import resolve_augmentation
+from sklgm.evaluation._given import GivenPrototypes
 from sklgm.probe import FrozenBackboneProbe
+from sklgm.prototypes import PrototypeSet
 from sklgm.selectors import NearestImages
 from sklgm.selectors._base import Selector
 
@@ -99,7 +101,7 @@ def check_selections(selections: Any, split: Split) -> dict[str, Any]:
 
     Parameters
     ----------
-    selections : mapping of str to estimator or None
+    selections : mapping of str to estimator, PrototypeSet or None
         As the user gave them.
     split : Split
         The data.
@@ -107,7 +109,7 @@ def check_selections(selections: Any, split: Split) -> dict[str, Any]:
     Returns
     -------
     dict
-        The same, in the same order.
+        The same, in the same order; sets of prototypes as estimators.
 
     Raises
     ------
@@ -118,7 +120,10 @@ def check_selections(selections: Any, split: Split) -> dict[str, Any]:
     if not selections:
         raise ValueError("selections is empty. Name at least one, or leave it out.")
     for name, selection in selections.items():
-        if selection is not None:
+        if isinstance(selection, PrototypeSet):
+            selections[name] = GivenPrototypes(selection)
+            check_same_classes(selections[name].fit(split.X, split.y), split)
+        elif selection is not None:
             check_selection(selection, f"selections[{name!r}]", split)
     return selections
 
@@ -154,7 +159,8 @@ def check_selection(selection: Any, argument: str, split: Split) -> None:
 def check_same_classes(fitted: Any, split: Split) -> None:
     """Raise a ValueError unless a fitted selection has prototypes of just the classes of y."""
     found, wanted = set(np.asarray(fitted.prototype_labels_).tolist()), set(split.classes.tolist())
-    name = type(getattr(fitted, "estimator", fitted)).__name__
+    inside = "prototypes" if isinstance(fitted, GivenPrototypes) else "estimator"
+    name = type(getattr(fitted, inside, fitted)).__name__
     if wanted - found:
         raise ValueError(
             f"{name} has no prototype of {sorted(wanted - found, key=str)[:5]}, so no probe can "

@@ -163,13 +163,13 @@ def compare_selections(
         Their labels, all among those of ``y``.
     backbone : str, Backbone or None
         Frozen net of the probes; None when rows of X are features already.
-    selections : dict of str to estimator or None, default=None
+    selections : dict of str to estimator, PrototypeSet or None, default=None
         Rows of the table: unfitted estimators with ``prototypes_`` and ``prototype_labels_``, as
         distillers and selectors are; None for all training images. The default is
         :func:`default_selections`, with one prototype of each class: random images, class
         centroids, the images nearest to distilled prototypes, these themselves; and all images.
-        One that is fitted already goes in as ``FrozenEstimator(distiller)``. `NearestImages` of a
-        distiller that has a row too shares its prototypes.
+        One that is fitted already goes in as ``FrozenEstimator(distiller)``, prototypes alone as
+        a `PrototypeSet`. `NearestImages` of a distiller that has a row too shares its prototypes.
     probe : FrozenBackboneProbe or None, default=None
         Settings of the probes, by default those of the paper. ``backbone`` and the seeds take
         the place of its own.

@@ -153,16 +153,61 @@ class EmbeddingDisplay:
                 f"y holds labels the estimator was not fitted on: {unknown[:5].tolist()}."
             )
         if max_samples is not None and len(y) > max_samples:
-            chosen = _choose(y, max_samples, random_state)
+            chosen = choose_rows(y, max_samples, random_state)
             X, y = _safe_indexing(X, chosen), y[chosen]
 
-        features = estimator._embed(X)
+        return cls.from_features(
+            estimator._embed(X),
+            y,
+            estimator.prototype_features_,
+            estimator.prototype_labels_,
+            class_names=class_names,
+            ax=ax,
+            legend=legend,
+        )
+
+    @classmethod
+    def from_features(
+        cls,
+        features,
+        labels,
+        prototype_features,
+        prototype_labels,
+        *,
+        class_names=None,
+        ax=None,
+        legend=True,
+    ):
+        """Draw what is embedded already.
+
+        Parameters
+        ----------
+        features : ndarray of shape (n_samples, n_features)
+            Of real images; at least two rows and two columns.
+        labels : array-like of shape (n_samples,)
+            Their labels.
+        prototype_features : ndarray of shape (n_prototypes, n_features)
+            Of prototypes, in the same space.
+        prototype_labels : array-like of shape (n_prototypes,)
+            Their labels.
+        class_names : dict or sequence of str, default=None
+            Names to show instead of the labels: by label, or one per class in sorted order.
+        ax : matplotlib Axes, default=None
+            Where to draw; see :meth:`plot`.
+        legend : bool, default=True
+            Whether to name the classes; see :meth:`plot`.
+
+        Returns
+        -------
+        EmbeddingDisplay
+            The display, drawn.
+        """
         pca = PCA(n_components=2, svd_solver="full").fit(features)
         display = cls(
             embedding=pca.transform(features),
-            labels=y,
-            prototype_embedding=pca.transform(estimator.prototype_features_),
-            prototype_labels=estimator.prototype_labels_,
+            labels=labels,
+            prototype_embedding=pca.transform(prototype_features),
+            prototype_labels=prototype_labels,
             explained_variance_ratio=pca.explained_variance_ratio_,
             class_names=class_names,
         )
@@ -304,7 +349,7 @@ def _check_estimator(estimator):
         )
 
 
-def _choose(y, max_samples, random_state):
+def choose_rows(y, max_samples, random_state):
     """Pick rows at random, in the proportions of the labels and in their order."""
     if not isinstance(max_samples, (int, np.integer)) or max_samples < 2:
         raise ValueError(f"max_samples must be an integer of at least 2; got {max_samples!r}.")

@@ -115,19 +115,44 @@ class NearestImages(Selector):
                 f"The frozen distiller knows the classes {distiller.classes_.tolist()}, but y has "
                 f"{classes.tolist()}. Fit it on the same classes."
             )
-        images = normalize(distiller._embed(X).astype(np.float64))
-        prototypes = normalize(distiller.prototype_features_.astype(np.float64))
-        chosen = []
-        for c, label in enumerate(classes):
-            rows = np.flatnonzero(indices == c)
-            own = prototypes[distiller.prototype_labels_ == label]
-            # A matrix product may round equal rows differently, which would decide ties.
-            similarities = np.stack([(images[rows] * prototype).sum(axis=1) for prototype in own])
-            chosen.append(rows[choose_distinct(-similarities)])
-        self._set_chosen(np.concatenate(chosen), source, classes, indices, encoder)
+        own = np.searchsorted(classes, distiller.prototype_labels_)
+        rows = nearest_rows(distiller._embed(X), indices, distiller.prototype_features_, own)
+        self._set_chosen(rows[np.argsort(own, kind="stable")], source, classes, indices, encoder)
         self.distiller_ = distiller
         context.call_on_fit_task_end(estimator=self, X=X, y=y)
         return self
 
     def _encoder(self) -> Encoder | None:
         return self.distiller._encoder()
+
+
+def nearest_rows(
+    features: np.ndarray, indices: np.ndarray, prototype_features: np.ndarray, own: np.ndarray
+) -> np.ndarray:
+    """Return the row of the most similar image of its class for each prototype, none twice.
+
+    Parameters
+    ----------
+    features : ndarray of shape (n_samples, n_features)
+        Of the images.
+    indices : ndarray of int of shape (n_samples,)
+        Their classes.
+    prototype_features : ndarray of shape (n_prototypes, n_features)
+        Of the prototypes.
+    own : ndarray of int of shape (n_prototypes,)
+        Their classes, none of which has fewer images than prototypes.
+
+    Returns
+    -------
+    ndarray of int of shape (n_prototypes,)
+        Rows of ``features``.
+    """
+    images = normalize(features.astype(np.float64))
+    prototypes = normalize(prototype_features.astype(np.float64))
+    found = np.empty(len(own), dtype=np.intp)
+    for c in np.unique(own):
+        rows, mine = np.flatnonzero(indices == c), np.flatnonzero(own == c)
+        # A matrix product may round equal rows differently, which would decide ties.
+        similarities = np.stack([(images[rows] * one).sum(axis=1) for one in prototypes[mine]])
+        found[mine] = rows[choose_distinct(-similarities)]
+    return found

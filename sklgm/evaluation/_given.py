@@ -1,0 +1,28 @@
+"""Prototypes that are there already, among selections still to be made."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sklearn.base import BaseEstimator
+
+from sklgm.prototypes import PrototypeSet
+
+
+class GivenPrototypes(BaseEstimator):
+    """A selection that is given: fitting it changes nothing.
+
+    Parameters
+    ----------
+    prototypes : PrototypeSet
+        What it selects.
+    """
+
+    def __init__(self, prototypes: PrototypeSet) -> None:
+        self.prototypes = prototypes
+
+    def fit(self, X: Any, y: Any) -> GivenPrototypes:
+        """Set ``prototypes_`` and ``prototype_labels_``, whatever X and y are."""
+        self.prototypes_ = self.prototypes.images
+        self.prototype_labels_ = self.prototypes.labels
+        return self

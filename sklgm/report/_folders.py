@@ -1,0 +1,201 @@
+"""A report on a folder of prototypes: runs the protocols that its options ask for."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from sklgm.alignment import alignment_matrix, gradient_alignment_matrix
+from sklgm.bias import diagnose_bias, suspect_classes
+from sklgm.datasets import load_folder
+from sklgm.distiller import LGMDistiller
+from sklgm.embedder import BackboneEmbedder
+from sklgm.evaluation import (
+    SelectionComparison,
+    TransferMatrix,
+    compare_selections,
+    prototype_statistics,
+)
+from sklgm.probe import FrozenBackboneProbe
+from sklgm.prototypes import PrototypeSet
+from sklgm.report._html import HTMLReport
+from sklgm.selectors import ClassCentroids, RandomImages
+
+# What the rows of comparisons are called.
+_OWN = "prototypes"
+
+
+def report_on_folders(
+    prototypes: PrototypeSet,
+    train: Path,
+    *,
+    test: Path | None = None,
+    groups: Path | None = None,
+    backbones: Sequence[str] = (),
+    image_size: int | None = None,
+    device: str = "auto",
+    n_jobs: int | None = None,
+    seeds: int = 5,
+    title: str = "Prototypes",
+) -> HTMLReport:
+    """Compare prototypes with the images of a folder, and write the page.
+
+    Parameters
+    ----------
+    prototypes : PrototypeSet
+        Of images.
+    train : Path
+        Image folder they were made of, with a subfolder for each class.
+    test : Path or None, default=None
+        Image folder to score probes on; adds the comparison with real images, and with several
+        backbones the transfer matrix.
+    groups : Path or None, default=None
+        CSV file with columns ``path`` and ``group`` for every image, paths relative to the file;
+        adds the section about groups and the accuracy of the worst group. Every class must occur
+        in every group among the test images, or without these among the training images.
+    backbones : sequence of str, default=()
+        Nets to look with. None named is the one the prototypes were made on. Of several, the
+        first is for everything that is about one net.
+    image_size : int or None, default=None
+        Pixels the nets see. None takes those of the prototypes, if the net is theirs.
+    device : str, default="auto"
+        Where to compute.
+    n_jobs : int or None, default=None
+        Threads that read images.
+    seeds : int, default=5
+        Probes of each row.
+    title : str, default="Prototypes"
+        Heading of the page.
+
+    Returns
+    -------
+    HTMLReport
+        The page.
+
+    Raises
+    ------
+    ValueError
+        If folders, groups and prototypes do not go together, or no backbone is known.
+    """
+    names, image_size = _nets(prototypes, backbones, image_size)
+    settings: dict[str, Any] = {"image_size": image_size, "device": device, "n_jobs": n_jobs}
+    images: Any = load_folder(train)
+    X, y = images.paths, images.target
+    held_out: Any = None if test is None else load_folder(test)
+    of_group = None if groups is None else _read_groups(groups)
+    train_groups = None if of_group is None else _groups_of(X, of_group, groups)
+    test_groups = None
+    if of_group is not None and held_out is not None:
+        test_groups = _groups_of(held_out.paths, of_group, groups)
+    probe = FrozenBackboneProbe(names[0], **settings)
+
+    results: dict[str, Any] = {}
+    if held_out is not None:
+        comparisons = {
+            name: compare_selections(
+                X,
+                y,
+                held_out.paths,
+                held_out.target,
+                backbone=name,
+                selections={
+                    "random": RandomImages(name, **settings),
+                    "centroid": ClassCentroids(name, **settings, random_state=0),
+                    _OWN: prototypes,
+                    "all": None,
+                },
+                probe=probe,
+                probe_seeds=seeds,
+                groups=test_groups,
+            )
+            for name in names
+        }
+        results["Beside real images"] = comparisons[names[0]]
+        if len(names) > 1:
+            home = prototypes.provenance.get("parameters", {}).get("backbone")
+            results["On other backbones"] = _transfer(comparisons, home)
+    if len(names) > 1:
+        results["What the prototypes mean to each backbone"] = gradient_alignment_matrix(
+            {_OWN: prototypes},
+            X,
+            y,
+            backbones=names,
+            distiller=LGMDistiller(**settings),
+            random_state=0,
+        )
+        results["How alike the backbones are"] = alignment_matrix(
+            names, X, embedder=BackboneEmbedder(**settings), random_state=0
+        )
+    about: dict[str, Any] = {"backbone": names[0], "probe": probe}
+    results["Among the images of their class"] = prototype_statistics(prototypes, X, y, **about)
+    results["Classes that mix"] = suspect_classes(prototypes, X, y, **about)
+    if train_groups is not None:
+        # Readers must not be trained where class and group go together.
+        reference: Any = (X, y, train_groups)
+        if held_out is not None:
+            reference = (held_out.paths, held_out.target, test_groups)
+        results["Groups"] = diagnose_bias(
+            prototypes, X, y, train_groups, reference=reference, **about
+        )
+    return HTMLReport.from_prototypes(prototypes, X, y, results=results, title=title, **about)
+
+
+def _nets(
+    prototypes: PrototypeSet, backbones: Sequence[str], image_size: int | None
+) -> tuple[list[str], int | None]:
+    """Return names of the nets, and the pixels they see, None for each net's own."""
+    made = prototypes.provenance.get("parameters", {})
+    home = made.get("backbone")
+    homes = home if isinstance(home, list) else [home]
+    names = list(backbones) or [name for name in homes if name]
+    if not names:
+        raise ValueError(
+            "The prototypes do not tell which net they were made on. Name one with --backbone."
+        )
+    if image_size is None and set(names) <= set(homes):
+        image_size = made.get("image_size")
+    return names, image_size
+
+
+def _transfer(comparisons: dict[str, SelectionComparison], home: Any) -> TransferMatrix:
+    """Return comparisons on several nets as one matrix."""
+    homes = home if isinstance(home, list) else [home]
+    records = []
+    for name, comparison in comparisons.items():
+        full = np.mean([run["accuracy"] for run in comparison.records if run["selection"] == "all"])
+        for run in comparison.records:
+            own = run["selection"] == _OWN
+            relative = float(run["accuracy"] / full) if full else float("nan")
+            facts = {"backbone": name, "at_home": name in homes if own else None}
+            records.append(run | facts | {"relative_accuracy": relative})
+    order = [_OWN, "random", "centroid", "all"]
+    records.sort(key=lambda run: order.index(run["selection"]))
+    return TransferMatrix(tuple(records))
+
+
+def _read_groups(path: Path) -> dict[Path, str]:
+    """Return the group of each image, by its full path."""
+    with path.open(newline="", encoding="utf-8") as file:
+        reader = csv.DictReader(file)
+        missing = {"path", "group"} - set(reader.fieldnames or ())
+        if missing:
+            raise ValueError(
+                f"{path} has no column {' and '.join(sorted(missing))}. Its first line must name "
+                f"path and group."
+            )
+        return {(path.parent / line["path"]).resolve(): line["group"] for line in reader}
+
+
+def _groups_of(paths: np.ndarray, of_group: dict[Path, str], file: Path | None) -> np.ndarray:
+    resolved = [Path(path).resolve() for path in paths]
+    unknown = [path for path in resolved if path not in of_group]
+    if unknown:
+        raise ValueError(
+            f"{file} has no group of {unknown[0]}, nor of {len(unknown) - 1} other images. Add a "
+            f"line for each image; paths are relative to the file."
+        )
+    return np.array([of_group[path] for path in resolved])

@@ -1,0 +1,235 @@
+"""The page about prototypes: what is on it, what is escaped, and what a browser makes of it."""
+
+import base64
+import io
+import re
+import shutil
+from html.parser import HTMLParser
+
+import matplotlib
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
+
+from sklgm import LGMDistiller, NearestImages, PrototypeSet, RandomImages
+from sklgm.evaluation import compare_selections
+from sklgm.report import HTMLReport
+from tests.image_checks import toy_images
+from tests.tiny_backbones import tiny_backbone
+
+matplotlib.use("Agg")
+
+X, Y = toy_images()
+NET = tiny_backbone()
+EVIL = "<script>document.title='run'</script>"
+
+
+class Page(HTMLParser):
+    """Tags, attributes and text of a page."""
+
+    def __init__(self, report):
+        super().__init__()
+        self.tags, self.images, self.texts = [], [], []
+        self.feed(report.html)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        if tag == "img":
+            self.images.append(dict(attrs))
+
+    def handle_data(self, data):
+        self.texts.append(data.strip())
+
+    def pixels(self, alt):
+        """Return the pictures whose alternative text starts so."""
+        found = [image["src"] for image in self.images if image["alt"].startswith(alt)]
+        data = [base64.b64decode(src.removeprefix("data:image/png;base64,")) for src in found]
+        return [np.asarray(Image.open(io.BytesIO(one))) for one in data]
+
+
+def chosen(labels=Y, **params):
+    return RandomImages(NET, random_state=0, **params).fit(X, labels)
+
+
+def test_prototypes_beside_the_nearest_images():
+    estimator = chosen(prototypes_per_class=2)
+    others = np.delete(np.arange(len(X)), estimator.prototype_indices_)
+    page = Page(HTMLReport.from_prototypes(estimator, X[others], Y[others]))
+    shown = page.pixels("prototype of")
+    np.testing.assert_array_equal(shown, np.rint(estimator.prototypes_ * 255))
+    nearest = NearestImages(FrozenEstimator(estimator)).fit(X[others], Y[others])
+    np.testing.assert_array_equal(
+        page.pixels("nearest real image"), X[others][nearest.prototype_indices_]
+    )
+    assert {"Prototypes", "Among real images", "How they were made"} <= set(page.texts)
+    assert {str(label) for label in np.unique(Y)} <= set(page.texts)
+    assert page.tags.count("img") == 6 + 6 + 1
+
+
+def test_results_have_a_section_each():
+    selections = {"random": RandomImages(NET, random_state=0), "all": None}
+    comparison = compare_selections(X, Y, X, Y, backbone=NET, selections=selections, probe_seeds=1)
+    page = Page(HTMLReport.from_prototypes(chosen(), results=[comparison, comparison]))
+    assert {"Beside real images", "Beside real images, 2"} <= set(page.texts)
+    assert page.tags.count("table") == 2
+    assert len(page.pixels("Beside real images")) == 2
+    named = Page(HTMLReport.from_prototypes(chosen(), results={"My own": comparison}))
+    assert "My own" in named.texts
+
+
+def test_a_distiller_shows_its_loss():
+    fitted = LGMDistiller(NET, max_iter=4, n_views=1, head_pool_size=8, random_state=0).fit(X, Y)
+    page = Page(HTMLReport.from_prototypes(fitted))
+    assert "Optimisation" in page.texts
+    assert page.tags.count("img") == 3 + 1
+    assert "max_iter" in page.texts
+
+
+def test_a_set_needs_a_backbone_to_be_compared():
+    prototypes = PrototypeSet.from_estimator(chosen())
+    with pytest.raises(ValueError, match="Pass backbone="):
+        HTMLReport.from_prototypes(prototypes, X, Y)
+    page = Page(HTMLReport.from_prototypes(prototypes, X, Y, backbone=NET))
+    expected = Page(HTMLReport.from_prototypes(chosen(), X, Y))
+    assert page.images == expected.images
+
+
+def test_nothing_is_loaded_and_everything_is_escaped():
+    labels = np.array([EVIL, "a & b", "c"])[Y]
+    report = HTMLReport.from_prototypes(chosen(labels), X, labels, title=EVIL)
+    page = Page(report)
+    assert "script" not in page.tags
+    assert page.texts.count(EVIL) == 3  # twice as title, once below its prototype
+    assert "a & b" in page.texts
+    assert all(image["src"].startswith("data:image/png;base64,") for image in page.images)
+    assert not re.search(r"(src|href)=.(?!data:|#)", report.html)
+    assert "url(" not in report.html
+    assert "default-src 'none'" in report.html
+    # In a notebook the page is an attribute of a frame.
+    assert "<script" not in report._repr_html_()
+
+
+def test_class_names():
+    page = Page(HTMLReport.from_prototypes(chosen(), class_names=["one", "two", "three"]))
+    assert {"one", "two", "three"} <= set(page.texts)
+    with pytest.raises(ValueError, match="1 names for 3 classes"):
+        HTMLReport.from_prototypes(chosen(), class_names=["one"])
+
+
+ONE_EACH = np.unique(Y, return_index=True)[1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "options", "message"),
+    [
+        ((chosen(), X), {}, "go together"),
+        ((chosen(), X[:0], Y[:0]), {}, "0"),
+        ((chosen(prototypes_per_class=2), X[ONE_EACH], Y[ONE_EACH]), {}, "Pass more images"),
+        ((chosen(),), {"results": [1]}, "neither"),
+        ((chosen(),), {"results": 1}, "must be a list"),
+        ((RandomImages(None).fit(X.reshape(len(X), -1) / 255, Y),), {}, "rows of"),
+        (("prototypes",), {}, "fitted distiller or selector"),
+    ],
+)
+def test_what_cannot_be_shown_is_refused(arguments, options, message):
+    with pytest.raises(ValueError, match=message):
+        HTMLReport.from_prototypes(*arguments, **options)
+
+
+def test_an_unfitted_estimator_is_refused():
+    with pytest.raises(NotFittedError):
+        HTMLReport.from_prototypes(RandomImages(NET))
+
+
+def test_saving(tmp_path):
+    report = HTMLReport.from_prototypes(chosen())
+    path = tmp_path / "page.html"
+    report.save(path)
+    assert path.read_text(encoding="utf-8") == report.html
+    with pytest.raises(FileExistsError, match="overwrite"):
+        report.save(path)
+    report.save(path, overwrite=True)
+    with pytest.raises(FileNotFoundError, match="no folder"):
+        report.save(tmp_path / "nowhere" / "page.html")
+    assert [file.name for file in tmp_path.iterdir()] == ["page.html"]
+    assert "MB" in repr(report)
+
+
+# ---------------------------------------------------------------- estimators in a notebook
+
+
+def test_a_fitted_estimator_shows_its_prototypes_below_its_diagram():
+    estimator = chosen(np.array([EVIL, "a & b", "c"])[Y])
+    unfitted = RandomImages(NET, random_state=0)._repr_html_()
+    shown = estimator._repr_html_()
+    assert "sk-top-container" in shown
+    assert "sk-top-container" in unfitted
+    assert shown.count("data:image/png") == 3
+    assert "data:image/png" not in unfitted
+    assert "a &amp; b" in shown
+    assert EVIL not in shown[shown.index("sklgm-prototypes") :]
+    assert estimator._repr_mimebundle_()["text/html"].count("data:image/png") == 3
+
+
+def test_only_some_of_many_prototypes_are_shown():
+    labels = np.arange(len(X))
+    images = np.concatenate([X] * 3)
+    estimator = RandomImages(NET).fit(images, np.arange(len(images)))
+    shown = estimator._repr_html_()
+    assert shown.count("data:image/png") == 36
+    assert f"and {3 * len(labels) - 36} more" in shown
+
+
+def test_rows_have_no_pictures():
+    rows = X.reshape(len(X), -1)[:, :5] / 255
+    assert "data:image/png" not in RandomImages(None).fit(rows, Y)._repr_html_()
+
+
+# ---------------------------------------------------------------- in a browser
+
+
+@pytest.fixture(scope="module")
+def browser():
+    playwright = pytest.importorskip("playwright.sync_api")
+    program = shutil.which("chromium") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("needs Chromium, such as Debian's package chromium")
+    with playwright.sync_playwright() as running:
+        # Without a sandbox of its own, which root and containers do not allow.
+        opened = running.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield opened
+        opened.close()
+
+
+@pytest.mark.parametrize("width", [360, 1200])
+def test_a_browser_shows_it_without_complaint(browser, tmp_path, width):
+    labels = np.array([EVIL, "a" * 80, "c"])[Y]
+    estimator = LGMDistiller(NET, max_iter=3, n_views=1, head_pool_size=8, random_state=0)
+    estimator.fit(X, labels)
+    selections = {"random, by a long name": RandomImages(NET, random_state=0), "all": None}
+    comparison = compare_selections(
+        X, labels, X, labels, backbone=NET, selections=selections, probe_seeds=1
+    )
+    report = HTMLReport.from_prototypes(estimator, X, labels, results=[comparison], title=EVIL)
+    report.save(tmp_path / "page.html")
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    messages, requests = [], []
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto((tmp_path / "page.html").as_uri())
+    assert not messages
+    assert all(url.startswith(("file:", "data:")) for url in requests)
+    assert page.title() == EVIL
+    images = page.evaluate("[...document.images].map(image => image.naturalWidth)")
+    assert len(images) == 3 + 3 + 1 + 1 + 1
+    assert min(images) > 0
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    smallest = page.evaluate(
+        "Math.min(...[...document.querySelectorAll('p, td, figcaption, dt')]"
+        ".map(e => parseFloat(getComputedStyle(e).fontSize)))"
+    )
+    assert smallest >= 13
+    page.close()
