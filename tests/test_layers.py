@@ -150,7 +150,7 @@ def test_import_is_light():
     script = (
         "import sys, torch\n"
         "state, threads = torch.get_rng_state(), torch.get_num_threads()\n"
-        "import sklgm, sklgm.evaluation\n"
+        "import sklgm, sklgm.alignment, sklgm.evaluation, sklgm.plotting\n"
         "for name in sklgm.__all__: getattr(sklgm, name)\n"
         "heavy = {'timm', 'open_clip', 'matplotlib', 'torchvision', 'typer'}\n"
         "assert torch.equal(torch.get_rng_state(), state)\n"

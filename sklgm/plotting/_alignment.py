@@ -179,7 +179,7 @@ class AlignmentDisplay:
         symmetric = values.shape[0] == values.shape[1] and np.array_equal(values, values.T)
         # A third decimal where two would say the same everywhere.
         apart = values[~same] if symmetric and not same.all() else values
-        decimals = 2 if np.ptp(apart) >= 0.1 or np.ptp(apart) == 0 else 3
+        decimals = 2 if np.ptp(apart) >= 0.03 or np.ptp(apart) == 0 else 3
         texts = np.array([[short_number(value, decimals) for value in line] for line in values])
         least = min(0.9, np.floor(10 * values.min()) / 10)
         self.ax_, self.image_, self.texts_ = draw_heat_map(

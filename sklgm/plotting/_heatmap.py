@@ -63,12 +63,13 @@ def draw_heat_map(
     if ax is None:
         side = float(np.clip(9 / max(shape), 0.42, 0.8))
         width, height = side, 0.75 * side
-        figsize = (3.6 + width * shape[1], 2.0 + height * shape[0])
+        slanted = min(max(map(len, columns)), _NAME_LENGTH) * 0.09 > width
+        figsize = (3.6 + width * shape[1], (2.6 if slanted else 2.0) + height * shape[0])
         _, ax = plt.subplots(figsize=figsize, layout="constrained")
     else:
         # About what a cell will have: names and colour bar take their share of the axes.
         room = ax.get_window_extent().size / ax.figure.dpi
-        width, height = 0.8 * room[0] / shape[1], 0.85 * room[1] / shape[0]
+        width, height = 0.8 * room[0] / shape[1], 0.65 * room[1] / shape[0]
     image = ax.imshow(shades, cmap="Blues", aspect="auto", vmin=limits[0], vmax=limits[1])
     roomy = width >= 0.55 and height >= 0.4
     drawn = np.full(shape, None, dtype=object)
