@@ -51,7 +51,7 @@ class Section:
     heading, text : str
         Shown as they are.
     cards : list of dict
-        ``name``, and pictures as data URIs: ``prototype`` and perhaps ``real``.
+        ``name``, and pictures as data URIs: ``prototype`` and ``real``, which may be empty.
     plot : str
         A picture as data URI.
     table : object
@@ -161,7 +161,7 @@ class HTMLReport:
         names = _class_names(labels, class_names)
         sections = []
         cards = [
-            {"name": names[label], "prototype": picture(image)}
+            {"name": names[label], "prototype": picture(image), "real": ""}
             for label, image in zip(labels.tolist(), images, strict=True)
         ]
         text = embedding = ""

@@ -22,6 +22,7 @@ from tests.tiny_backbones import tiny_backbone
 matplotlib.use("Agg")
 
 X, Y = toy_images()
+CLASSES, INDICES = np.unique(Y, return_inverse=True)
 NET = tiny_backbone()
 EVIL = "<script>document.title='run'</script>"
 
@@ -49,8 +50,8 @@ class Page(HTMLParser):
         return [np.asarray(Image.open(io.BytesIO(one))) for one in data]
 
 
-def chosen(labels=Y, **params):
-    return RandomImages(NET, random_state=0, **params).fit(X, labels)
+def chosen(labels=Y, images=X, **params):
+    return RandomImages(NET, random_state=0, **params).fit(images, labels)
 
 
 def test_prototypes_beside_the_nearest_images():
@@ -97,7 +98,7 @@ def test_a_set_needs_a_backbone_to_be_compared():
 
 
 def test_nothing_is_loaded_and_everything_is_escaped():
-    labels = np.array([EVIL, "a & b", "c"])[Y]
+    labels = np.array([EVIL, "a & b", "c"])[INDICES]
     report = HTMLReport.from_prototypes(chosen(labels), X, labels, title=EVIL)
     page = Page(report)
     assert "script" not in page.tags
@@ -125,7 +126,7 @@ ONE_EACH = np.unique(Y, return_index=True)[1]
     ("arguments", "options", "message"),
     [
         ((chosen(), X), {}, "go together"),
-        ((chosen(), X[:0], Y[:0]), {}, "0"),
+        ((chosen(), X[:0], Y[:0]), {}, "empty X"),
         ((chosen(prototypes_per_class=2), X[ONE_EACH], Y[ONE_EACH]), {}, "Pass more images"),
         ((chosen(),), {"results": [1]}, "neither"),
         ((chosen(),), {"results": 1}, "must be a list"),
@@ -161,7 +162,7 @@ def test_saving(tmp_path):
 
 
 def test_a_fitted_estimator_shows_its_prototypes_below_its_diagram():
-    estimator = chosen(np.array([EVIL, "a & b", "c"])[Y])
+    estimator = chosen(np.array([EVIL, "a & b", "c"])[INDICES])
     unfitted = RandomImages(NET, random_state=0)._repr_html_()
     shown = estimator._repr_html_()
     assert "sk-top-container" in shown
@@ -174,12 +175,10 @@ def test_a_fitted_estimator_shows_its_prototypes_below_its_diagram():
 
 
 def test_only_some_of_many_prototypes_are_shown():
-    labels = np.arange(len(X))
-    images = np.concatenate([X] * 3)
-    estimator = RandomImages(NET).fit(images, np.arange(len(images)))
-    shown = estimator._repr_html_()
+    images, labels = np.concatenate([X] * 3), np.concatenate([Y] * 3)
+    shown = chosen(labels, images=images, prototypes_per_class=15)._repr_html_()
     assert shown.count("data:image/png") == 36
-    assert f"and {3 * len(labels) - 36} more" in shown
+    assert "and 9 more" in shown
 
 
 def test_rows_have_no_pictures():
@@ -205,7 +204,7 @@ def browser():
 
 @pytest.mark.parametrize("width", [360, 1200])
 def test_a_browser_shows_it_without_complaint(browser, tmp_path, width):
-    labels = np.array([EVIL, "a" * 80, "c"])[Y]
+    labels = np.array([EVIL, "a" * 80, "c"])[INDICES]
     estimator = LGMDistiller(NET, max_iter=3, n_views=1, head_pool_size=8, random_state=0)
     estimator.fit(X, labels)
     selections = {"random, by a long name": RandomImages(NET, random_state=0), "all": None}
