@@ -62,7 +62,7 @@ def run(net, correlation, seed, arguments, folder):
     n = 80 if arguments.quick else 320
     train = draw(correlation, "train", n, seed)
     # The same for all nets and correlations; other seeds than those of the training images.
-    reference = draw(0.0, "train", n, 100 + seed)
+    reference = draw(0.0, "train", 3 * n // 2, 100 + seed)
     tests = {
         "correlated_test": draw(1.0, "test", n, 200 + seed),
         "shifted_test": draw(0.0, "test", n, 200 + seed),

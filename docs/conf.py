@@ -49,7 +49,9 @@ html_theme_options = {
     "navigation_with_keys": False,
     "secondary_sidebar_items": ["page-toc"],
 }
-html_sidebars = {page: [] for page in ("index", "method", "backbones", "inputs", "evaluation")}
+html_sidebars = {
+    page: [] for page in ("index", "method", "backbones", "inputs", "evaluation", "bias")
+}
 
 
 def skip_foreign_members(app, what, name, obj, skip, options):

@@ -130,8 +130,9 @@ class BiasDisplay:
             class_names=class_names,
             group_names=group_names,
         )
-        display.report_ = report
-        return display.plot(ax)
+        display.plot(ax)
+        display.report_ = report  # type: ignore[attr-defined]
+        return display
 
     @classmethod
     def from_estimator(
