@@ -50,7 +50,8 @@ html_theme_options = {
     "secondary_sidebar_items": ["page-toc"],
 }
 html_sidebars = {
-    page: [] for page in ("index", "method", "backbones", "inputs", "evaluation", "alignment")
+    page: []
+    for page in ("index", "method", "backbones", "inputs", "evaluation", "alignment", "bias")
 }
 
 

@@ -14,6 +14,8 @@ from sklgm._views import resolve_augmentation
 from sklgm.probe import FrozenBackboneProbe, is_default
 from sklgm.prototypes import PrototypeSet
 
+_OF_THE_NET = tuple(FrozenBackboneEstimator._parameter_constraints)
+
 
 def check_probe(probe: Any, backbone: Any) -> FrozenBackboneProbe:
     """Return the probe of a backbone.
@@ -53,10 +55,10 @@ def check_probe(probe: Any, backbone: Any) -> FrozenBackboneProbe:
     return probe
 
 
-def net_parameters(estimator: FrozenBackboneEstimator) -> dict[str, Any]:
+def net_parameters(estimator: Any) -> dict[str, Any]:
     """Return an estimator's parameters about the net and the images, which others share."""
-    parameters = estimator.get_params(deep=False)
-    return {name: parameters[name] for name in FrozenBackboneEstimator._parameter_constraints}
+    # Not get_params: some have them from the estimator they hold.
+    return {name: getattr(estimator, name) for name in _OF_THE_NET}
 
 
 def check_prototypes(prototypes: Any) -> tuple[np.ndarray, np.ndarray]:
@@ -120,7 +122,7 @@ def probe_of(prototypes: Any, backbone: Any, probe: Any) -> FrozenBackboneProbe:
     """
     if backbone is not None:
         return check_probe(probe, backbone)
-    if isinstance(prototypes, FrozenBackboneEstimator):
+    if all(hasattr(prototypes, name) for name in _OF_THE_NET):
         net = net_parameters(prototypes)
         if net["backbone"] is not None:
             net["backbone"] = resolve_first(net["backbone"], net["image_size"])

@@ -45,7 +45,8 @@ class BiasReport(Table):
         Shares of the groups in each class of the training data.
     reader_accuracy : dict of str to float
         Of "class" and "group": cross-validated on the reference, every pair of class and group
-        counting alike. What a reader cannot tell in real images, it cannot tell in prototypes.
+        counting alike; optimistic where the same object is in several images of it. What a reader
+        cannot tell in real images, it cannot tell in prototypes.
     accuracy : dict of str to dict
         "correlated" and "shifted", where such test images were given, each with ``accuracy`` and
         ``worst_group_accuracy`` of a probe trained on the prototypes alone; the latter is the

@@ -4,6 +4,7 @@ Each display stores arrays when made, computes them in a ``from_`` method and dr
 """
 
 from sklgm.plotting._alignment import AlignmentDisplay
+from sklgm.plotting._bias import BiasDisplay
 from sklgm.plotting._convergence import ConvergenceDisplay
 from sklgm.plotting._embedding import EmbeddingDisplay
 from sklgm.plotting._prototypes import PrototypesDisplay
@@ -11,6 +12,7 @@ from sklgm.plotting._transfer import TransferDisplay
 
 __all__ = [
     "AlignmentDisplay",
+    "BiasDisplay",
     "ConvergenceDisplay",
     "EmbeddingDisplay",
     "PrototypesDisplay",

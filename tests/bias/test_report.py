@@ -12,6 +12,7 @@ from sklgm import ClassCentroids, FrozenBackboneProbe, PrototypeSet, RandomImage
 from sklgm.bias import BiasReport, diagnose_bias
 from sklgm.bias._readers import Reader, balanced_weights, entropies, excess
 from sklgm.bias._report import group_reliance
+from sklgm.datasets import make_spurious_images
 from tests.bias.toys import (
     BORDER,
     CENTRE,
@@ -187,6 +188,27 @@ def test_reliance_grows_with_the_correlation():
         for correlation in (0.0, 0.5, 1.0)
     ]
     assert found[0] < found[1] < found[2]
+
+
+@pytest.mark.real
+@pytest.mark.parametrize("correlation", [1.0, 0.0])
+def test_real_weights_see_both(correlation):
+    def drawn(correlation, seed):
+        data = make_spurious_images(
+            correlation=correlation, n_samples=120, subset="train", random_state=seed
+        )
+        return data.images, data.target, data.groups
+
+    report = diagnose_bias(
+        ClassCentroids("efficientnet_lite0", image_size=56),
+        *drawn(correlation, 0),
+        reference=drawn(0.0, 1),
+    )
+    assert report.reader_accuracy["group"] > 0.95
+    if correlation:
+        assert report.group_reliance > 0.4
+    else:
+        assert report.group_reliance < 0.1
 
 
 # What is reported -------------------------------------------------------------------------------

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 from sklearn.exceptions import NotFittedError
+from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 
 from sklgm import (
@@ -9,6 +10,7 @@ from sklgm import (
     ClassCentroids,
     FrozenBackboneProbe,
     LGMDistiller,
+    NearestImages,
     PrototypeSet,
     RandomImages,
 )
@@ -99,6 +101,20 @@ def test_of_several_backbones_the_first_looks():
     found = prototype_statistics(fitted, X_TEST, Y_TEST, probe=PROBE)
     expected = prototype_statistics(fitted, X_TEST, Y_TEST, backbone=NET, probe=PROBE)
     assert found.records == expected.records
+
+
+def test_estimators_that_hold_another():
+    fitted = distiller(random_state=0).fit(X, Y)
+    expected = prototype_statistics(fitted, X_TEST, Y_TEST, probe=PROBE)
+    frozen = FrozenEstimator(fitted)
+    assert prototype_statistics(frozen, X_TEST, Y_TEST, probe=PROBE).records == expected.records
+    nearest = NearestImages(frozen).fit(X, Y)
+    found = prototype_statistics(nearest, X_TEST, Y_TEST, probe=PROBE)
+    kept = PrototypeSet.from_estimator(nearest)
+    assert (
+        found.records
+        == prototype_statistics(kept, X_TEST, Y_TEST, backbone=NET, probe=PROBE).records
+    )
 
 
 def test_tables():

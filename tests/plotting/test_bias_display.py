@@ -1,0 +1,150 @@
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from sklgm import RandomImages
+from sklgm.bias import diagnose_bias
+from sklgm.plotting import BiasDisplay
+from tests.bias.toys import BORDER, REFERENCE, TRAIN
+
+ARRAYS = {
+    "group_probabilities": [[0.9, 0.1, 0.0], [0.2, 0.3, 0.5], [0.0, 0.4, 0.6]],
+    "own_class_probability": [0.5, 0.25, 1.0],
+    "prototype_labels": ["cow", "camel", "cow"],
+    "own_groups": ["grass", "sand", "grass"],
+    "groups": ["grass", "ice", "sand"],
+}
+PICTURES = np.random.default_rng(0).random((3, 8, 6, 3))
+
+
+def labels(axis):
+    return [label.get_text() for label in axis.get_ticklabels()]
+
+
+def many(n=60, n_groups=5):
+    rng = np.random.default_rng(0)
+    return BiasDisplay(
+        group_probabilities=rng.dirichlet(np.ones(n_groups), n),
+        own_class_probability=rng.random(n),
+        prototype_labels=np.arange(n) // 2,
+        own_groups=np.arange(n) % n_groups,
+        groups=np.arange(n_groups),
+        prototypes=rng.random((n, 8, 8, 3)),
+    )
+
+
+def test_colours_and_frames_are_where_the_arrays_say():
+    display = BiasDisplay(**ARRAYS, group_reliance=0.421).plot()
+    expected = np.column_stack([ARRAYS["group_probabilities"], ARRAYS["own_class_probability"]])
+    np.testing.assert_allclose(display.image_.get_array(), expected)
+    assert display.image_.get_clim() == (0, 1)
+    centres = [frame.get_center() for frame in display.frames_]
+    np.testing.assert_allclose(centres, [(0, 0), (2, 1), (0, 2)])
+    assert labels(display.ax_.xaxis) == ["grass", "ice", "sand", "own class"]
+    assert labels(display.ax_.yaxis) == ["cow", "camel", "cow"]
+    assert display.ax_.get_title().startswith("group reliance 0.42\n")
+    written = {text.get_position(): text.get_text() for text in display.ax_.texts}
+    assert written[0, 0] == ".90"
+    assert written[3, 2] == "1.00"
+
+
+def test_pictures_stand_beside_their_rows():
+    display = BiasDisplay(**ARRAYS, prototypes=PICTURES).plot()
+    pictures = display.ax_.get_images()[:-1]
+    for i, picture in enumerate(pictures):
+        np.testing.assert_array_equal(picture.get_array(), PICTURES[i])
+        left, right, bottom, top = picture.get_extent()
+        assert right < -0.5
+        assert (top + bottom) / 2 == i
+    low, high = display.ax_.get_xlim()
+    assert low <= left
+    assert high == 3.5
+
+
+@pytest.mark.parametrize("make", [lambda: BiasDisplay(**ARRAYS, prototypes=PICTURES), many])
+def test_everything_is_inside_the_figure(make):
+    display = make().plot()
+    display.figure_.canvas.draw()
+    width, height = display.figure_.canvas.get_width_height()
+    for axes in display.figure_.axes:
+        box = axes.get_tightbbox()
+        assert box.x0 >= -1
+        assert box.y0 >= -1
+        assert box.x1 <= width + 1
+        assert box.y1 <= height + 1
+
+
+def test_many_rows_have_colours_alone():
+    assert len(many().plot().ax_.texts) == 0
+
+
+@pytest.mark.parametrize(
+    ("class_names", "group_names", "rows", "columns"),
+    [
+        ({"cow": "Kuh"}, None, ["Kuh", "camel", "Kuh"], ["grass", "ice", "sand"]),
+        (["$a", "_b"], ["1", "2", "3"], ["_b", "$a", "_b"], ["1", "2", "3"]),
+    ],
+)
+def test_names(class_names, group_names, rows, columns):
+    display = BiasDisplay(**ARRAYS, class_names=class_names, group_names=group_names).plot()
+    assert labels(display.ax_.yaxis) == rows
+    assert labels(display.ax_.xaxis)[:3] == columns
+    display.figure_.canvas.draw()
+
+
+def test_given_axes_are_used():
+    import matplotlib.pyplot as plt
+
+    _, ax = plt.subplots()
+    display = BiasDisplay(**ARRAYS)
+    assert display.plot(ax) is display
+    assert display.ax_ is ax
+    assert display.figure_ is ax.figure
+
+
+def test_from_report_and_from_estimator():
+    chosen = RandomImages(BORDER, random_state=0).fit(*TRAIN[:2])
+    report = diagnose_bias(chosen, *TRAIN, reference=REFERENCE)
+    display = BiasDisplay.from_report(report)
+    assert display.report_ is report
+    np.testing.assert_allclose(display.image_.get_array()[:, :-1], report.group_probabilities)
+    own_class = [record["class_probability"] for record in report.records]
+    np.testing.assert_allclose(display.image_.get_array()[:, -1], own_class)
+    assert f"{report.group_reliance:.2f}" in display.ax_.get_title()
+    assert len(display.ax_.get_images()) == 4
+    computed = BiasDisplay.from_estimator(chosen, *TRAIN, reference=REFERENCE)
+    np.testing.assert_array_equal(computed.image_.get_array(), display.image_.get_array())
+    assert computed.report_.records == report.records
+
+
+def test_rows_of_features_have_no_pictures():
+    y = np.tile([0, 1], 20)
+    g = np.repeat([0, 1], 20)
+    rows = np.stack([y, g], axis=1) + np.random.default_rng(0).normal(size=(40, 2))
+    display = BiasDisplay.from_estimator(
+        RandomImages(backbone=None, random_state=0), rows, y, g, reference=(rows, y, g)
+    )
+    assert len(display.ax_.get_images()) == 1
+
+
+@pytest.mark.parametrize(
+    ("params", "message"),
+    [
+        ({"groups": ["grass", "sand"]}, r"must have shape \(n_prototypes, 2\)"),
+        ({"own_groups": ["grass", "sand", "sea"]}, "own_groups holds 'sea'"),
+        ({"own_class_probability": [0.5, 0.25]}, "inconsistent"),
+        ({"own_class_probability": [0.5, 0.25, 1.2]}, r"values in \[0, 1\]"),
+        ({"prototypes": np.zeros((3, 5))}, "must be images"),
+        ({"prototypes": PICTURES[:2]}, "inconsistent"),
+    ],
+)
+def test_bad_arrays_are_refused(params, message):
+    with pytest.raises(ValueError, match=message):
+        BiasDisplay(**{**ARRAYS, **params}).plot()
+
+
+def test_importing_the_display_does_not_import_matplotlib():
+    code = "import sys; import sklgm.plotting, sklgm.bias; sys.exit('matplotlib' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
