@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils.validation import check_is_fitted
 
 from sklgm._backbone_list import is_several, name_backbones
 from sklgm._encoder import Encoder
+from sklgm._probing import check_prototypes
 from sklgm._random import own_random_state
 from sklgm._real_pass import add_canvases, add_rows, check_gradients
 from sklgm.alignment._bootstrap import check_bootstrap, percentile_interval
@@ -107,13 +107,11 @@ def gradient_alignment(
 
     Raises
     ------
-    TypeError
-        If ``prototypes`` is something else.
     sklearn.exceptions.NotFittedError
-        If it is not fitted.
+        If an estimator is not fitted.
     ValueError
-        If data, labels or a setting cannot be used, or the gradients are of another backbone or
-        other views.
+        If prototypes, data, labels or a setting cannot be used, or the gradients are of another
+        backbone or other views.
 
     See Also
     --------
@@ -192,7 +190,7 @@ def gradient_alignment_matrix(
 
     Raises
     ------
-    TypeError, sklearn.exceptions.NotFittedError, ValueError
+    sklearn.exceptions.NotFittedError, ValueError
         As :func:`gradient_alignment` does.
 
     See Also
@@ -226,29 +224,10 @@ def gradient_alignment_matrix(
 
 def _arrays(prototypes: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return prototypes, float32, and their labels."""
-    if isinstance(prototypes, PrototypeSet):
-        images, labels = prototypes.images, prototypes.labels
-    else:
-        fits = hasattr(prototypes, "fit") and not isinstance(prototypes, type)
-        if fits:
-            check_is_fitted(prototypes)
-        if not fits or not hasattr(prototypes, "prototype_labels_"):
-            advice = " Pass its distiller_." if hasattr(prototypes, "distiller_") else ""
-            raise TypeError(
-                f"prototypes must be a PrototypeSet or a fitted estimator with prototypes_ and "
-                f"prototype_labels_, such as LGMDistiller or RandomImages; got "
-                f"{type(prototypes).__name__}.{advice}"
-            )
-        images = np.asarray(prototypes.prototypes_)
-        labels = np.asarray(prototypes.prototype_labels_)
-    if images.ndim == 4 and not (
-        images.shape[1] == images.shape[2] and images.min() >= 0 and images.max() <= 1
-    ):
-        raise ValueError(
-            f"Prototypes must be square images with values in [0, 1]; got shape {images.shape} "
-            f"from {images.min()} to {images.max()}."
-        )
-    return np.asarray(images, dtype=np.float32), labels
+    images, labels = check_prototypes(prototypes)
+    if images.ndim == 4 and images.shape[1] != images.shape[2]:
+        raise ValueError(f"Prototypes must be square images; got shape {images.shape}.")
+    return images, labels
 
 
 def _settings(prototypes: Any, distiller: Any) -> LGMDistiller:

@@ -109,6 +109,27 @@ class BiasReport(Table):
         lines = [f"- {name.replace('_', ' ')}: {v:.3f}" for name, v in self.summary().items()]
         return super().to_markdown() + "\n\n" + "\n".join(lines)
 
+    def plot(self, ax: Any = None) -> Any:
+        """Draw which group each prototype is read as.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw. None makes a figure.
+
+        Returns
+        -------
+        matplotlib Axes
+            The axes.
+
+        See Also
+        --------
+        sklgm.plotting.BiasDisplay : Does the drawing, and takes names to show.
+        """
+        from sklgm.plotting import BiasDisplay
+
+        return BiasDisplay.from_report(self, ax=ax).ax_
+
     def _by_class(self, probabilities: np.ndarray) -> np.ndarray:
         """Return the mean of the prototypes of each class."""
         labels = self.prototypes.labels
