@@ -1,0 +1,119 @@
+"""Does alignment tell where prototypes transfer? OpenMoji pictures, four trained nets.
+
+Prototypes are distilled on each net from the training pictures. Each set is then measured on every
+net: by the accuracy of a probe on pictures held back, over that of a probe on all training
+pictures; and by gradient alignment with the training pictures. Beside these stands the alignment of
+the nets' features on the training pictures, by mutual nearest neighbours and linear CKA. The 12
+pairs of different nets are correlated; figures are means over seeds.
+
+Run: ``python benchmarks/alignment.py``; ``--quick`` is a short trial that saves nothing.
+"""
+
+import argparse
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from _data import load
+from _results import save
+
+from sklgm import FrozenBackboneProbe, LGMDistiller, PrototypeSet
+from sklgm.alignment import (
+    alignment_matrix,
+    gradient_alignment_matrix,
+    relate_alignment_to_transfer,
+)
+from sklgm.evaluation import TransferMatrix, compare_selections
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tests.real_backbones import real_backbone
+
+NETS = {
+    "lite0": "efficientnet_lite0",
+    "lite2": "efficientnet_lite2",
+    "ViT": "focus_vit",
+    "ResNet": "nsfw_resnet",
+}
+
+
+def run(seed, nets, data, arguments, folder):
+    """Return the transfer records of a seed and its gradient alignment."""
+    X, X_test, y, y_test = data
+    few = 10 if arguments.quick else 100
+    settings = {"max_iter": few, "memory": folder, "random_state": seed}
+    sets = {}
+    for name, net in nets.items():
+        sets[name] = PrototypeSet.from_estimator(LGMDistiller(net, **settings).fit(X, y))
+        print(f"seed {seed}: distilled on {name}", flush=True)
+    probe = FrozenBackboneProbe(n_views=16, memory=folder, max_epochs=few * 5)
+    records = []
+    for column, net in nets.items():
+        found = compare_selections(
+            X,
+            y,
+            X_test,
+            y_test,
+            backbone=net,
+            selections={**sets, "all": None},
+            probe=probe,
+            probe_seeds=2,
+        ).records
+        full = np.mean([one["accuracy"] for one in found if one["selection"] == "all"])
+        for one in found:
+            home = None if one["selection"] == "all" else one["selection"] == column
+            relative = float(one["accuracy"] / full)
+            facts = {"backbone": column, "at_home": home, "relative_accuracy": relative}
+            records.append({**one, **facts, "distillation_seed": seed})
+        print(f"seed {seed}: probed on {column}", flush=True)
+    gradients = gradient_alignment_matrix(sets, X, y, backbones=nets, random_state=100 + seed)
+    return records, gradients
+
+
+def main():
+    """Run on each seed, and correlate."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="few pictures and steps")
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
+    parser.add_argument("--threads", type=int, default=1)
+    arguments = parser.parse_args()
+    if arguments.quick:
+        arguments.seeds = [0]
+    torch.set_num_threads(arguments.threads)
+    data = load("openmoji", quick=arguments.quick)
+    with tempfile.TemporaryDirectory() as folder:
+        nets = {name: real_backbone(net, folder) for name, net in NETS.items()}
+        runs = [run(seed, nets, data, arguments, folder) for seed in arguments.seeds]
+        features = {
+            metric: alignment_matrix(nets, data[0], metric=metric, random_state=0)
+            for metric in ("mutual_knn", "linear_cka")
+        }
+    transfer = TransferMatrix(tuple(record for records, _ in runs for record in records))
+    means = np.mean([gradients.scores for _, gradients in runs], axis=0)
+    alignments = {"gradient alignment": replace(runs[0][1], scores=means), **features}
+    tables = {"Relative accuracy": transfer.to_markdown(metric="relative_accuracy")}
+    lines = ["| alignment | Pearson | Spearman |", "| :-- | --: | --: |"]
+    records = list(transfer.records)
+    for name, alignment in alignments.items():
+        values = "scores" if name == "gradient alignment" else "calibrated"
+        tables[f"{name.replace('_', ' ')}, {values}"] = alignment.to_markdown(values=values)
+        found = relate_alignment_to_transfer(alignment, transfer, values=values, random_state=0)
+        cells = [
+            f"{c.statistic:.2f} ({c.low:.2f} to {c.high:.2f})" for c in (found.pearson, found.spearman)
+        ]
+        lines.append(f"| {name.replace('_', ' ')} | {' | '.join(cells)} |")
+        records += [
+            {"selection": row, "backbone": column, "alignment": name, "value": float(x)}
+            for (row, column), x in zip(found.pairs, found.alignment, strict=True)
+        ]
+    tables["Correlation over the 12 pairs, with bootstrap intervals"] = "\n".join(lines)
+    for heading, table in tables.items():
+        print(heading, table, sep="\n")
+    if not arguments.quick:
+        save("alignment", records, tables)
+
+
+if __name__ == "__main__":
+    main()
