@@ -101,7 +101,8 @@ def main():
         tables[f"{name.replace('_', ' ')}, {values}"] = alignment.to_markdown(values=values)
         found = relate_alignment_to_transfer(alignment, transfer, values=values, random_state=0)
         cells = [
-            f"{c.statistic:.2f} ({c.low:.2f} to {c.high:.2f})" for c in (found.pearson, found.spearman)
+            f"{c.statistic:.2f} ({c.low:.2f} to {c.high:.2f})"
+            for c in (found.pearson, found.spearman)
         ]
         lines.append(f"| {name.replace('_', ' ')} | {' | '.join(cells)} |")
         records += [

@@ -54,6 +54,55 @@ def test_distill_is_reproducible_and_refuses_to_overwrite(folder, tmp_path):
     np.testing.assert_array_equal(PrototypeSet.load(tmp_path / "a").images, first)
 
 
+@pytest.mark.real
+def test_report_writes_one_page(folder, tmp_path):
+    assert distill(folder, tmp_path / "out").exit_code == 0
+    lines = ["path,group"]
+    for i, file in enumerate(sorted(folder.rglob("*.png"))):
+        lines.append(f"data/{file.relative_to(folder)},{'odd' if i % 2 else 'even'}")
+    (tmp_path / "groups.csv").write_text("\n".join(lines))
+    page = tmp_path / "page.html"
+    options = ("--train", folder, "--test", folder, "--seeds", 1, "--image-size", 32)
+    groups = ("--groups", tmp_path / "groups.csv")
+    nets = ("--backbone", "efficientnet_lite0", "--backbone", "efficientnet_lite1")
+    result = run("report", tmp_path / "out", *options, *groups, *nets, "--out", page)
+    assert result.exit_code == 0, result.output
+    html = page.read_text(encoding="utf-8")
+    for heading in (
+        "Prototypes",
+        "Among real images",
+        "Beside real images",
+        "On other backbones",
+        "What the prototypes mean to each backbone",
+        "How alike the backbones are",
+        "Among the images of their class",
+        "Classes that mix",
+        "Groups",
+        "Versions",
+    ):
+        assert f"<h2>{heading}</h2>" in html
+    assert "worst group" in html
+    again = run("report", tmp_path / "out", "--train", folder, "--out", page)
+    assert again.exit_code == 1
+    assert "exists" in again.output
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [("file,group\n", "no column path"), ("path,group\ndata/red/0.png,a\n", "has no group of")],
+)
+def test_report_on_incomplete_groups_writes_nothing(folder, tmp_path, table, message):
+    assert distill(folder, tmp_path / "out").exit_code == 0
+    (tmp_path / "groups.csv").write_text(table)
+    groups = ("--groups", tmp_path / "groups.csv")
+    page = tmp_path / "page.html"
+    result = run("report", tmp_path / "out", "--train", folder, *groups, "--out", page)
+    assert result.exit_code == 1
+    assert message in " ".join(result.output.split())
+    assert not page.exists()
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -107,9 +107,18 @@ def test_devices_stand_alone():
     assert not {name for name in everywhere("sklgm._devices") if is_in(name, ["sklgm"])}
 
 
-def test_nothing_is_built_on_the_evaluation():
-    for module in set(FILES) - set(modules_in("sklgm.evaluation")) - {"sklgm.cli", "sklgm._demo"}:
-        assert not {name for name in everywhere(module) if is_in(name, ["sklgm.evaluation"])}
+@pytest.mark.parametrize("package", ["sklgm.evaluation", "sklgm.alignment", "sklgm.bias"])
+def test_little_is_built_on_the_protocols(package):
+    above = {"sklgm.cli", "sklgm._demo", *modules_in("sklgm.report"), *modules_in(package)}
+    if package != "sklgm.evaluation":
+        above |= set(modules_in("sklgm.plotting"))  # which computes what it draws
+    for module in set(FILES) - above:
+        assert not {name for name in everywhere(module) if is_in(name, [package])}, module
+
+
+def test_nothing_is_built_on_the_report():
+    for module in set(FILES) - {"sklgm.cli", *modules_in("sklgm.report")}:
+        assert not {name for name in everywhere(module) if is_in(name, ["sklgm.report"])}, module
 
 
 def test_no_cycles():

@@ -27,6 +27,8 @@ from sklgm.selectors import ClassCentroids, RandomImages
 
 # What the rows of comparisons are called.
 _OWN = "prototypes"
+# Of an image, when feature spaces are compared; fewer where there are not as many images.
+_NEIGHBORS = 10
 
 
 def report_on_folders(
@@ -128,7 +130,11 @@ def report_on_folders(
             random_state=0,
         )
         results["How alike the backbones are"] = alignment_matrix(
-            names, X, embedder=BackboneEmbedder(**settings), random_state=0
+            names,
+            X,
+            n_neighbors=min(_NEIGHBORS, len(X) - 1),
+            embedder=BackboneEmbedder(**settings),
+            random_state=0,
         )
     about: dict[str, Any] = {"backbone": names[0], "probe": probe}
     results["Among the images of their class"] = prototype_statistics(prototypes, X, y, **about)
