@@ -35,6 +35,7 @@ from _results import RESULTS, save
 import sklgm.distiller
 from sklgm import FrozenBackboneProbe, LGMDistiller
 from sklgm.backbones import Backbone
+from sklgm.backbones._libraries import LIBRARIES
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.real_backbones import real_backbone
@@ -56,9 +57,10 @@ class Case:
         self.classes, indices = np.unique(self.y, return_inverse=True)
         self.labels = torch.from_numpy(indices)
         self.backbone = Backbone.from_name("efficientnet_lite0", image_size=56)
-        self.plain = Backbone.from_name("efficientnet_lite0", image_size=56)
-        with patch("sklgm.backbones._backbone.fold_batch_norms", lambda net, _: net):
-            self.plain.module  # noqa: B018 - loads it
+        # By its constructor: whoever asks for the same name gets the same object.
+        spec, size = self.backbone.spec, self.backbone.image_size
+        self.plain = Backbone(spec, size, True, torch.device("cpu"), as_made_by_timm(spec))
+        assert n_norms(self.plain.module) > 0 == n_norms(self.backbone.module)
         self.nets = {name: real_backbone(net, folder) for name, net in OTHERS.items()}
         self.max_epochs = 100 if arguments.quick else 1000
         self.every = 10
@@ -136,6 +138,17 @@ class Case:
         ]
         print(found[-1], flush=True)
         return found
+
+
+def as_made_by_timm(spec):
+    """Return the net with its batch norms."""
+    net = LIBRARIES[spec.source].build(spec, spec.image_size, True).eval().requires_grad_(False)
+    return net.to(memory_format=torch.channels_last)
+
+
+def n_norms(net):
+    """Return how many batch norms a net has."""
+    return sum(isinstance(part, torch.nn.BatchNorm2d) for part in net.modules())
 
 
 def run(case, arguments):
