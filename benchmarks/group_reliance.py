@@ -43,7 +43,7 @@ COLUMNS = {
     "class_shown": "class shown (K)",
     "correlated_accuracy": "correlated test",
     "shifted_accuracy": "shifted test",
-    "shifted_worst_group_accuracy": "worst pair",
+    "shifted_worst_pair_accuracy": "worst pair",
     "all_images_shifted_accuracy": "all images, shifted",
 }
 

@@ -13,14 +13,14 @@ from PIL import Image
 _MOST_IN_A_STRIP = 36
 
 
-def picture(image: np.ndarray, most_pixels: int = 256) -> str:
+def picture(image: np.ndarray, most_pixels: int = 144) -> str:
     """Return an image as a data URI, reduced if it is large.
 
     Parameters
     ----------
     image : ndarray of shape (height, width, 3)
         uint8, or floats in [0, 1].
-    most_pixels : int, default=256
+    most_pixels : int, default=144
         Height and width, at most.
 
     Returns
@@ -64,7 +64,7 @@ def picture_strip(images: np.ndarray, labels: np.ndarray) -> str:
     """
     shown = list(zip(images, labels.tolist(), strict=True))[:_MOST_IN_A_STRIP]
     parts = [
-        f'<figure style="margin:0;width:72px"><img src="{picture(image, 144)}" alt="prototype" '
+        f'<figure style="margin:0;width:72px"><img src="{picture(image)}" alt="prototype" '
         f'style="width:100%;image-rendering:pixelated"><figcaption style="font-size:.8em;'
         f'overflow-wrap:anywhere">{html.escape(str(label))}</figcaption></figure>'
         for image, label in shown

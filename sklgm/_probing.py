@@ -149,7 +149,19 @@ def embed_prototypes(probe: FrozenBackboneProbe, images: np.ndarray) -> np.ndarr
             f"Prototypes are {'rows' if images.ndim == 2 else 'images'}, but the backbone to look "
             f"at them with is {probe.backbone!r}. Use backbone=None for rows, and for no images."
         )
-    return images if encoder is None else encoder.embed_canvases(images)
+    if encoder is None:
+        return images
+    check_square(images)
+    return encoder.embed_canvases(images)
+
+
+def check_square(images: np.ndarray) -> None:
+    """Raise unless images have a shape (n, side, side, 3), as nets see them."""
+    if images.ndim == 4 and images.shape[1] != images.shape[2]:
+        raise ValueError(
+            f"Prototypes must be square to be shown to a net; got shape {images.shape}. Crop or "
+            f"resize them."
+        )
 
 
 def class_scores(probe: FrozenBackboneProbe, features: np.ndarray) -> np.ndarray:

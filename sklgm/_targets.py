@@ -40,14 +40,7 @@ def check_targets(y: Any, n_samples: int, estimator_name: str) -> tuple[np.ndarr
             f"{estimator_name} requires y to be passed, but the target y is None. "
             f"Pass one class label an image."
         )
-    if isinstance(y, list | tuple) or getattr(y, "dtype", None) == np.dtype(object):
-        kinds = {_kind(label) for label in y}
-        if len(kinds) > 1:
-            raise ValueError(
-                f"y mixes labels of different types: {', '.join(sorted(kinds))}. "
-                f"Make them all numbers or all strings, for instance by "
-                f"[str(label) for label in y]."
-            )
+    check_kinds(y, "y")
     y = column_or_1d(y, warn=True)
     if len(y) != n_samples:
         raise ValueError(
@@ -62,6 +55,18 @@ def check_targets(y: Any, n_samples: int, estimator_name: str) -> tuple[np.ndarr
             f"{estimator_name} needs at least 2 classes in y; got 1 class: {classes.tolist()[0]!r}."
         )
     return classes, indices.astype(np.int64)
+
+
+def check_kinds(labels: Any, name: str) -> None:
+    """Raise a ValueError if labels are neither all numbers nor all of one other type."""
+    if isinstance(labels, list | tuple) or getattr(labels, "dtype", None) == np.dtype(object):
+        kinds = {_kind(label) for label in labels}
+        if len(kinds) > 1:
+            raise ValueError(
+                f"{name} mixes labels of different types: {', '.join(sorted(kinds))}. "
+                f"Make them all numbers or all strings, for instance by "
+                f"[str(label) for label in {name}]."
+            )
 
 
 def _kind(label: Any) -> str:

@@ -112,7 +112,7 @@ def report(
         list[str] | None, typer.Option(help="Net to look with; may be repeated.")
     ] = None,
     image_size: Annotated[
-        int | None, typer.Option(help="Pixels the nets see; as the prototypes' by default.")
+        int | None, typer.Option(help="Pixels the nets see; by default as at the distillation.")
     ] = None,
     out: Annotated[Path, typer.Option(help="File for the page.")] = Path("report.html"),
     title: Annotated[str, typer.Option(help="Heading of the page.")] = "Prototypes",
@@ -131,7 +131,8 @@ def report(
     try:
         # Before the work, not after it.
         HTMLReport.check_target(out, overwrite=overwrite)
-        with matplotlib.rc_context({"backend": "agg"}), _console.status("Comparing"):
+        matplotlib.use("agg")
+        with _console.status("Comparing"):
             page = report_on_folders(
                 PrototypeSet.load(prototypes),
                 train,

@@ -90,11 +90,17 @@ def test_report_writes_one_page(folder, tmp_path):
 @pytest.mark.real
 @pytest.mark.parametrize(
     ("table", "message"),
-    [("file,group\n", "no column path"), ("path,group\ndata/red/0.png,a\n", "has no group of")],
+    [
+        (b"file,group\n", "no column path"),
+        (b"path,group\ndata/red/0.png,a\n", "has no group of"),
+        (b"\xef\xbb\xbfpath,group\ndata/red/0.png\n", "Line 2"),
+        (b"path,group\ndata/red/0.png,a\ndata/red/0.png,b\n", "Line 3"),
+        (b"path,group\ndata/red/0.png,\xe4\n", "no text in UTF-8"),
+    ],
 )
 def test_report_on_incomplete_groups_writes_nothing(folder, tmp_path, table, message):
     assert distill(folder, tmp_path / "out").exit_code == 0
-    (tmp_path / "groups.csv").write_text(table)
+    (tmp_path / "groups.csv").write_bytes(table)
     groups = ("--groups", tmp_path / "groups.csv")
     page = tmp_path / "page.html"
     result = run("report", tmp_path / "out", "--train", folder, *groups, "--out", page)

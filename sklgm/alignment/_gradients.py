@@ -13,7 +13,7 @@ from sklearn.frozen import FrozenEstimator
 
 from sklgm._backbone_list import is_several, name_backbones
 from sklgm._encoder import Encoder
-from sklgm._probing import check_prototypes
+from sklgm._probing import check_prototypes, check_square, probe_of
 from sklgm._random import own_random_state
 from sklgm._real_pass import add_canvases, add_rows, check_gradients
 from sklgm.alignment._bootstrap import check_bootstrap, percentile_interval
@@ -57,7 +57,7 @@ def gradient_alignment(
     prototypes: Any,
     X: Any = None,
     y: Any = None,
-    backbone: str | Backbone | None = "clip",
+    backbone: str | Backbone | None = None,
     *,
     gradients: RealGradients | None = None,
     distiller: LGMDistiller | None = None,
@@ -80,8 +80,9 @@ def gradient_alignment(
         Real images, as every estimator takes them.
     y : array-like of shape (n_samples,)
         Their labels, of the same classes as the prototypes'.
-    backbone : str, Backbone or None, default="clip"
-        Where to compare. None compares rows, prototypes that are rows with rows of X.
+    backbone : str, Backbone or None, default=None
+        Where to compare. None is the net that the estimator has, the first of several. A set of
+        images tells none; one of rows needs none, and neither do the rows of X.
     gradients : RealGradients or None, default=None
         Of the real images on this backbone, from :meth:`LGMDistiller.compute_gradients
         <sklgm.LGMDistiller.compute_gradients>`, instead of X and y. Their heads are used.
@@ -138,12 +139,14 @@ def gradient_alignment(
     >>> from sklearn.datasets import load_iris
     >>> X, y = load_iris(return_X_y=True)
     >>> prototypes = RandomImages(backbone=None, random_state=0).fit(X, y)
-    >>> gradient_alignment(prototypes, X, y, backbone=None, random_state=0)
+    >>> gradient_alignment(prototypes, X, y, random_state=0)
     GradientAlignment(score=..., low=..., high=..., 256 heads)
     """
     check_bootstrap(n_resamples, confidence_level)
     images, labels = _arrays(prototypes)
     settings, interval_seed = _seeded(_settings(prototypes, distiller), random_state)
+    if backbone is None:
+        backbone = probe_of(prototypes, None, None).backbone
     settings = _on(settings, backbone)
     real = _real_gradients(settings, X, y, gradients)
     own = _prototype_gradients(settings, images, labels, real, n_views)
@@ -225,8 +228,7 @@ def gradient_alignment_matrix(
 def _arrays(prototypes: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return prototypes, float32, and their labels."""
     images, labels = check_prototypes(prototypes)
-    if images.ndim == 4 and images.shape[1] != images.shape[2]:
-        raise ValueError(f"Prototypes must be square images; got shape {images.shape}.")
+    check_square(images)
     return images, labels
 
 

@@ -12,6 +12,7 @@ from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from sklgm._encoder import Encoder
+from sklgm._probing import class_scores
 from sklgm.images import ImageSource
 from sklgm.probe import FrozenBackboneProbe, is_default
 
@@ -189,6 +190,14 @@ def _linear(probe: FrozenBackboneProbe) -> tuple[Tensor, Tensor]:
     coef, intercept = np.atleast_2d(head.coef_), np.atleast_1d(head.intercept_)
     if len(coef) == 1:  # two classes: for the second, and against the first
         coef, intercept = (np.concatenate([-part / 2, part / 2]) for part in (coef, intercept))
+    # Not so for one-against-one, whose rows are pairs of classes.
+    rows = np.eye(*coef.shape, dtype=np.float32)
+    wanted, linear = class_scores(probe, rows), rows @ coef.T + intercept
+    if wanted.shape != linear.shape or not np.allclose(wanted, linear, rtol=1e-3, atol=1e-5):
+        raise ValueError(
+            f"The scores of {type(head).__name__} are no linear function with a row of coef_ for "
+            f"each class. Use head=None, or a classifier such as LogisticRegression or LinearSVC."
+        )
     return (torch.from_numpy(np.asarray(part, dtype=np.float32)) for part in (coef, intercept))  # type: ignore[return-value]
 
 

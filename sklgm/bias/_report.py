@@ -12,7 +12,7 @@ from sklearn.utils import column_or_1d
 
 from sklgm._probing import check_prototypes, embed_prototypes, embed_real, probe_of
 from sklgm._tables import Table
-from sklgm._targets import check_targets
+from sklgm._targets import check_kinds, check_targets
 from sklgm.backbones import Backbone
 from sklgm.bias._readers import Reader, balanced_weights, entropies, excess
 from sklgm.images import ImageSource
@@ -49,7 +49,7 @@ class BiasReport(Table):
         cannot tell in real images, it cannot tell in prototypes.
     accuracy : dict of str to dict
         "correlated" and "shifted", where such test images were given, each with ``accuracy`` and
-        ``worst_group_accuracy`` of a probe trained on the prototypes alone; the latter is the
+        ``worst_pair_accuracy`` of a probe trained on the prototypes alone; the latter is the
         lowest over pairs of class and group.
     """
 
@@ -136,8 +136,8 @@ class BiasReport(Table):
         return np.stack([probabilities[labels == label].mean(axis=0) for label in self.classes])
 
     def _table(self) -> tuple[list[str], list[list[str]]]:
-        titles = ["class", "read as", "own class", "entropy"]
-        titles += ["its group", "read as", "its group", "entropy"]
+        titles = ["class", "read as", "P(class)", "entropy"]
+        titles += ["its group", "read as", "P(group)", "entropy"]
         cells = [
             [
                 str(record["class"]),
@@ -196,8 +196,9 @@ def diagnose_bias(
 
     .. math:: R = \frac{A}{\max(1,\, A + K)}
 
-    is 0 where prototypes show nothing of the group, 1/2 where they show it as clearly as their
-    class, and 1 where they show nothing else.
+    is 0 where prototypes show nothing of the groups that go with their classes. Where each class
+    has one group in training, it is 1 where they show that and nothing of their class, and 1/2
+    where they show both without doubt. With weaker associations, or readings in doubt, it is lower.
 
     Parameters
     ----------
@@ -262,15 +263,16 @@ def diagnose_bias(
     if not fitted and (isinstance(prototypes, type) or not hasattr(prototypes, "fit")):
         check_prototypes(prototypes)  # says what was got
     probe = probe_of(prototypes, backbone, probe or FrozenBackboneProbe(random_state=0))
-    train = _Labelled.check((X, y, groups), "X, y, groups", probe)
-    real = _Labelled.check(reference, "reference", probe)
+    checking = clone(probe)
+    train = _Labelled.check((X, y, groups), "X, y, groups", checking, reset=True)
+    real = _Labelled.check(reference, "reference", checking)
     classes, group_names = np.unique(train.y), np.unique(real.groups)
     _check_known(train.groups, group_names, "groups of the training images", "reference")
     _check_known(real.y, classes, "classes of reference", "y")
     _check_pairs(real, classes, group_names)
     tests = {"correlated": correlated_test, "shifted": shifted_test}
     checked = {
-        name: _Labelled.check(test, f"{name}_test", probe)
+        name: _Labelled.check(test, f"{name}_test", checking, several=False)
         for name, test in tests.items()
         if test is not None
     }
@@ -329,22 +331,36 @@ class _Labelled:
     groups: np.ndarray
 
     @classmethod
-    def check(cls, data: Any, name: str, probe: FrozenBackboneProbe) -> _Labelled:
+    def check(
+        cls,
+        data: Any,
+        name: str,
+        probe: FrozenBackboneProbe,
+        *,
+        reset: bool = False,
+        several: bool = True,
+    ) -> _Labelled:
+        """Check data; ``reset`` sets the number of columns, ``several`` asks for two classes."""
         if not isinstance(data, tuple | list) or len(data) != 3:
             raise ValueError(
                 f"{name} must be a tuple (X, y, groups); got {type(data).__name__}"
                 f"{f' of {len(data)}' if isinstance(data, tuple | list) else ''}."
             )
         X, y, groups = data
-        source = clone(probe)._check_X(X, reset=True)
-        classes, indices = check_targets(y, len(source), f"diagnose_bias: {name}:")
-        groups = column_or_1d(groups)
-        if len(groups) != len(source):
-            raise ValueError(
-                f"{name} has {len(groups)} groups for {len(source)} images or rows. Pass the group "
-                f"of each."
-            )
-        return cls(source, classes[indices], groups)
+        source = probe._check_X(X, reset=reset)
+        if several:
+            classes, indices = check_targets(y, len(source), f"diagnose_bias: {name}:")
+            y = classes[indices]
+        labels = {"classes": y, "groups": groups}
+        for what, values in labels.items():
+            check_kinds(values, what)
+            labels[what] = column_or_1d(values)
+            if len(labels[what]) != len(source):
+                raise ValueError(
+                    f"{name} has {len(values)} {what} for {len(source)} images or rows. Pass one "
+                    f"for each."
+                )
+        return cls(source, labels["classes"], labels["groups"])
 
 
 def _check_known(found: np.ndarray, known: np.ndarray, what: str, where: str) -> None:
@@ -428,6 +444,6 @@ def _accuracies(
         )[1]
         scores[name] = {
             "accuracy": float(right.mean()),
-            "worst_group_accuracy": float((np.bincount(pairs, right) / np.bincount(pairs)).min()),
+            "worst_pair_accuracy": float((np.bincount(pairs, right) / np.bincount(pairs)).min()),
         }
     return scores

@@ -114,7 +114,7 @@ def load_waterbirds(
 
 
 def _rows(table: Path) -> list[dict[str, str]]:
-    with table.open(newline="", encoding="utf-8") as file:
+    with table.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         lacking = [name for name in _COLUMNS if name not in (reader.fieldnames or [])]
         if lacking:

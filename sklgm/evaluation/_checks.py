@@ -12,7 +12,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import column_or_1d
 
 from sklgm._base import FrozenBackboneEstimator
-from sklgm._targets import check_targets
+from sklgm._targets import check_kinds, check_targets
 from sklgm._views import resolve_augmentation
 from sklgm.evaluation._given import GivenPrototypes
 from sklgm.probe import FrozenBackboneProbe
@@ -74,6 +74,7 @@ class Split:
                 f"classes."
             )
         if groups is not None:
+            check_kinds(groups, "groups")
             groups = column_or_1d(groups)
             if len(groups) != n_test:
                 raise ValueError(

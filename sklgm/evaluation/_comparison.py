@@ -182,6 +182,7 @@ def compare_selections(
         ``random_state`` is None are drawn anew for each probe in either case.
     groups : array-like of shape (n_test,) or None, default=None
         Group of each test image, such as its background; adds the accuracy of the worst group.
+        Where the literature counts pairs of class and group as groups, pass such pairs.
     verbose : int, default=0
         Above 0, print a line for each finished row.
 

@@ -18,9 +18,9 @@ _MOST_WITH_TEXT = 24
 class BiasDisplay:
     """Table of colours: the groups that each prototype is read as, and whether as its own class.
 
-    A row is a prototype. A frame marks the group that goes with its class in the training data: a
-    dark field within it is a prototype that shows this group. The last column is the probability of
-    its own class. Use :meth:`from_report` or :meth:`from_estimator` to make a display.
+    A row is a prototype. A frame marks the group that its class has more of in training than others
+    have: a dark field within it is a prototype that shows this group. The last column is the
+    probability of its own class. Use :meth:`from_report` or :meth:`from_estimator` to make one.
 
     Parameters
     ----------
@@ -248,7 +248,7 @@ class BiasDisplay:
         self.ax_.set_yticks(range(len(labels)), [names[index] for index in of_class], **looks)
         slant = {"rotation": 40, "ha": "right", "rotation_mode": "anchor"}
         self.ax_.set_xticks(range(len(groups) + 1), [*columns, "own class"], **looks, **slant)
-        title = "read as group (framed: that of its class in training)"
+        title = "read as group (framed: typical of its class)"
         if self.group_reliance is not None:
             title = f"group reliance {self.group_reliance:.2f}\n{title}"
         self.ax_.set_title(title, fontsize=10)

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 from collections.abc import Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
 
 from sklgm.alignment import alignment_matrix, gradient_alignment_matrix
+from sklgm.backbones import Backbone
 from sklgm.bias import diagnose_bias, suspect_classes
 from sklgm.datasets import load_folder
 from sklgm.distiller import LGMDistiller
@@ -29,6 +31,8 @@ from sklgm.selectors import ClassCentroids, RandomImages
 _OWN = "prototypes"
 # Of an image, when feature spaces are compared; fewer where there are not as many images.
 _NEIGHBORS = 10
+# Images by which feature spaces are compared, at most: neighbours take time with their square.
+_MOST_COMPARED = 2000
 
 
 def report_on_folders(
@@ -63,7 +67,8 @@ def report_on_folders(
         Nets to look with. None named is the one the prototypes were made on. Of several, the
         first is for everything that is about one net.
     image_size : int or None, default=None
-        Pixels the nets see. None takes those of the prototypes, if the net is theirs.
+        Pixels the nets see. None takes the prototypes' for the nets they were made on, and each
+        net's own for others.
     device : str, default="auto"
         Where to compute.
     n_jobs : int or None, default=None
@@ -83,93 +88,105 @@ def report_on_folders(
     ValueError
         If folders, groups and prototypes do not go together, or no backbone is known.
     """
-    names, image_size = _nets(prototypes, backbones, image_size)
-    settings: dict[str, Any] = {"image_size": image_size, "device": device, "n_jobs": n_jobs}
+    nets = _nets(prototypes, backbones, image_size)
+    names = list(nets)
+    home = _homes(prototypes)
     images: Any = load_folder(train)
     X, y = images.paths, images.target
     held_out: Any = None if test is None else load_folder(test)
-    of_group = None if groups is None else _read_groups(groups)
-    train_groups = None if of_group is None else _groups_of(X, of_group, groups)
-    test_groups = None
-    if of_group is not None and held_out is not None:
-        test_groups = _groups_of(held_out.paths, of_group, groups)
-    probe = FrozenBackboneProbe(names[0], **settings)
+    train_groups = test_groups = None
+    if groups is not None:
+        of_group = _read_groups(groups)
+        train_groups = _groups_of(X, of_group, groups)
+        if held_out is not None:
+            test_groups = _groups_of(held_out.paths, of_group, groups)
 
-    results: dict[str, Any] = {}
-    if held_out is not None:
-        comparisons = {
-            name: compare_selections(
+    with TemporaryDirectory() as memory:
+        settings: dict[str, Any] = {"device": device, "n_jobs": n_jobs, "memory": memory}
+        probe = FrozenBackboneProbe(nets[names[0]], **settings)
+        about: dict[str, Any] = {"backbone": nets[names[0]], "probe": probe}
+        results: dict[str, Any] = {}
+        bias = None
+        if train_groups is not None:
+            # First, since it asks most of the data. Readers must not be trained where class and
+            # group go together.
+            reference: Any = (X, y, train_groups)
+            if held_out is not None:
+                reference = (held_out.paths, held_out.target, test_groups)
+            bias = diagnose_bias(prototypes, X, y, train_groups, reference=reference, **about)
+        if held_out is not None:
+            few = int(np.unique(prototypes.labels, return_counts=True)[1].min())
+            comparisons = {}
+            for name, net in nets.items():
+                real = {"prototypes_per_class": few, **settings}
+                comparisons[name] = compare_selections(
+                    X,
+                    y,
+                    held_out.paths,
+                    held_out.target,
+                    backbone=net,
+                    selections={
+                        "random": RandomImages(net, **real),
+                        "centroid": ClassCentroids(net, **real, random_state=0),
+                        _OWN: prototypes,
+                        "all": None,
+                    },
+                    probe=probe,
+                    probe_seeds=seeds,
+                    groups=test_groups,
+                )
+            results["Beside real images"] = comparisons[names[0]]
+            if len(names) > 1:
+                results["On other backbones"] = _transfer(comparisons, home)
+        if len(names) > 1:
+            results["What the prototypes mean to each backbone"] = gradient_alignment_matrix(
+                {_OWN: prototypes},
                 X,
                 y,
-                held_out.paths,
-                held_out.target,
-                backbone=name,
-                selections={
-                    "random": RandomImages(name, **settings),
-                    "centroid": ClassCentroids(name, **settings, random_state=0),
-                    _OWN: prototypes,
-                    "all": None,
-                },
-                probe=probe,
-                probe_seeds=seeds,
-                groups=test_groups,
+                backbones=nets,
+                distiller=LGMDistiller(**settings),
+                random_state=0,
             )
-            for name in names
-        }
-        results["Beside real images"] = comparisons[names[0]]
-        if len(names) > 1:
-            home = prototypes.provenance.get("parameters", {}).get("backbone")
-            results["On other backbones"] = _transfer(comparisons, home)
-    if len(names) > 1:
-        results["What the prototypes mean to each backbone"] = gradient_alignment_matrix(
-            {_OWN: prototypes},
-            X,
-            y,
-            backbones=names,
-            distiller=LGMDistiller(**settings),
-            random_state=0,
-        )
-        results["How alike the backbones are"] = alignment_matrix(
-            names,
-            X,
-            n_neighbors=min(_NEIGHBORS, len(X) - 1),
-            embedder=BackboneEmbedder(**settings),
-            random_state=0,
-        )
-    about: dict[str, Any] = {"backbone": names[0], "probe": probe}
-    results["Among the images of their class"] = prototype_statistics(prototypes, X, y, **about)
-    results["Classes that mix"] = suspect_classes(prototypes, X, y, **about)
-    if train_groups is not None:
-        # Readers must not be trained where class and group go together.
-        reference: Any = (X, y, train_groups)
-        if held_out is not None:
-            reference = (held_out.paths, held_out.target, test_groups)
-        results["Groups"] = diagnose_bias(
-            prototypes, X, y, train_groups, reference=reference, **about
-        )
-    return HTMLReport.from_prototypes(prototypes, X, y, results=results, title=title, **about)
+            some = np.random.RandomState(0).permutation(len(X))[:_MOST_COMPARED]
+            results["How alike the backbones are"] = alignment_matrix(
+                nets,
+                X[some],
+                n_neighbors=min(_NEIGHBORS, len(some) - 1),
+                embedder=BackboneEmbedder(**settings),
+                random_state=0,
+            )
+        results["Among the images of their class"] = prototype_statistics(prototypes, X, y, **about)
+        results["Classes that mix"] = suspect_classes(prototypes, X, y, **about)
+        if bias is not None:
+            results["Groups"] = bias
+        return HTMLReport.from_prototypes(prototypes, X, y, results=results, title=title, **about)
+
+
+def _homes(prototypes: PrototypeSet) -> list[str]:
+    """Return names of the nets that prototypes were made on."""
+    known = prototypes.provenance.get("parameters", {}).get("backbone")
+    return [name for name in (known if isinstance(known, list) else [known]) if name]
 
 
 def _nets(
     prototypes: PrototypeSet, backbones: Sequence[str], image_size: int | None
-) -> tuple[list[str], int | None]:
-    """Return names of the nets, and the pixels they see, None for each net's own."""
-    made = prototypes.provenance.get("parameters", {})
-    home = made.get("backbone")
-    homes = home if isinstance(home, list) else [home]
-    names = list(backbones) or [name for name in homes if name]
+) -> dict[str, Backbone]:
+    """Return the nets by name, each at the size that it is to see."""
+    homes = _homes(prototypes)
+    names = list(dict.fromkeys(backbones)) or homes
     if not names:
         raise ValueError(
             "The prototypes do not tell which net they were made on. Name one with --backbone."
         )
-    if image_size is None and set(names) <= set(homes):
-        image_size = made.get("image_size")
-    return names, image_size
+    own = prototypes.provenance.get("parameters", {}).get("image_size")
+    return {
+        name: Backbone.from_name(name, image_size=image_size or (own if name in homes else None))
+        for name in names
+    }
 
 
-def _transfer(comparisons: dict[str, SelectionComparison], home: Any) -> TransferMatrix:
+def _transfer(comparisons: dict[str, SelectionComparison], homes: list[str]) -> TransferMatrix:
     """Return comparisons on several nets as one matrix."""
-    homes = home if isinstance(home, list) else [home]
     records = []
     for name, comparison in comparisons.items():
         full = np.mean([run["accuracy"] for run in comparison.records if run["selection"] == "all"])
@@ -185,15 +202,31 @@ def _transfer(comparisons: dict[str, SelectionComparison], home: Any) -> Transfe
 
 def _read_groups(path: Path) -> dict[Path, str]:
     """Return the group of each image, by its full path."""
-    with path.open(newline="", encoding="utf-8") as file:
-        reader = csv.DictReader(file)
-        missing = {"path", "group"} - set(reader.fieldnames or ())
-        if missing:
+    found: dict[Path, str] = {}
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8: {error}. Save it as such.") from error
+    reader = csv.DictReader(lines)
+    missing = {"path", "group"} - set(reader.fieldnames or ())
+    if missing:
+        raise ValueError(
+            f"{path} has no column {' and '.join(sorted(missing))}. Its first line must name path "
+            f"and group."
+        )
+    for line in reader:
+        if not line["path"] or not line["group"]:
             raise ValueError(
-                f"{path} has no column {' and '.join(sorted(missing))}. Its first line must name "
-                f"path and group."
+                f"Line {reader.line_num} of {path} has no path or no group. Give both, or leave "
+                f"the line out."
             )
-        return {(path.parent / line["path"]).resolve(): line["group"] for line in reader}
+        image = (path.parent / line["path"]).resolve()
+        if found.setdefault(image, line["group"]) != line["group"]:
+            raise ValueError(
+                f"Line {reader.line_num} of {path} puts {line['path']} into {line['group']!r}, an "
+                f"earlier one into {found[image]!r}. Leave one out."
+            )
+    return found
 
 
 def _groups_of(paths: np.ndarray, of_group: dict[Path, str], file: Path | None) -> np.ndarray:

@@ -22,6 +22,7 @@ from sklgm._pictures import figure_picture, picture
 from sklgm._probing import check_prototypes, embed_prototypes, embed_real, probe_of
 from sklgm._targets import check_targets
 from sklgm._version import __version__
+from sklgm.alignment import AlignmentMatrix
 from sklgm.backbones import Backbone
 from sklgm.images import ImageSource
 from sklgm.probe import FrozenBackboneProbe
@@ -30,16 +31,19 @@ from sklgm.selectors._nearest import nearest_rows
 
 # Real images in the map, at most.
 _MOST_DOTS = 2000
+# Prototypes shown one by one, at most.
+_MOST_CARDS = 200
 # Headings of what the protocols return, by the name of its class.
 _HEADINGS = {
     "SelectionComparison": "Beside real images",
     "TransferMatrix": "On other backbones",
     "LearningCurve": "More prototypes",
-    "AlignmentMatrix": "How alike the backbones are",
     "PrototypeStatistics": "Among the images of their class",
     "BiasReport": "Groups",
     "SuspectClasses": "Classes that mix",
 }
+_ALIKE = "How alike the backbones are"
+_ALIGNMENTS = {"gradient alignment": "What the prototypes mean to each backbone"}
 
 
 @dataclass(frozen=True)
@@ -123,9 +127,9 @@ class HTMLReport:
         y : array-like of shape (n_samples,), default=None
             Their labels.
         results : sequence, or dict of str to object, default=()
-            What the protocols returned (:mod:`sklgm.evaluation`, :mod:`sklgm.alignment`,
-            :mod:`sklgm.bias`), in the order of the page; a dict gives headings. Anything with a
-            ``_repr_html_`` or a ``plot`` will do.
+            Tables and matrices that the protocols returned (:mod:`sklgm.evaluation`,
+            :mod:`sklgm.alignment`, :mod:`sklgm.bias`), in the order of the page; a dict gives
+            headings. Anything else with a ``_repr_html_`` will do too.
         backbone : str, Backbone or None, default=None
             Net whose features tell what is similar. None takes the estimator's, the first of
             several; a PrototypeSet has none.
@@ -167,14 +171,16 @@ class HTMLReport:
         text = embedding = ""
         if X is not None:
             net = probe_of(prototypes, backbone, probe)
-            reals, embedding = _among_real(images, labels, X, y, net, class_names)
+            reals, embedding = _among_real(images, labels, X, y, net, names)
             for card, real in zip(cards, reals, strict=True):
                 card["real"] = picture(real)
             text = (
                 "Beside each prototype, in a dashed frame: the real image of its class that is "
                 "most similar to it, none shown twice."
             )
-        sections.append(Section("Prototypes", text, cards=cards))
+        if len(cards) > _MOST_CARDS:
+            text = f"The first {_MOST_CARDS} of {len(cards)}. {text}".rstrip()
+        sections.append(Section("Prototypes", text, cards=cards[:_MOST_CARDS]))
         if embedding:
             sections.append(
                 Section(
@@ -216,7 +222,8 @@ class HTMLReport:
         target = Path(path)
         partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
         try:
-            partial.write_text(self.html, encoding="utf-8")
+            # Names of files may hold what is no text.
+            partial.write_text(self.html, encoding="utf-8", errors="replace")
             partial.replace(target)
         finally:
             partial.unlink(missing_ok=True)
@@ -236,10 +243,12 @@ class HTMLReport:
         ------
         FileExistsError
             If it is there.
-        FileNotFoundError
-            If its folder is not there.
+        FileNotFoundError, IsADirectoryError
+            If its folder is not there, or it is a folder itself.
         """
         target = Path(path)
+        if target.is_dir():
+            raise IsADirectoryError(f"{target} is a folder. Name a file for the page.")
         if target.exists() and not overwrite:
             raise FileExistsError(f"{target} exists. Allow to overwrite it, or choose another.")
         if not target.parent.is_dir():
@@ -248,7 +257,9 @@ class HTMLReport:
             )
 
     def _repr_html_(self) -> str:
-        page = html.escape(self.html, quote=True)
+        # Without a base, links to sections would lead to the notebook.
+        framed = self.html.replace("<head>", '<head><base href="about:srcdoc">', 1)
+        page = html.escape(framed, quote=True)
         return f'<iframe srcdoc="{page}" style="width:100%;height:40rem;border:0"></iframe>'
 
     def __repr__(self) -> str:
@@ -277,6 +288,8 @@ def _named(results: Any) -> dict[str, Any]:
         for result in results:
             kind = type(result).__name__
             heading = first = _HEADINGS.get(kind, kind)
+            if isinstance(result, AlignmentMatrix):
+                heading = first = _ALIGNMENTS.get(result.metric, _ALIKE)
             number = 1
             while heading in named:
                 number += 1
@@ -330,9 +343,11 @@ def _among_real(
 
 
 def _result_section(heading: str, result: Any) -> Section:
+    # A data frame has a plot too, which is none of its table.
+    own = type(result).__module__.startswith("sklgm.")
     plot: str = ""
     table: Any = ""
-    if hasattr(result, "plot"):
+    if hasattr(result, "plot") and (own or not hasattr(result, "_repr_html_")):
         drawn = result.plot()
         plot = figure_picture(getattr(drawn, "figure_", None) or drawn.figure)
     if hasattr(result, "_repr_html_"):
@@ -345,14 +360,20 @@ def _provenance(prototypes: Any) -> list[Section]:
     if not isinstance(prototypes, PrototypeSet):
         prototypes = PrototypeSet.from_estimator(prototypes)
     known = dict(prototypes.provenance)
-    groups = {"How they were made": {}, "Versions": known.pop("versions", {})}
-    for name, value in known.items():
-        groups["How they were made"] |= value if isinstance(value, dict) else {name: value}
-    return [
-        Section(heading, facts=[(name, _as_text(value)) for name, value in facts.items()])
-        for heading, facts in groups.items()
-        if facts
-    ]
+    versions = known.pop("versions", {})
+    # What an estimator is known by, its parameters, goes without saying.
+    known |= known.pop("parameters", {}) if isinstance(known.get("parameters"), dict) else {}
+    groups = {"How they were made": _flat(known), "Versions": _flat({"": versions})}
+    return [Section(heading, facts=facts) for heading, facts in groups.items() if facts]
+
+
+def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
+    """Return names and values, those of dicts within by the names of both."""
+    facts = []
+    for name, value in values.items():
+        full = f"{prefix} {name}".strip()
+        facts += _flat(value, full) if isinstance(value, dict) else [(full, _as_text(value))]
+    return facts
 
 
 def _as_text(value: Any) -> str:

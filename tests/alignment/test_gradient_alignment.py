@@ -129,6 +129,15 @@ def test_the_real_set_is_aligned_with_itself(backbone, n_views):
     assert 0.9 < other.score < 1 - 1e-6
 
 
+def test_the_net_is_the_estimators_own_unless_named():
+    expected = gradient_alignment(FITTED, X, Y, NET, random_state=0)
+    for own in (FITTED, FrozenEstimator(FITTED)):
+        found = gradient_alignment(own, X, Y, random_state=0)
+        assert_allclose(found.by_head, expected.by_head, rtol=1e-6)
+    with pytest.raises(ValueError, match="Of PrototypeSet the net cannot be told"):
+        gradient_alignment(PrototypeSet.from_estimator(FITTED), X, Y)
+
+
 def test_rows_are_aligned_with_themselves():
     features, y = rows()
     found = gradient_alignment(PrototypeSet(features, y), features, y, backbone=None)
@@ -324,7 +333,7 @@ IMAGES, LABELS = FITTED.prototypes_, FITTED.prototype_labels_
         ({"y": np.where(np.arange(len(Y)) == 0, "z", Y)}, r"Without a prototype: \['z'\]"),
         ({"y": np.searchsorted(["a", "b", "c"], Y)}, "labels of one type"),
         ({"backbone": [NET, OTHER]}, "gradient_alignment_matrix"),
-        ({"backbone": None}, "X holds images"),
+        ({"prototypes": PrototypeSet.from_estimator(FITTED), "backbone": None}, "cannot be told"),
         ({"backbone": "efficientnet_lite7"}, "efficientnet_lite"),
         ({"distiller": RandomImages()}, "distiller must be an LGMDistiller"),
         ({"distiller": LGMDistiller(head_pool_size=0)}, "head_pool_size"),

@@ -5,6 +5,7 @@ from PIL import Image
 from sklearn.linear_model import LogisticRegression, SGDClassifier
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
+from sklearn.svm import SVC, LinearSVC
 from sklearn.tree import DecisionTreeClassifier
 from torch import nn
 
@@ -209,6 +210,14 @@ def test_errors(params, message):
 def test_other_heads_are_refused(head):
     with pytest.raises(ValueError, match="needs a linear head"):
         object_focus(fitted(NET, head=head), X, MASKS)
+
+
+def test_one_row_a_pair_of_classes_is_no_row_a_class():
+    # With three classes there are as many pairs.
+    assert len(np.unique(Y)) == 3
+    with pytest.raises(ValueError, match="SVC are no linear function"):
+        object_focus(fitted(NET, head=SVC(kernel="linear")), X, MASKS)
+    object_focus(fitted(NET, head=LinearSVC()), X, MASKS)
 
 
 def test_rows_are_refused():

@@ -8,6 +8,7 @@ from html.parser import HTMLParser
 
 import matplotlib
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image
 from sklearn.exceptions import NotFittedError
@@ -112,9 +113,44 @@ def test_nothing_is_loaded_and_everything_is_escaped():
     assert "<script" not in report._repr_html_()
 
 
+def test_frames_and_data_frames_are_tables_alone():
+    table = pd.DataFrame({"text": ["a", "b"]})
+    page = Page(HTMLReport.from_prototypes(chosen(), results={"Mine": table}))
+    assert page.tags.count("table") == 1
+    assert not page.pixels("Mine")
+    # A link to a section must not lead out of the frame.
+    assert "about:srcdoc" in HTMLReport.from_prototypes(chosen())._repr_html_()
+
+
+def test_many_prototypes_are_cut_short():
+    many = PrototypeSet(np.zeros((230, 4, 4, 3)), np.arange(230))
+    page = Page(HTMLReport.from_prototypes(many))
+    assert page.tags.count("img") == 200
+    assert "The first 200 of 230." in page.texts
+
+
+def test_what_is_known_of_their_making():
+    known = {"seed": 1, "teacher": {"seed": 2}, "parameters": {"tol": None}, "versions": "1.2"}
+    prototypes = PrototypeSet(np.zeros((2, 4, 4, 3)), [0, 1], known)
+    texts = Page(HTMLReport.from_prototypes(prototypes)).texts
+    for name, value in (("seed", "1"), ("teacher seed", "2"), ("tol", "null")):
+        assert texts[texts.index(name) + 1] == value
+    assert "1.2" in texts
+
+
+def test_only_square_prototypes_are_shown_to_a_net():
+    oblong = PrototypeSet(np.zeros((3, 24, 18, 3)), CLASSES)
+    HTMLReport.from_prototypes(oblong)
+    with pytest.raises(ValueError, match="must be square"):
+        HTMLReport.from_prototypes(oblong, X, Y, backbone=NET)
+
+
 def test_class_names():
     page = Page(HTMLReport.from_prototypes(chosen(), class_names=["one", "two", "three"]))
     assert {"one", "two", "three"} <= set(page.texts)
+    two = PrototypeSet(chosen().prototypes_[:2], chosen().prototype_labels_[:2])
+    page = Page(HTMLReport.from_prototypes(two, X, Y, backbone=NET, class_names=["one", "two"]))
+    assert {"one", "two"} <= set(page.texts)
     with pytest.raises(ValueError, match="1 names for 3 classes"):
         HTMLReport.from_prototypes(chosen(), class_names=["one"])
 
@@ -154,6 +190,8 @@ def test_saving(tmp_path):
     report.save(path, overwrite=True)
     with pytest.raises(FileNotFoundError, match="no folder"):
         report.save(tmp_path / "nowhere" / "page.html")
+    with pytest.raises(IsADirectoryError, match="is a folder"):
+        report.save(tmp_path, overwrite=True)
     assert [file.name for file in tmp_path.iterdir()] == ["page.html"]
     assert "MB" in repr(report)
 
