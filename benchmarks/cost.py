@@ -127,7 +127,7 @@ def main():
             [1, 2, 4],
             lambda n: steps(backbone, X_few, y_few, prototypes_per_class=n),
         ),
-        "the real pass, by image (4 views)": ("ms", [100, 200, 400], real),
+        "the real pass, by image (2 views)": ("ms", [100, 200, 400], real),
         "the loss of 200 features of 10 classes, by feature size": (
             "us",
             [256, 512, 1024, 2048],
