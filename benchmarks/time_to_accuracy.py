@@ -269,7 +269,7 @@ def plot(records, path):
                 )
         axes.set(xscale="log", xlabel="seconds", ylabel="test accuracy of a probe", title=name)
         axes.grid(alpha=0.3)
-        axes.legend(loc="center")
+        axes.legend(loc="lower left")
     figure.tight_layout()
     figure.savefig(path, dpi=100)
 
