@@ -19,6 +19,7 @@ import numpy as np
 import torch
 from _data import load
 from _results import save
+from transfer import NETS
 
 from sklgm import FrozenBackboneProbe, LGMDistiller, PrototypeSet
 from sklgm.alignment import (
@@ -27,16 +28,10 @@ from sklgm.alignment import (
     relate_alignment_to_transfer,
 )
 from sklgm.evaluation import TransferMatrix, compare_selections
+from sklgm.evaluation._transfer import with_relative_accuracy
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.real_backbones import real_backbone
-
-NETS = {
-    "lite0": "efficientnet_lite0",
-    "lite2": "efficientnet_lite2",
-    "ViT": "focus_vit",
-    "ResNet": "nsfw_resnet",
-}
 
 
 def run(seed, nets, data, arguments, folder):
@@ -61,15 +56,13 @@ def run(seed, nets, data, arguments, folder):
             probe=probe,
             probe_seeds=2,
         ).records
-        full = np.mean([one["accuracy"] for one in found if one["selection"] == "all"])
         for one in found:
             home = None if one["selection"] == "all" else one["selection"] == column
-            relative = float(one["accuracy"] / full)
-            facts = {"backbone": column, "at_home": home, "relative_accuracy": relative}
-            records.append({**one, **facts, "distillation_seed": seed})
+            facts = {"backbone": column, "at_home": home, "distillation_seed": seed}
+            records.append({**one, **facts})
         print(f"seed {seed}: probed on {column}", flush=True)
     gradients = gradient_alignment_matrix(sets, X, y, backbones=nets, random_state=100 + seed)
-    return records, gradients
+    return with_relative_accuracy(records), gradients
 
 
 def main():

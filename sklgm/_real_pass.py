@@ -26,7 +26,7 @@ _ROWS_AT_ONCE = 4096
 def describe_views(
     encoder: Encoder, augmentation: StandardAugmentation | None, n_real_views: int
 ) -> str:
-    """Return what :func:`add_images` computes features on, as text that compares equal."""
+    """Return what :func:`add_canvases` computes features on, as text that compares equal."""
     settings = {
         "backbone": encoder.backbone.fingerprint(),
         "image_size": encoder.backbone.image_size,
@@ -203,8 +203,9 @@ class RealPass:
             add_rows(gradients, np.asarray(source), y, self.device, on_batch)
             return
         # Out of a pickle, a net is on the CPU.
-        encoder, views = self.encoder.to(self.device), (self.augmentation, self.n_real_views)
-        add_images(gradients, source, y, encoder, *views, self.seed, on_batch, start)
+        encoder = self.encoder.to(self.device)
+        views = (self.augmentation, self.n_real_views, self.seed, on_batch, start)
+        add_canvases(gradients, encoder.canvases(source), y, encoder, *views)
 
 
 def add_rows(
@@ -236,45 +237,6 @@ def add_rows(
 
 
 @torch.no_grad()
-def add_images(
-    gradients: RealGradients,
-    source: ImageSource,
-    y: np.ndarray,
-    encoder: Encoder,
-    augmentation: StandardAugmentation | None,
-    n_real_views: int,
-    seed: int,
-    on_batch: Callable[[], None],
-    start: int = 0,
-) -> None:
-    """Embed views of every image once and add their gradients, and the images to the means.
-
-    Parameters
-    ----------
-    gradients : RealGradients
-        Updated.
-    source : ImageSource
-        n images, read once.
-    y : ndarray of shape (n,)
-        Labels.
-    encoder : Encoder
-        From pixels to features.
-    augmentation : StandardAugmentation or None
-        Of the random views; None takes the centre crop alone.
-    n_real_views : int
-        Random views of each image.
-    seed : int
-        Of the random views.
-    on_batch : callable
-        Called after each batch.
-    start : int, default=0
-        Place of the first image in the whole data set, which decides its random views.
-    """
-    views = (augmentation, n_real_views, seed, on_batch, start)
-    add_canvases(gradients, encoder.canvases(source), y, encoder, *views)
-
-
-@torch.no_grad()
 def add_canvases(
     gradients: RealGradients,
     batches: Iterable[Tensor],
@@ -286,7 +248,7 @@ def add_canvases(
     on_batch: Callable[[], None],
     start: int = 0,
 ) -> None:
-    """Embed views of square images that are at hand, and add their gradients.
+    """Embed views of square images and add their gradients, and the images to the means.
 
     The centre crop makes one half of the target, ``n_random_views`` random views the other, or
     all of it without any. If the augmentation flips, both the plain and the mirrored crop are
@@ -301,10 +263,18 @@ def add_canvases(
         n images altogether, pixels in [0, 1], on the encoder's device.
     y : ndarray of shape (n,)
         Labels.
-    encoder, augmentation, seed, on_batch, start
-        As in :func:`add_images`.
+    encoder : Encoder
+        From pixels to features.
+    augmentation : StandardAugmentation or None
+        Of the random views; None takes the centre crop alone.
     n_random_views : int
         Random views of each image.
+    seed : int
+        Of the random views.
+    on_batch : callable
+        Called after each batch.
+    start : int, default=0
+        Place of the first image in the whole data set, which decides its random views.
     """
     stream = None
     features: list[Tensor] = []

@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 from scipy.stats import bootstrap
 
+from sklgm._numbers import is_whole
+
 # Numbers of all resamples that are held at once.
 _AT_ONCE = 2**21
 
 
 def check_bootstrap(n_resamples: Any, confidence_level: Any) -> None:
     """Raise a ValueError unless the numbers can be used."""
-    whole = isinstance(n_resamples, int | np.integer) and not isinstance(n_resamples, bool)
-    if not whole or n_resamples < 1:
+    if not is_whole(n_resamples) or n_resamples < 1:
         raise ValueError(f"n_resamples must be a whole number of at least 1; got {n_resamples!r}.")
     if not isinstance(confidence_level, float | np.floating) or not 0 < confidence_level < 1:
         raise ValueError(

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from sklgm._numbers import is_whole
 from sklgm._random import own_random_state
 from sklgm.alignment._features import check_pair, metric_score
 
@@ -115,10 +116,9 @@ def draw_orders(n_samples: int, n_permutations: Any, alpha: Any, random_state: A
     """Return random orders of rows, (n_permutations, n_samples), after checking the numbers."""
     if not isinstance(alpha, float | np.floating) or not 0 < alpha < 1:
         raise ValueError(f"alpha must be a number between 0 and 1; got {alpha!r}.")
-    whole = isinstance(n_permutations, int | np.integer) and not isinstance(n_permutations, bool)
     # With fewer, not even the highest score of all would be beyond the threshold.
     least = max(1, math.ceil(1 / alpha - 1e-9) - 1)
-    if not whole or n_permutations < least:
+    if not is_whole(n_permutations) or n_permutations < least:
         raise ValueError(
             f"n_permutations must be a whole number of at least 1 / alpha - 1 = {least}; got "
             f"{n_permutations!r}."

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import cached_property, partial
-from numbers import Integral
 from typing import Any
 
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 from sklearn.preprocessing import normalize
 from sklearn.utils import check_array
+
+from sklgm._numbers import is_whole
 
 METRICS = ("mutual_knn", "linear_cka")
 
@@ -183,8 +184,7 @@ def _as_given(steps: tuple[Callable, Callable], A: np.ndarray, B: np.ndarray) ->
 def _neighbors(features: np.ndarray, n_neighbors: int) -> np.ndarray:
     """Return the places (n, n_neighbors) of each row's nearest others."""
     most = len(features) - 1
-    whole = isinstance(n_neighbors, Integral) and not isinstance(n_neighbors, bool)
-    if not whole or not 1 <= n_neighbors <= most:
+    if not is_whole(n_neighbors) or not 1 <= n_neighbors <= most:
         raise ValueError(
             f"n_neighbors must be a whole number from 1 to {most}, one less than there are images; "
             f"got {n_neighbors!r}."

@@ -13,6 +13,7 @@ from sklearn.frozen import FrozenEstimator
 
 from sklgm._backbone_list import is_several, name_backbones
 from sklgm._encoder import Encoder
+from sklgm._numbers import is_whole
 from sklgm._probing import check_prototypes, check_square, probe_of
 from sklgm._random import own_random_state
 from sklgm._real_pass import add_canvases, add_rows, check_gradients
@@ -367,7 +368,7 @@ def _class_indices(labels: np.ndarray, real: RealGradients) -> np.ndarray:
 
 def _n_views(n_views: Any, n_real_views: int, real: RealGradients, n_prototypes: int) -> int:
     """Return the number of random views of a prototype, none where real images have none."""
-    whole = isinstance(n_views, int | np.integer) and not isinstance(n_views, bool) and n_views >= 1
+    whole = is_whole(n_views) and n_views >= 1
     if not whole and not (isinstance(n_views, str) and n_views == "auto"):
         raise ValueError(
             f'n_views must be a whole number of at least 1, or "auto"; got {n_views!r}.'

@@ -280,9 +280,7 @@ def diagnose_bias(
         _check_known(test.y, classes, f"classes of {name}_test", "y")
     if reader is not None and not (hasattr(reader, "fit") and hasattr(reader, "predict_proba")):
         raise ValueError(f"reader must be a classifier with predict_proba; got {reader!r}.")
-    if fitted:
-        _check_prototype_classes(check_prototypes(prototypes)[1], classes)
-    else:
+    if not fitted:
         prototypes = clone(prototypes).fit(train.X, train.y)
     images, labels = check_prototypes(prototypes)
     _check_prototype_classes(labels, classes)

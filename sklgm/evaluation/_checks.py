@@ -12,6 +12,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import column_or_1d
 
 from sklgm._base import FrozenBackboneEstimator
+from sklgm._numbers import is_whole
 from sklgm._targets import check_kinds, check_targets
 from sklgm._views import resolve_augmentation
 from sklgm.evaluation._given import GivenPrototypes
@@ -176,7 +177,7 @@ def check_same_classes(fitted: Any, split: Split) -> None:
 
 def check_count(value: Any, name: str, most: int | None = None) -> None:
     """Raise a ValueError unless a value is a whole number from 1 to ``most``."""
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or value < 1:
+    if not is_whole(value) or value < 1:
         raise ValueError(f"{name} must be a whole number of at least 1; got {value!r}.")
     if most is not None and value > most:
         raise ValueError(

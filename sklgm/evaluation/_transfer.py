@@ -251,16 +251,34 @@ def cross_model_transfer(
             parts[-1] += run(row, None, selection, [column], seeds)
         report(_describe(row, parts[-1]), verbose)
 
-    full = _mean_accuracies(whole)
-    records = []
-    for part in (*parts, whole):
-        for record in sorted(
-            part, key=lambda run: (list(nets).index(run["backbone"]), run["seed"])
-        ):
-            reference = full[record["backbone"]]
-            relative = record["accuracy"] / reference if reference else float("nan")
-            records.append({**record, "relative_accuracy": relative})
-    return TransferMatrix(tuple(records))
+    ordered = [
+        record
+        for part in (*parts, whole)
+        for record in sorted(part, key=lambda run: (list(nets).index(run["backbone"]), run["seed"]))
+    ]
+    return TransferMatrix(with_relative_accuracy(ordered))
+
+
+def with_relative_accuracy(records: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
+    """Add to records the accuracy over the mean of the probes on all images, of each backbone.
+
+    Parameters
+    ----------
+    records : sequence of dict
+        Of a transfer matrix, those of "all" among them.
+
+    Returns
+    -------
+    tuple of dict
+        The same with ``relative_accuracy``; NaN where that mean is 0.
+    """
+    full = _mean_accuracies([record for record in records if record["selection"] == _ALL])
+    found = []
+    for record in records:
+        reference = full[record["backbone"]]
+        relative = record["accuracy"] / reference if reference else float("nan")
+        found.append({**record, "relative_accuracy": relative})
+    return tuple(found)
 
 
 def _check_distilled_on(distilled_on: Any, nets: Mapping[str, Any]) -> list[tuple[str, ...]]:

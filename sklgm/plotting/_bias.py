@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_consistent_length
 
+from sklgm.plotting._heatmap import short_number
 from sklgm.plotting._style import fit_text, resolve_class_names
 
 # Inches.
@@ -224,8 +225,7 @@ class BiasDisplay:
         if few:
             for (i, j), value in np.ndenumerate(values):
                 ink = "white" if value > 0.65 else "black"
-                text = f"{value:.2f}".removeprefix("0")
-                ax.text(j, i, text, ha="center", va="center", fontsize=9, color=ink)
+                ax.text(j, i, short_number(value), ha="center", va="center", fontsize=9, color=ink)
         ax.axvline(n_groups - 0.5, color="white", lw=6)
         # After the pictures, each of which sets limits of its own.
         ax.set(xlim=(left, n_groups + 0.5), ylim=(n_rows - 0.5, -0.5), aspect="equal")

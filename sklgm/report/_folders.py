@@ -22,6 +22,7 @@ from sklgm.evaluation import (
     compare_selections,
     prototype_statistics,
 )
+from sklgm.evaluation._transfer import with_relative_accuracy
 from sklgm.probe import FrozenBackboneProbe
 from sklgm.prototypes import PrototypeSet
 from sklgm.report._html import HTMLReport
@@ -90,7 +91,6 @@ def report_on_folders(
     """
     nets = _nets(prototypes, backbones, image_size)
     names = list(nets)
-    home = _homes(prototypes)
     images: Any = load_folder(train)
     X, y = images.paths, images.target
     held_out: Any = None if test is None else load_folder(test)
@@ -105,7 +105,7 @@ def report_on_folders(
         settings: dict[str, Any] = {"device": device, "n_jobs": n_jobs, "memory": memory}
         probe = FrozenBackboneProbe(nets[names[0]], **settings)
         about: dict[str, Any] = {"backbone": nets[names[0]], "probe": probe}
-        results: dict[str, Any] = {}
+        results: list[Any] = []
         bias = None
         if train_groups is not None:
             # First, since it asks most of the data. Readers must not be trained where class and
@@ -135,11 +135,11 @@ def report_on_folders(
                     probe_seeds=seeds,
                     groups=test_groups,
                 )
-            results["Beside real images"] = comparisons[names[0]]
+            results.append(comparisons[names[0]])
             if len(names) > 1:
-                results["On other backbones"] = _transfer(comparisons, home)
+                results.append(_transfer(comparisons, _homes(prototypes)))
         if len(names) > 1:
-            results["What the prototypes mean to each backbone"] = gradient_alignment_matrix(
+            gradients = gradient_alignment_matrix(
                 {_OWN: prototypes},
                 X,
                 y,
@@ -148,17 +148,18 @@ def report_on_folders(
                 random_state=0,
             )
             some = np.random.RandomState(0).permutation(len(X))[:_MOST_COMPARED]
-            results["How alike the backbones are"] = alignment_matrix(
+            features = alignment_matrix(
                 nets,
                 X[some],
                 n_neighbors=min(_NEIGHBORS, len(some) - 1),
                 embedder=BackboneEmbedder(**settings),
                 random_state=0,
             )
-        results["Among the images of their class"] = prototype_statistics(prototypes, X, y, **about)
-        results["Classes that mix"] = suspect_classes(prototypes, X, y, **about)
+            results += [gradients, features]
+        results.append(prototype_statistics(prototypes, X, y, **about))
+        results.append(suspect_classes(prototypes, X, y, **about))
         if bias is not None:
-            results["Groups"] = bias
+            results.append(bias)
         return HTMLReport.from_prototypes(prototypes, X, y, results=results, title=title, **about)
 
 
@@ -189,15 +190,12 @@ def _transfer(comparisons: dict[str, SelectionComparison], homes: list[str]) -> 
     """Return comparisons on several nets as one matrix."""
     records = []
     for name, comparison in comparisons.items():
-        full = np.mean([run["accuracy"] for run in comparison.records if run["selection"] == "all"])
         for run in comparison.records:
             own = run["selection"] == _OWN
-            relative = float(run["accuracy"] / full) if full else float("nan")
-            facts = {"backbone": name, "at_home": name in homes if own else None}
-            records.append(run | facts | {"relative_accuracy": relative})
+            records.append(run | {"backbone": name, "at_home": name in homes if own else None})
     order = [_OWN, "random", "centroid", "all"]
     records.sort(key=lambda run: order.index(run["selection"]))
-    return TransferMatrix(tuple(records))
+    return TransferMatrix(with_relative_accuracy(records))
 
 
 def _read_groups(path: Path) -> dict[Path, str]:

@@ -166,7 +166,9 @@ class HTMLReport:
         sections = []
         cards = [
             {"name": names[label], "prototype": picture(image), "real": ""}
-            for label, image in zip(labels.tolist(), images, strict=True)
+            for label, image in zip(
+                labels[:_MOST_CARDS].tolist(), images[:_MOST_CARDS], strict=True
+            )
         ]
         text = embedding = ""
         if X is not None:
@@ -178,9 +180,9 @@ class HTMLReport:
                 "Beside each prototype, in a dashed frame: the real image of its class that is "
                 "most similar to it, none shown twice."
             )
-        if len(cards) > _MOST_CARDS:
-            text = f"The first {_MOST_CARDS} of {len(cards)}. {text}".rstrip()
-        sections.append(Section("Prototypes", text, cards=cards[:_MOST_CARDS]))
+        if len(images) > len(cards):
+            text = f"The first {len(cards)} of {len(images)}. {text}".rstrip()
+        sections.append(Section("Prototypes", text, cards=cards))
         if embedding:
             sections.append(
                 Section(
@@ -312,7 +314,7 @@ def _among_real(
     probe: FrozenBackboneProbe,
     class_names: Any,
 ) -> tuple[list[np.ndarray], str]:
-    """Return the nearest real image of each prototype, uint8, and a map of both."""
+    """Return the nearest real image of each prototype shown, uint8, and a map of all."""
     from sklgm.plotting import EmbeddingDisplay
     from sklgm.plotting._embedding import choose_rows
 
@@ -327,7 +329,7 @@ def _among_real(
                 f"in X, so that not each has a nearest one. Pass more images of it, or leave X out."
             )
     prototype_features = embed_prototypes(probe, images)
-    features = embed_real(probe, X)
+    features = embed_real(probe, source)
     rows = nearest_rows(features, indices, prototype_features, np.searchsorted(classes, labels))
     shown = np.arange(len(indices))
     if len(shown) > _MOST_DOTS:
@@ -339,7 +341,7 @@ def _among_real(
         labels,
         class_names=class_names,
     )
-    return [source[row] for row in rows], figure_picture(display.figure_)
+    return [source[row] for row in rows[:_MOST_CARDS]], figure_picture(display.figure_)
 
 
 def _result_section(heading: str, result: Any) -> Section:
