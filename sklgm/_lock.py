@@ -11,8 +11,8 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-# A lock is empty for the moment between its making and its writing; after these seconds its maker
-# must have died in between.
+# A lock is empty for the moment between its making and its writing, and guarded for that of its
+# removal; after these seconds whoever was at it must have died.
 _SECONDS_EMPTY = 10
 
 
@@ -41,7 +41,7 @@ class FileLock:
                 continue  # released just now
             if _may_be_alive(found, path):
                 self._refuse(found)
-            self._remove(found)
+            self._remove_stale()
 
     def check(self) -> None:
         """Raise an ``OSError`` unless the lock is still held."""
@@ -70,19 +70,23 @@ class FileLock:
             raise
         return True
 
-    def _remove(self, stale: dict[str, Any]) -> None:
-        """Remove what a dead process left. Others may be about to do the same."""
-        aside = self.path.with_name(f"{self.path.name}.{self._owner['token']}")
+    def _remove_stale(self) -> None:
+        """Remove what a dead process left, unless another process is about to do so."""
+        guard = self.path.with_name(f"{self.path.name}.removing")
         try:
-            self.path.rename(aside)
-        except FileNotFoundError:
+            os.close(os.open(guard, os.O_CREAT | os.O_EXCL, 0o644))
+        except FileExistsError:
+            if _age(guard) > _SECONDS_EMPTY:
+                guard.unlink(missing_ok=True)  # its maker died, too
+            time.sleep(0.01)
             return
-        found = _read(aside)
-        if found not in (None, stale):
-            # Another one was quicker, and this is its lock.
-            aside.rename(self.path)
-            self._refuse(found or {})
-        aside.unlink(missing_ok=True)
+        try:
+            # Looked at again, since a lock found here is now removed by nobody else.
+            found = _read(self.path)
+            if found is not None and not _may_be_alive(found, self.path):
+                self.path.unlink(missing_ok=True)
+        finally:
+            guard.unlink(missing_ok=True)
 
     def _refuse(self, owner: dict[str, Any]) -> None:
         who = "another process"
@@ -112,15 +116,20 @@ def _read(path: Path) -> dict[str, Any] | None:
 
 def _may_be_alive(owner: dict[str, Any], path: Path) -> bool:
     if type(owner.get("pid")) is not int:
-        try:
-            return time.time() - path.stat().st_mtime < _SECONDS_EMPTY
-        except FileNotFoundError:
-            return False
+        return _age(path) < _SECONDS_EMPTY
     if owner.get("host") != socket.gethostname():
         return True  # which cannot be known from here
     if owner.get("boot") != _boot():
         return False
     return _is_running(owner["pid"]) and owner.get("started") == _started(owner["pid"])
+
+
+def _age(path: Path) -> float:
+    """Return for how many seconds a file has been there; 0 if it is not."""
+    try:
+        return time.time() - path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def _is_running(pid: int) -> bool:

@@ -19,9 +19,10 @@ from sklearn.datasets import load_iris
 from sklearn.model_selection import GridSearchCV
 
 import sklgm._checkpoint
-from sklgm import FrozenBackboneProbe, PrototypeSet, StandardAugmentation
+from sklgm import Backbone, FrozenBackboneProbe, PrototypeSet, StandardAugmentation
 from tests.image_checks import save_images
 from tests.interrupted_fits import CASES, Victim, X, Y, assert_same_fit, distiller, fit, nets
+from tests.tiny_backbones import TinyConvNet
 
 # What was happening, how many times it had happened before, and in which fit.
 MOMENTS = [
@@ -409,9 +410,17 @@ def test_images_that_cannot_be_read_leave_nothing(tmp_path):
     assert not [name for name in left_over(tmp_path) if name.startswith("fit")]
 
 
+class SpoiltWithGradients(TinyConvNet):
+    """Features are NaN where gradients are wanted: in the loop alone."""
+
+    def forward(self, images):
+        return super().forward(images) * (float("nan") if torch.is_grad_enabled() else 1)
+
+
 def test_a_loss_that_is_not_finite_leaves_nothing(tmp_path, at_every_step):
+    spoilt = Backbone.from_module(SpoiltWithGradients(), image_size=16)
     with pytest.raises(ValueError, match="The loss is not finite"):
-        fit("rows", tmp_path / "fit", learning_rate=1e38)
+        fit("images", tmp_path / "fit", backbone=spoilt)
     assert left_over(tmp_path) == []
 
 
