@@ -39,6 +39,14 @@ def uninterrupted(case):
     return fit(case, None)
 
 
+@pytest.fixture(autouse=True)
+def interruptible():
+    """Let Ctrl-C raise, also where the tests run in the background."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture
 def at_every_step(monkeypatch):
     """Keep a checkpoint after each step."""
