@@ -51,7 +51,10 @@ html_theme_options = {
 }
 html_sidebars = {
     page: []
-    for page in ("index", "method", "backbones", "inputs", "evaluation", "alignment", "bias")
+    for page in (
+        *("index", "method", "backbones", "inputs", "evaluation", "alignment", "bias"),
+        "reliability",
+    )
 }
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
+from functools import partial
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
@@ -12,15 +14,17 @@ import torch
 from sklearn.base import _fit_context, clone
 from sklearn.callback import CallbackContext, CallbackSupportMixin, with_callbacks
 from sklearn.utils import check_consistent_length, column_or_1d
-from sklearn.utils._param_validation import Interval, StrOptions
+from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils._user_interface import _print_elapsed_time
 from sklearn.utils.validation import check_is_fitted
 
 from sklgm._backbone_list import find_backbone, is_several, resolve_backbones, resolve_first
 from sklgm._base import FrozenBackboneEstimator, PrototypeTransformer
 from sklgm._encoder import Encoder, cached
+from sklgm._fit_settings import data_hashes, fit_settings, gradient_hashes
 from sklgm._random import own_random_state
 from sklgm._real_pass import RealPass, check_gradients, describe_views, gradients_in_order
+from sklgm._resume import Checkpoint
 from sklgm._shards import add_in_shards, take
 from sklgm._targets import check_targets
 from sklgm._views import resolve_augmentation
@@ -121,6 +125,11 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
     memory : str, joblib.Memory or None, default=None
         Cache of the pass over the real data, with which a search over the other parameters
         pays for it once. Not used without a fixed ``random_state``.
+    checkpoint : str, path-like or None, default=None
+        File in which ``fit`` and ``fit_gradients`` keep where they are, after the pass over the
+        real data, every minute, and when interrupted. A fit of the same settings and data goes
+        on from it, and ends as one that was never stopped; of others it is refused. The end of
+        a fit removes it. See :doc:`/reliability`.
     random_state : int, RandomState instance or None, default=None
         Makes the result reproducible. The global generators are neither read nor written.
     verbose : int, default=0
@@ -200,6 +209,7 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         "n_views": [Interval(Integral, 1, None, closed="left")],
         "n_real_views": [Interval(Integral, 0, None, closed="left")],
         "matching": [StrOptions({"global", "row"})],
+        "checkpoint": [str, HasMethods("__fspath__"), None],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
@@ -229,6 +239,7 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         precision="auto",
         n_jobs=None,
         memory=None,
+        checkpoint=None,
         random_state=None,
         verbose=0,
     ):
@@ -254,6 +265,7 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         self.precision = precision
         self.n_jobs = n_jobs
         self.memory = memory
+        self.checkpoint = checkpoint
         self.random_state = random_state
         self.verbose = verbose
 
@@ -278,7 +290,12 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         Raises
         ------
         ValueError
-            If X or y cannot be used; the message says why. Nothing is fitted then.
+            If X or y cannot be used, or the checkpoint is of another fit, damaged or in use; the
+            message says why. Nothing is fitted then.
+        OSError
+            If the checkpoint cannot be written. The one before, if there is one, is kept.
+        KeyboardInterrupt
+            When interrupted; with a checkpoint, in the loop, after the step is kept.
         """
         source = self._check_X(X, reset=True)
         classes, indices = check_targets(y, len(source), type(self).__name__)
@@ -288,14 +305,19 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         ranks = Ranks.current()
         seeds = self._seeds(ranks)
         self._check_ranks(ranks, classes, indices, seeds)
-        context = self._init_callback_context(max_subtasks=len(encoders) + 1)
-        context.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        with self._timed("(1 of 2) Gradients of the real data"):
-            gradients = [
-                self._cached_gradients(source, classes, indices, encoder, seeds, context)
-                for encoder in encoders
-            ]
-        self._distil(gradients, encoders, seeds, context)
+        data = partial(data_hashes, source, classes, indices)
+        with self._kept(ranks, encoders, seeds, data) as checkpoint:
+            seeds = _Seeds(*checkpoint.seeds)
+            context = self._init_callback_context(max_subtasks=len(encoders) + 1)
+            context.call_on_fit_task_begin(estimator=self, X=X, y=y)
+            with self._timed("(1 of 2) Gradients of the real data"):
+                gradients = [
+                    self._real_gradients(
+                        source, classes, indices, encoder, seeds, context, checkpoint, position
+                    )
+                    for position, encoder in enumerate(encoders)
+                ]
+            self._distil(gradients, encoders, seeds, context, checkpoint)
         context.call_on_fit_task_end(estimator=self, X=X, y=y)
         return self
 
@@ -319,7 +341,8 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         ------
         ValueError
             If the gradients are empty, lack a class, are of another backbone or in another order
-            than the backbones, or are not weighted as ``class_weight`` says.
+            than the backbones, or are not weighted as ``class_weight`` says; or as in ``fit``
+            for the checkpoint.
         """
         encoders = self._encoders()
         names = None
@@ -337,9 +360,11 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         ranks = Ranks.current()
         seeds = self._seeds(ranks)
         self._check_ranks(ranks, several[0].classes, several[0].rows_seen, seeds)
-        context = self._init_callback_context(max_subtasks=1)
-        context.call_on_fit_task_begin(estimator=self)
-        self._distil(several, encoders, seeds, context)
+        data = partial(gradient_hashes, several)
+        with self._kept(ranks, encoders, seeds, data) as checkpoint:
+            context = self._init_callback_context(max_subtasks=1)
+            context.call_on_fit_task_begin(estimator=self)
+            self._distil(several, encoders, _Seeds(*checkpoint.seeds), context, checkpoint)
         self._forget_features_in()
         if self.backbone is None:
             self.n_features_in_ = several[0].n_features
@@ -489,6 +514,7 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         """Raise unless all processes were given the same data and parameters."""
         names = ("prototypes_per_class", "max_iter", "n_views", "n_heads", "head_pool_size")
         params = [getattr(self, name) for name in (*names, "matching", "tol")]
+        params.append(self.checkpoint is None)
         digest = int(joblib.hash((classes, indices, seeds, params))[:15], 16)
         if len(ranks.gather(torch.tensor([digest]), ranks.size).unique()) > 1:
             raise ValueError(
@@ -496,6 +522,27 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
                 f"labels, parameters or seeds. Give all of them the whole data set and the same "
                 f"parameters, or end the job's process group before fit."
             )
+
+    def _kept(
+        self,
+        ranks: Ranks,
+        encoders: list[Encoder | None],
+        seeds: _Seeds,
+        data: Callable[[], dict[str, str]],
+    ) -> AbstractContextManager[Checkpoint]:
+        """Return the checkpoint of a fit, to be entered."""
+
+        def settings() -> dict[str, Any]:
+            return fit_settings(
+                self.get_params(deep=False),
+                encoders,
+                data=data(),
+                seeds=None if self.random_state is None else seeds,
+                device=self._device(),
+                n_processes=ranks.size,
+            )
+
+        return Checkpoint(self.checkpoint, ranks).opened(settings, list(seeds))
 
     def _timed(self, message: str) -> Any:
         return _print_elapsed_time(type(self).__name__, message if self.verbose else None)
@@ -535,7 +582,7 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         real_pass = RealPass(encoder, self._device(), augmentation, self.n_real_views, seed)
         return add_in_shards(real_pass, gradients, source, y, on_batch, start)
 
-    def _cached_gradients(
+    def _real_gradients(
         self,
         source: ImageSource | np.ndarray,
         classes: np.ndarray,
@@ -543,7 +590,10 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         encoder: Encoder | None,
         seeds: _Seeds,
         context: CallbackContext,
+        checkpoint: Checkpoint,
+        position: int,
     ) -> RealGradients:
+        """Return those of one backbone: kept by a checkpoint, cached, or computed now."""
         gradients = self._empty_gradients(classes, np.bincount(indices), encoder, seeds.heads)
         memory = None if self.random_state is None else self.memory
         task = context.subcontext(task_name="real-gradients", max_subtasks=None)
@@ -564,19 +614,23 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
             sums = self._add(gradients, part, y, encoder, seeds.real_views, on_batch, own.start)
             return sums if memory is None else sums.to("cpu")
 
-        key = None
-        if memory is not None:
-            data: Any = part
-            if encoder is not None and not isinstance(part, np.ndarray):
-                data = (part.fingerprint(), encoder.key)
-            key = ("real-gradients", data, indices, own, gradients.settings, seeds.real_views)
-        result = cached(memory, key, compute)
-        if ranks.size > 1:
-            result = result.to(self._device())
-            n_features = (
-                np.asarray(source).shape[1] if encoder is None else encoder.backbone.n_features
-            )
-            result.add_up(ranks.add, n_features)
+        def of_all() -> RealGradients:
+            key = None
+            if memory is not None:
+                data: Any = part
+                if encoder is not None and not isinstance(part, np.ndarray):
+                    data = (part.fingerprint(), encoder.key)
+                key = ("real-gradients", data, indices, own, gradients.settings, seeds.real_views)
+            result = cached(memory, key, compute)
+            if ranks.size > 1:
+                result = result.to(self._device())
+                n_features = (
+                    np.asarray(source).shape[1] if encoder is None else encoder.backbone.n_features
+                )
+                result.add_up(ranks.add, n_features)
+            return result
+
+        result = checkpoint.gradients(position, gradients, of_all)
         task.call_on_fit_task_end(estimator=self)
         return result
 
@@ -586,6 +640,7 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         encoders: list[Encoder | None],
         seeds: _Seeds,
         context: CallbackContext,
+        checkpoint: Checkpoint,
     ) -> None:
         """Run the loop and assign the fitted attributes."""
         device, ranks = self._device(), Ranks.current()
@@ -594,13 +649,15 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         own = ranks.share(len(labels))
         synthetic = self._start(len(labels), own, gradients, encoders, seeds.start)
         augmentation = None if self.backbone is None else self._augmentation()
+        objectives = [
+            _objective(one.to(device), encoder)
+            for one, encoder in zip(gradients, encoders, strict=True)
+        ]
+        resumed = checkpoint.resume([objective.batch_size for objective in objectives])
         steps = synthesize(
             synthetic,
             torch.as_tensor(labels, device=device),
-            [
-                _objective(one.to(device), encoder)
-                for one, encoder in zip(gradients, encoders, strict=True)
-            ],
+            objectives,
             augmentation=augmentation,
             n_views=1 if augmentation is None else self.n_views,
             max_iter=self.max_iter,
@@ -609,11 +666,13 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
             matching=self.matching,
             generator=torch.Generator().manual_seed(seeds.steps),
             ranks=ranks,
+            resume=resumed.state,
         )
 
         # One tensor, on the device: small ones kept from every step would fragment the heap.
         losses = torch.full((self.max_iter,), torch.nan, device=device)
-        n_iter = n_settled = 0
+        n_iter, n_settled = len(resumed.losses), resumed.n_settled
+        losses[:n_iter] = resumed.losses
 
         def attributes() -> dict[str, Any]:
             with torch.no_grad():
@@ -627,13 +686,15 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
                 "n_iter_": n_iter,
             }
 
-        task = context.subcontext(task_name="synthesis", max_subtasks=self.max_iter)
+        n_left = 0 if resumed.stopped else self.max_iter - n_iter
+        task = context.subcontext(task_name="synthesis", max_subtasks=n_left)
         task.call_on_fit_task_begin(estimator=self)
-        with self._timed("(2 of 2) Synthesis"):
-            for _ in range(self.max_iter):
+        with self._timed("(2 of 2) Synthesis"), checkpoint.holding_interrupts():
+            for _ in range(n_left):
                 step_task = task.subcontext(task_name="step")
                 step_task.call_on_fit_task_begin(estimator=self)
-                losses[n_iter] = next(steps).loss
+                step = next(steps)
+                losses[n_iter] = step.loss
                 n_iter += 1
                 n_settled += synthetic.is_complete
                 stop = step_task.call_on_fit_task_end(
@@ -642,10 +703,11 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
                     reconstruction_attributes=attributes if ranks.size == 1 else None,
                 )
                 stop = stop or self._has_converged(losses[n_iter - n_settled : n_iter])
-                if ranks.decide(stop):
+                if checkpoint.after_step(step.state, losses[:n_iter], n_settled, bool(stop)):
                     break
         fitted = attributes()
         if not np.isfinite(fitted["loss_curve_"]).all():
+            checkpoint.finish()  # from which nothing better would come
             first = int(np.isfinite(fitted["loss_curve_"]).argmin())
             raise ValueError(
                 f"The loss is not finite at step {first}. Lower learning_rate or head_scale, or "
@@ -653,6 +715,7 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
             )
         for name, value in fitted.items():
             setattr(self, name, value)
+        checkpoint.finish()
         task.call_on_fit_task_end(estimator=self)
 
     def _start(

@@ -30,7 +30,7 @@ _TENSORS = "prototypes.safetensors"
 _PICTURES = "images"
 
 # Parameters that say where and how a fit ran; they do not shape the prototypes.
-_OF_THE_MACHINE = ("memory", "n_jobs", "device", "verbose")
+_OF_THE_MACHINE = ("memory", "checkpoint", "n_jobs", "device", "verbose")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -111,8 +111,8 @@ class PrototypeSet:
         PrototypeSet
             Its provenance holds the estimator's class, parameters (what JSON cannot hold as its
             ``repr``), ``n_iter_`` if there is one, and the versions of the packages involved.
-            ``memory``, ``n_jobs``, ``device`` and ``verbose`` are left out: they belong to the
-            machine.
+            ``memory``, ``checkpoint``, ``n_jobs``, ``device`` and ``verbose`` are left out: they
+            belong to the machine.
 
         Raises
         ------

@@ -1,7 +1,10 @@
 """The command, on real files and the real default net."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -52,6 +55,70 @@ def test_distill_is_reproducible_and_refuses_to_overwrite(folder, tmp_path):
     first = PrototypeSet.load(tmp_path / "a").images
     assert distill(folder, tmp_path / "a", "--overwrite").exit_code == 0
     np.testing.assert_array_equal(PrototypeSet.load(tmp_path / "a").images, first)
+
+
+# Also where a shell in the background has Ctrl-C ignored.
+MAIN = (
+    "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
+    "from sklgm.cli import app; app()"
+)
+
+
+@pytest.mark.real
+def test_an_interrupted_command_says_how_to_go_on_and_does(folder, tmp_path):
+    def start(out, *arguments):
+        net = ("--backbone", "efficientnet_lite0", "--image-size", "32", "--max-iter", "60")
+        return subprocess.Popen(
+            [sys.executable, "-c", MAIN, "distill", folder, "--out", out, *net, *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+
+    kept = tmp_path / "work.safetensors"
+    interrupted = start(tmp_path / "out", "--checkpoint", kept)
+    deadline = time.monotonic() + 60
+    while not (tmp_path / "work.safetensors.gradients0").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(0.3)
+    interrupted.send_signal(signal.SIGINT)
+    output, _ = interrupted.communicate(timeout=60)
+    assert interrupted.returncode == 130
+    told = f"Interrupted. To go on from {kept}, give the same command again."
+    assert told in output.splitlines()
+    assert "Traceback" not in output
+    assert not (tmp_path / "out").exists()
+    # Another seed would be refused; no seed is the one that was drawn.
+    other = start(tmp_path / "out", "--checkpoint", kept, "--seed", "1")
+    output, _ = other.communicate(timeout=60)
+    assert other.returncode == 1
+    assert "is of another fit: random_state is another" in output
+    resumed = start(tmp_path / "out", "--checkpoint", kept)
+    output, _ = resumed.communicate(timeout=60)
+    assert resumed.returncode == 0, output
+    assert PrototypeSet.load(tmp_path / "out").provenance["n_iter"] == 60
+    assert not kept.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ((), "Interrupted. Nothing is kept; with --checkpoint FILE the work would be."),
+        (("--checkpoint", "work"), "Interrupted. Nothing is kept."),
+    ],
+)
+def test_an_early_interrupt_leaves_nothing(folder, tmp_path, monkeypatch, options, message):
+    def interrupt(self, X, y):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sklgm.LGMDistiller.fit", interrupt)
+    monkeypatch.chdir(tmp_path)
+    result = distill(folder, tmp_path / "out", *options)
+    assert result.exit_code == 130
+    assert message in result.output.splitlines()
+    assert not (tmp_path / "out").exists()
 
 
 @pytest.mark.real

@@ -417,9 +417,7 @@ class RealGradients:
             "backbone": self.backbone,
             "views": self.views,
         }
-        tensors = {
-            name: torch.as_tensor(getattr(self, name)).cpu().contiguous() for name in _TENSORS
-        }
+        tensors = self.tensors()
         metadata = {"sklgm.RealGradients": json.dumps(header, default=_plain)}
         # Beside its place and then renamed: complete or not there at all, and safe for whoever
         # has the old file mapped into memory.
@@ -465,12 +463,41 @@ class RealGradients:
         if isinstance(header["class_weight"], list):
             header["class_weight"] = dict(header["class_weight"])
         gradients = cls(classes, **header)
-        gradients._allocate(len(tensors["feature_sum"]), "cpu")
-        for name, tensor in tensors.items():
-            if tensor.shape != getattr(gradients, name).shape:
-                raise ValueError(f"{path} is damaged: its {name} do not fit its header.")
-            setattr(gradients, name, tensor if name == "sums" else tensor.numpy())
-        return gradients
+        try:
+            return gradients.filled(tensors)
+        except ValueError as error:
+            raise ValueError(f"{path} is damaged: {error}") from error
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return all that was added up, on the CPU; not a copy where it is there already."""
+        return {name: torch.as_tensor(getattr(self, name)).cpu().contiguous() for name in _TENSORS}
+
+    def filled(self, tensors: Mapping[str, Tensor]) -> RealGradients:
+        """Return statistics of the same settings with other contents.
+
+        Parameters
+        ----------
+        tensors : mapping of str to Tensor
+            What :meth:`tensors` returned.
+
+        Returns
+        -------
+        RealGradients
+            A shallow copy, on the CPU.
+
+        Raises
+        ------
+        ValueError
+            If the tensors do not fit the settings.
+        """
+        full = copy.copy(self)
+        full._allocate(len(tensors["feature_sum"]), "cpu")
+        for name in _TENSORS:
+            if tensors[name].shape != getattr(full, name).shape:
+                raise ValueError(f"its {name} do not fit its header.")
+            value = tensors[name]
+            setattr(full, name, value if name == "sums" else value.numpy())
+        return full
 
     def __repr__(self) -> str:
         return (

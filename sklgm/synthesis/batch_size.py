@@ -62,6 +62,22 @@ class BatchSize:
         images = min(_MOST, max(1, pixels // image_size**2))
         return cls(images, _KEPT_PASSES * images, adaptive=True)
 
+    @property
+    def state(self) -> list[int]:
+        """What was found out, to be given to :meth:`restore` of one made alike."""
+        return [self.images, self.graphs, int(self._measured)]
+
+    def restore(self, state: list[int]) -> None:
+        """Take over what another one found out.
+
+        Parameters
+        ----------
+        state : list of int
+            Its :attr:`state`.
+        """
+        self.images, self.graphs = state[:2]
+        self._measured = bool(state[2])
+
     def run(self, function: Callable[[], T]) -> T:
         """Return ``function()``; while that runs out of memory, halve the batch and try again.
 

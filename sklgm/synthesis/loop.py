@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple
@@ -20,6 +20,7 @@ from sklgm.synthesis.augmentation import StandardAugmentation, Views, centre_vie
 from sklgm.synthesis.batch_size import BatchSize, allocated_bytes
 from sklgm.synthesis.parametrization import Synthetic
 from sklgm.synthesis.ranks import ALONE, Ranks
+from sklgm.synthesis.state import collect, restore
 
 # Features of the views of this many earlier steps count in the synthetic gradient too: they cost
 # no pass, and make it less noisy. None at first, when images change fast, and all from a fifth
@@ -42,11 +43,15 @@ class Step:
         it stays on the device until read.
     learning_rate : float
         Rate the step was taken with.
+    state : callable
+        Returns what the loop needs to go on after this step, a dict of tensors. To be called
+        before the next step, and by all processes.
     """
 
     index: int
     loss: Tensor
     learning_rate: float
+    state: Callable[[], dict[str, Tensor]]
 
 
 @dataclass(frozen=True)
@@ -104,6 +109,7 @@ def synthesize(
     matching: Matching,
     generator: torch.Generator,
     ranks: Ranks = ALONE,
+    resume: Mapping[str, Tensor] | None = None,
 ) -> Iterator[Step]:
     """Optimise synthetic samples until their gradient points where the real one does.
 
@@ -137,50 +143,68 @@ def synthesize(
     ranks : Ranks, optional
         Processes that share the samples out among them: each embeds views of its own, and all
         features are gathered. They must draw the same numbers.
+    resume : mapping of str to Tensor, optional
+        State of a step of a loop with the same arguments, to go on after it. Everything else is
+        given as at the start.
 
-    Yields
+    Returns
+    -------
+    iterator of Step
+        Each comes after its step.
+
+    Raises
     ------
-    Step
-        After each step.
+    ValueError
+        If there is nothing to match.
     """
     if any(objective.gradients.is_empty for objective in objectives):
         raise ValueError("gradients are empty: nothing to match.")
-    pool_size = objectives[0].gradients.head_pool_size
     fused = labels.device.type == "cuda"
     optimizer = torch.optim.Adam(
         synthetic.parameters, lr=learning_rate, betas=_BETAS, fused=fused or None
     )
     recent: list[deque[Tensor]] = [deque() for _ in objectives]
-    for index in range(max_iter):
-        if synthetic.grow(index):
-            # Levels that exist keep their moments.
-            optimizer.add_param_group({"params": [synthetic.parameters[-1]]})
-        rate = cosine_rate(index, max_iter, learning_rate)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        chosen = torch.randperm(pool_size, generator=generator)[:n_heads].numpy()
-        optimizer.zero_grad(set_to_none=True)
-        with torch.enable_grad():
-            samples = synthetic.decode()
-            loss, features = backward(
-                samples,
-                labels,
-                objectives,
-                chosen,
-                recent=recent,
-                augmentation=augmentation,
-                n_views=n_views,
-                matching=matching,
-                generator=generator,
-                ranks=ranks,
-            )
-        optimizer.step()
-        if augmentation is not None:
-            for past, now in zip(recent, features, strict=True):
-                past.append(now)
-                while len(past) > min(_REMEMBERED, 5 * _REMEMBERED * index // max_iter):
-                    past.popleft()
-        yield Step(index, loss, rate)
+    first = 0
+    if resume is not None:
+        own = ranks.share(len(labels))
+        first = restore(resume, synthetic, optimizer, recent, generator, own)
+
+    def steps() -> Iterator[Step]:
+        for index in range(first, max_iter):
+            if synthetic.grow(index):
+                # Levels that exist keep their moments.
+                optimizer.add_param_group({"params": [synthetic.parameters[-1]]})
+            rate = cosine_rate(index, max_iter, learning_rate)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            pool_size = objectives[0].gradients.head_pool_size
+            chosen = torch.randperm(pool_size, generator=generator)[:n_heads].numpy()
+            optimizer.zero_grad(set_to_none=True)
+            with torch.enable_grad():
+                samples = synthetic.decode()
+                loss, features = backward(
+                    samples,
+                    labels,
+                    objectives,
+                    chosen,
+                    recent=recent,
+                    augmentation=augmentation,
+                    n_views=n_views,
+                    matching=matching,
+                    generator=generator,
+                    ranks=ranks,
+                )
+            optimizer.step()
+            if augmentation is not None:
+                for past, now in zip(recent, features, strict=True):
+                    past.append(now)
+                    while len(past) > min(_REMEMBERED, 5 * _REMEMBERED * index // max_iter):
+                        past.popleft()
+            moving = (synthetic, optimizer, recent, generator)
+            state = partial(collect, index + 1, *moving, len(labels), ranks)
+            yield Step(index, loss, rate, state)
+
+    return steps()
 
 
 def backward(

@@ -47,9 +47,12 @@ class Synthetic(ABC):
     ----------
     parameters : list of Tensor
         Leaves that require a gradient; it grows.
+    generator : torch.Generator or None
+        What is added later is drawn from it.
     """
 
     parameters: list[Tensor]
+    generator: torch.Generator | None = None
 
     @abstractmethod
     def decode(self) -> Tensor:
@@ -176,6 +179,8 @@ class Pixels(_Parametrization):
 
 
 class _PyramidImages(Synthetic):
+    generator: torch.Generator
+
     def __init__(
         self,
         n: int,

@@ -97,6 +97,29 @@ class Ranks:
         self.agree(answer)
         return bool(answer.item())
 
+    def tell(self, text: str) -> str:
+        """Return the text of the first process.
+
+        Parameters
+        ----------
+        text : str
+            Anything in the other processes.
+
+        Returns
+        -------
+        str
+            The same in every process.
+        """
+        if self.size == 1:
+            return text
+        data = torch.tensor(list(text.encode()), dtype=torch.uint8)
+        length = torch.tensor([len(data)])
+        self.agree(length)
+        if self.rank > 0:
+            data = torch.zeros(int(length), dtype=torch.uint8)
+        self.agree(data)
+        return bytes(data.tolist()).decode()
+
     def agree(self, values: Tensor) -> None:
         """Replace a tensor by that of the first process, in place."""
         if self.size > 1:

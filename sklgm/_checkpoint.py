@@ -1,0 +1,139 @@
+"""Files of tensors and JSON that are written whole or not at all, and show when damaged."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+_FORMAT = 1
+_HEADER = "sklgm.checkpoint"
+_DIGEST = "sha256"
+
+
+def write_checkpoint(path: Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> str:
+    """Write a file in place of the one that is there, or leave that as it is.
+
+    Parameters
+    ----------
+    path : Path
+        The file. Another one beside it, with ``.partial`` at the end, is there for a moment.
+    header : mapping of str to object
+        What JSON can hold.
+    tensors : mapping of str to Tensor
+        On the CPU, contiguous.
+
+    Returns
+    -------
+    str
+        Digest of all that was written.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written. Nothing has changed then.
+    """
+    text = json.dumps({"format": _FORMAT, **header})
+    digest = _digest(text, tensors)
+    partial = partial_path(path)
+    try:
+        save_file(dict(tensors), partial, metadata={_HEADER: text, _DIGEST: digest})
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except (OSError, SafetensorError) as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        kept = " The one before is still there." if path.exists() else ""
+        raise OSError(f"The checkpoint {str(path)!r} cannot be written: {error}.{kept}") from error
+    _sync_folder(path.parent)
+    return digest
+
+
+def read_checkpoint(
+    path: Path, digest: str | None = None
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Read what :func:`write_checkpoint` wrote.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    digest : str, optional
+        What must be in it.
+
+    Returns
+    -------
+    header : dict
+        As given then.
+    tensors : dict of str to Tensor
+        In memory, on the CPU.
+
+    Raises
+    ------
+    ValueError
+        If the file is missing, something else, damaged, or of a newer format.
+    """
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            metadata = file.metadata() or {}
+            header = json.loads(metadata[_HEADER])
+            version = header.pop("format")
+            known = version == _FORMAT
+            # Copies: what is mapped into memory would change, or end, with the file.
+            names = file.keys() if known else ()
+            tensors = {name: file.get_tensor(name).clone() for name in names}
+        intact = not known or metadata[_DIGEST] == _digest(metadata[_HEADER], tensors)
+    # What a flipped bit leads to: other text, other types, other numbers.
+    except (
+        *(SafetensorError, OSError, KeyError, ValueError, TypeError, AttributeError),
+        *(RuntimeError, OverflowError, RecursionError),
+    ) as error:
+        raise ValueError(
+            f"{str(path)!r} is no checkpoint of sklgm, or it is damaged: {_reason(error)}."
+        ) from error
+    if not known:
+        raise ValueError(
+            f"{str(path)!r} has format {version!r}, but this version of sklgm reads format "
+            f"{_FORMAT}. Update sklgm to go on from it."
+        )
+    if not intact or digest not in (None, metadata[_DIGEST]):
+        raise ValueError(f"{str(path)!r} is damaged: its checksum differs.")
+    return header, tensors
+
+
+def partial_path(path: Path) -> Path:
+    """Return where a file is written before it takes its place."""
+    return path.with_name(f"{path.name}.partial")
+
+
+def _digest(text: str, tensors: Mapping[str, Tensor]) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name, tensor in sorted(tensors.items()):
+        array = tensor.numpy()
+        digest.update(f"{name} {array.dtype} {array.shape}".encode())
+        digest.update(array.reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
+
+
+def _sync_folder(folder: Path) -> None:
+    """Make a rename last through a loss of power, where a folder can be asked for that."""
+    with contextlib.suppress(OSError):
+        descriptor = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def _reason(error: Exception) -> str:
+    return f"it lacks {error}" if isinstance(error, KeyError) else str(error).rstrip(".")

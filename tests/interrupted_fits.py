@@ -1,0 +1,188 @@
+"""Fits in processes of their own, to be killed: they say where they are, and can be resumed."""
+
+import contextlib
+import multiprocessing
+import signal
+import time
+import traceback
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import torch
+from torch import distributed
+
+import sklgm._checkpoint
+import sklgm._resume
+from sklgm import LGMDistiller
+from sklgm.backbones import Backbone
+from tests.image_checks import toy_images
+from tests.tiny_backbones import TinyConvNet
+
+X, Y = toy_images()
+# Forked from one that has imported all this already: a process starts in no time.
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(["tests.interrupted_fits"])
+
+
+def nets(n):
+    return [
+        Backbone.from_module(TinyConvNet(8 + i, seed=i), image_size=16, name=f"net{i}")
+        for i in range(n)
+    ]
+
+
+CASES = {
+    "images": {},
+    "several backbones": {"n_backbones": 2, "prototypes_per_class": 2, "batch_size": 4},
+    "rows": {"backbone": None},
+    "unseeded": {"random_state": None},
+    "early end": {"tol": 10.0, "n_iter_no_change": 2},
+    "gradients": {"method": "fit_gradients", "parametrization": "pixels"},
+    "auto": {"batch_size": "auto", "augmentation": None, "class_weight": {"a": 2.0}},
+}
+
+
+def distiller(**params):
+    settings = {
+        "max_iter": 50,
+        "head_pool_size": 8,
+        "n_heads": 4,
+        "n_views": 2,
+        "batch_size": 6,
+        "random_state": 0,
+    }
+    return LGMDistiller(**{**settings, **params})
+
+
+def fit(case, checkpoint, callback=None, **changes):
+    """Fit a case, perhaps from where another process was stopped."""
+    params = {**CASES[case], **changes}
+    several = nets(params.pop("n_backbones", 1))
+    backbone = several if len(several) > 1 else several[0]
+    method = params.pop("method", "fit")
+    estimator = distiller(**{"backbone": backbone, "checkpoint": checkpoint, **params})
+    data = X
+    if estimator.backbone is None:
+        data = X.reshape(len(X), -1)[:, ::40] / 255
+    if callback is not None:
+        estimator.set_callbacks(callback)
+    if method == "fit":
+        return estimator.fit(data, Y)
+    return estimator.fit_gradients(estimator.compute_gradients(data, Y))
+
+
+class Teller:
+    """A callback that says what has begun, and dawdles, for others to kill its process then."""
+
+    max_propagation_depth = None
+
+    def __init__(self, say):
+        self.say = say
+
+    def setup(self, estimator, context):
+        pass
+
+    teardown = setup
+
+    def on_fit_task_begin(self, estimator, context):
+        if context.task_name in ("batch", "step"):
+            self.say(context.task_name)
+            time.sleep(0.005)
+
+    def on_fit_task_end(self, estimator, context, *, fitted_estimator):
+        return False
+
+
+def slow_save(say):
+    """Return a writer that stops halfway through a file for a while."""
+    save = sklgm._checkpoint.save_file
+
+    def save_slowly(tensors, path, metadata):
+        save(tensors, path, metadata=metadata)
+        whole = Path(path).read_bytes()
+        with Path(path).open("wb") as file:
+            file.write(whole[: len(whole) // 2])
+            file.flush()
+            say("write")
+            time.sleep(0.02)
+            file.write(whole[len(whole) // 2 :])
+
+    return save_slowly
+
+
+def work(pipe, case, checkpoint, n_threads, rank=0, size=1, store=None, seconds=0.0):
+    """Fit a case in a new process, keeping a checkpoint after every step."""
+    torch.set_num_threads(n_threads)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    if size > 1:
+        distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=size)
+
+    def say(*what):
+        with contextlib.suppress(BrokenPipeError):
+            pipe.send(what)
+
+    with (
+        patch("sklgm._checkpoint.save_file", slow_save(say)),
+        patch("sklgm._resume._SECONDS", seconds),
+        patch("sklgm._resume._LEAST_TIMES", 0),
+    ):
+        try:
+            fitted = fit(case, checkpoint, Teller(say))
+            say("fitted", fitted.prototypes_, fitted.loss_curve_, fitted.prototype_features_)
+        except BaseException:
+            say("failed", traceback.format_exc())
+            raise
+
+
+class Victim:
+    """A process that fits."""
+
+    def __init__(self, case, checkpoint, **params):
+        self.pipe, there = CONTEXT.Pipe()
+        self.process = CONTEXT.Process(
+            target=work,
+            args=(there, case, checkpoint, torch.get_num_threads()),
+            kwargs=params,
+            daemon=True,
+        )
+        self.process.start()
+        there.close()
+
+    def hear(self):
+        """Return what it says next, None at its end."""
+        assert self.pipe.poll(60), "the process does not get on"
+        try:
+            return self.pipe.recv()
+        except EOFError:
+            return None
+
+    def wait_for(self, what, count=1):
+        """Wait until it has said something so many times."""
+        while count:
+            heard = self.hear()
+            assert heard is not None, "the process has ended"
+            assert heard[0] not in ("failed", "fitted"), heard
+            count -= heard[0] == what
+
+    def kill(self):
+        self.process.kill()
+        self.process.join()
+        assert self.process.exitcode == -signal.SIGKILL
+
+    def end(self):
+        """Wait for its end, and return the last that it said."""
+        last = None
+        while (heard := self.hear()) is not None:
+            last = heard
+        self.process.join()
+        return last
+
+
+def assert_same_fit(found, expected):
+    """Compare two fits bit by bit."""
+    for name in ("prototypes_", "loss_curve_", "prototype_features_", "classes_"):
+        first, second = getattr(found, name), getattr(expected, name)
+        assert first.dtype == second.dtype
+        np.testing.assert_array_equal(first, second, err_msg=name)
+    assert found.n_iter_ == expected.n_iter_
