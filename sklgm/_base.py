@@ -19,6 +19,7 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklgm._devices import resolve_device
 from sklgm._encoder import Encoder, cached
+from sklgm._pickles import PickledEstimator
 from sklgm._pictures import picture_strip
 from sklgm.backbones import Backbone
 from sklgm.images import ImageSource, check_images
@@ -54,7 +55,7 @@ def fit_distiller(owner: BaseEstimator, distiller: Any, X: Any, y: Any, context:
         task.call_on_fit_task_end(estimator=owner)
 
 
-class FrozenBackboneEstimator(BaseEstimator):
+class FrozenBackboneEstimator(PickledEstimator):
     """Base of every estimator that looks at X through a frozen backbone.
 
     With ``backbone=None`` X is a 2-D array of rows, and a row is its own feature.

@@ -451,12 +451,16 @@ class RealGradients:
         try:
             with safe_open(str(path), framework="pt") as file:
                 header = json.loads((file.metadata() or {})["sklgm.RealGradients"])
-                newer = header.pop("format") != _FORMAT
+                version = header.pop("format")
+                newer = version != _FORMAT
                 tensors = {} if newer else {name: file.get_tensor(name) for name in _TENSORS}
         except (SafetensorError, KeyError, json.JSONDecodeError) as error:
             raise ValueError(f"{path} is not a file written by RealGradients.save.") from error
         if newer:
-            raise ValueError(f"{path} is of a newer format; this version reads format {_FORMAT}.")
+            raise ValueError(
+                f"{path} has format {version!r}, but this version of sklgm reads format {_FORMAT}. "
+                f"Update sklgm to read it."
+            )
         classes = np.asarray(header.pop("classes"))
         if header.pop("classes_dtype") == "O":
             classes = classes.astype(object)

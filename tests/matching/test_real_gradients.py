@@ -622,7 +622,7 @@ def other_classes(file):
         (another, "is not a file written by"),
         (another_with_metadata, "is not a file written by"),
         (lacking, "is not a file written by"),
-        (newer, "is of a newer format; this version reads format 1"),
+        (newer, "has format 2, but this version of sklgm reads format 1"),
         (wide, "is damaged: its sums do not fit"),
         (other_classes, "is damaged: its sums do not fit"),
     ],
