@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load_file, save_file
 from sklearn.utils.validation import check_is_fitted
 
+from sklgm._card import data_card
 from sklgm._folder_names import folder_names
 from sklgm._version import __version__
 
@@ -28,6 +29,7 @@ _FORMAT_VERSION = 1
 _CARD = "card.json"
 _TENSORS = "prototypes.safetensors"
 _PICTURES = "images"
+_README = "README.md"
 
 # Parameters that say where and how a fit ran; they do not shape the prototypes.
 _OF_THE_MACHINE = ("memory", "checkpoint", "n_jobs", "device", "verbose")
@@ -66,10 +68,11 @@ class PrototypeSet:
         card.json               labels, provenance, sizes, which class is in which folder
         prototypes.safetensors  the exact floats
         images/CLASS/ROW.png    the same as 8-bit pictures (not for feature rows)
+        README.md               the card for people, and for the Hugging Face Hub
 
-    The pictures are for other tools. ``torchvision.datasets.ImageFolder`` and Hugging Face
-    ``load_dataset("imagefolder", data_dir=...)`` read the ``images`` folder; ``ROW`` is the
-    prototype's position in `images`. :meth:`load` does not look at them.
+    The pictures are for other tools. ``torchvision.datasets.ImageFolder`` reads the ``images``
+    folder, Hugging Face ``load_dataset`` the folder itself; ``ROW`` is the prototype's position in
+    `images`. :meth:`load` does not look at them, nor at the README.
 
     Examples
     --------
@@ -98,13 +101,16 @@ class PrototypeSet:
         object.__setattr__(self, "provenance", _check_provenance(self.provenance))
 
     @classmethod
-    def from_estimator(cls, estimator: Any) -> PrototypeSet:
+    def from_estimator(cls, estimator: Any, *, data: dict[str, Any] | None = None) -> PrototypeSet:
         """Take the prototypes of a fitted distiller or selector.
 
         Parameters
         ----------
         estimator : estimator
             Anything fitted with ``prototypes_`` and ``prototype_labels_``.
+        data : dict or None, default=None
+            What is to be said of the data they were made of, such as its ``name`` and
+            ``licence``; kept as ``provenance["data"]``.
 
         Returns
         -------
@@ -132,6 +138,8 @@ class PrototypeSet:
         }
         if hasattr(estimator, "n_iter_"):
             provenance["n_iter"] = int(estimator.n_iter_)
+        if data is not None:
+            provenance["data"] = data
         return cls(estimator.prototypes_, estimator.prototype_labels_, provenance)
 
     @property
@@ -261,6 +269,8 @@ class PrototypeSet:
                 for label, name in zip(self.classes.tolist(), names, strict=True)
             ]
         (folder / _CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+        text = data_card(self.images.shape, self.classes.tolist(), self.provenance)
+        (folder / _README).write_text(text, encoding="utf-8")
 
     def _write_pictures(self, folder: Path, names: list[str]) -> None:
         for name in names:
@@ -375,7 +385,7 @@ def _move_into_place(partial: Path, target: Path, *, aside: Path) -> None:
         aside.rename(target)
         raise
     for entry in aside.iterdir():
-        if entry.name not in (_CARD, _TENSORS, _PICTURES):
+        if entry.name not in (_CARD, _TENSORS, _PICTURES, _README):
             entry.rename(target / entry.name)
     shutil.rmtree(aside)
 
