@@ -27,7 +27,7 @@ def load_folder(
         The folder.
     extensions : iterable of str, default=None
         Extensions to take, such as ``[".png", ".jpg"]``, in upper or lower case. None takes those
-        of every format that Pillow reads.
+        of every format that Pillow reads, but PostScript.
     return_X_y : bool, default=False
         Return ``(paths, target)`` instead of a Bunch.
 
@@ -87,7 +87,8 @@ def _images(folder: Path, wanted: set[str]) -> Iterable[str]:
 
 
 def _readable() -> set[str]:
-    return {ext for ext, name in Image.registered_extensions().items() if name in Image.OPEN}
+    found = {ext for ext, name in Image.registered_extensions().items() if name in Image.OPEN}
+    return found - {".eps", ".ps"}  # programs, which are not run
 
 
 def _normalised(extensions: Iterable[str]) -> set[str]:

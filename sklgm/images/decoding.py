@@ -38,7 +38,14 @@ def file_to_rgb(path: str, background: RGB) -> NDArray[np.uint8]:
     if Path(path).stat().st_size == 0:
         raise ValueError("the file is empty")
     with Image.open(path) as image:
+        refuse_programs(image)
         return _to_rgb(image, background)
+
+
+def refuse_programs(image: Image.Image) -> None:
+    """Raise if a file that was just opened is PostScript, which Pillow has Ghostscript run."""
+    if image.format == "EPS":
+        raise ValueError("PostScript is a program and is not run; convert the file to PNG")
 
 
 def _to_rgb(image: Image.Image, background: RGB) -> NDArray[np.uint8]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -165,8 +166,14 @@ def report_on_folders(
 
 def _homes(prototypes: PrototypeSet) -> list[str]:
     """Return names of the nets that prototypes were made on."""
-    known = prototypes.provenance.get("parameters", {}).get("backbone")
-    return [name for name in (known if isinstance(known, list) else [known]) if name]
+    known = _parameters(prototypes).get("backbone")
+    names = known if isinstance(known, list) else [known]
+    return [name for name in names if isinstance(name, str) and name]
+
+
+def _parameters(prototypes: PrototypeSet) -> dict[str, Any]:
+    found = prototypes.provenance.get("parameters")
+    return found if isinstance(found, dict) else {}
 
 
 def _nets(
@@ -179,7 +186,17 @@ def _nets(
         raise ValueError(
             "The prototypes do not tell which net they were made on. Name one with --backbone."
         )
-    own = prototypes.provenance.get("parameters", {}).get("image_size")
+    # A card may be somebody else's: no file or repository of their choice is opened.
+    places = [name for name in names if re.search("@|^(hf-hub|local-dir):", name)]
+    if places and not backbones:
+        raise ValueError(
+            f"The prototypes say that they were made on {places[0]!r}. Weights in a file or a "
+            f"repository are only loaded when asked for: name the net with --backbone."
+        )
+    own = _parameters(prototypes).get("image_size")
+    # Nets see no more than what prototypes have: other numbers are no sizes.
+    if type(own) is not int or not 0 < own <= max(prototypes.images.shape[1:3]):
+        own = None
     return {
         name: Backbone.from_name(name, image_size=image_size or (own if name in homes else None))
         for name in names
@@ -201,27 +218,32 @@ def _transfer(comparisons: dict[str, SelectionComparison], homes: list[str]) -> 
 def _read_groups(path: Path) -> dict[Path, str]:
     """Return the group of each image, by its full path."""
     found: dict[Path, str] = {}
+    if not path.is_file():  # a pipe would be waited for
+        raise ValueError(f"There is no file {path}. Pass a CSV file with columns path and group.")
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        reader = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())
+        lines = [(reader.line_num, line) for line in reader]
     except UnicodeDecodeError as error:
         raise ValueError(f"{path} is no text in UTF-8: {error}. Save it as such.") from error
-    reader = csv.DictReader(lines)
+    except csv.Error as error:
+        raise ValueError(f"{path} is no CSV file: {error}. Save it as such.") from error
     missing = {"path", "group"} - set(reader.fieldnames or ())
     if missing:
         raise ValueError(
             f"{path} has no column {' and '.join(sorted(missing))}. Its first line must name path "
             f"and group."
         )
-    for line in reader:
-        if not line["path"] or not line["group"]:
+    for number, line in lines:
+        if not line["path"] or not line["group"] or "\0" in line["path"]:
             raise ValueError(
-                f"Line {reader.line_num} of {path} has no path or no group. Give both, or leave "
-                f"the line out."
+                f"Line {number} of {path} has no path or no group. Give both, or leave the line "
+                f"out."
             )
+        # Which is compared with those of images, and not opened.
         image = (path.parent / line["path"]).resolve()
         if found.setdefault(image, line["group"]) != line["group"]:
             raise ValueError(
-                f"Line {reader.line_num} of {path} puts {line['path']} into {line['group']!r}, an "
+                f"Line {number} of {path} puts {line['path']} into {line['group']!r}, an "
                 f"earlier one into {found[image]!r}. Leave one out."
             )
     return found
