@@ -125,8 +125,10 @@ class PrototypeSet:
         ------
         sklearn.exceptions.NotFittedError
             If `estimator` is not fitted.
+        ValueError
+            If it is something else.
         """
-        check_is_fitted(estimator, "prototypes_")
+        check_has_prototypes(estimator, "estimator must be a fitted distiller or selector")
         parameters = estimator.get_params(deep=False)
         provenance: dict[str, Any] = {
             "estimator": type(estimator).__name__,
@@ -277,6 +279,16 @@ class PrototypeSet:
         for row, (image, index) in enumerate(zip(self.images, of_class, strict=True)):
             pixels = np.rint(image * 255).astype(np.uint8)
             Image.fromarray(pixels).save(folder / names[index] / f"{row:0{digits}d}.png")
+
+
+def check_has_prototypes(estimator: Any, wanted: str) -> None:
+    """Raise unless an estimator is fitted and has prototypes; `wanted` begins the message."""
+    if isinstance(estimator, type) or not hasattr(estimator, "get_params"):
+        raise ValueError(f"{wanted}; got {estimator!r}.")
+    check_is_fitted(estimator)
+    if not hasattr(estimator, "prototypes_"):
+        advice = " Pass its distiller_." if hasattr(estimator, "distiller_") else ""
+        raise ValueError(f"{type(estimator).__name__} has no prototypes_.{advice}")
 
 
 def _check_images(images: Any) -> np.ndarray:

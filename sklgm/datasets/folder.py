@@ -92,6 +92,9 @@ def _readable() -> set[str]:
 
 
 def _normalised(extensions: Iterable[str]) -> set[str]:
-    if isinstance(extensions, str):
-        extensions = [extensions]
+    extensions = [extensions] if isinstance(extensions, str) else extensions
+    if not isinstance(extensions, Iterable) or not all(isinstance(e, str) for e in extensions):
+        raise ValueError(
+            f"extensions must be a list such as ['.png', '.jpg'], or None; got {extensions!r}."
+        )
     return {"." + extension.lower().lstrip(".") for extension in extensions}

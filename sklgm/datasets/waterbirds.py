@@ -75,7 +75,7 @@ def load_waterbirds(
        for Group Shifts: On the Importance of Regularization for Worst-Case Generalization",
        ICLR 2020.
     """
-    if subset not in _SPLITS:
+    if subset not in tuple(_SPLITS):
         raise ValueError(f"subset must be one of {', '.join(_SPLITS)}; got {subset!r}.")
     folder = Path(root)
     if not (folder / "metadata.csv").is_file() and (folder / _FOLDER).is_dir():

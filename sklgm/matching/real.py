@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
 import math
@@ -270,6 +271,8 @@ class RealGradients:
             For an unknown label, or images of another shape, of other values, or not one a label.
         """
         labels = _label_indices(self.classes, y)
+        if not isinstance(images, Tensor):
+            raise ValueError(f"images must be a tensor; got {type(images).__name__}.")
         if images.ndim != 4 or images.shape[:2] != (len(labels), 3):
             raise ValueError(
                 f"images must be of shape (n, 3, height, width) with one label each; got "
@@ -410,6 +413,11 @@ class RealGradients:
         ----------
         path : str or Path
             File to write; an existing one is replaced.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written. A file that was there is as it was.
         """
         weight = self.class_weight
         header = {
@@ -433,8 +441,11 @@ class RealGradients:
         try:
             save_file(tensors, str(partial), metadata=metadata)
             partial.replace(target)
+        except SafetensorError as error:  # with which safetensors says that the disk is full
+            raise OSError(f"The gradients cannot be written to {path}: {error}.") from error
         finally:
-            partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | Path) -> RealGradients:
