@@ -13,6 +13,7 @@ import struct
 import threading
 import time
 import zipfile
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,10 @@ from sklgm.report._folders import _nets, _read_groups
 from tests.image_checks import fitted_names, save_images, toy_images
 from tests.library_nets import TINY_CLIP
 from tests.tiny_backbones import tiny_backbone
+
+# Before the clock runs.
+timm = pytest.importorskip("timm")
+pytest.importorskip("open_clip")
 
 X, Y = toy_images()
 NET = tiny_backbone()
@@ -209,8 +214,6 @@ def test_weights_at_a_plain_address_are_no_exception(tmp_path, monkeypatch):
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     monkeypatch.setattr(torch.hub, "_hub_dir", None)
     (tmp_path / "hub" / "checkpoints").mkdir(parents=True)
-    import timm
-
     url = timm.get_pretrained_cfg("legacy_seresnet18.in1k").url
     path = tmp_path / "hub" / "checkpoints" / Path(url).name
     # A state that the safe way does not know, a TypeError, before the payload.
@@ -678,8 +681,6 @@ def far_too_large(path):
     Image.new("1", (8, 8)).save(path, "PNG")
     content = bytearray(path.read_bytes())
     content[16:24] = struct.pack(">II", 100_000, 100_000)
-    import zlib
-
     content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
     path.write_bytes(content)
 
