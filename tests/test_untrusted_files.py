@@ -247,6 +247,8 @@ def test_postscript_is_not_run(tmp_path, monkeypatch):
         read_image(folder / "a.png")
     with refused(r"a\.png' cannot be read as an image: PostScript"):
         read_cutout(folder / "a.png")
+    with Image.open(folder / "a.png") as opened, refused(r"X\[0\] cannot be read .*PostScript"):
+        BackboneEmbedder(NET).fit_transform([opened])
     assert [Path(path).name for path in load_folder(tmp_path / "data").paths] == ["a.png"]
 
 

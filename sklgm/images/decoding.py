@@ -29,6 +29,7 @@ def array_to_rgb(array: NDArray[Any], pixel_range: tuple[float, float]) -> NDArr
 def pillow_to_rgb(image: Image.Image, background: RGB) -> NDArray[np.uint8]:
     """Return the uint8 RGB array of a PIL image of any mode, which is left as it was."""
     with _first_use:
+        refuse_programs(image)
         image.load()
     return _to_rgb(image, background)
 
@@ -43,8 +44,8 @@ def file_to_rgb(path: str, background: RGB) -> NDArray[np.uint8]:
 
 
 def refuse_programs(image: Image.Image) -> None:
-    """Raise if a file that was just opened is PostScript, which Pillow has Ghostscript run."""
-    if image.format == "EPS":
+    """Raise if an image is PostScript that Pillow has yet to have Ghostscript run."""
+    if image.format == "EPS" and getattr(image, "tile", None):
         raise ValueError("PostScript is a program and is not run; convert the file to PNG")
 
 
