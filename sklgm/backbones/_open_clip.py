@@ -29,7 +29,8 @@ def describe(identifier: str, pretrained: bool) -> BackboneSpec:
     import open_clip
 
     architecture, _, tag = identifier.partition("/")
-    config = open_clip.get_model_config(architecture)
+    # With a colon it would be fetched from elsewhere, under open_clip's own rules.
+    config = None if ":" in architecture else open_clip.get_model_config(architecture)
     if config is None:
         known = [f"open_clip:{arch}/{tag}" for arch, tag in open_clip.list_pretrained()]
         ways = (
