@@ -42,9 +42,7 @@ def data_card(shape: tuple[int, ...], classes: list[Any], provenance: dict[str, 
     str
         Markdown, below the YAML that the Hub reads.
     """
-    data = provenance.get("data")
-    data = data if isinstance(data, dict) else {}
-    licence = data.get("licence")
+    data = _dict(provenance.get("data"))
     kind = " x ".join(map(str, shape[1:3])) + " pixels" if len(shape) == 4 else "features"
     what = "Synthetic images" if len(shape) == 4 else "Synthetic rows"
     lines = [
@@ -58,10 +56,10 @@ def data_card(shape: tuple[int, ...], classes: list[Any], provenance: dict[str, 
         "below; `sklgm.PrototypeSet.load` reads both.",
         *_section("Made of", data),
         *_section("Made by", _settings(provenance)),
-        *_section("Versions", provenance.get("versions")),
+        *_section("Versions", _dict(provenance.get("versions"))),
         *_section("Classes", dict(enumerate(classes))),
     ]
-    return _yaml(licence, has_pictures=len(shape) == 4) + "\n" + "\n".join(lines) + "\n"
+    return _yaml(data.get("licence"), has_pictures=len(shape) == 4) + "\n" + "\n".join(lines) + "\n"
 
 
 def _yaml(licence: Any, *, has_pictures: bool) -> str:
@@ -75,14 +73,19 @@ def _yaml(licence: Any, *, has_pictures: bool) -> str:
 
 
 def _settings(provenance: dict[str, Any]) -> dict[str, Any]:
-    settings = {"estimator": provenance.get("estimator"), **(provenance.get("parameters") or {})}
+    settings = {"estimator": provenance.get("estimator"), **_dict(provenance.get("parameters"))}
     if "n_iter" in provenance:
         settings["n_iter"] = provenance["n_iter"]
     return settings if settings["estimator"] else {}
 
 
-def _section(title: str, facts: Any) -> list[str]:
-    if not isinstance(facts, dict) or not facts:
+def _dict(value: Any) -> dict[str, Any]:
+    """Return what should be a dict, and may be anything in provenance of others' making."""
+    return value if isinstance(value, dict) else {}
+
+
+def _section(title: str, facts: dict[Any, Any]) -> list[str]:
+    if not facts:
         return []
     rows = [f"| {_cell(name)} | {_cell(value)} |" for name, value in facts.items()]
     return ["", f"## {title}", "", "| | |", "|---|---|", *rows]

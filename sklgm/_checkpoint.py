@@ -84,6 +84,8 @@ def read_checkpoint(
         If the file is missing, something else, damaged, or of a newer format.
     """
     try:
+        if not path.is_file():  # a pipe would be waited for
+            raise OSError("it is not there" if not path.exists() else "it is not a file")
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
             header = json.loads(metadata[_HEADER])

@@ -302,7 +302,11 @@ class Checkpoint:
             header, self._tensors = read_checkpoint(self.path)
         except ValueError as error:
             raise ValueError(f"{error} {advice}") from error
-        different = describe_difference(header.get("settings", {}), settings)
+        kinds = {"settings": dict, "seeds": list, "gradients": list}
+        lacking = [name for name, kind in kinds.items() if not isinstance(header.get(name), kind)]
+        if lacking:
+            raise ValueError(f"{str(self.path)!r} is damaged: it lacks {lacking[0]}. {advice}")
+        different = describe_difference(header["settings"], settings)
         if different:
             raise ValueError(
                 f"The checkpoint {str(self.path)!r} is of another fit: {different}. Give what it "

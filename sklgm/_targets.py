@@ -57,6 +57,20 @@ def check_targets(y: Any, n_samples: int, estimator_name: str) -> tuple[np.ndarr
     return classes, indices.astype(np.int64)
 
 
+def check_column(labels: Any, name: str) -> np.ndarray:
+    """Return labels of one kind as an array (n,), or raise a ValueError that names them."""
+    check_kinds(labels, name)
+    shape = np.shape(labels)
+    if len(shape) != 1 and shape[1:] != (1,):
+        raise ValueError(
+            f"{name} must hold one label an image, in one dimension; got "
+            f"{f'shape {shape}' if shape else repr(labels)}."
+        )
+    column = column_or_1d(labels, warn=True, input_name=name)
+    assert_all_finite(column, input_name=name)
+    return column
+
+
 def check_kinds(labels: Any, name: str) -> None:
     """Raise a ValueError if labels are neither all numbers nor all of one other type."""
     if isinstance(labels, list | tuple) or getattr(labels, "dtype", None) == np.dtype(object):

@@ -31,6 +31,13 @@ _TENSORS = "prototypes.safetensors"
 _PICTURES = "images"
 _README = "README.md"
 
+# What labels may be, as the card calls it, and how JSON gives each back.
+_LABEL_KINDS: dict[str, type] = {"str": str, "object": str, "bool": bool}
+_LABEL_KINDS |= {f"{sign}int{bits}": int for sign in ("", "u") for bits in (8, 16, 32, 64)}
+_LABEL_KINDS |= {f"float{bits}": float for bits in (16, 32, 64)}
+# Dicts and lists within each other in provenance, at most.
+_DEEPEST = 50
+
 # Parameters that say where and how a fit ran; they do not shape the prototypes.
 _OF_THE_MACHINE = ("memory", "checkpoint", "n_jobs", "device", "verbose")
 
@@ -124,8 +131,10 @@ class PrototypeSet:
         ------
         sklearn.exceptions.NotFittedError
             If `estimator` is not fitted.
+        ValueError
+            If it is something else.
         """
-        check_is_fitted(estimator, "prototypes_")
+        check_has_prototypes(estimator, "estimator must be a fitted distiller or selector")
         parameters = estimator.get_params(deep=False)
         provenance: dict[str, Any] = {
             "estimator": type(estimator).__name__,
@@ -282,6 +291,16 @@ class PrototypeSet:
             Image.fromarray(pixels).save(folder / names[index] / f"{row:0{digits}d}.png")
 
 
+def check_has_prototypes(estimator: Any, wanted: str) -> None:
+    """Raise unless an estimator is fitted and has prototypes; `wanted` begins the message."""
+    if isinstance(estimator, type) or not hasattr(estimator, "get_params"):
+        raise ValueError(f"{wanted}; got {estimator!r}.")
+    check_is_fitted(estimator)
+    if not hasattr(estimator, "prototypes_"):
+        advice = " Pass its distiller_." if hasattr(estimator, "distiller_") else ""
+        raise ValueError(f"{type(estimator).__name__} has no prototypes_.{advice}")
+
+
 def _check_images(images: Any) -> np.ndarray:
     images = np.array(images, dtype=np.float32, order="C")
     is_pictures = images.ndim == 4 and images.shape[3] == 3
@@ -333,9 +352,19 @@ def _check_provenance(provenance: Any) -> dict[str, Any]:
     if not isinstance(provenance, dict):
         raise ValueError(f"{advice}; got {type(provenance).__name__}.")
     try:
-        return json.loads(json.dumps(provenance, allow_nan=False))
-    except (TypeError, ValueError) as error:
+        kept = json.loads(json.dumps(provenance, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{advice}: {error}.") from error
+    if _is_deeper(kept, _DEEPEST):
+        raise ValueError(f"{advice}, at most {_DEEPEST} deep; got deeper ones.")
+    return kept
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_is_deeper(item, levels - 1) for item in inner)
 
 
 def _as_json(value: Any) -> Any:
@@ -367,11 +396,15 @@ def _labels_to_json(labels: np.ndarray) -> dict[str, Any]:
 
 
 def _labels_from_json(labels: dict[str, Any]) -> np.ndarray:
-    dtype = np.dtype(labels["dtype"])
-    allowed = {"b": bool, "i": int, "u": int, "f": float, "U": str, "O": str}[dtype.kind]
-    if not all(type(value) is allowed for value in labels["values"]):
-        raise ValueError(f"the card's labels are not all of type {labels['dtype']}.")
-    return np.array(labels["values"], dtype=dtype)
+    name, values = labels["dtype"], labels["values"]
+    # No other names that numpy knows: some of them ask for any amount of memory.
+    if name not in _LABEL_KINDS:
+        raise ValueError(
+            f"the card's labels are of type {name!r}, none of {', '.join(_LABEL_KINDS)}."
+        )
+    if not all(type(value) is _LABEL_KINDS[name] for value in values):
+        raise ValueError(f"the card's labels are not all of type {name}.")
+    return np.array(values, dtype=name)
 
 
 def _move_into_place(partial: Path, target: Path, *, aside: Path) -> None:
@@ -392,11 +425,11 @@ def _move_into_place(partial: Path, target: Path, *, aside: Path) -> None:
 
 def _read_card(path: Path, *, newer: bool = False) -> dict[str, Any]:
     """Read and check the card; `newer` accepts formats this version cannot read."""
+    if not path.is_file():  # a pipe would be waited for
+        raise ValueError(f"There is no {_CARD} in {str(path.parent)!r}.")
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ValueError(f"There is no {_CARD} in {str(path.parent)!r}.") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{str(path)!r} is damaged or unreadable: {error}") from error
     if not isinstance(card, dict) or card.get("format") != _FORMAT:
         raise ValueError(f"{str(path)!r} does not describe sklgm prototypes.")

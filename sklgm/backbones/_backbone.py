@@ -241,6 +241,8 @@ class Backbone:
         mean: float | Sequence[float] | None,
         std: float | Sequence[float] | None,
     ) -> Backbone:
+        if not isinstance(architecture, str):
+            raise ValueError(f"architecture must be a string, got {architecture!r}.")
         if architecture in list_backbones():
             raise ValueError(
                 f"{architecture!r} is a backbone of its own, not an architecture of {library}. "
@@ -302,6 +304,8 @@ class Backbone:
         """
         if not isinstance(module, torch.nn.Module):
             raise ValueError(f"module must be a torch.nn.Module, got {type(module).__name__}.")
+        if not isinstance(name, str | None):
+            raise ValueError(f"name must be a string or None, got {name!r}.")
         size = check_size(image_size)
         spec = BackboneSpec(
             name=name or type(module).__name__,
@@ -389,6 +393,11 @@ class Backbone:
             If the pixels have another shape, or the net returns no (n, n_features) tensor.
         """
         side = self.image_size
+        if not isinstance(pixels, torch.Tensor):
+            raise ValueError(
+                f"pixels must be a tensor, as prepare makes it of images; got "
+                f"{type(pixels).__name__}."
+            )
         if pixels.ndim != 4 or pixels.shape[1:] != (3, side, side):
             raise ValueError(
                 f"Backbone {self.name!r} takes pixels of shape (n, 3, {side}, {side}), got "
