@@ -15,14 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 from sklearn.utils.validation import check_is_fitted
 
 from sklgm._card import data_card
 from sklgm._folder_names import folder_names
 from sklgm._version import __version__
+from sklgm.matching.files import write_tensors
 
 _FORMAT = "sklgm-prototypes"
 _FORMAT_VERSION = 1
@@ -261,7 +263,8 @@ class PrototypeSet:
             ) from error
 
     def _write(self, folder: Path) -> None:
-        save_file({"images": np.ascontiguousarray(self.images)}, folder / _TENSORS)
+        # A copy, since torch refuses to look at read-only memory.
+        write_tensors(folder / _TENSORS, {"images": torch.from_numpy(self.images.copy())})
         card: dict[str, Any] = {
             "format": _FORMAT,
             "format_version": _FORMAT_VERSION,

@@ -100,6 +100,13 @@ def test_image_folder_reads_the_pictures(tmp_path):
     np.testing.assert_allclose(np.asarray(folder[7][0]) / 255, saved.images[7], atol=0.5 / 255)
 
 
+def test_others_may_read_what_they_may_read_of_other_files(tmp_path):
+    (tmp_path / "any file").touch()
+    make_set([1, 2]).save(tmp_path / "set")
+    modes = {path.stat().st_mode for path in (tmp_path / "set").rglob("*") if path.is_file()}
+    assert modes == {(tmp_path / "any file").stat().st_mode}
+
+
 LOAD = """
 import sys
 from datasets import load_dataset

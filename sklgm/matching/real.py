@@ -15,10 +15,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
+from sklgm.matching.files import write_tensors
 from sklgm.matching.gradients import heads_per_chunk, probe_gradients
 from sklgm.matching.heads import HeadPool
 
@@ -439,7 +439,7 @@ class RealGradients:
         target = Path(path)
         partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
         try:
-            save_file(tensors, str(partial), metadata=metadata)
+            write_tensors(partial, tensors, metadata)
             partial.replace(target)
         except SafetensorError as error:  # with which safetensors says that the disk is full
             raise OSError(f"The gradients cannot be written to {path}: {error}.") from error
