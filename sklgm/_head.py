@@ -15,6 +15,8 @@ from sklgm._encoder import as_tensor
 
 # The paper's batch.
 _BATCH_SIZE = 100
+# Adam squares gradients, which are as large as features.
+_LARGEST = 1e18
 
 
 class LinearHead(nn.Module):
@@ -99,7 +101,19 @@ def fit_linear_head(
     -------
     skorch.NeuralNetClassifier
         Fitted; it predicts on features (n, d).
+
+    Raises
+    ------
+    ValueError
+        If the features are too large for Adam, or training does not stay finite.
     """
+    largest = max(bank.max(), -bank.min())
+    if not largest < _LARGEST:
+        raise ValueError(
+            f"Features reach {largest:.3g}, and the default head trains on less than "
+            f"{_LARGEST:.0e}: squares of its gradients overflow float32. Scale the features down, "
+            f"or pass another classifier as head=."
+        )
     schedule = LRScheduler(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=max_epochs)
     net = NeuralNetClassifier(
         LinearHead,
@@ -127,6 +141,11 @@ def fit_linear_head(
         device=str(device),
     )
     net.fit(as_tensor(bank), as_tensor(labels))
+    if not all(bool(parameter.isfinite().all()) for parameter in net.module_.parameters()):
+        raise ValueError(
+            "The weights of the head are not finite. Lower learning_rate, or scale the features "
+            "down."
+        )
     # What is left of training is larger than the head, and bound to its device.
     net.module_.to("cpu")
     net.device = "cpu"

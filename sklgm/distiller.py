@@ -45,6 +45,9 @@ from sklgm.synthesis import (
     synthesize,
 )
 
+# Steps between two looks at whether the loss is finite, since to look is to wait for the device.
+_FINITE_EVERY = 50
+
 
 class _Seeds(NamedTuple):
     """One seed for each purpose, so that changing one part leaves the others' draws alone."""
@@ -643,6 +646,12 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         checkpoint: Checkpoint,
     ) -> None:
         """Run the loop and assign the fitted attributes."""
+        if not all(_are_finite(one.sums) for one in gradients):
+            checkpoint.finish()
+            raise ValueError(
+                "The gradients of the real data are not finite: they overflow float32. Scale the "
+                "features down, or use smaller class weights."
+            )
         device, ranks = self._device(), Ranks.current()
         classes = gradients[0].classes
         labels = np.repeat(np.arange(len(classes)), self.prototypes_per_class)
@@ -703,15 +712,14 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
                     reconstruction_attributes=attributes if ranks.size == 1 else None,
                 )
                 stop = stop or self._has_converged(losses[n_iter - n_settled : n_iter])
+                stop = stop or (n_iter % _FINITE_EVERY == 0 and not _are_finite(losses[:n_iter]))
                 if checkpoint.after_step(step.state, losses[:n_iter], n_settled, bool(stop)):
                     break
         fitted = attributes()
-        if not np.isfinite(fitted["loss_curve_"]).all():
+        if fault := _not_finite(fitted):
             checkpoint.finish()  # from which nothing better would come
-            first = int(np.isfinite(fitted["loss_curve_"]).argmin())
             raise ValueError(
-                f"The loss is not finite at step {first}. Lower learning_rate or head_scale, or "
-                f"use precision='float32'."
+                f"{fault}. Lower learning_rate or head_scale, or use precision='float32'."
             )
         for name, value in fitted.items():
             setattr(self, name, value)
@@ -752,6 +760,20 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         # Read once a window, since reading waits for the device.
         recent = losses[-2 * window :].view(2, window).mean(dim=1)
         return bool(recent[0] - recent[1] < self.tol)
+
+
+def _are_finite(values: torch.Tensor) -> bool:
+    return bool(values.isfinite().all())
+
+
+def _not_finite(fitted: dict[str, Any]) -> str | None:
+    """Say what is not finite in fitted attributes, and since when; None if nothing is."""
+    finite = np.isfinite(fitted["loss_curve_"])
+    if not finite.all():
+        return f"The loss is not finite at step {finite.argmin()}"
+    if not all(np.isfinite(fitted[name]).all() for name in ("prototypes_", "prototype_features_")):
+        return f"The prototypes or their features are not finite after step {len(finite) - 1}"
+    return None
 
 
 def _canvas_sizes(encoders: list[Encoder | None]) -> list[int]:
