@@ -11,6 +11,7 @@ from skorch import NeuralNetClassifier
 from skorch.callbacks import LRScheduler
 from torch import Tensor, nn
 
+from sklgm._devices import plain_torch
 from sklgm._encoder import as_tensor
 
 # The paper's batch.
@@ -39,7 +40,8 @@ class LinearHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return logits (n, n_classes) of features (n, n_features)."""
-        return nn.functional.linear(features, self.weight, self.bias)
+        with torch.autocast(features.device.type, enabled=False):
+            return nn.functional.linear(features, self.weight, self.bias)
 
 
 class _BankBatches:
@@ -140,7 +142,8 @@ def fit_linear_head(
         verbose=0,
         device=str(device),
     )
-    net.fit(as_tensor(bank), as_tensor(labels))
+    with plain_torch(device):
+        net.fit(as_tensor(bank), as_tensor(labels))
     if not all(bool(parameter.isfinite().all()) for parameter in net.module_.parameters()):
         raise ValueError(
             "The weights of the head are not finite. Lower learning_rate, or scale the features "

@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklgm._backbone_list import find_backbone, is_several, resolve_backbones, resolve_first
 from sklgm._base import FrozenBackboneEstimator, PrototypeTransformer
+from sklgm._devices import plain_torch
 from sklgm._encoder import Encoder, cached
 from sklgm._fit_settings import data_hashes, fit_settings, gradient_hashes
 from sklgm._random import own_random_state
@@ -309,7 +310,8 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         seeds = self._seeds(ranks)
         self._check_ranks(ranks, classes, indices, seeds)
         data = partial(data_hashes, source, classes, indices)
-        with self._kept(ranks, encoders, seeds, data) as checkpoint:
+        kept = self._kept(ranks, encoders, seeds, data)
+        with plain_torch(self._device()), kept as checkpoint:
             seeds = _Seeds(*checkpoint.seeds)
             context = self._init_callback_context(max_subtasks=len(encoders) + 1)
             context.call_on_fit_task_begin(estimator=self, X=X, y=y)
@@ -364,7 +366,8 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         seeds = self._seeds(ranks)
         self._check_ranks(ranks, several[0].classes, several[0].rows_seen, seeds)
         data = partial(gradient_hashes, several)
-        with self._kept(ranks, encoders, seeds, data) as checkpoint:
+        kept = self._kept(ranks, encoders, seeds, data)
+        with plain_torch(self._device()), kept as checkpoint:
             context = self._init_callback_context(max_subtasks=1)
             context.call_on_fit_task_begin(estimator=self)
             self._distil(several, encoders, _Seeds(*checkpoint.seeds), context, checkpoint)
@@ -420,11 +423,12 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
             check_consistent_length(source, labels)
         seeds = self._seeds()
         several = []
-        for encoder in self._encoders():
-            gradients = self._empty_gradients(found, class_counts, encoder, seeds.heads)
-            several.append(
-                self._add(gradients, source, labels, encoder, seeds.real_views, lambda: None)
-            )
+        with plain_torch(self._device()):
+            for encoder in self._encoders():
+                gradients = self._empty_gradients(found, class_counts, encoder, seeds.heads)
+                several.append(
+                    self._add(gradients, source, labels, encoder, seeds.real_views, lambda: None)
+                )
         return several if is_several(self.backbone) else several[0]
 
     def fit_transform(
