@@ -197,7 +197,8 @@ class Checkpoint:
         Returns
         -------
         bool
-            The same in every process.
+            The same in every process. A loss that is not finite ends the loop too, where the
+            file would be written.
 
         Raises
         ------
@@ -214,6 +215,8 @@ class Checkpoint:
         self.ranks.add(flags)
         stop, due, interrupted = (bool(flag) for flag in flags.tolist())
         if due or interrupted:
+            if not bool(losses.isfinite().all()):
+                return True  # nothing is worth keeping
             start = time.monotonic()
             tensors = {**state(), "losses": losses}
             self._header |= {"n_settled": n_settled, "stopped": stop}

@@ -40,6 +40,8 @@ def check_targets(y: Any, n_samples: int, estimator_name: str) -> tuple[np.ndarr
             f"{estimator_name} requires y to be passed, but the target y is None. "
             f"Pass one class label an image."
         )
+    if hasattr(y, "to_numpy"):  # since column_or_1d makes floats of pandas' own integers
+        y = y.to_numpy()
     check_kinds(y, "y")
     y = column_or_1d(y, warn=True)
     if len(y) != n_samples:

@@ -347,7 +347,12 @@ def _check_object_labels(labels: np.ndarray) -> np.ndarray:
     types = sorted({type(value).__name__ for value in values})
     if len(types) > 1:
         raise ValueError(f"Labels must all be of one type; got {', '.join(types)}.")
-    return np.array(values)
+    found = np.array(values)
+    if found.dtype.kind == "O":
+        raise ValueError(
+            f"Labels must be strings, booleans, or numbers of at most 64 bits; got {types[0]}."
+        )
+    return found
 
 
 def _check_provenance(provenance: Any) -> dict[str, Any]:

@@ -69,6 +69,8 @@ class Backbone:
     Loaded backbones are on the CPU until `to` or `get_backbone` places them.
     """
 
+    # Tensors made in a caller's inference mode would serve no gradient later on.
+    @torch.inference_mode(False)
     def __init__(
         self,
         spec: BackboneSpec,
@@ -264,6 +266,7 @@ class Backbone:
         return _named(spec, size, bool(pretrained), _CPU)
 
     @classmethod
+    @torch.inference_mode(False)
     def from_module(
         cls,
         module: torch.nn.Module,
@@ -468,6 +471,7 @@ class Backbone:
         batch = np.stack(resized) if resized else np.empty((0, side, side, 3), np.uint8)
         return torch.from_numpy(batch).permute(0, 3, 1, 2).contiguous().float().div_(255)
 
+    @torch.inference_mode(False)
     def to(self, device: str | int | torch.device) -> Backbone:
         """Return this backbone on a device; itself if it is there already.
 
@@ -548,6 +552,7 @@ class Backbone:
                 self._fingerprint = f"{self.name}-{self.image_size}px-{kind}"
         return self._fingerprint
 
+    @torch.inference_mode(False)
     def _load(self) -> torch.nn.Module:
         spec, size = self.spec, self.image_size
         if not spec.fixed_size and size != spec.image_size:

@@ -486,9 +486,9 @@ class RealGradients:
             pool = [header["head_pool_size"], len(header["classes"])]
             if list(tensors["sums"].shape[:2]) != pool:
                 raise ValueError("its sums do not fit its header.")
-            classes = np.asarray(header.pop("classes"))
-            if header.pop("classes_dtype") == "O":
-                classes = classes.astype(object)
+            # What numpy would not guess from the values.
+            dtype = {"O": object, "u": np.uint64}.get(header.pop("classes_dtype"))
+            classes = np.asarray(header.pop("classes"), dtype=dtype)
             if isinstance(header["class_weight"], list):
                 header["class_weight"] = dict(header["class_weight"])
             return cls(classes, **header).filled(tensors)
@@ -593,8 +593,12 @@ def _class_weights(
         if unknown:
             raise ValueError(f"class_weight names labels that are not classes: {list(unknown)}.")
         weights = np.array([float(class_weight.get(label, 1.0)) for label in classes.tolist()])
-        if not (np.isfinite(weights).all() and (weights > 0).all()):
-            raise ValueError(f"class_weight must be positive and finite; got {class_weight}.")
+        with np.errstate(over="ignore"):
+            single = weights.astype(np.float32)  # as they are used
+        if not (np.isfinite(single).all() and (single > 0).all()):
+            raise ValueError(
+                f"class_weight must be positive and finite in float32; got {class_weight}."
+            )
         return weights
     raise ValueError(
         f"class_weight must be 'balanced', a mapping from label to weight, or None; "

@@ -671,7 +671,7 @@ def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     kept = RealGradients([0, 1]).update(np.eye(2, dtype=np.float32), [0, 1])
     kept.save(path)
 
-    def half_written(tensors, name, metadata):
+    def half_written(name, tensors, metadata):
         Path(name).write_bytes(b"half")
         raise OSError("No space left on device")
 
