@@ -479,8 +479,9 @@ class RealGradients:
             raise ValueError(f"{path} is of a newer format; this version reads format {_FORMAT}.")
         try:
             # First, since what follows takes the memory that the header asks for.
-            pool = [header["head_pool_size"], len(header["classes"])]
-            if list(tensors["sums"].shape[:2]) != pool:
+            n_classes = len(header["classes"])
+            pool = [header["head_pool_size"], n_classes]
+            if list(tensors["sums"].shape[:2]) != pool or len(tensors["image_sum"]) != n_classes:
                 raise ValueError("its sums do not fit its header.")
             classes = np.asarray(header.pop("classes"))
             if header.pop("classes_dtype") == "O":
@@ -514,7 +515,11 @@ class RealGradients:
             If the tensors do not fit the settings.
         """
         full = copy.copy(self)
-        full._allocate(len(tensors["feature_sum"]), "cpu")
+        n_features = len(tensors["feature_sum"])
+        # First, since an array of that shape is made to compare with.
+        if tensors["sums"].shape != (self.head_pool_size, len(self.classes), n_features + 1):
+            raise ValueError("its sums do not fit its header.")
+        full._allocate(n_features, "cpu")
         for name in _TENSORS:
             expected = torch.as_tensor(getattr(full, name))
             if (tensors[name].shape, tensors[name].dtype) != (expected.shape, expected.dtype):
