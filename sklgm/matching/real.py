@@ -126,8 +126,10 @@ class RealGradients:
         self.class_weight = class_weight
         self._weights = _class_weights(self.classes, self.class_counts, class_weight)
         self.head_pool_size = _whole("head_pool_size", head_pool_size, 1)
-        if not isinstance(head_scale, int | float | np.number) or not 0 < head_scale < math.inf:
-            raise ValueError(f"head_scale must be a positive number; got {head_scale!r}.")
+        if not isinstance(head_scale, int | float | np.number) or not 0 <= head_scale < math.inf:
+            raise ValueError(
+                f"head_scale must be a finite number of at least 0; got {head_scale!r}."
+            )
         self.head_scale = float(head_scale)
         self.head_seed = _whole("head_seed", head_seed, 0)
         for name, text in (("backbone", backbone), ("views", views)):
