@@ -467,6 +467,26 @@ def test_gradients_of_another_type(tmp_path):
         RealGradients.load(path)
 
 
+@pytest.mark.parametrize("crossed", [{"feature_sum": 2**20}, {"sums": 2**20}, {"image_sum": 0}])
+def test_gradients_that_only_together_claim_too_much(crossed, tmp_path):
+    """Each of the tensors is there, but not what would be made of several of them."""
+    path = gradients(tmp_path / "g")
+    header, _ = raw(path)
+    metadata = header["__metadata__"]
+    tensors = RealGradients.load(path).tensors()
+    for name, size in crossed.items():
+        tensors[name] = torch.zeros(size, *tensors[name].shape[1:], dtype=tensors[name].dtype)
+    content = json.loads(metadata["sklgm.RealGradients"])
+    content["head_pool_size"] = len(tensors["sums"])
+    metadata["sklgm.RealGradients"] = json.dumps(content)
+    if "sums" in crossed:
+        tensors["sums"] = tensors["sums"][..., :1].contiguous()
+        tensors["feature_sum"] = torch.zeros(2**20, dtype=torch.float64)
+    save_file(tensors, path, metadata)
+    with refused("do not fit its header"):
+        RealGradients.load(path)
+
+
 def nested(levels):
     value = "end"
     for _ in range(levels):

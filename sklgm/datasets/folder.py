@@ -92,9 +92,12 @@ def _readable() -> set[str]:
 
 
 def _normalised(extensions: Iterable[str]) -> set[str]:
-    extensions = [extensions] if isinstance(extensions, str) else extensions
-    if not isinstance(extensions, Iterable) or not all(isinstance(e, str) for e in extensions):
+    if isinstance(extensions, str):
+        extensions = [extensions]
+    # Once, since they may be a generator.
+    given = list(extensions) if isinstance(extensions, Iterable) else [extensions]
+    if not all(isinstance(extension, str) for extension in given):
         raise ValueError(
             f"extensions must be a list such as ['.png', '.jpg'], or None; got {extensions!r}."
         )
-    return {"." + extension.lower().lstrip(".") for extension in extensions}
+    return {"." + extension.lower().lstrip(".") for extension in given}

@@ -126,8 +126,10 @@ class RealGradients:
         self.class_weight = class_weight
         self._weights = _class_weights(self.classes, self.class_counts, class_weight)
         self.head_pool_size = _whole("head_pool_size", head_pool_size, 1)
-        if not isinstance(head_scale, int | float | np.number) or not 0 < head_scale < math.inf:
-            raise ValueError(f"head_scale must be a positive number; got {head_scale!r}.")
+        if not isinstance(head_scale, int | float | np.number) or not 0 <= head_scale < math.inf:
+            raise ValueError(
+                f"head_scale must be a finite number of at least 0; got {head_scale!r}."
+            )
         self.head_scale = float(head_scale)
         self.head_seed = _whole("head_seed", head_seed, 0)
         for name, text in (("backbone", backbone), ("views", views)):
@@ -483,8 +485,9 @@ class RealGradients:
             )
         try:
             # First, since what follows takes the memory that the header asks for.
-            pool = [header["head_pool_size"], len(header["classes"])]
-            if list(tensors["sums"].shape[:2]) != pool:
+            n_classes = len(header["classes"])
+            pool = [header["head_pool_size"], n_classes]
+            if list(tensors["sums"].shape[:2]) != pool or len(tensors["image_sum"]) != n_classes:
                 raise ValueError("its sums do not fit its header.")
             # What numpy would not guess from the values.
             dtype = {"O": object, "u": np.uint64}.get(header.pop("classes_dtype"))
@@ -518,7 +521,11 @@ class RealGradients:
             If the tensors do not fit the settings.
         """
         full = copy.copy(self)
-        full._allocate(len(tensors["feature_sum"]), "cpu")
+        n_features = len(tensors["feature_sum"])
+        # First, since an array of that shape is made to compare with.
+        if tensors["sums"].shape != (self.head_pool_size, len(self.classes), n_features + 1):
+            raise ValueError("its sums do not fit its header.")
+        full._allocate(n_features, "cpu")
         for name in _TENSORS:
             expected = torch.as_tensor(getattr(full, name))
             if (tensors[name].shape, tensors[name].dtype) != (expected.shape, expected.dtype):
