@@ -42,7 +42,7 @@ for image, name in zip(openmoji.images, names, strict=True):
         Image.fromarray(image).save(target / f"{len(list(target.iterdir())):03}.png")
 
 sites = {site: load_folder(root / site, return_X_y=True) for site in ("north", "south")}
-for site, (paths, labels) in sites.items():
+for site, (_, labels) in sites.items():
     print(site, Counter(labels.tolist()))
 
 # %%

@@ -10,9 +10,9 @@ real pictures pass the net once for each fold, whatever the number of settings.
 # %%
 # A pipeline
 # ----------
-# Four classes of OpenMoji pictures (CC BY-SA 4.0). The probe at the end of the pipeline is trained on
-# the prototypes that the distiller made, on nothing else, and predicts on real pictures. In a
-# notebook the fitted pipeline shows its steps.
+# Four classes of OpenMoji pictures (CC BY-SA 4.0), and a short distillation. The probe at the end of
+# the pipeline is trained on the prototypes that the distiller made, on nothing else, and predicts
+# on real pictures. In a notebook the fitted pipeline shows its steps.
 
 import tempfile
 from pathlib import Path
@@ -34,8 +34,8 @@ X_train, X_test, y_train, y_test = train_test_split(
 )
 
 net = {"backbone": "efficientnet_lite0", "image_size": 56}
-distiller = LGMDistiller(**net, max_iter=25, random_state=0)
-probe = FrozenBackboneProbe(**net, n_views=40, max_epochs=300, random_state=0)
+distiller = LGMDistiller(**net, max_iter=30, n_views=2, random_state=0)
+probe = FrozenBackboneProbe(**net, n_views=40, max_epochs=200, random_state=0)
 pipeline = make_pipeline(distiller, probe).fit(X_train, y_train)
 print(f"accuracy on {len(y_test)} real pictures: {pipeline.score(X_test, y_test):.2f}")
 pipeline
@@ -43,9 +43,9 @@ pipeline
 # %%
 # A search
 # --------
-# The same two as one classifier, a probe with a distiller inside. What is to be optimised, pixels or
-# a pyramid of images that grow finer, and by which learning rate? Every score below is that of a
-# probe trained on four synthetic pictures, on the real pictures of the other fold.
+# The same two as one classifier, a probe with a distiller inside. What is to be optimised, pixels
+# or a pyramid of images that grow finer, and by which learning rate? Every score below is that of
+# a probe trained on four synthetic pictures, on the real pictures of the other fold.
 #
 # With ``memory=`` the sums over the real pictures are kept on disk. All settings of a fold share
 # them.

@@ -11,8 +11,8 @@ which is which.
 # Two nets
 # --------
 # The first takes the mean colour of each field of a 7 x 7 grid. The second turns the picture grey,
-# filters it with Gabor functions of four directions, and takes the mean strength of the answers in
-# the same fields. A bit of the square root keeps strong edges from drowning faint ones.
+# filters it with the Gabor functions below, of four directions and two phases, and takes the mean
+# strength of the answers in the same fields.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -31,6 +31,7 @@ class Colours(nn.Module):
     """Mean colour of each field of a grid."""
 
     def forward(self, pixels):
+        """Return 7 x 7 colours."""
         return F.adaptive_avg_pool2d(pixels, GRID).flatten(1)
 
 
@@ -49,6 +50,7 @@ class Edges(nn.Module):
         self.register_buffer("filters", filters[:, None])
 
     def forward(self, pixels):
+        """Return 7 x 7 fields of four directions."""
         grey = pixels.mean(dim=1, keepdim=True)
         answers = F.conv2d(grey, self.filters, padding=self.filters.shape[-1] // 2)
         even, odd = answers.chunk(2, dim=1)
@@ -104,7 +106,7 @@ for part, (name, images) in zip(figure.subfigures(3, 1), rows.items(), strict=Tr
 plt.show()
 
 # %%
-# The first net knows a face by a yellow disc. The second has no idea of yellow: it asks for a round
+# The first net knows a face by a yellow disc. The second does not know yellow: it asks for a round
 # outline with something in it, and the colours of its prototypes are chance. By how much do the
 # features move when the pictures are turned grey?
 

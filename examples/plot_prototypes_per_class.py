@@ -9,7 +9,7 @@ pictures gain by number; what does a second prototype add?
 # %%
 # The curve
 # ---------
-# Handwritten digits, the four that are most alike. A mirrored digit is no digit and a part of one may
+# Handwritten digits, four that are much alike. A mirrored digit is no digit, and a part of one may
 # be another, so that views keep to large parts and are not mirrored.
 #
 # :func:`~sklgm.evaluation.learning_curve` makes or chooses the pictures, trains probes on them
@@ -19,8 +19,13 @@ import matplotlib.pyplot as plt
 import numpy as np
 from sklearn.model_selection import train_test_split
 
-from sklgm import ClassCentroids, FrozenBackboneProbe, LGMDistiller, RandomImages
-from sklgm import StandardAugmentation
+from sklgm import (
+    ClassCentroids,
+    FrozenBackboneProbe,
+    LGMDistiller,
+    RandomImages,
+    StandardAugmentation,
+)
 from sklgm.datasets import load_digits
 from sklgm.evaluation import learning_curve
 from sklgm.plotting import PrototypesDisplay
@@ -62,8 +67,9 @@ curve
 # %%
 # What a second one shows
 # -----------------------
-# Prototypes of a class are optimised together: what counts is the gradient of all of them. So
-# they need not be alike.
+# Prototypes of a class are optimised together: what counts is the gradient of all of them. The
+# first already carries most of it, so that the curve is flat, while real pictures, which
+# have to do with what there is, gain by every one that is added.
 
 distiller.set_params(prototypes_per_class=2).fit(X, y)
 PrototypesDisplay.from_estimator(distiller, n_columns=2)

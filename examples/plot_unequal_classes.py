@@ -2,10 +2,10 @@
 Unequal classes, with imbalanced-learn
 ======================================
 
-Sixty faces and six clouds: a sampler replaces the training set by something more even before the
-classifier sees it. imbalanced-learn has many, and :class:`~sklgm.PrototypeSampler` is one more: what
-it puts in place of the pictures is one synthetic picture of each class. Needs the extra
-``imblearn``.
+Ten times as many faces as clouds: a sampler replaces the training set by something more even
+before the classifier sees it. imbalanced-learn has many, and :class:`~sklgm.PrototypeSampler` is
+one more: it puts one synthetic picture of each class in place of the pictures. Needs the
+extra ``imblearn``.
 """
 
 # %%
