@@ -34,6 +34,12 @@ def _holds_images(X: Any) -> bool:
     return getattr(X, "ndim", 2) > 2
 
 
+def _directions(features: np.ndarray) -> np.ndarray:
+    """Return rows of length 1, also of those whose squares overflow or vanish."""
+    largest = np.abs(features).max(axis=1, keepdims=True)
+    return normalize(features / np.where(largest > 0, largest, 1))
+
+
 def fit_distiller(owner: BaseEstimator, distiller: Any, X: Any, y: Any, context: Any) -> None:
     """Fit a distiller as a task of its owner's fit, whose callbacks follow it.
 
@@ -215,7 +221,7 @@ class PrototypeTransformer(
         prototype_features: np.ndarray,
     ) -> PrototypeSimilarities:
         features = self._embed_source(source, encoder)
-        similarities = normalize(features) @ normalize(prototype_features).T
+        similarities = _directions(features) @ _directions(prototype_features).T
         return PrototypeSimilarities.wrap(
             similarities,
             images=X,

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
@@ -84,6 +84,8 @@ def read_checkpoint(
         If the file is missing, something else, damaged, or of a newer format.
     """
     try:
+        if not path.is_file():  # a pipe would be waited for
+            raise OSError("it is not there" if not path.exists() else "it is not a file")
         with safe_open(str(path), framework="pt") as file:
             metadata = file.metadata() or {}
             header = json.loads(metadata[_HEADER])
@@ -119,9 +121,10 @@ def partial_path(path: Path) -> Path:
 def _digest(text: str, tensors: Mapping[str, Tensor]) -> str:
     digest = hashlib.sha256(text.encode())
     for name, tensor in sorted(tensors.items()):
-        array = tensor.numpy()
-        digest.update(f"{name} {array.dtype} {array.shape}".encode())
-        digest.update(array.reshape(-1).view(np.uint8).data)
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        digest.update(f"{name} {dtype} {tuple(tensor.shape)}".encode())
+        # As bytes, since numpy does not have all of torch's types.
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

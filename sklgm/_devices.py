@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 
 _PRECISIONS = ("auto", "float32", "bfloat16", "float16")
@@ -80,6 +83,13 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype | Non
             "use precision='float16' or 'float32'."
         )
     return torch.bfloat16
+
+
+@contextmanager
+def plain_torch(device: torch.device) -> Iterator[None]:
+    """Compute as if the caller were in neither autocast nor inference mode."""
+    with torch.inference_mode(False), torch.autocast(device.type, enabled=False):
+        yield
 
 
 def _has_bfloat16(device: torch.device, *, emulated: bool) -> bool:

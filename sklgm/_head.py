@@ -11,10 +11,13 @@ from skorch import NeuralNetClassifier
 from skorch.callbacks import LRScheduler
 from torch import Tensor, nn
 
+from sklgm._devices import plain_torch
 from sklgm._encoder import as_tensor
 
 # The paper's batch.
 _BATCH_SIZE = 100
+# Adam squares gradients, which are as large as features.
+_LARGEST = 1e18
 
 
 class LinearHead(nn.Module):
@@ -37,7 +40,8 @@ class LinearHead(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """Return logits (n, n_classes) of features (n, n_features)."""
-        return nn.functional.linear(features, self.weight, self.bias)
+        with torch.autocast(features.device.type, enabled=False):
+            return nn.functional.linear(features, self.weight, self.bias)
 
 
 class _BankBatches:
@@ -99,7 +103,19 @@ def fit_linear_head(
     -------
     skorch.NeuralNetClassifier
         Fitted; it predicts on features (n, d).
+
+    Raises
+    ------
+    ValueError
+        If the features are too large for Adam, or training does not stay finite.
     """
+    largest = max(bank.max(), -bank.min())
+    if not largest < _LARGEST:
+        raise ValueError(
+            f"Features reach {largest:.3g}, and the default head trains on less than "
+            f"{_LARGEST:.0e}: squares of its gradients overflow float32. Scale the features down, "
+            f"or pass another classifier as head=."
+        )
     schedule = LRScheduler(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=max_epochs)
     net = NeuralNetClassifier(
         LinearHead,
@@ -126,7 +142,13 @@ def fit_linear_head(
         verbose=0,
         device=str(device),
     )
-    net.fit(as_tensor(bank), as_tensor(labels))
+    with plain_torch(device):
+        net.fit(as_tensor(bank), as_tensor(labels))
+    if not all(bool(parameter.isfinite().all()) for parameter in net.module_.parameters()):
+        raise ValueError(
+            "The weights of the head are not finite. Lower learning_rate, or scale the features "
+            "down."
+        )
     # What is left of training is larger than the head, and bound to its device.
     net.module_.to("cpu")
     net.device = "cpu"

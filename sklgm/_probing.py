@@ -6,13 +6,12 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.utils.validation import check_is_fitted
 
 from sklgm._backbone_list import resolve_first
 from sklgm._base import FrozenBackboneEstimator
 from sklgm._views import resolve_augmentation
 from sklgm.probe import FrozenBackboneProbe, is_default
-from sklgm.prototypes import PrototypeSet
+from sklgm.prototypes import PrototypeSet, check_has_prototypes
 
 _OF_THE_NET = tuple(FrozenBackboneEstimator._parameter_constraints)
 
@@ -84,15 +83,9 @@ def check_prototypes(prototypes: Any) -> tuple[np.ndarray, np.ndarray]:
         If it is something else.
     """
     if not isinstance(prototypes, PrototypeSet):
-        if isinstance(prototypes, type) or not hasattr(prototypes, "get_params"):
-            raise ValueError(
-                f"prototypes must be a fitted distiller or selector, or a PrototypeSet; got "
-                f"{prototypes!r}."
-            )
-        check_is_fitted(prototypes)
-        if not hasattr(prototypes, "prototypes_"):
-            advice = "Pass its distiller_." if hasattr(prototypes, "distiller_") else ""
-            raise ValueError(f"{type(prototypes).__name__} has no prototypes_. {advice}".rstrip())
+        check_has_prototypes(
+            prototypes, "prototypes must be a fitted distiller or selector, or a PrototypeSet"
+        )
         prototypes = PrototypeSet(prototypes.prototypes_, prototypes.prototype_labels_)
     return prototypes.images, prototypes.labels
 

@@ -197,7 +197,8 @@ class Checkpoint:
         Returns
         -------
         bool
-            The same in every process.
+            The same in every process. A loss that is not finite ends the loop too, where the
+            file would be written.
 
         Raises
         ------
@@ -214,6 +215,8 @@ class Checkpoint:
         self.ranks.add(flags)
         stop, due, interrupted = (bool(flag) for flag in flags.tolist())
         if due or interrupted:
+            if not bool(losses.isfinite().all()):
+                return True  # nothing is worth keeping
             start = time.monotonic()
             tensors = {**state(), "losses": losses}
             self._header |= {"n_settled": n_settled, "stopped": stop}
@@ -302,7 +305,11 @@ class Checkpoint:
             header, self._tensors = read_checkpoint(self.path)
         except ValueError as error:
             raise ValueError(f"{error} {advice}") from error
-        different = describe_difference(header.get("settings", {}), settings)
+        kinds = {"settings": dict, "seeds": list, "gradients": list}
+        lacking = [name for name, kind in kinds.items() if not isinstance(header.get(name), kind)]
+        if lacking:
+            raise ValueError(f"{str(self.path)!r} is damaged: it lacks {lacking[0]}. {advice}")
+        different = describe_difference(header["settings"], settings)
         if different:
             raise ValueError(
                 f"The checkpoint {str(self.path)!r} is of another fit: {different}. Give what it "

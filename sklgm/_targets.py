@@ -40,6 +40,8 @@ def check_targets(y: Any, n_samples: int, estimator_name: str) -> tuple[np.ndarr
             f"{estimator_name} requires y to be passed, but the target y is None. "
             f"Pass one class label an image."
         )
+    if hasattr(y, "to_numpy"):  # since column_or_1d makes floats of pandas' own integers
+        y = y.to_numpy()
     check_kinds(y, "y")
     y = column_or_1d(y, warn=True)
     if len(y) != n_samples:
@@ -55,6 +57,20 @@ def check_targets(y: Any, n_samples: int, estimator_name: str) -> tuple[np.ndarr
             f"{estimator_name} needs at least 2 classes in y; got 1 class: {classes.tolist()[0]!r}."
         )
     return classes, indices.astype(np.int64)
+
+
+def check_column(labels: Any, name: str) -> np.ndarray:
+    """Return labels of one kind as an array (n,), or raise a ValueError that names them."""
+    check_kinds(labels, name)
+    shape = np.shape(labels)
+    if len(shape) != 1 and shape[1:] != (1,):
+        raise ValueError(
+            f"{name} must hold one label an image, in one dimension; got "
+            f"{f'shape {shape}' if shape else repr(labels)}."
+        )
+    column = column_or_1d(labels, warn=True, input_name=name)
+    assert_all_finite(column, input_name=name)
+    return column
 
 
 def check_kinds(labels: Any, name: str) -> None:

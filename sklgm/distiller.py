@@ -20,6 +20,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklgm._backbone_list import find_backbone, is_several, resolve_backbones, resolve_first
 from sklgm._base import FrozenBackboneEstimator, PrototypeTransformer
+from sklgm._devices import plain_torch
 from sklgm._encoder import Encoder, cached
 from sklgm._fit_settings import data_hashes, fit_settings, gradient_hashes
 from sklgm._random import own_random_state
@@ -44,6 +45,9 @@ from sklgm.synthesis import (
     Synthetic,
     synthesize,
 )
+
+# Steps between two looks at whether the loss is finite, since to look is to wait for the device.
+_FINITE_EVERY = 50
 
 
 class _Seeds(NamedTuple):
@@ -306,7 +310,8 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         seeds = self._seeds(ranks)
         self._check_ranks(ranks, classes, indices, seeds)
         data = partial(data_hashes, source, classes, indices)
-        with self._kept(ranks, encoders, seeds, data) as checkpoint:
+        kept = self._kept(ranks, encoders, seeds, data)
+        with plain_torch(self._device()), kept as checkpoint:
             seeds = _Seeds(*checkpoint.seeds)
             context = self._init_callback_context(max_subtasks=len(encoders) + 1)
             context.call_on_fit_task_begin(estimator=self, X=X, y=y)
@@ -361,7 +366,8 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         seeds = self._seeds(ranks)
         self._check_ranks(ranks, several[0].classes, several[0].rows_seen, seeds)
         data = partial(gradient_hashes, several)
-        with self._kept(ranks, encoders, seeds, data) as checkpoint:
+        kept = self._kept(ranks, encoders, seeds, data)
+        with plain_torch(self._device()), kept as checkpoint:
             context = self._init_callback_context(max_subtasks=1)
             context.call_on_fit_task_begin(estimator=self)
             self._distil(several, encoders, _Seeds(*checkpoint.seeds), context, checkpoint)
@@ -417,11 +423,12 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
             check_consistent_length(source, labels)
         seeds = self._seeds()
         several = []
-        for encoder in self._encoders():
-            gradients = self._empty_gradients(found, class_counts, encoder, seeds.heads)
-            several.append(
-                self._add(gradients, source, labels, encoder, seeds.real_views, lambda: None)
-            )
+        with plain_torch(self._device()):
+            for encoder in self._encoders():
+                gradients = self._empty_gradients(found, class_counts, encoder, seeds.heads)
+                several.append(
+                    self._add(gradients, source, labels, encoder, seeds.real_views, lambda: None)
+                )
         return several if is_several(self.backbone) else several[0]
 
     def fit_transform(
@@ -643,6 +650,12 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         checkpoint: Checkpoint,
     ) -> None:
         """Run the loop and assign the fitted attributes."""
+        if not all(_are_finite(one.sums) for one in gradients):
+            checkpoint.finish()
+            raise ValueError(
+                "The gradients of the real data are not finite: they overflow float32. Scale the "
+                "features down, or use smaller class weights."
+            )
         device, ranks = self._device(), Ranks.current()
         classes = gradients[0].classes
         labels = np.repeat(np.arange(len(classes)), self.prototypes_per_class)
@@ -703,15 +716,14 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
                     reconstruction_attributes=attributes if ranks.size == 1 else None,
                 )
                 stop = stop or self._has_converged(losses[n_iter - n_settled : n_iter])
+                stop = stop or (n_iter % _FINITE_EVERY == 0 and not _are_finite(losses[:n_iter]))
                 if checkpoint.after_step(step.state, losses[:n_iter], n_settled, bool(stop)):
                     break
         fitted = attributes()
-        if not np.isfinite(fitted["loss_curve_"]).all():
+        if fault := _not_finite(fitted):
             checkpoint.finish()  # from which nothing better would come
-            first = int(np.isfinite(fitted["loss_curve_"]).argmin())
             raise ValueError(
-                f"The loss is not finite at step {first}. Lower learning_rate or head_scale, or "
-                f"use precision='float32'."
+                f"{fault}. Lower learning_rate or head_scale, or use precision='float32'."
             )
         for name, value in fitted.items():
             setattr(self, name, value)
@@ -752,6 +764,20 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         # Read once a window, since reading waits for the device.
         recent = losses[-2 * window :].view(2, window).mean(dim=1)
         return bool(recent[0] - recent[1] < self.tol)
+
+
+def _are_finite(values: torch.Tensor) -> bool:
+    return bool(values.isfinite().all())
+
+
+def _not_finite(fitted: dict[str, Any]) -> str | None:
+    """Say what is not finite in fitted attributes, and since when; None if nothing is."""
+    finite = np.isfinite(fitted["loss_curve_"])
+    if not finite.all():
+        return f"The loss is not finite at step {finite.argmin()}"
+    if not all(np.isfinite(fitted[name]).all() for name in ("prototypes_", "prototype_features_")):
+        return f"The prototypes or their features are not finite after step {len(finite) - 1}"
+    return None
 
 
 def _canvas_sizes(encoders: list[Encoder | None]) -> list[int]:

@@ -21,6 +21,7 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_method_params, _check_sample_weight, check_is_fitted
 
 from sklgm._base import FrozenBackboneEstimator, fit_distiller
+from sklgm._devices import plain_torch
 from sklgm._encoder import Encoder, cached
 from sklgm._head import LinearHead, fit_linear_head
 from sklgm._random import own_random_state
@@ -261,7 +262,8 @@ class FrozenBackboneProbe(CallbackSupportMixin, ClassifierMixin, FrozenBackboneE
             metadata["sample_weight"] = _check_sample_weight(metadata["sample_weight"], labels)
         task = context.subcontext(task_name="head")
         task.call_on_fit_task_begin(estimator=self)
-        bank = self._bank(source, encoder, augmentation, view_seed)
+        with plain_torch(self._device()):
+            bank = self._bank(source, encoder, augmentation, view_seed)
         if self.head is None:
             head = fit_linear_head(
                 bank,

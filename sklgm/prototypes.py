@@ -16,20 +16,31 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from PIL import Image
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file
 from sklearn.utils.validation import check_is_fitted
 
+from sklgm._card import data_card
 from sklgm._folder_names import folder_names
 from sklgm._pictures import picture_strip
 from sklgm._version import __version__
+from sklgm.matching.files import write_tensors
 
 _FORMAT = "sklgm-prototypes"
 _FORMAT_VERSION = 1
 _CARD = "card.json"
 _TENSORS = "prototypes.safetensors"
 _PICTURES = "images"
+_README = "README.md"
+
+# What labels may be, as the card calls it, and how JSON gives each back.
+_LABEL_KINDS: dict[str, type] = {"str": str, "object": str, "bool": bool}
+_LABEL_KINDS |= {f"{sign}int{bits}": int for sign in ("", "u") for bits in (8, 16, 32, 64)}
+_LABEL_KINDS |= {f"float{bits}": float for bits in (16, 32, 64)}
+# Dicts and lists within each other in provenance, at most.
+_DEEPEST = 50
 
 # Parameters that say where and how a fit ran; they do not shape the prototypes.
 _OF_THE_MACHINE = ("memory", "checkpoint", "n_jobs", "device", "verbose")
@@ -68,10 +79,11 @@ class PrototypeSet:
         card.json               labels, provenance, sizes, which class is in which folder
         prototypes.safetensors  the exact floats
         images/CLASS/ROW.png    the same as 8-bit pictures (not for feature rows)
+        README.md               the card for people, and for the Hugging Face Hub
 
-    The pictures are for other tools. ``torchvision.datasets.ImageFolder`` and Hugging Face
-    ``load_dataset("imagefolder", data_dir=...)`` read the ``images`` folder; ``ROW`` is the
-    prototype's position in `images`. :meth:`load` does not look at them.
+    The pictures are for other tools. ``torchvision.datasets.ImageFolder`` reads the ``images``
+    folder, Hugging Face ``load_dataset`` the folder itself; ``ROW`` is the prototype's position in
+    `images`. :meth:`load` does not look at them, nor at the README.
 
     Examples
     --------
@@ -100,13 +112,16 @@ class PrototypeSet:
         object.__setattr__(self, "provenance", _check_provenance(self.provenance))
 
     @classmethod
-    def from_estimator(cls, estimator: Any) -> PrototypeSet:
+    def from_estimator(cls, estimator: Any, *, data: dict[str, Any] | None = None) -> PrototypeSet:
         """Take the prototypes of a fitted distiller or selector.
 
         Parameters
         ----------
         estimator : estimator
             Anything fitted with ``prototypes_`` and ``prototype_labels_``.
+        data : dict or None, default=None
+            What is to be said of the data they were made of, such as its ``name`` and
+            ``licence``; kept as ``provenance["data"]``.
 
         Returns
         -------
@@ -120,8 +135,10 @@ class PrototypeSet:
         ------
         sklearn.exceptions.NotFittedError
             If `estimator` is not fitted.
+        ValueError
+            If it is something else.
         """
-        check_is_fitted(estimator, "prototypes_")
+        check_has_prototypes(estimator, "estimator must be a fitted distiller or selector")
         parameters = estimator.get_params(deep=False)
         provenance: dict[str, Any] = {
             "estimator": type(estimator).__name__,
@@ -134,6 +151,8 @@ class PrototypeSet:
         }
         if hasattr(estimator, "n_iter_"):
             provenance["n_iter"] = int(estimator.n_iter_)
+        if data is not None:
+            provenance["data"] = data
         return cls(estimator.prototypes_, estimator.prototype_labels_, provenance)
 
     @property
@@ -250,7 +269,8 @@ class PrototypeSet:
             ) from error
 
     def _write(self, folder: Path) -> None:
-        save_file({"images": np.ascontiguousarray(self.images)}, folder / _TENSORS)
+        # A copy, since torch refuses to look at read-only memory.
+        write_tensors(folder / _TENSORS, {"images": torch.from_numpy(self.images.copy())})
         card: dict[str, Any] = {
             "format": _FORMAT,
             "format_version": _FORMAT_VERSION,
@@ -267,6 +287,8 @@ class PrototypeSet:
                 for label, name in zip(self.classes.tolist(), names, strict=True)
             ]
         (folder / _CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+        text = data_card(self.images.shape, self.classes.tolist(), self.provenance)
+        (folder / _README).write_text(text, encoding="utf-8")
 
     def _write_pictures(self, folder: Path, names: list[str]) -> None:
         for name in names:
@@ -276,6 +298,16 @@ class PrototypeSet:
         for row, (image, index) in enumerate(zip(self.images, of_class, strict=True)):
             pixels = np.rint(image * 255).astype(np.uint8)
             Image.fromarray(pixels).save(folder / names[index] / f"{row:0{digits}d}.png")
+
+
+def check_has_prototypes(estimator: Any, wanted: str) -> None:
+    """Raise unless an estimator is fitted and has prototypes; `wanted` begins the message."""
+    if isinstance(estimator, type) or not hasattr(estimator, "get_params"):
+        raise ValueError(f"{wanted}; got {estimator!r}.")
+    check_is_fitted(estimator)
+    if not hasattr(estimator, "prototypes_"):
+        advice = " Pass its distiller_." if hasattr(estimator, "distiller_") else ""
+        raise ValueError(f"{type(estimator).__name__} has no prototypes_.{advice}")
 
 
 def _check_images(images: Any) -> np.ndarray:
@@ -321,7 +353,12 @@ def _check_object_labels(labels: np.ndarray) -> np.ndarray:
     types = sorted({type(value).__name__ for value in values})
     if len(types) > 1:
         raise ValueError(f"Labels must all be of one type; got {', '.join(types)}.")
-    return np.array(values)
+    found = np.array(values)
+    if found.dtype.kind == "O":
+        raise ValueError(
+            f"Labels must be strings, booleans, or numbers of at most 64 bits; got {types[0]}."
+        )
+    return found
 
 
 def _check_provenance(provenance: Any) -> dict[str, Any]:
@@ -329,9 +366,19 @@ def _check_provenance(provenance: Any) -> dict[str, Any]:
     if not isinstance(provenance, dict):
         raise ValueError(f"{advice}; got {type(provenance).__name__}.")
     try:
-        return json.loads(json.dumps(provenance, allow_nan=False))
-    except (TypeError, ValueError) as error:
+        kept = json.loads(json.dumps(provenance, allow_nan=False))
+    except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{advice}: {error}.") from error
+    if _is_deeper(kept, _DEEPEST):
+        raise ValueError(f"{advice}, at most {_DEEPEST} deep; got deeper ones.")
+    return kept
+
+
+def _is_deeper(value: Any, levels: int) -> bool:
+    if not isinstance(value, dict | list):
+        return False
+    inner = value.values() if isinstance(value, dict) else value
+    return levels == 0 or any(_is_deeper(item, levels - 1) for item in inner)
 
 
 def _as_json(value: Any) -> Any:
@@ -363,11 +410,15 @@ def _labels_to_json(labels: np.ndarray) -> dict[str, Any]:
 
 
 def _labels_from_json(labels: dict[str, Any]) -> np.ndarray:
-    dtype = np.dtype(labels["dtype"])
-    allowed = {"b": bool, "i": int, "u": int, "f": float, "U": str, "O": str}[dtype.kind]
-    if not all(type(value) is allowed for value in labels["values"]):
-        raise ValueError(f"the card's labels are not all of type {labels['dtype']}.")
-    return np.array(labels["values"], dtype=dtype)
+    name, values = labels["dtype"], labels["values"]
+    # No other names that numpy knows: some of them ask for any amount of memory.
+    if name not in _LABEL_KINDS:
+        raise ValueError(
+            f"the card's labels are of type {name!r}, none of {', '.join(_LABEL_KINDS)}."
+        )
+    if not all(type(value) is _LABEL_KINDS[name] for value in values):
+        raise ValueError(f"the card's labels are not all of type {name}.")
+    return np.array(values, dtype=name)
 
 
 def _move_into_place(partial: Path, target: Path, *, aside: Path) -> None:
@@ -381,18 +432,18 @@ def _move_into_place(partial: Path, target: Path, *, aside: Path) -> None:
         aside.rename(target)
         raise
     for entry in aside.iterdir():
-        if entry.name not in (_CARD, _TENSORS, _PICTURES):
+        if entry.name not in (_CARD, _TENSORS, _PICTURES, _README):
             entry.rename(target / entry.name)
     shutil.rmtree(aside)
 
 
 def _read_card(path: Path, *, newer: bool = False) -> dict[str, Any]:
     """Read and check the card; `newer` accepts formats this version cannot read."""
+    if not path.is_file():  # a pipe would be waited for
+        raise ValueError(f"There is no {_CARD} in {str(path.parent)!r}.")
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ValueError(f"There is no {_CARD} in {str(path.parent)!r}.") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{str(path)!r} is damaged or unreadable: {error}") from error
     if not isinstance(card, dict) or card.get("format") != _FORMAT:
         raise ValueError(f"{str(path)!r} does not describe sklgm prototypes.")

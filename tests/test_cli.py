@@ -1,5 +1,7 @@
 """The command, on real files and the real default net."""
 
+import inspect
+import json
 import os
 import signal
 import subprocess
@@ -8,11 +10,13 @@ import time
 
 import numpy as np
 import pytest
+import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from sklgm import PrototypeSet
+from sklgm import FrozenBackboneProbe, LGMDistiller, PrototypeSet, __version__
 from sklgm.cli import app
+from sklgm.datasets import load_csv, load_folder
 
 
 @pytest.fixture
@@ -76,10 +80,10 @@ def test_an_interrupted_command_says_how_to_go_on_and_does(folder, tmp_path):
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
 
-    kept = tmp_path / "work.safetensors"
-    interrupted = start(tmp_path / "out", "--checkpoint", kept)
+    kept = tmp_path / "out.checkpoint"
+    interrupted = start(tmp_path / "out", "--resume")
     deadline = time.monotonic() + 60
-    while not (tmp_path / "work.safetensors.gradients0").exists():
+    while not (tmp_path / "out.checkpoint.gradients0").exists():
         assert time.monotonic() < deadline
         time.sleep(0.01)
     time.sleep(0.3)
@@ -91,7 +95,7 @@ def test_an_interrupted_command_says_how_to_go_on_and_does(folder, tmp_path):
     assert "Traceback" not in output
     assert not (tmp_path / "out").exists()
     # Another seed would be refused; no seed is the one that was drawn.
-    other = start(tmp_path / "out", "--checkpoint", kept, "--seed", "1")
+    other = start(tmp_path / "out", "--resume", "--seed", "1")
     output, _ = other.communicate(timeout=60)
     assert other.returncode == 1
     assert "is of another fit: random_state is another" in output
@@ -105,7 +109,8 @@ def test_an_interrupted_command_says_how_to_go_on_and_does(folder, tmp_path):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ((), "Interrupted. Nothing is kept; with --checkpoint FILE the work would be."),
+        ((), "Interrupted. Nothing is kept; with --resume the work would be."),
+        (("--resume",), "Interrupted. Nothing is kept."),
         (("--checkpoint", "work"), "Interrupted. Nothing is kept."),
     ],
 )
@@ -119,6 +124,194 @@ def test_an_early_interrupt_leaves_nothing(folder, tmp_path, monkeypatch, option
     assert result.exit_code == 130
     assert message in result.output.splitlines()
     assert not (tmp_path / "out").exists()
+
+
+COMMANDS = {
+    "distill": (LGMDistiller, {"backbone", "pixel_range", "verbose"}),
+    "evaluate": (
+        FrozenBackboneProbe,
+        {"backbone", "distiller", "head", "pixel_range", "random_state", "verbose"},
+    ),
+    "transfer": (
+        LGMDistiller,
+        {"backbone", "checkpoint", "pixel_range", "random_state", "verbose"},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_options_are_the_parameters(name):
+    estimator, left_out = COMMANDS[name]
+    options = {option.name: option for option in typer.main.get_command(app).commands[name].params}
+    parameters = inspect.signature(estimator).parameters
+    assert parameters.keys() - options.keys() == left_out - {"backbone"}
+    for parameter in parameters.keys() & options.keys() - {"backbone"}:
+        expected = -1 if parameter == "n_jobs" else parameters[parameter].default
+        option = options[parameter]
+        assert (option.name, option.default) == (parameter, expected)
+        assert f"--{parameter.replace('_', '-')}" in option.opts
+        assert option.help, parameter
+
+
+GIVEN = {
+    "--class-weight": ("none", None),
+    "--batch-size": ("3", 3),
+    "--tol": ("1e-3", 1e-3),
+    "--head-scale": ("0", 0.0),
+    "--seed": ("7", 7),
+    "--memory": ("cache", "cache"),
+    "--n-jobs": ("none", None),
+    "--precision": ("float32", "float32"),
+}
+
+
+def test_options_reach_the_estimator(folder, tmp_path, monkeypatch):
+    seen = {}
+
+    def fit(self, X, y):
+        seen.update(self.get_params(deep=False))
+        raise ValueError("seen")
+
+    monkeypatch.setattr(LGMDistiller, "fit", fit)
+    words = [word for option, (text, _) in GIVEN.items() for word in (option, text)]
+    nets = ("--backbone", "a", "--backbone", "b")
+    result = run("distill", folder, "--out", tmp_path / "out", *nets, *words)
+    assert (result.exit_code, result.stderr) == (1, "Error: seen\n")
+    for option, (_, value) in GIVEN.items():
+        name = "random_state" if option == "--seed" else option.strip("-").replace("-", "_")
+        assert seen.pop(name) == value
+    assert seen.pop("backbone") == ["a", "b"]
+    defaults = LGMDistiller().get_params(deep=False)
+    assert seen == {name: defaults[name] for name in seen}
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--max-iter", "many"), "'many' is none of INTEGER"),
+        (("--tol", "low"), "'low' is none of NUMBER|none"),
+        (("--matching", "column"), "'column' is none of global|row"),
+        (("--batch-size", "1.5"), "'1.5' is none of INTEGER|auto"),
+        (("--max-steps", "3"), "No such option"),
+    ],
+)
+def test_wrong_usage_is_exit_code_2(folder, tmp_path, words, message):
+    result = run("distill", folder, "--out", tmp_path / "out", *words)
+    assert result.exit_code == 2
+    assert message in " ".join(result.stderr.replace("│", " ").split())
+    assert not (tmp_path / "out").exists()
+
+
+def table_of(folder):
+    """Write a CSV file of the folder's images, beside it."""
+    data = load_folder(folder)
+    lines = [
+        f"{path.removeprefix(str(folder.parent) + '/')},{label},x"
+        for path, label in zip(data.paths, data.target, strict=True)
+    ]
+    file = folder.parent / "images.csv"
+    file.write_text("\n".join(["path,label,more", *lines]), encoding="utf-8")
+    return file
+
+
+@pytest.mark.real
+def test_a_table_of_images_is_as_good_as_a_folder(folder, tmp_path):
+    file = table_of(folder)
+    X, y = load_csv(file, return_X_y=True)
+    assert [X.tolist(), y.tolist()] == [
+        part.tolist() for part in load_folder(folder, return_X_y=True)
+    ]
+    assert distill(folder, tmp_path / "a").exit_code == 0
+    assert distill(file, tmp_path / "b").exit_code == 0
+    a, b = (PrototypeSet.load(tmp_path / name) for name in "ab")
+    np.testing.assert_array_equal(a.images, b.images)
+    assert [one.provenance["data"]["name"] for one in (a, b)] == ["data", "images"]
+
+
+@pytest.mark.real
+def test_json_is_all_that_is_printed(folder, tmp_path):
+    result = distill(folder, tmp_path / "out", "--json", "--licence", "CC0-1.0")
+    record = json.loads(result.stdout)
+    assert record.pop("seconds") > 0
+    assert record.pop("loss") > 0
+    assert record == {
+        "prototypes": str(tmp_path / "out"),
+        "n_prototypes": 2,
+        "classes": ["blue", "red"],
+        "n_images": 6,
+        "n_iter": 3,
+    }
+    data = PrototypeSet.load(tmp_path / "out").provenance["data"]
+    assert (data["name"], data["n_images"], data["licence"]) == ("data", 6, "CC0-1.0")
+    evaluated = run(
+        *("evaluate", tmp_path / "out", "--test", folder, "--train", folder, "--seeds", 1),
+        *("--n-views", 2, "--max-epochs", 5, "--json"),
+    )
+    assert evaluated.exit_code == 0, evaluated.stderr
+    (rows,) = json.loads(evaluated.stdout).values()
+    assert [row["selection"] for row in rows] == ["random", "centroid", "prototypes", "all"]
+    assert [row["n_images"] for row in rows] == [2, 2, 2, 6]
+    assert rows[0]["accuracy_std"] is None
+    listed = json.loads(run("backbones", "--json").stdout)
+    assert {"name": "clip_vitb16", "alias": "clip"}.items() <= {
+        **next(row for row in listed if row["alias"] == "clip")
+    }.items()
+
+
+@pytest.mark.real
+def test_quiet_prints_nothing(folder, tmp_path):
+    result = distill(folder, tmp_path / "out", "--quiet")
+    assert (result.exit_code, result.output) == (0, "")
+    options = ("--test", folder, "--seeds", 1, "--n-views", 2, "--max-epochs", 5, "-q")
+    result = run("evaluate", tmp_path / "out", *options)
+    assert (result.exit_code, result.output) == (0, "")
+    result = distill(folder, tmp_path / "out", "--quiet")
+    assert result.exit_code == 1
+    assert result.stdout == ""
+    assert "not empty" in result.stderr
+
+
+@pytest.mark.real
+def test_transfer_between_two_nets(folder):
+    nets = ("--backbone", "efficientnet_lite0", "--backbone", "efficientnet_lite1")
+    small = ("--image-size", 32, "--max-iter", 3, "--n-views", 1, "--head-pool-size", 8)
+    result = run(
+        "transfer", folder, "--test", folder, *nets, *small, "--seeds", 1, "--joint", "--json"
+    )
+    assert result.exit_code == 0, result.stderr
+    rows = json.loads(result.stdout)
+    assert [row["selection"] for row in rows[::2]] == [
+        "efficientnet_lite0",
+        "efficientnet_lite1",
+        "efficientnet_lite0 + efficientnet_lite1",
+        "random",
+        "centroid",
+        "all",
+    ]
+    assert all(0 <= row["accuracy"] <= 1 for row in rows)
+
+
+def test_the_version():
+    assert run("--version").output == f"sklgm {__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("sklgm re", ["report"]),
+        ("sklgm distill x --matching ", ["global", "row"]),
+        ("sklgm evaluate x --backbone dinov2_vitb", ["dinov2_vitb14", "dinov2_vitb14_reg"]),
+    ],
+)
+def test_completion_in_a_shell(typed, offered):
+    words = typed.split(" ")
+    environment = {
+        "_SKLGM_COMPLETE": "complete_bash",
+        "COMP_WORDS": typed,
+        "COMP_CWORD": str(len(words) - 1),
+    }
+    result = CliRunner().invoke(app, [], prog_name="sklgm", env=environment)
+    assert result.stdout.split() == offered
 
 
 @pytest.mark.real

@@ -1,10 +1,14 @@
 import importlib.metadata
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from PIL import Image
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
@@ -66,6 +70,7 @@ def test_rows_round_trip_without_pictures(tmp_path):
     PrototypeSet(rows, [0, 1, 2]).save(tmp_path)
     np.testing.assert_array_equal(PrototypeSet.load(tmp_path).images, rows)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "README.md",
         "card.json",
         "prototypes.safetensors",
     ]
@@ -93,6 +98,78 @@ def test_image_folder_reads_the_pictures(tmp_path):
     folder = datasets.ImageFolder(tmp_path / "images")
     assert folder.targets == list(range(12))
     np.testing.assert_allclose(np.asarray(folder[7][0]) / 255, saved.images[7], atol=0.5 / 255)
+
+
+def test_others_may_read_what_they_may_read_of_other_files(tmp_path):
+    (tmp_path / "any file").touch()
+    make_set([1, 2]).save(tmp_path / "set")
+    modes = {path.stat().st_mode for path in (tmp_path / "set").rglob("*") if path.is_file()}
+    assert modes == {(tmp_path / "any file").stat().st_mode}
+
+
+LOAD = """
+import sys
+from datasets import load_dataset
+
+builder, folder = sys.argv[1:]
+data = load_dataset(builder, data_dir=folder or None, split="train")
+print(*data.features["label"].names)
+print(*sorted(f"{row['image'].size}:{row['label']}" for row in data))
+"""
+
+
+@pytest.mark.parametrize("arguments", [("set", ""), ("imagefolder", "set/images")])
+def test_hugging_face_reads_the_folder(tmp_path, arguments):
+    """By its README, or the pictures alone."""
+    make_set(["b", "a", "b"]).save(tmp_path / "set")
+    done = subprocess.run(
+        [sys.executable, "-c", LOAD, *arguments],
+        cwd=tmp_path,
+        # Which the library reads when it is imported.
+        env={**os.environ, "HF_HOME": str(tmp_path / "home"), "HF_HUB_OFFLINE": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["a b", "(5, 6):0 (5, 6):1 (5, 6):1"]
+
+
+def card_of(folder):
+    head, _, text = (folder / "README.md").read_text(encoding="utf-8")[4:].partition("\n---\n")
+    return yaml.safe_load(head), text
+
+
+@pytest.mark.parametrize(
+    ("licence", "expected"),
+    [
+        (None, {"license": "unknown"}),
+        ("cc-by-sa-4.0", {"license": "cc-by-sa-4.0"}),
+        (
+            "All: rights\n'reserved'",
+            {"license": "other", "license_name": "All: rights\n'reserved'"},
+        ),
+    ],
+)
+def test_the_readme_is_a_card(tmp_path, licence, expected):
+    data = {"name": "pets | toys", "licence": licence}
+    estimator = Distiller(backbone="<b>*").fit()
+    PrototypeSet.from_estimator(estimator, data=data).save(tmp_path)
+    head, text = card_of(tmp_path)
+    assert expected.items() <= head.items()
+    assert head["configs"] == [{"config_name": "default", "data_dir": "images"}]
+    assert "2 prototypes (4 x 4 pixels) of 2 classes" in text
+    assert r"| name | pets \| toys |" in text
+    assert r"| backbone | \<b\>\* |" in text
+    assert "| n\\_iter | 5 |" in text
+    assert "| 1 | dog |" in text
+
+
+def test_rows_have_a_card_without_pictures(tmp_path):
+    PrototypeSet(np.zeros((2, 3)), [0, 1]).save(tmp_path)
+    head, text = card_of(tmp_path)
+    assert "configs" not in head
+    assert "## Made" not in text
 
 
 HARD_NAMES = [

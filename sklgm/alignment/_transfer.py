@@ -138,6 +138,11 @@ def relate_alignment_to_transfer(
        Self-Supervised Vision Models", 2025.
     """
     check_bootstrap(n_resamples, confidence_level)
+    if not isinstance(alignment, AlignmentMatrix):
+        raise ValueError(
+            f"alignment must be an AlignmentMatrix, from alignment_matrix or "
+            f"gradient_alignment_matrix; got {type(alignment).__name__}."
+        )
     numbers = alignment.values(values)
     means = _mean_transfer(transfer, metric)
     rows, columns = list(alignment.rows), list(alignment.columns)

@@ -69,6 +69,8 @@ class Backbone:
     Loaded backbones are on the CPU until `to` or `get_backbone` places them.
     """
 
+    # Tensors made in a caller's inference mode would serve no gradient later on.
+    @torch.inference_mode(False)
     def __init__(
         self,
         spec: BackboneSpec,
@@ -241,6 +243,8 @@ class Backbone:
         mean: float | Sequence[float] | None,
         std: float | Sequence[float] | None,
     ) -> Backbone:
+        if not isinstance(architecture, str):
+            raise ValueError(f"architecture must be a string, got {architecture!r}.")
         if architecture in list_backbones():
             raise ValueError(
                 f"{architecture!r} is a backbone of its own, not an architecture of {library}. "
@@ -262,6 +266,7 @@ class Backbone:
         return _named(spec, size, bool(pretrained), _CPU)
 
     @classmethod
+    @torch.inference_mode(False)
     def from_module(
         cls,
         module: torch.nn.Module,
@@ -302,6 +307,8 @@ class Backbone:
         """
         if not isinstance(module, torch.nn.Module):
             raise ValueError(f"module must be a torch.nn.Module, got {type(module).__name__}.")
+        if not isinstance(name, str | None):
+            raise ValueError(f"name must be a string or None, got {name!r}.")
         size = check_size(image_size)
         spec = BackboneSpec(
             name=name or type(module).__name__,
@@ -389,6 +396,11 @@ class Backbone:
             If the pixels have another shape, or the net returns no (n, n_features) tensor.
         """
         side = self.image_size
+        if not isinstance(pixels, torch.Tensor):
+            raise ValueError(
+                f"pixels must be a tensor, as prepare makes it of images; got "
+                f"{type(pixels).__name__}."
+            )
         if pixels.ndim != 4 or pixels.shape[1:] != (3, side, side):
             raise ValueError(
                 f"Backbone {self.name!r} takes pixels of shape (n, 3, {side}, {side}), got "
@@ -459,6 +471,7 @@ class Backbone:
         batch = np.stack(resized) if resized else np.empty((0, side, side, 3), np.uint8)
         return torch.from_numpy(batch).permute(0, 3, 1, 2).contiguous().float().div_(255)
 
+    @torch.inference_mode(False)
     def to(self, device: str | int | torch.device) -> Backbone:
         """Return this backbone on a device; itself if it is there already.
 
@@ -539,6 +552,7 @@ class Backbone:
                 self._fingerprint = f"{self.name}-{self.image_size}px-{kind}"
         return self._fingerprint
 
+    @torch.inference_mode(False)
     def _load(self) -> torch.nn.Module:
         spec, size = self.spec, self.image_size
         if not spec.fixed_size and size != spec.image_size:

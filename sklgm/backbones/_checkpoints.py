@@ -7,13 +7,17 @@ import functools
 import hashlib
 import os
 import re
-from collections.abc import Iterable, Iterator
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 # Of a list of keys, this many are named in an error.
 _KEYS_NAMED = 5
+# Numbers that a net may have and its file lack, beside as many as are in the file.
+_MOST_INTERPOLATED = 2**26
 
 
 def file_digest(path: str) -> str:
@@ -74,6 +78,7 @@ def read_checkpoint(path: str) -> dict[str, Tensor]:
     from timm.models import load_state_dict
 
     try:
+        _check_unpacked_size(path)
         state = load_state_dict(path, weights_only=True)
     except (AttributeError, KeyError, TypeError) as error:  # no dict, or not of strings
         raise _no_state_dict(path) from error
@@ -89,7 +94,31 @@ def read_checkpoint(path: str) -> dict[str, Tensor]:
         ) from error
     if not state or not all(isinstance(value, Tensor) for value in state.values()):
         raise _no_state_dict(path, state)
+    if not all(_is_held(tensor) for tensor in state.values()):
+        raise ValueError(
+            f"The checkpoint {path} holds tensors that claim more numbers than are in the file, or "
+            f"are no plain ones. Save {{name: tensor.contiguous()}} of its state dict."
+        )
     return state
+
+
+def _check_unpacked_size(path: str) -> None:
+    """Raise for an archive that unpacks to more than it is; torch itself packs nothing."""
+    with Path(path).open("rb") as file:
+        if file.read(4) != b"PK\x03\x04":
+            return
+    with zipfile.ZipFile(path) as archive:
+        # The code of a TorchScript program is packed, and never read.
+        entries = [entry for entry in archive.infolist() if "/code/" not in entry.filename]
+    unpacked, size = sum(entry.file_size for entry in entries), Path(path).stat().st_size
+    if unpacked > size:
+        raise ValueError(f"it has {size} bytes and would unpack to {unpacked}")
+
+
+def _is_held(tensor: Tensor) -> bool:
+    """Return whether all numbers of a tensor are in memory, none in several places at once."""
+    plain = tensor.layout is torch.strided and tensor.device.type == "cpu"
+    return plain and tensor.nbytes <= tensor.untyped_storage().nbytes()
 
 
 def _no_state_dict(path: str, found: dict[str, object] | None = None) -> ValueError:
@@ -98,6 +127,22 @@ def _no_state_dict(path: str, found: dict[str, object] | None = None) -> ValueEr
         f"The checkpoint {path} holds no state dict, neither at its top nor under 'state_dict' or "
         f"'model'.{keys} Save one by torch.save(net.state_dict(), path)."
     )
+
+
+def check_total(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
+    """Raise RuntimeError for a net that its file cannot fill, before it takes memory.
+
+    Parameters
+    ----------
+    expected : mapping of str to Tensor
+        State of the net, without memory.
+    state : mapping of str to Tensor
+        What the file holds.
+    """
+    wanted, held = (sum(t.numel() for t in tensors.values()) for tensors in (expected, state))
+    # Position embeddings grow where images are to be larger than in training.
+    if wanted > 2 * held + _MOST_INTERPOLATED:
+        raise RuntimeError(f"the net has {wanted} numbers, and the file {held}")
 
 
 @contextlib.contextmanager

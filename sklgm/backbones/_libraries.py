@@ -6,9 +6,11 @@ import json
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 from sklgm.backbones import _moco_v3, _open_clip, _packages, _timm
 from sklgm.backbones._checkpoints import content_digest, file_digest
+from sklgm.backbones._checks import check_size
 from sklgm.backbones._list import list_backbones
 from sklgm.backbones._registry import ALIASES, REGISTRY
 from sklgm.backbones._spec import BackboneSpec, unknown_name
@@ -29,6 +31,11 @@ LIBRARIES: dict[str, ModuleType] = {
 }
 # These have describe(identifier, pretrained) and describe_folder(folder) too.
 _OPEN_ENDED: dict[str, ModuleType] = {"timm": _timm, "open_clip": _open_clip}
+# What is in the configuration of each, and not in that of others.
+_DESCRIBES = {"timm": "architecture", "open_clip": "model_cfg"}
+# In a configuration: pixels a side, and words, channels or layers.
+_LARGEST_IMAGE = 2**13
+_LARGEST_NUMBER = 2**20
 
 
 def find_spec(name: str, pretrained: bool) -> BackboneSpec:
@@ -88,7 +95,7 @@ def _from_hub(identifier: str) -> BackboneSpec:
             "Backbone.from_name(name, checkpoint=path)."
         )
     library, folder = _describing(name, identifier)
-    spec: BackboneSpec = _OPEN_ENDED[library].describe_folder(str(folder))
+    spec = _describe_folder(library, folder)
     # The commit, so that a net keeps its name only as long as it keeps its weights.
     pinned = f"{repository}@{folder.name}"
     return replace(
@@ -129,7 +136,7 @@ def _from_folder(path: str) -> BackboneSpec:
             "'architecture' nor an open_clip_config.json. Weights in a single file go by "
             "'<name>@<path>', for instance 'timm:vit_base_patch16_224@weights.safetensors'."
         )
-    spec: BackboneSpec = _OPEN_ENDED[library].describe_folder(str(folder))
+    spec = _describe_folder(library, folder)
     for weights in spec.files:
         if (folder / weights).is_file():
             spec = replace(with_checkpoint(spec, str(folder / weights)), config=filename)
@@ -145,8 +152,41 @@ def _is_of(library: str, config: str | Path) -> bool:
 
     Others than timm have a ``config.json`` too.
     """
+    if not Path(config).is_file():  # a pipe would be waited for
+        return False
     try:
         content = json.loads(Path(config).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return False
-    return library != "timm" or "architecture" in content
+    return isinstance(content, dict) and _DESCRIBES[library] in content
+
+
+def _describe_folder(library: str, folder: Path) -> BackboneSpec:
+    """Write the record of a folder that somebody else may have made."""
+    path = folder / CONFIGS[library]
+    content = json.loads(path.read_text(encoding="utf-8"))
+    try:
+        _check_numbers(content.get("model_args"), content.get("model_cfg"))
+        spec: BackboneSpec = _OPEN_ENDED[library].describe_folder(str(folder))
+        if check_size(spec.image_size) > _LARGEST_IMAGE:
+            raise ValueError(f"images of {spec.image_size} pixels, at most {_LARGEST_IMAGE} go")
+    except Exception as error:  # the libraries raise anything
+        reason = str(error).rstrip(".") or type(error).__name__
+        if isinstance(error, KeyError):
+            reason = f"it lacks {error}"
+        raise ValueError(
+            f"{path} describes no net that can be made: {reason}. Take a folder that {library} "
+            f"saved."
+        ) from error
+    return spec
+
+
+def _check_numbers(*values: Any) -> None:
+    """Raise for numbers of layers, channels and the like that no net has."""
+    for value in values:
+        if isinstance(value, dict):
+            _check_numbers(*value.values())
+        elif isinstance(value, list):
+            _check_numbers(*value)
+        elif isinstance(value, int | float) and abs(value) > _LARGEST_NUMBER:
+            raise ValueError(f"a number in it is {value}, and none may exceed {_LARGEST_NUMBER}")

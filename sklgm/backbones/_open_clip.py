@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sklgm.backbones._checkpoints import loading, read_checkpoint
+from sklgm.backbones._checkpoints import check_total, loading, read_checkpoint
 from sklgm.backbones._modules import own_rng
 from sklgm.backbones._registry import OPEN_CLIP_FILES
 from sklgm.backbones._spec import BackboneSpec, unknown_name
@@ -29,7 +29,8 @@ def describe(identifier: str, pretrained: bool) -> BackboneSpec:
     import open_clip
 
     architecture, _, tag = identifier.partition("/")
-    config = open_clip.get_model_config(architecture)
+    # With a colon it would be fetched from elsewhere, under open_clip's own rules.
+    config = None if ":" in architecture else open_clip.get_model_config(architecture)
     if config is None:
         known = [f"open_clip:{arch}/{tag}" for arch, tag in open_clip.list_pretrained()]
         ways = (
@@ -70,6 +71,9 @@ def describe(identifier: str, pretrained: bool) -> BackboneSpec:
 def describe_folder(folder: str) -> BackboneSpec:
     """Write the record of a folder that open_clip saved."""
     config = _read_config(folder)
+    inner = str(config["model_cfg"]["vision_cfg"].get("timm_model_name") or "")
+    if ":" in inner:  # another repository or folder
+        raise ValueError(f"its timm_model_name {inner!r} is no name of timm.list_models()")
     architecture = config["model_cfg"].get("model_name", Path(folder).name)
     return _from_config(
         config["model_cfg"],
@@ -131,12 +135,15 @@ def build(spec: BackboneSpec, image_size: int, pretrained: bool) -> torch.nn.Mod
     is_timm = "timm_model_name" in vision
     if not is_timm:
         vision["image_size"] = image_size
+    quick_gelu = config.get("quick_gelu", False)
     with _quiet():
+        if pretrained:
+            with loading(path, spec.architecture), torch.device("meta"), own_rng():
+                skeleton = _build_vision_tower(config["embed_dim"], vision, quick_gelu)
+                check_total(skeleton.state_dict(), state)
         # open_clip.create_model would build the text tower too, twice the memory and time.
         with own_rng():
-            tower: Any = _build_vision_tower(
-                config["embed_dim"], vision, config.get("quick_gelu", False)
-            )
+            tower: Any = _build_vision_tower(config["embed_dim"], vision, quick_gelu)
         if pretrained:
             _load(tower, state, path, spec)
         if is_timm and image_size != spec.image_size:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sklgm.backbones._checkpoints import loading, read_checkpoint
+from sklgm.backbones._checkpoints import check_total, loading, read_checkpoint
 from sklgm.backbones._modules import own_rng
 from sklgm.backbones._registry import TIMM_FILES
 from sklgm.backbones._spec import BackboneSpec, unknown_name
@@ -95,11 +95,8 @@ def build(spec: BackboneSpec, image_size: int, pretrained: bool) -> torch.nn.Mod
     if not spec.checkpoint and not folder:
         config: Any = timm.get_pretrained_cfg(name)
         if not spec.repository:  # weights that are nowhere but at a plain address
-            try:
-                return create(name, pretrained=True, **options)
-            except OSError as error:
-                tried = f"{config.url} did not answer ({error})."
-                raise weights_not_found(spec.name, tried) from error
+            path = _download(config.url, spec.name)
+            return load(name, read_checkpoint(path), path, options)
         if config.custom_load == "hf":  # a file that only the net itself can read
             overlay = {"file": find_weights(spec), "custom_load": True}
             return create(name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
@@ -147,6 +144,7 @@ def load(
         if key in expected or key.partition(".")[0] not in heads
     }
     with loading(path, name):
+        check_total(expected, kept)
         _check_patches(kept, expected)
         # With a classifier of as many classes as the file's, none, timm loads strictly.
         overlay = {
@@ -157,6 +155,19 @@ def load(
             "label_offset": 0,
         }
         return create(name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
+
+
+def _download(url: str, name: str) -> str:
+    """Return the path of weights at a plain address, in torch's cache.
+
+    timm's own way falls back on a reading that runs code.
+    """
+    from timm.models._hub import download_cached_file
+
+    try:
+        return str(download_cached_file(url))
+    except OSError as error:
+        raise weights_not_found(name, f"{url} did not answer ({error}).") from error
 
 
 def create(name: str, **options: Any) -> Any:

@@ -8,11 +8,10 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.utils import column_or_1d
 
 from sklgm._probing import check_prototypes, embed_prototypes, embed_real, probe_of
 from sklgm._tables import Table
-from sklgm._targets import check_kinds, check_targets
+from sklgm._targets import check_column, check_targets
 from sklgm.backbones import Backbone
 from sklgm.bias._readers import Reader, balanced_weights, entropies, excess
 from sklgm.images import ImageSource
@@ -351,12 +350,11 @@ class _Labelled:
             y = classes[indices]
         labels = {"classes": y, "groups": groups}
         for what, values in labels.items():
-            check_kinds(values, what)
-            labels[what] = column_or_1d(values)
+            labels[what] = check_column(values, what)
             if len(labels[what]) != len(source):
                 raise ValueError(
-                    f"{name} has {len(values)} {what} for {len(source)} images or rows. Pass one "
-                    f"for each."
+                    f"{name} has {len(labels[what])} {what} for {len(source)} images or rows. Pass "
+                    f"one for each."
                 )
         return cls(source, labels["classes"], labels["groups"])
 

@@ -8,9 +8,11 @@ from sklgm.datasets.folder import load_folder
 from sklgm.datasets.openmoji import load_openmoji
 from sklgm.datasets.spawrious import load_spawrious
 from sklgm.datasets.spurious import make_spurious_images
+from sklgm.datasets.table import load_csv
 from sklgm.datasets.waterbirds import load_waterbirds
 
 __all__ = [
+    "load_csv",
     "load_digits",
     "load_folder",
     "load_openmoji",

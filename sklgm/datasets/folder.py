@@ -27,7 +27,7 @@ def load_folder(
         The folder.
     extensions : iterable of str, default=None
         Extensions to take, such as ``[".png", ".jpg"]``, in upper or lower case. None takes those
-        of every format that Pillow reads.
+        of every format that Pillow reads, but PostScript.
     return_X_y : bool, default=False
         Return ``(paths, target)`` instead of a Bunch.
 
@@ -87,10 +87,17 @@ def _images(folder: Path, wanted: set[str]) -> Iterable[str]:
 
 
 def _readable() -> set[str]:
-    return {ext for ext, name in Image.registered_extensions().items() if name in Image.OPEN}
+    found = {ext for ext, name in Image.registered_extensions().items() if name in Image.OPEN}
+    return found - {".eps", ".ps"}  # programs, which are not run
 
 
 def _normalised(extensions: Iterable[str]) -> set[str]:
     if isinstance(extensions, str):
         extensions = [extensions]
-    return {"." + extension.lower().lstrip(".") for extension in extensions}
+    # Once, since they may be a generator.
+    given = list(extensions) if isinstance(extensions, Iterable) else [extensions]
+    if not all(isinstance(extension, str) for extension in given):
+        raise ValueError(
+            f"extensions must be a list such as ['.png', '.jpg'], or None; got {extensions!r}."
+        )
+    return {"." + extension.lower().lstrip(".") for extension in given}

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.utils import Bunch
 
+from sklgm._numbers import is_whole
 from sklgm.images import check_images
 
 # Ranges of code points, both ends included. Flags are pairs of regional indicators.
@@ -76,7 +77,11 @@ def load_openmoji(
     ------
     ImportError
         If the extra ``demo`` is not installed.
+    ValueError
+        If a parameter cannot be used.
     """
+    if not is_whole(size) or size < 1:
+        raise ValueError(f"size must be a whole number of at least 1; got {size!r}.")
     drawn = draw_openmoji(size)
     images = np.stack(list(check_images(drawn.pictures, background=background)))
     target_names, target = np.unique(drawn.labels, return_inverse=True)

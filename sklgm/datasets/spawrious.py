@@ -100,7 +100,7 @@ def load_spawrious(
     .. [1] A. Lynch, G. J.-S. Dovonon, J. Kaddour, R. Silva, "Spawrious: A Benchmark for Fine
        Control of Spurious Correlation Biases", 2023.
     """
-    if challenge not in _CHALLENGES:
+    if challenge not in tuple(_CHALLENGES):
         raise ValueError(f"challenge must be one of {', '.join(_CHALLENGES)}; got {challenge!r}.")
     if subset not in ("train", "test"):
         raise ValueError(f"subset must be 'train' or 'test'; got {subset!r}.")

@@ -16,7 +16,7 @@ from sklearn.utils import Bunch
 from sklgm._random import own_random_state
 from sklgm.datasets._textures import TEXTURES, draw_texture
 from sklgm.datasets.openmoji import draw_openmoji
-from sklgm.images import ImageSource, check_images, resize_crop
+from sklgm.images import ImageSource, check_images, refuse_programs, resize_crop
 
 _OPENMOJI_CLASSES = ("animal", "face", "food", "vehicle")
 _SUBSETS = ("all", "train", "test")
@@ -293,6 +293,7 @@ def _read_cutout(item: Any, name: str) -> _Cutout:
             raise ValueError(f"The object {name!r} is not a file.")
         try:
             with Image.open(name) as opened:
+                refuse_programs(opened)
                 opened.load()
                 item = opened.copy()
         except Exception as error:  # Pillow's plugins raise nearly anything on a broken file

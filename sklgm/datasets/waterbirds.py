@@ -75,7 +75,7 @@ def load_waterbirds(
        for Group Shifts: On the Importance of Regularization for Worst-Case Generalization",
        ICLR 2020.
     """
-    if subset not in _SPLITS:
+    if subset not in tuple(_SPLITS):
         raise ValueError(f"subset must be one of {', '.join(_SPLITS)}; got {subset!r}.")
     folder = Path(root)
     if not (folder / "metadata.csv").is_file() and (folder / _FOLDER).is_dir():
@@ -92,7 +92,9 @@ def load_waterbirds(
                 f"{row['place']!r}. {_WHERE}"
             )
         if row["split"] == _SPLITS[subset]:
-            paths.append(str(folder / row["img_filename"]))
+            paths.append(
+                _inside(folder, row["img_filename"] or "", f"{str(table)!r}, line {number}")
+            )
             labels.append((int(row["y"]), int(row["place"])))
     if not paths:
         raise ValueError(f"{str(table)!r} has no line of split {_SPLITS[subset]} ({subset}).")
@@ -113,10 +115,28 @@ def load_waterbirds(
     )
 
 
+def _inside(folder: Path, name: str | None, line: str) -> str:
+    """Return the path of a file, or raise if it is not in the folder, as links lead."""
+    path = folder / (name or "")
+    try:
+        inside = folder.resolve() in path.resolve().parents
+    except (ValueError, OSError, RuntimeError):  # no path at all, or links in a ring
+        inside = False
+    if not inside:
+        raise ValueError(
+            f"{line}: img_filename must name a file in {str(folder)!r}; got {name!r}. {_WHERE}"
+        )
+    return str(path)
+
+
 def _rows(table: Path) -> list[dict[str, str]]:
-    with table.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        lacking = [name for name in _COLUMNS if name not in (reader.fieldnames or [])]
-        if lacking:
-            raise ValueError(f"{str(table)!r} has no column {', '.join(lacking)}. {_WHERE}")
-        return list(reader)
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.DictReader(file)
+            lacking = [name for name in _COLUMNS if name not in (reader.fieldnames or [])]
+            rows = list(reader)
+    except (csv.Error, UnicodeDecodeError) as error:
+        raise ValueError(f"{str(table)!r} is no table: {error}. {_WHERE}") from error
+    if lacking:
+        raise ValueError(f"{str(table)!r} has no column {', '.join(lacking)}. {_WHERE}")
+    return rows

@@ -9,11 +9,10 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils import column_or_1d
 
 from sklgm._base import FrozenBackboneEstimator
 from sklgm._numbers import is_whole
-from sklgm._targets import check_kinds, check_targets
+from sklgm._targets import check_column, check_targets
 from sklgm._views import resolve_augmentation
 from sklgm.evaluation._given import GivenPrototypes
 from sklgm.probe import FrozenBackboneProbe
@@ -60,7 +59,7 @@ class Split:
         probe = clone(probe)
         classes, indices = check_targets(y, len(probe._check_X(X, reset=True)), protocol)
         n_test = len(probe._check_X(X_test, reset=False))
-        y_test = column_or_1d(y_test, warn=True)
+        y_test = check_column(y_test, "y_test")
         if len(y_test) != n_test:
             raise ValueError(
                 f"Found {n_test} images or rows in X_test and {len(y_test)} labels in y_test. "
@@ -75,8 +74,7 @@ class Split:
                 f"classes."
             )
         if groups is not None:
-            check_kinds(groups, "groups")
-            groups = column_or_1d(groups)
+            groups = check_column(groups, "groups")
             if len(groups) != n_test:
                 raise ValueError(
                     f"groups has {len(groups)} entries, X_test {n_test} images or rows. Pass the "

@@ -284,11 +284,11 @@ def with_relative_accuracy(records: Sequence[dict[str, Any]]) -> tuple[dict[str,
 def _check_distilled_on(distilled_on: Any, nets: Mapping[str, Any]) -> list[tuple[str, ...]]:
     if distilled_on is None:
         return [(name,) for name in nets]
-    if isinstance(distilled_on, str):
+    if isinstance(distilled_on, str) or not isinstance(distilled_on, Sequence):
         raise ValueError(f"distilled_on must be a list; got {distilled_on!r}. Put it in brackets.")
-    rows = [(row,) if isinstance(row, str) else tuple(row) for row in distilled_on]
+    rows = [tuple(row) if isinstance(row, list | tuple) else (row,) for row in distilled_on]
     for row in rows:
-        unknown = [name for name in row if name not in nets]
+        unknown = [name for name in row if name not in list(nets)]
         if unknown or not row or len(set(row)) < len(row):
             raise ValueError(
                 f"distilled_on holds {row}, but each of its rows is a name of backbones or a tuple "

@@ -14,6 +14,7 @@ How a file or a PIL image becomes 8-bit RGB:
   with ``pixel_range``;
 - of an animation or a multi-page file, the first frame is taken. A PIL image is taken at the frame
   it stands at;
+- PostScript (EPS) is a program, which Pillow would have Ghostscript run: it is an error;
 - Pillow's warning for a very large image stays a warning; beyond twice that size it is an error.
 
 An image that cannot be read is a ``ValueError`` that names it and gives the reason.
@@ -21,7 +22,7 @@ An image that cannot be read is a ``ValueError`` that names it and gives the rea
 
 from sklgm.images.batches import iter_batches
 from sklgm.images.checking import check_images
-from sklgm.images.decoding import resize_crop
+from sklgm.images.decoding import refuse_programs, resize_crop
 from sklgm.images.source import ImageSource
 
-__all__ = ["ImageSource", "check_images", "iter_batches", "resize_crop"]
+__all__ = ["ImageSource", "check_images", "iter_batches", "refuse_programs", "resize_crop"]

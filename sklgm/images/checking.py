@@ -294,6 +294,10 @@ def _check_files(items: Sequence[Any]) -> list[str]:
                 f"the folder {path!r} in a list of paths",
                 "Read folders by sklgm.datasets.load_folder, and pass its paths.",
             )
+        if not stat.S_ISREG(mode):  # to open a pipe may never end
+            raise _refusal(
+                f"the path {path!r} of a pipe, socket or device", "Save the image to a file."
+            )
     if missing:
         raise ValueError(
             f"{len(missing)} of {len(paths)} files cannot be found, the first is {missing[0]!r} "

@@ -29,6 +29,7 @@ def array_to_rgb(array: NDArray[Any], pixel_range: tuple[float, float]) -> NDArr
 def pillow_to_rgb(image: Image.Image, background: RGB) -> NDArray[np.uint8]:
     """Return the uint8 RGB array of a PIL image of any mode, which is left as it was."""
     with _first_use:
+        refuse_programs(image)
         image.load()
     return _to_rgb(image, background)
 
@@ -38,7 +39,14 @@ def file_to_rgb(path: str, background: RGB) -> NDArray[np.uint8]:
     if Path(path).stat().st_size == 0:
         raise ValueError("the file is empty")
     with Image.open(path) as image:
+        refuse_programs(image)
         return _to_rgb(image, background)
+
+
+def refuse_programs(image: Image.Image) -> None:
+    """Raise if an image is PostScript that Pillow has yet to have Ghostscript run."""
+    if image.format == "EPS" and getattr(image, "tile", None):
+        raise ValueError("PostScript is a program and is not run; convert the file to PNG")
 
 
 def _to_rgb(image: Image.Image, background: RGB) -> NDArray[np.uint8]:

@@ -121,7 +121,7 @@ def angular_distance(a: Tensor, b: Tensor, matching: Matching = "global") -> Ten
     """
     if matching == "global":
         a, b = a.flatten(1), b.flatten(1)
-    return 1 - torch.nn.functional.cosine_similarity(a, b, dim=-1, eps=_tiny(a)).mean()
+    return 1 - (a / _norm(a) * (b / _norm(b))).sum(-1).mean()
 
 
 def matching_loss(
@@ -214,16 +214,21 @@ def _distance_and_derivative(
     if matching == "global":
         gradient, target = gradient.flatten(1), target.flatten(1)
     n_rows = gradient.shape[1] if matching == "row" else 1
-    gradient_norm = gradient.norm(dim=-1, keepdim=True).clamp_min(_tiny(gradient))
-    target_norm = target.norm(dim=-1, keepdim=True).clamp_min(_tiny(target))
-    unit, unit_target = gradient / gradient_norm, target / target_norm
+    gradient_norm = _norm(gradient)
+    unit, unit_target = gradient / gradient_norm, target / _norm(target)
     cosine = (unit * unit_target).sum(-1, keepdim=True)
     derivative = (cosine * unit - unit_target) / gradient_norm / n_rows
-    # A zero gradient has no direction to turn.
-    derivative = torch.where(gradient_norm > _tiny(gradient), derivative, 0)
+    # A zero gradient has no direction to turn; of a tiny one Adam could not square the derivative.
+    tiny = torch.finfo(gradient.dtype).tiny ** 0.5
+    derivative = torch.where(gradient_norm > tiny, derivative, 0)
     return (1 - cosine).sum() / n_rows, derivative.view(shape)
 
 
-def _tiny(x: Tensor) -> float:
-    """Return the smallest norm that is safe to divide by."""
-    return torch.finfo(x.dtype).tiny ** 0.5
+def _norm(x: Tensor) -> Tensor:
+    """Return the norms of rows, of shape (..., 1), to divide by: none is 0.
+
+    Also right where squares overflow or vanish.
+    """
+    tiny = torch.finfo(x.dtype).tiny
+    largest = x.detach().norm(torch.inf, dim=-1, keepdim=True).clamp_min(tiny)
+    return (largest * (x / largest).norm(dim=-1, keepdim=True)).clamp_min(tiny)

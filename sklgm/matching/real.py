@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import json
+import math
+import operator
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,10 +15,10 @@ from typing import Any, Literal
 import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
+from sklgm.matching.files import write_tensors
 from sklgm.matching.gradients import heads_per_chunk, probe_gradients
 from sklgm.matching.heads import HeadPool
 
@@ -39,6 +42,8 @@ _TENSORS = (
     "images_seen",
     "image_sum",
 )
+# What JSON of other makers leads to, when taken for a header.
+_OTHER_JSON = (TypeError, AttributeError, RecursionError)
 # Side of the mean images: enough for background and rough layout.
 _MEAN_SIZE = 8
 
@@ -113,18 +118,23 @@ class RealGradients:
     ) -> None:
         given = np.asarray(classes)
         self.classes = np.unique(given)
-        if len(self.classes) < 2 or len(self.classes) != len(given):
+        if given.ndim != 1 or len(self.classes) < 2 or len(self.classes) != len(given):
             raise ValueError(
-                f"classes must hold at least 2 labels, each once; got {list(given)[:10]}."
+                f"classes must hold at least 2 labels, each once; got {_short(given)}."
             )
         self.class_counts = _class_counts(given, self.classes, class_counts)
         self.class_weight = class_weight
         self._weights = _class_weights(self.classes, self.class_counts, class_weight)
-        if head_pool_size < 1:
-            raise ValueError(f"head_pool_size must be at least 1; got {head_pool_size}.")
-        self.head_pool_size = int(head_pool_size)
+        self.head_pool_size = _whole("head_pool_size", head_pool_size, 1)
+        if not isinstance(head_scale, int | float | np.number) or not 0 <= head_scale < math.inf:
+            raise ValueError(
+                f"head_scale must be a finite number of at least 0; got {head_scale!r}."
+            )
         self.head_scale = float(head_scale)
-        self.head_seed = int(head_seed)
+        self.head_seed = _whole("head_seed", head_seed, 0)
+        for name, text in (("backbone", backbone), ("views", views)):
+            if not isinstance(text, str | None):
+                raise ValueError(f"{name} must be a string or None; got {text!r}.")
         self.backbone = backbone
         self.views = views
         self.rows_seen = np.zeros(len(self.classes), dtype=np.int64)
@@ -263,6 +273,8 @@ class RealGradients:
             For an unknown label, or images of another shape, of other values, or not one a label.
         """
         labels = _label_indices(self.classes, y)
+        if not isinstance(images, Tensor):
+            raise ValueError(f"images must be a tensor; got {type(images).__name__}.")
         if images.ndim != 4 or images.shape[:2] != (len(labels), 3):
             raise ValueError(
                 f"images must be of shape (n, 3, height, width) with one label each; got "
@@ -403,6 +415,11 @@ class RealGradients:
         ----------
         path : str or Path
             File to write; an existing one is replaced.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written. A file that was there is as it was.
         """
         weight = self.class_weight
         header = {
@@ -424,10 +441,13 @@ class RealGradients:
         target = Path(path)
         partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
         try:
-            save_file(tensors, str(partial), metadata=metadata)
+            write_tensors(partial, tensors, metadata)
             partial.replace(target)
+        except SafetensorError as error:  # with which safetensors says that the disk is full
+            raise OSError(f"The gradients cannot be written to {path}: {error}.") from error
         finally:
-            partial.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):
+                partial.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | Path) -> RealGradients:
@@ -448,28 +468,34 @@ class RealGradients:
         ValueError
             When the file is something else, damaged, or of a newer format.
         """
+        if Path(path).exists() and not Path(path).is_file():  # a pipe would be waited for
+            raise ValueError(f"{path} is a folder, a pipe or a device. Pass the path of a file.")
         try:
             with safe_open(str(path), framework="pt") as file:
                 header = json.loads((file.metadata() or {})["sklgm.RealGradients"])
                 version = header.pop("format")
                 newer = version != _FORMAT
                 tensors = {} if newer else {name: file.get_tensor(name) for name in _TENSORS}
-        except (SafetensorError, KeyError, json.JSONDecodeError) as error:
+        except (*(SafetensorError, KeyError, ValueError), *_OTHER_JSON) as error:
             raise ValueError(f"{path} is not a file written by RealGradients.save.") from error
         if newer:
             raise ValueError(
                 f"{path} has format {version!r}, but this version of sklgm reads format {_FORMAT}. "
                 f"Update sklgm to read it."
             )
-        classes = np.asarray(header.pop("classes"))
-        if header.pop("classes_dtype") == "O":
-            classes = classes.astype(object)
-        if isinstance(header["class_weight"], list):
-            header["class_weight"] = dict(header["class_weight"])
-        gradients = cls(classes, **header)
         try:
-            return gradients.filled(tensors)
-        except ValueError as error:
+            # First, since what follows takes the memory that the header asks for.
+            n_classes = len(header["classes"])
+            pool = [header["head_pool_size"], n_classes]
+            if list(tensors["sums"].shape[:2]) != pool or len(tensors["image_sum"]) != n_classes:
+                raise ValueError("its sums do not fit its header.")
+            # What numpy would not guess from the values.
+            dtype = {"O": object, "u": np.uint64}.get(header.pop("classes_dtype"))
+            classes = np.asarray(header.pop("classes"), dtype=dtype)
+            if isinstance(header["class_weight"], list):
+                header["class_weight"] = dict(header["class_weight"])
+            return cls(classes, **header).filled(tensors)
+        except (KeyError, ValueError, OverflowError, *_OTHER_JSON) as error:
             raise ValueError(f"{path} is damaged: {error}") from error
 
     def tensors(self) -> dict[str, Tensor]:
@@ -495,9 +521,14 @@ class RealGradients:
             If the tensors do not fit the settings.
         """
         full = copy.copy(self)
-        full._allocate(len(tensors["feature_sum"]), "cpu")
+        n_features = len(tensors["feature_sum"])
+        # First, since an array of that shape is made to compare with.
+        if tensors["sums"].shape != (self.head_pool_size, len(self.classes), n_features + 1):
+            raise ValueError("its sums do not fit its header.")
+        full._allocate(n_features, "cpu")
         for name in _TENSORS:
-            if tensors[name].shape != getattr(full, name).shape:
+            expected = torch.as_tensor(getattr(full, name))
+            if (tensors[name].shape, tensors[name].dtype) != (expected.shape, expected.dtype):
                 raise ValueError(f"its {name} do not fit its header.")
             value = tensors[name]
             setattr(full, name, value if name == "sums" else value.numpy())
@@ -532,11 +563,9 @@ def _class_counts(
         unknown = set(counts) - set(classes.tolist())
         if unknown:
             raise ValueError(f"class_counts names labels that are not classes: {list(unknown)}.")
-        ordered = np.array([counts.get(label, 0) for label in classes.tolist()], dtype=np.int64)
+        ordered = _whole_counts([counts.get(label, 0) for label in classes.tolist()])
     else:
-        if not np.array_equal(np.asarray(counts), np.asarray(counts, dtype=np.int64)):
-            raise ValueError(f"class_counts must be whole numbers; got {_short(counts)}.")
-        ordered = np.asarray(counts, dtype=np.int64)
+        ordered = _whole_counts(counts)
         if ordered.shape != given.shape:
             raise ValueError(
                 f"class_counts must have one count a class ({len(given)}); got {ordered.shape}."
@@ -546,6 +575,16 @@ def _class_counts(
         empty = classes[ordered < 1].tolist()
         raise ValueError(f"class_counts must be at least 1 for every class; not so for {empty}.")
     return ordered
+
+
+def _whole_counts(counts: Any) -> np.ndarray:
+    try:
+        whole = np.asarray(counts, dtype=np.int64)
+        if np.array_equal(np.asarray(counts), whole):
+            return whole
+    except (TypeError, ValueError, OverflowError):
+        pass
+    raise ValueError(f"class_counts must be whole numbers; got {_short(counts)}.")
 
 
 def _class_weights(
@@ -561,13 +600,27 @@ def _class_weights(
         if unknown:
             raise ValueError(f"class_weight names labels that are not classes: {list(unknown)}.")
         weights = np.array([float(class_weight.get(label, 1.0)) for label in classes.tolist()])
-        if not (np.isfinite(weights).all() and (weights > 0).all()):
-            raise ValueError(f"class_weight must be positive and finite; got {class_weight}.")
+        with np.errstate(over="ignore"):
+            single = weights.astype(np.float32)  # as they are used
+        if not (np.isfinite(single).all() and (single > 0).all()):
+            raise ValueError(
+                f"class_weight must be positive and finite in float32; got {class_weight}."
+            )
         return weights
     raise ValueError(
         f"class_weight must be 'balanced', a mapping from label to weight, or None; "
         f"got {class_weight!r}."
     )
+
+
+def _whole(name: str, value: Any, least: int) -> int:
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = least - 1
+    if number < least:
+        raise ValueError(f"{name} must be at least {least}; got {value!r}. Give a whole number.")
+    return number
 
 
 def _plain(value: Any) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sklgm.plotting._heatmap import draw_heat_map, short_number
+from sklgm.plotting._style import check_result
 
 _METRICS = {"mutual_knn": "mutual k-NN", "linear_cka": "linear CKA"}
 _LABELS = {
@@ -88,8 +89,9 @@ class AlignmentDisplay:
         Raises
         ------
         ValueError
-            If the result has no such matrix.
+            If it is something else, or has no such matrix.
         """
+        check_result(matrix, "AlignmentMatrix", "alignment_matrix or gradient_alignment_matrix")
         metric = _METRICS.get(matrix.metric, matrix.metric.replace("_", " "))
         display = cls(
             values=matrix.values(values),

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.utils.validation import check_consistent_length
 
 from sklgm.plotting._heatmap import short_number
-from sklgm.plotting._style import fit_text, resolve_class_names
+from sklgm.plotting._style import check_result, fit_text, resolve_class_names
 
 # Inches.
 _CELL = 0.62
@@ -118,7 +118,13 @@ class BiasDisplay:
         -------
         BiasDisplay
             The display, drawn.
+
+        Raises
+        ------
+        ValueError
+            If it is something else.
         """
+        check_result(report, "BiasReport", "diagnose_bias")
         images = report.prototypes.images
         display = cls(
             group_probabilities=report.group_probabilities,

@@ -5,8 +5,10 @@ from __future__ import annotations
 import numpy as np
 from sklearn.decomposition import PCA
 from sklearn.utils import _safe_indexing, resample
-from sklearn.utils.validation import check_consistent_length, check_is_fitted, column_or_1d
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
+from sklgm._numbers import is_whole
+from sklgm._targets import check_column
 from sklgm.plotting._style import (
     MOST_NAMED_CLASSES,
     class_styles,
@@ -145,8 +147,9 @@ class EmbeddingDisplay:
             `max_samples` is below 2.
         """
         _check_estimator(estimator)
+        _check_most(max_samples)
+        y = check_column(y, "y")
         check_consistent_length(X, y)
-        y = column_or_1d(y)
         unknown = np.setdiff1d(y, estimator.classes_)
         if len(unknown):
             raise ValueError(
@@ -349,10 +352,15 @@ def _check_estimator(estimator):
         )
 
 
+def _check_most(max_samples):
+    if max_samples is not None and (not is_whole(max_samples) or max_samples < 2):
+        raise ValueError(
+            f"max_samples must be an integer of at least 2, or None; got {max_samples!r}."
+        )
+
+
 def choose_rows(y, max_samples, random_state):
     """Pick rows at random, in the proportions of the labels and in their order."""
-    if not isinstance(max_samples, (int, np.integer)) or max_samples < 2:
-        raise ValueError(f"max_samples must be an integer of at least 2; got {max_samples!r}.")
     if random_state is None:
         # scikit-learn would draw from numpy's global generator.
         random_state = int(np.random.SeedSequence().generate_state(1)[0])

@@ -6,9 +6,10 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from sklearn.utils.validation import check_consistent_length, check_is_fitted
+from sklearn.utils.validation import check_consistent_length
 
 from sklgm.plotting._style import fit_text, resolve_class_names
+from sklgm.prototypes import check_has_prototypes
 
 # Lengths are in pixels of a figure with 100 dots an inch and grow with its resolution.
 _GAP = 6
@@ -113,7 +114,7 @@ class PrototypesDisplay:
             If its prototypes are feature rows, X comes without y, or a class has fewer images
             than prototypes.
         """
-        check_is_fitted(estimator, "prototypes_")
+        check_has_prototypes(estimator, "estimator must be a fitted distiller or selector")
         if (X is None) != (y is None):
             raise ValueError("X and y go together: pass real images with their labels, or neither.")
         nearest = None

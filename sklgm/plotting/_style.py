@@ -68,19 +68,30 @@ def resolve_class_names(
     Raises
     ------
     ValueError
-        If a sequence has another length than `classes`.
+        If it is something else, or a sequence has another length than `classes`.
     """
     labels = classes.tolist()
     if class_names is None:
         return [str(label) for label in labels]
     if isinstance(class_names, Mapping):
         return [str(class_names.get(label, label)) for label in labels]
+    if isinstance(class_names, str) or not hasattr(class_names, "__len__"):
+        raise ValueError(
+            f"class_names must be a list of names, or a dict from label to name; got "
+            f"{class_names!r}."
+        )
     if len(class_names) != len(labels):
         raise ValueError(
             f"class_names has {len(class_names)} names for {len(labels)} classes; "
             "pass one for each, or a dict from label to name."
         )
     return [str(name) for name in class_names]
+
+
+def check_result(result: Any, kind: str, source: str) -> None:
+    """Raise a ValueError unless a result is of a class, by name: displays import no protocol."""
+    if kind not in [one.__name__ for one in type(result).__mro__]:
+        raise ValueError(f"This draws what {source} returns; got {type(result).__name__}.")
 
 
 def fit_text(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from sklgm.plotting._heatmap import draw_heat_map, short_number
+from sklgm.plotting._style import check_result
 
 
 class TransferDisplay:
@@ -106,8 +107,9 @@ class TransferDisplay:
         Raises
         ------
         ValueError
-            If the result has no such metric.
+            If it is something else, or has no such metric.
         """
+        check_result(matrix, "TransferMatrix", "cross_model_transfer")
         matrix._check_metric(metric)
         rows, columns, cells = matrix._cells()
 

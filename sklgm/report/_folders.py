@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -11,25 +10,22 @@ from typing import Any
 import numpy as np
 
 from sklgm.alignment import alignment_matrix, gradient_alignment_matrix
-from sklgm.backbones import Backbone
 from sklgm.bias import diagnose_bias, suspect_classes
-from sklgm.datasets import load_folder
+from sklgm.datasets._csv import read_table
+from sklgm.datasets._files import load_files
 from sklgm.distiller import LGMDistiller
 from sklgm.embedder import BackboneEmbedder
 from sklgm.evaluation import (
     SelectionComparison,
     TransferMatrix,
-    compare_selections,
     prototype_statistics,
 )
+from sklgm.evaluation._homes import PROTOTYPES, compare_prototypes, homes_of, nets_of
 from sklgm.evaluation._transfer import with_relative_accuracy
 from sklgm.probe import FrozenBackboneProbe
 from sklgm.prototypes import PrototypeSet
 from sklgm.report._html import HTMLReport
-from sklgm.selectors import ClassCentroids, RandomImages
 
-# What the rows of comparisons are called.
-_OWN = "prototypes"
 # Of an image, when feature spaces are compared; fewer where there are not as many images.
 _NEIGHBORS = 10
 # Images by which feature spaces are compared, at most: neighbours take time with their square.
@@ -56,9 +52,10 @@ def report_on_folders(
     prototypes : PrototypeSet
         Of images.
     train : Path
-        Image folder they were made of, with a subfolder for each class.
+        Images they were made of: a folder with a subfolder for each class, or a CSV file with the
+        columns ``path`` and ``label``.
     test : Path or None, default=None
-        Image folder to score probes on; adds the comparison with real images, and with several
+        Images to score probes on; adds the comparison with real images, and with several
         backbones the transfer matrix.
     groups : Path or None, default=None
         CSV file with columns ``path`` and ``group`` for every image, paths relative to the file;
@@ -89,11 +86,11 @@ def report_on_folders(
     ValueError
         If folders, groups and prototypes do not go together, or no backbone is known.
     """
-    nets = _nets(prototypes, backbones, image_size)
+    nets = nets_of(prototypes, backbones, image_size)
     names = list(nets)
-    images: Any = load_folder(train)
+    images: Any = load_files(train)
     X, y = images.paths, images.target
-    held_out: Any = None if test is None else load_folder(test)
+    held_out: Any = None if test is None else load_files(test)
     train_groups = test_groups = None
     if groups is not None:
         of_group = _read_groups(groups)
@@ -115,32 +112,23 @@ def report_on_folders(
                 reference = (held_out.paths, held_out.target, test_groups)
             bias = diagnose_bias(prototypes, X, y, train_groups, reference=reference, **about)
         if held_out is not None:
-            few = int(np.unique(prototypes.labels, return_counts=True)[1].min())
-            comparisons = {}
-            for name, net in nets.items():
-                real = {"prototypes_per_class": few, **settings}
-                comparisons[name] = compare_selections(
-                    X,
-                    y,
-                    held_out.paths,
-                    held_out.target,
-                    backbone=net,
-                    selections={
-                        "random": RandomImages(net, **real),
-                        "centroid": ClassCentroids(net, **real, random_state=0),
-                        _OWN: prototypes,
-                        "all": None,
-                    },
-                    probe=probe,
-                    probe_seeds=seeds,
+            comparisons = {
+                name: compare_prototypes(
+                    prototypes,
+                    (X, y),
+                    (held_out.paths, held_out.target),
+                    probe=FrozenBackboneProbe(net, **settings),
+                    seeds=seeds,
                     groups=test_groups,
                 )
+                for name, net in nets.items()
+            }
             results.append(comparisons[names[0]])
             if len(names) > 1:
-                results.append(_transfer(comparisons, _homes(prototypes)))
+                results.append(_transfer(comparisons, homes_of(prototypes)))
         if len(names) > 1:
             gradients = gradient_alignment_matrix(
-                {_OWN: prototypes},
+                {PROTOTYPES: prototypes},
                 X,
                 y,
                 backbones=nets,
@@ -163,37 +151,14 @@ def report_on_folders(
         return HTMLReport.from_prototypes(prototypes, X, y, results=results, title=title, **about)
 
 
-def _homes(prototypes: PrototypeSet) -> list[str]:
-    """Return names of the nets that prototypes were made on."""
-    known = prototypes.provenance.get("parameters", {}).get("backbone")
-    return [name for name in (known if isinstance(known, list) else [known]) if name]
-
-
-def _nets(
-    prototypes: PrototypeSet, backbones: Sequence[str], image_size: int | None
-) -> dict[str, Backbone]:
-    """Return the nets by name, each at the size that it is to see."""
-    homes = _homes(prototypes)
-    names = list(dict.fromkeys(backbones)) or homes
-    if not names:
-        raise ValueError(
-            "The prototypes do not tell which net they were made on. Name one with --backbone."
-        )
-    own = prototypes.provenance.get("parameters", {}).get("image_size")
-    return {
-        name: Backbone.from_name(name, image_size=image_size or (own if name in homes else None))
-        for name in names
-    }
-
-
 def _transfer(comparisons: dict[str, SelectionComparison], homes: list[str]) -> TransferMatrix:
     """Return comparisons on several nets as one matrix."""
     records = []
     for name, comparison in comparisons.items():
         for run in comparison.records:
-            own = run["selection"] == _OWN
+            own = run["selection"] == PROTOTYPES
             records.append(run | {"backbone": name, "at_home": name in homes if own else None})
-    order = [_OWN, "random", "centroid", "all"]
+    order = [PROTOTYPES, "random", "centroid", "all"]
     records.sort(key=lambda run: order.index(run["selection"]))
     return TransferMatrix(with_relative_accuracy(records))
 
@@ -201,27 +166,12 @@ def _transfer(comparisons: dict[str, SelectionComparison], homes: list[str]) -> 
 def _read_groups(path: Path) -> dict[Path, str]:
     """Return the group of each image, by its full path."""
     found: dict[Path, str] = {}
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text in UTF-8: {error}. Save it as such.") from error
-    reader = csv.DictReader(lines)
-    missing = {"path", "group"} - set(reader.fieldnames or ())
-    if missing:
-        raise ValueError(
-            f"{path} has no column {' and '.join(sorted(missing))}. Its first line must name path "
-            f"and group."
-        )
-    for line in reader:
-        if not line["path"] or not line["group"]:
-            raise ValueError(
-                f"Line {reader.line_num} of {path} has no path or no group. Give both, or leave "
-                f"the line out."
-            )
+    for number, line in read_table(path, ("path", "group")):
+        # Which is compared with those of images, and not opened.
         image = (path.parent / line["path"]).resolve()
         if found.setdefault(image, line["group"]) != line["group"]:
             raise ValueError(
-                f"Line {reader.line_num} of {path} puts {line['path']} into {line['group']!r}, an "
+                f"Line {number} of {path} puts {line['path']} into {line['group']!r}, an "
                 f"earlier one into {found[image]!r}. Leave one out."
             )
     return found

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import warnings
-
 import numpy as np
 from sklearn.cluster import KMeans
-from sklearn.exceptions import ConvergenceWarning
 
 from sklgm._encoder import Encoder
 from sklgm._random import own_random_state
@@ -86,10 +83,12 @@ class ClassCentroids(BackboneSelector):
     def _centres(self, features: np.ndarray, state: np.random.RandomState) -> np.ndarray:
         if self.prototypes_per_class == 1:
             return features.mean(axis=0, keepdims=True)
-        clusters = KMeans(self.prototypes_per_class, n_init=10, random_state=state)
-        with warnings.catch_warnings():
-            # It warns of fewer distinct features than clusters; then some centres are equal.
-            warnings.simplefilter("ignore", ConvergenceWarning)
-            clusters.fit(features)
-        sizes = np.bincount(clusters.labels_, minlength=self.prototypes_per_class)
-        return clusters.cluster_centers_[np.argsort(-sizes, kind="stable")]
+        distinct, sizes = np.unique(features, axis=0, return_counts=True)
+        centres = distinct
+        if len(distinct) > self.prototypes_per_class:
+            clusters = KMeans(self.prototypes_per_class, n_init=10, random_state=state)
+            sizes = np.bincount(clusters.fit(features).labels_, minlength=clusters.n_clusters)
+            centres = clusters.cluster_centers_
+        # Where there are fewer distinct features than prototypes, some centres are equal.
+        largest_first = np.argsort(-sizes, kind="stable")
+        return centres[np.resize(largest_first, self.prototypes_per_class)]

@@ -47,6 +47,8 @@ def test_extensions(root, extensions):
 def test_one_extension_as_a_string(root):
     (root / "ape" / "b.png").touch()
     assert load_folder(root, extensions="png").target.tolist() == ["ape", "cat"]
+    one = (extension for extension in ["png"])
+    assert load_folder(root, extensions=one).target.tolist() == ["ape", "cat"]
 
 
 def test_result_is_an_X_that_can_be_split(tmp_path):

@@ -612,6 +612,13 @@ def other_classes(file):
     change_header(file, classes=[1, 2])
 
 
+def test_others_may_read_what_they_may_read_of_other_files(tmp_path):
+    (tmp_path / "any file").touch()
+    filled().save(tmp_path / "gradients")
+    modes = {path.stat().st_mode for path in tmp_path.iterdir()}
+    assert len(modes) == 1
+
+
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
@@ -664,11 +671,11 @@ def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
     kept = RealGradients([0, 1]).update(np.eye(2, dtype=np.float32), [0, 1])
     kept.save(path)
 
-    def half_written(tensors, name, metadata):
+    def half_written(name, tensors, metadata):
         Path(name).write_bytes(b"half")
         raise OSError("No space left on device")
 
-    monkeypatch.setattr("sklgm.matching.real.save_file", half_written)
+    monkeypatch.setattr("sklgm.matching.real.write_tensors", half_written)
     with pytest.raises(OSError, match="No space left"):
         kept.save(path)
     assert [file.name for file in tmp_path.iterdir()] == [path.name]

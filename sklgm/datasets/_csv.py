@@ -1,0 +1,51 @@
+"""Tables in CSV files, read with errors that name the file and the line."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+
+
+def read_table(path: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
+    """Read a CSV file whose first line names its columns.
+
+    Parameters
+    ----------
+    path : Path
+        The file, in UTF-8.
+    columns : tuple of str
+        Those that it must have, with something in every line.
+
+    Returns
+    -------
+    list of (int, dict of str to str)
+        Number and cells of each line.
+
+    Raises
+    ------
+    ValueError
+        If it is no such table.
+    """
+    wanted = " and ".join(columns)
+    if not path.is_file():  # a pipe would be waited for
+        raise ValueError(f"There is no file {path}. Pass a CSV file with the columns {wanted}.")
+    try:
+        reader = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())
+        lines = [(reader.line_num, line) for line in reader]
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} is no text in UTF-8: {error}. Save it as such.") from error
+    except csv.Error as error:
+        raise ValueError(f"{path} is no CSV file: {error}. Save it as such.") from error
+    missing = [name for name in columns if name not in (reader.fieldnames or ())]
+    if missing:
+        raise ValueError(
+            f"{path} has no column {' and '.join(missing)}. Its first line must name {wanted}."
+        )
+    for number, line in lines:
+        empty = [name for name in columns if not line[name] or "\0" in line[name]]
+        if empty:
+            raise ValueError(
+                f"Line {number} of {path} has no {' and no '.join(empty)}. Give {wanted}, or leave "
+                f"the line out."
+            )
+    return lines

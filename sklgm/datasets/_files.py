@@ -1,0 +1,68 @@
+"""Labelled image files, however they are listed, and a description of them that can travel."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+from typing import Any
+
+from sklearn.utils import Bunch
+
+from sklgm.datasets.folder import load_folder
+from sklgm.datasets.table import load_csv
+
+
+def load_files(path: Path) -> Bunch:
+    """Load a folder with a subfolder for each class, or a CSV file of paths and labels.
+
+    Parameters
+    ----------
+    path : Path
+        Either.
+
+    Returns
+    -------
+    Bunch
+        As of :func:`load_folder`.
+
+    Raises
+    ------
+    ValueError
+        If it is neither.
+    """
+    if path.is_file():
+        return load_csv(path)
+    return load_folder(path)
+
+
+def describe_files(path: Path, data: Bunch, *, licence: str | None) -> dict[str, Any]:
+    """Describe a data set without its images, so that another copy of it can be compared.
+
+    Parameters
+    ----------
+    path : Path
+        The folder or CSV file that it was loaded from.
+    data : Bunch
+        As of :func:`load_files`.
+    licence : str or None
+        Of the images.
+
+    Returns
+    -------
+    dict of str to object
+        ``name``, that of the folder or file; ``n_images``; ``licence``; and ``sha256``, of the
+        sorted lines "label, tab, size in bytes, tab, path from the folder", each ended by a
+        newline, which reads no image.
+    """
+    root = path if path.is_dir() else path.parent
+    lines = sorted(
+        f"{label}\t{Path(file).stat().st_size}\t{Path(os.path.relpath(file, root)).as_posix()}\n"
+        for file, label in zip(data.paths, data.target, strict=True)
+    )
+    return {
+        "name": root.resolve().name if root is path else path.stem,
+        "n_images": len(lines),
+        "licence": licence,
+        "sha256": hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest(),
+    }

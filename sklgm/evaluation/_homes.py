@@ -1,0 +1,134 @@
+"""Saved prototypes among real images, on the nets they were made on or on others."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sklgm._probing import net_parameters
+from sklgm.backbones import Backbone
+from sklgm.evaluation._comparison import SelectionComparison, compare_selections
+from sklgm.probe import FrozenBackboneProbe
+from sklgm.prototypes import PrototypeSet
+from sklgm.selectors import ClassCentroids, RandomImages
+
+# What their row is called.
+PROTOTYPES = "prototypes"
+
+
+def homes_of(prototypes: PrototypeSet) -> list[str]:
+    """Return names of the nets that prototypes were made on, as far as they tell."""
+    known = _parameters(prototypes).get("backbone")
+    names = known if isinstance(known, list) else [known]
+    return [name for name in names if isinstance(name, str) and name]
+
+
+def nets_of(
+    prototypes: PrototypeSet, backbones: Sequence[str], image_size: int | None
+) -> dict[str, Backbone]:
+    """Return nets to look at prototypes with, each at the size that it is to see.
+
+    Parameters
+    ----------
+    prototypes : PrototypeSet
+        Of images.
+    backbones : sequence of str
+        Their names. None named are those the prototypes were made on.
+    image_size : int or None
+        Pixels the nets see. None takes the prototypes' for the nets they were made on, and each
+        net's own for others.
+
+    Returns
+    -------
+    dict of str to Backbone
+        By name.
+
+    Raises
+    ------
+    ValueError
+        If no net is known, or one is unknown.
+    """
+    homes = homes_of(prototypes)
+    names = list(dict.fromkeys(backbones)) or homes
+    if not names:
+        raise ValueError(
+            "The prototypes do not tell which net they were made on. Name one with --backbone."
+        )
+    # A card may be somebody else's: no file or repository of their choice is opened.
+    places = [name for name in names if re.search("@|^(hf-hub|local-dir):", name)]
+    if places and not backbones:
+        raise ValueError(
+            f"The prototypes say that they were made on {places[0]!r}. Weights in a file or a "
+            f"repository are only loaded when asked for: name the net with --backbone."
+        )
+    own = _parameters(prototypes).get("image_size")
+    # Nets see no more than what prototypes have: other numbers are no sizes.
+    if type(own) is not int or not 0 < own <= max(prototypes.images.shape[1:3]):
+        own = None
+    return {
+        name: Backbone.from_name(name, image_size=image_size or (own if name in homes else None))
+        for name in names
+    }
+
+
+def compare_prototypes(
+    prototypes: PrototypeSet,
+    train: tuple[Any, Any] | None,
+    test: tuple[Any, Any],
+    *,
+    probe: FrozenBackboneProbe,
+    seeds: int,
+    groups: Any = None,
+) -> SelectionComparison:
+    """Compare prototypes with as many random images, centroids, and all of them.
+
+    Parameters
+    ----------
+    prototypes : PrototypeSet
+        Of images.
+    train : tuple of (X, y) or None
+        Images they were made of. Without these there is a row for the prototypes alone.
+    test : tuple of (X, y)
+        Images to score on.
+    probe : FrozenBackboneProbe
+        With the net, and the settings that the other rows share.
+    seeds : int
+        Probes of each row.
+    groups : array-like of shape (n_test,) or None, default=None
+        As in :func:`compare_selections`.
+
+    Returns
+    -------
+    SelectionComparison
+        Rows in the order "random", "centroid", "prototypes", "all".
+    """
+    selections: dict[str, Any] = {PROTOTYPES: prototypes}
+    if train is not None:
+        few = int(np.unique(prototypes.labels, return_counts=True)[1].min())
+        real = {**net_parameters(probe), "prototypes_per_class": few}
+        selections = {
+            "random": RandomImages(**real),
+            "centroid": ClassCentroids(**real, random_state=0),
+            **selections,
+            "all": None,
+        }
+    # Without training images nothing is chosen from those that stand in for them.
+    X, y = test if train is None else train
+    return compare_selections(
+        X,
+        y,
+        *test,
+        backbone=probe.backbone,
+        selections=selections,
+        probe=probe,
+        probe_seeds=seeds,
+        groups=groups,
+    )
+
+
+def _parameters(prototypes: PrototypeSet) -> dict[str, Any]:
+    found = prototypes.provenance.get("parameters")
+    return found if isinstance(found, dict) else {}
