@@ -5,6 +5,7 @@ from pathlib import Path
 import matplotlib
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx_gallery.sorting import ExplicitOrder
 
 import sklgm
 
@@ -30,7 +31,31 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 numpydoc_show_class_members = False
 
+# From the first steps to the special cases; a script that is not listed comes last.
+GALLERY_ORDER = (
+    "plot_first_distillation.py",
+    "plot_grid_search.py",
+    "plot_prototypes_per_class.py",
+    "plot_report.py",
+    "plot_own_backbone.py",
+    "plot_several_backbones.py",
+    "plot_alignment.py",
+    "plot_bias.py",
+    "plot_unequal_classes.py",
+    "plot_folders_and_sites.py",
+    "plot_features_only.py",
+)
+
+
+class GalleryOrder(ExplicitOrder):
+    """Order of the scripts by their names."""
+
+    def __init__(self, folder):
+        super().__init__([*GALLERY_ORDER, "*"])
+
+
 sphinx_gallery_conf = {
+    "within_subsection_order": GalleryOrder,
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
     "filename_pattern": r"/plot_",

@@ -10,9 +10,9 @@ real pictures pass the net once for each fold, whatever the number of settings.
 # %%
 # A pipeline
 # ----------
-# Four classes of OpenMoji pictures (CC BY-SA 4.0), and a short distillation. The probe at the end of
-# the pipeline is trained on the prototypes that the distiller made, on nothing else, and predicts
-# on real pictures. In a notebook the fitted pipeline shows its steps.
+# Four classes of OpenMoji pictures (CC BY-SA 4.0), and a short distillation. The probe at the end
+# is trained on the prototypes that the distiller made, on nothing else, and predicts on real
+# pictures. In a notebook the fitted pipeline shows its steps.
 
 import tempfile
 from pathlib import Path

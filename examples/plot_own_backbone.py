@@ -20,7 +20,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from sklgm import Backbone, LGMDistiller
+from sklgm import Backbone, LGMDistiller, PrototypeSet
 from sklgm.datasets import load_openmoji
 from sklgm.plotting import PrototypesDisplay
 
@@ -117,3 +117,12 @@ for name, backbone in nets.items():
     ]
     change = np.linalg.norm(features[1] - features[0]) / np.linalg.norm(features[0])
     print(f"{name:8}{change:6.1%}")
+
+# %%
+# To keep them
+# ------------
+# A :class:`~sklgm.PrototypeSet` holds prototypes with their labels and settings, and is saved as a
+# folder. In a notebook it shows its pictures.
+
+kept = PrototypeSet.from_estimator(prototypes["edges"])
+kept
