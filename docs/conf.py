@@ -44,18 +44,12 @@ GALLERY_ORDER = (
     "plot_unequal_classes.py",
     "plot_folders_and_sites.py",
     "plot_features_only.py",
+    "*",
 )
 
 
-class GalleryOrder(ExplicitOrder):
-    """Order of the scripts by their names."""
-
-    def __init__(self, folder):
-        super().__init__([*GALLERY_ORDER, "*"])
-
-
 sphinx_gallery_conf = {
-    "within_subsection_order": GalleryOrder,
+    "within_subsection_order": ExplicitOrder(GALLERY_ORDER),
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
     "filename_pattern": r"/plot_",
