@@ -103,7 +103,7 @@ folder.cleanup()
 
 # %%
 # The optimisation makes more of that rounding at each step, so that the two upper rows are no more
-# equal than those of two machines. They are equally good, which the sums can tell by
+# equal than those of two machines. They are about equally good, which the sums can tell by
 # themselves: the cosine between the gradients of prototypes and those of all real pictures.
 
 for name, distiller in rows.items():

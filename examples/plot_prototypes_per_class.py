@@ -68,8 +68,8 @@ curve
 # What a second one shows
 # -----------------------
 # Prototypes of a class are optimised together: what counts is the gradient of all of them. The
-# first already carries most of it, so that the curve is flat, while real pictures, which
-# have to do with what there is, gain by every one that is added.
+# first already carries most of it, so that more of them add little here, or nothing. Real pictures
+# have to make do with what there is, and gain by every one that is added.
 
 distiller.set_params(prototypes_per_class=2).fit(X, y)
 PrototypesDisplay.from_estimator(distiller, n_columns=2)

@@ -109,3 +109,8 @@ transfer = cross_model_transfer(
 TransferDisplay.from_matrix(transfer)
 plt.show()
 transfer
+
+# %%
+# The small net has learnt digits, so that any of them will do for it, even random ones. The other
+# net is the harder judge: prototypes of the small net alone mean little to it. Those made for both
+# are as good for either as its own.
