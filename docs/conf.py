@@ -56,6 +56,7 @@ sphinx_gallery_conf = {
     "abort_on_example_error": True,
     "download_all_examples": False,
     "capture_repr": ("_repr_html_",),
+    "remove_config_comments": True,
     "show_memory": False,
     "show_signature": False,
 }

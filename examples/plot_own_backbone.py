@@ -14,6 +14,7 @@ which is which.
 # filters it with the Gabor functions below, of four directions and two phases, and takes the mean
 # strength of the answers in the same fields.
 
+# sphinx_gallery_thumbnail_number = 2
 import matplotlib.pyplot as plt
 import numpy as np
 import torch
