@@ -11,7 +11,7 @@ extra ``imblearn``.
 # %%
 # The data
 # --------
-# OpenMoji (CC BY-SA 4.0) in six classes. The test set has as many pictures of each.
+# OpenMoji (CC BY-SA 4.0) in six classes. The test set has equally many of each.
 
 import matplotlib.pyplot as plt
 import numpy as np
@@ -114,6 +114,6 @@ ax.set(xlabel="balanced accuracy", xlim=(0, 0.8))
 plt.show()
 
 # %%
-# For so few prototypes as there are classes, it matters that each is made by all pictures of its
-# class; a single real picture cannot stand for the others. With several times the pictures,
-# plain undersampling catches up. It has to keep the pictures, though.
+# With one picture of each class to learn from, it matters that a prototype is made by all pictures of
+# its class: a single real one cannot stand for the others. With several real ones, plain
+# undersampling is ahead. It has to keep them, though.
