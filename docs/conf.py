@@ -5,6 +5,7 @@ from pathlib import Path
 import matplotlib
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
+from sphinx_gallery.sorting import ExplicitOrder
 
 import sklgm
 
@@ -30,13 +31,32 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 numpydoc_show_class_members = False
 
+# From the first steps to the special cases; a script that is not listed comes last.
+GALLERY_ORDER = (
+    "plot_first_distillation.py",
+    "plot_grid_search.py",
+    "plot_prototypes_per_class.py",
+    "plot_report.py",
+    "plot_own_backbone.py",
+    "plot_several_backbones.py",
+    "plot_alignment.py",
+    "plot_bias.py",
+    "plot_unequal_classes.py",
+    "plot_folders_and_sites.py",
+    "plot_features_only.py",
+    "*",
+)
+
+
 sphinx_gallery_conf = {
+    "within_subsection_order": ExplicitOrder(GALLERY_ORDER),
     "examples_dirs": "../examples",
     "gallery_dirs": "auto_examples",
     "filename_pattern": r"/plot_",
     "abort_on_example_error": True,
     "download_all_examples": False,
     "capture_repr": ("_repr_html_",),
+    "remove_config_comments": True,
     "show_memory": False,
     "show_signature": False,
 }

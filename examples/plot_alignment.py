@@ -15,6 +15,7 @@ everything runs offline.
 # Every sixth OpenMoji picture (CC BY-SA 4.0), and a very short distillation on the first net. The
 # loss is drawn at every step, faint, and smooth; marks tell when the pyramid got a finer level.
 
+# sphinx_gallery_thumbnail_number = 2
 import matplotlib.pyplot as plt
 
 from sklgm import BackboneEmbedder, ClassCentroids, LGMDistiller, RandomImages

@@ -12,15 +12,15 @@ import torch
 from PIL.Image import Image
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils import Tags, estimator_html_repr
+from sklearn.utils import Tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklgm._devices import resolve_device
 from sklgm._directions import directions
 from sklgm._encoder import Encoder, cached
+from sklgm._notebook import ShowsPrototypes
 from sklgm._pickles import PickledEstimator
-from sklgm._pictures import picture_strip
 from sklgm.backbones import Backbone
 from sklgm.images import ImageSource, check_images
 from sklgm.similarities import PrototypeSimilarities
@@ -140,7 +140,7 @@ class FrozenBackboneEstimator(PickledEstimator):
 
 
 class PrototypeTransformer(
-    ClassNamePrefixFeaturesOutMixin, TransformerMixin, FrozenBackboneEstimator
+    ShowsPrototypes, ClassNamePrefixFeaturesOutMixin, TransformerMixin, FrozenBackboneEstimator
 ):
     """Base of what is fitted to prototypes: similarity to them is the transform."""
 
@@ -149,14 +149,6 @@ class PrototypeTransformer(
         tags.target_tags.required = True
         tags.transformer_tags.preserves_dtype = ["float32"]
         return tags
-
-    def _html_repr(self) -> str:
-        """Return scikit-learn's diagram, and below it the prototypes, if there are any."""
-        diagram = estimator_html_repr(self)
-        images = getattr(self, "prototypes_", None)
-        if images is None or images.ndim == 2:
-            return diagram
-        return diagram + picture_strip(images, self.prototype_labels_)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "prototypes_")

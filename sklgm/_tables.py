@@ -67,13 +67,7 @@ class Table:
         return "\n".join([type(self).__name__, *(line.rstrip() for line in lines), self._caption()])
 
     def _repr_html_(self) -> str:
-        titles, cells = self._table()
-        head = _html_line("th", titles)
-        body = "".join(_html_line("td", line) for line in cells)
-        return (
-            f"<table><caption>{escape(self._caption())}</caption>"
-            f"<thead>{head}</thead><tbody>{body}</tbody></table>"
-        )
+        return html_table(*self._table(), caption=self._caption())
 
 
 def data_frame(records: list[dict[str, Any]]) -> Any:
@@ -99,6 +93,13 @@ def markdown(titles: Sequence[str], cells: Iterable[Sequence[str]]) -> str:
     return "\n".join(
         "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
     )
+
+
+def html_table(titles: Sequence[str], cells: Iterable[Sequence[str]], caption: str = "") -> str:
+    """Return a table in HTML, its caption above."""
+    above = f"<caption>{escape(caption)}</caption>" if caption else ""
+    body = "".join(_html_line("td", line) for line in cells)
+    return f"<table>{above}<thead>{_html_line('th', titles)}</thead><tbody>{body}</tbody></table>"
 
 
 def _html_line(tag: str, cells: Sequence[str]) -> str:

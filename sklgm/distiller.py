@@ -167,8 +167,9 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
 
     Notes
     -----
-    ``set_callbacks(ProgressBar())`` of :mod:`sklearn.callback` shows progress. A callback whose
-    ``on_fit_task_end`` returns True at a step ends the optimisation there.
+    ``set_callbacks(ProgressBar())`` of :mod:`sklearn.callback` shows progress; in a notebook it
+    needs the package ipywidgets. A callback whose ``on_fit_task_end`` returns True at a step ends
+    the optimisation there.
 
     Under ``joblib.parallel_config(backend="loky", n_jobs=2)``, or another backend of processes,
     the pass over the real data is shared out among workers, with the same result.

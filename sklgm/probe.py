@@ -24,6 +24,7 @@ from sklgm._base import FrozenBackboneEstimator, fit_distiller
 from sklgm._devices import plain_torch
 from sklgm._encoder import Encoder, cached
 from sklgm._head import LinearHead, fit_linear_head
+from sklgm._notebook import ShowsPrototypes
 from sklgm._random import own_random_state
 from sklgm._targets import check_targets
 from sklgm._views import describe_augmentation, resolve_augmentation
@@ -68,7 +69,9 @@ def _exact_canvases(source: ImageSource, size: int) -> np.ndarray | None:
     return None
 
 
-class FrozenBackboneProbe(CallbackSupportMixin, ClassifierMixin, FrozenBackboneEstimator):
+class FrozenBackboneProbe(
+    ShowsPrototypes, CallbackSupportMixin, ClassifierMixin, FrozenBackboneEstimator
+):
     """Classify images by a linear head on the features of a frozen backbone.
 
     It trains on the images it is given or, with ``distiller``, on the prototypes made of them

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import html
 import importlib.metadata
 import json
 import platform
@@ -23,6 +24,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklgm._card import data_card
 from sklgm._folder_names import folder_names
+from sklgm._pictures import picture_strip
 from sklgm._version import __version__
 from sklgm.matching.files import write_tensors
 
@@ -167,6 +169,10 @@ class PrototypeSet:
             f"{type(self).__name__}(n_prototypes={len(self)}, n_classes={len(self.classes)}, "
             f"{kind}={self.images.shape[1:]})"
         )
+
+    def _repr_html_(self) -> str:
+        head = f"<div>{html.escape(repr(self))}</div>"
+        return head if self.images.ndim == 2 else head + picture_strip(self.images, self.labels)
 
     def save(self, directory: str | Path, *, overwrite: bool = False) -> None:
         """Write the prototypes as a folder.

@@ -10,6 +10,7 @@ from sklearn.base import OneToOneFeatureMixin, _fit_context, clone
 from sklearn.utils import get_tags
 from sklearn.utils._param_validation import HasMethods
 
+from sklgm._notebook import ShowsPrototypes
 from sklgm._pickles import PickledEstimator
 
 
@@ -23,7 +24,7 @@ def _require_imblearn() -> None:
         ) from error
 
 
-class PrototypeSampler(OneToOneFeatureMixin, PickledEstimator):
+class PrototypeSampler(ShowsPrototypes, OneToOneFeatureMixin, PickledEstimator):
     """Replace a training set by its prototypes, as a sampler of imbalanced-learn.
 
     In ``imblearn.pipeline.make_pipeline(PrototypeSampler(distiller), classifier)`` the classifier

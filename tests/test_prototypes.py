@@ -22,6 +22,16 @@ def make_set(labels, *, seed=0, provenance=None):
     return PrototypeSet(images, np.asarray(labels), provenance or {})
 
 
+def test_it_shows_its_pictures_in_a_notebook():
+    shown = make_set(["cat", "a & b"])._repr_html_()
+    assert shown.count("data:image/png") == 2
+    assert "image_shape=(6, 5, 3)" in shown
+    assert "a &amp; b" in shown
+    rows = PrototypeSet(np.zeros((2, 5)), ["cat", "dog"])._repr_html_()
+    assert "row_shape=(5,)" in rows
+    assert "<img" not in rows
+
+
 def folders(directory):
     return sorted(path.name for path in (directory / "images").iterdir())
 

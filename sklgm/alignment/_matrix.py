@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.base import clone
 
 from sklgm._backbone_list import name_backbones
-from sklgm._tables import markdown
+from sklgm._tables import html_table, markdown
 from sklgm.alignment._calibration import Alignment, beside_chance, draw_orders
 from sklgm.alignment._features import check_features, metric_score
 from sklgm.backbones import Backbone
@@ -92,6 +92,10 @@ class AlignmentMatrix:
         ValueError
             If the result has no such matrix.
         """
+        return markdown(*self._table(values))
+
+    def _table(self, values: str = "scores") -> tuple[list[str], list[list[str]]]:
+        """Return the titles and the cells of each row."""
         numbers = self.values(values)
         cells = [[f"{number:.3f}" for number in row] for row in numbers]
         if values == "scores" and self.low is not None and self.high is not None:
@@ -99,7 +103,7 @@ class AlignmentMatrix:
                 cells[i][j] += f" [{low:.3f}, {self.high[i, j]:.3f}]"
         corner = self.metric.replace("_", " ")
         lines = [[row, *line] for row, line in zip(self.rows, cells, strict=True)]
-        return markdown([corner, *self.columns], lines)
+        return [corner, *self.columns], lines
 
     def plot(self, ax: Any = None, *, values: str = "scores") -> Any:
         """Draw the matrix as a heat map.
@@ -131,6 +135,9 @@ class AlignmentMatrix:
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}\n{self.to_markdown()}"
+
+    def _repr_html_(self) -> str:
+        return html_table(*self._table())
 
 
 def alignment_matrix(

@@ -9,7 +9,7 @@ import numpy as np
 from scipy.stats import rankdata
 
 from sklgm._random import own_random_state
-from sklgm._tables import markdown
+from sklgm._tables import html_table, markdown
 from sklgm.alignment._bootstrap import check_bootstrap, percentile_interval
 from sklgm.alignment._matrix import AlignmentMatrix
 
@@ -62,15 +62,22 @@ class AlignmentTransfer:
         str
             A line for each, with its interval and the number of pairs.
         """
+        return markdown(*self._table())
+
+    def _table(self) -> tuple[list[str], list[list[str]]]:
+        """Return the titles and the cells of each row."""
         found = {"Pearson": self.pearson, "Spearman": self.spearman}
         lines = [
             [name, f"{r.statistic:.2f}", f"[{r.low:.2f}, {r.high:.2f}]", str(len(self.pairs))]
             for name, r in found.items()
         ]
-        return markdown(["correlation", "value", "interval", "pairs"], lines)
+        return ["correlation", "value", "interval", "pairs"], lines
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}\n{self.to_markdown()}"
+
+    def _repr_html_(self) -> str:
+        return html_table(*self._table())
 
 
 def relate_alignment_to_transfer(

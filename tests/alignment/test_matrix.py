@@ -43,6 +43,7 @@ def test_tables():
     assert lines[2].startswith(f"| A | 1.000 | {found.scores[0, 1]:.3f} |")
     assert f"{found.calibrated[0, 1]:.3f}" in found.to_markdown(values="calibrated")
     assert repr(found).splitlines()[1:] == lines
+    assert f"<tr><td>A</td><td>1.000</td><td>{found.scores[0, 1]:.3f}" in found._repr_html_()
     with pytest.raises(ValueError, match=r"values='low' is none.*: scores, calibrated, p_values"):
         found.to_markdown(values="low")
     with pytest.raises(AttributeError):

@@ -100,6 +100,7 @@ def test_table():
         in found.to_markdown().splitlines()
     )
     assert found.to_markdown() in repr(found)
+    assert found._repr_html_().count("<tr>") == 3
 
 
 def test_what_is_wrong_is_said():

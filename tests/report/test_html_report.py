@@ -14,7 +14,14 @@ from PIL import Image
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 
-from sklgm import LGMDistiller, NearestImages, PrototypeSet, RandomImages
+from sklgm import (
+    FrozenBackboneProbe,
+    LGMDistiller,
+    NearestImages,
+    PrototypeSampler,
+    PrototypeSet,
+    RandomImages,
+)
 from sklgm.evaluation import compare_selections
 from sklgm.report import HTMLReport
 from tests.image_checks import toy_images
@@ -210,6 +217,14 @@ def test_a_fitted_estimator_shows_its_prototypes_below_its_diagram():
     assert "a &amp; b" in shown
     assert EVIL not in shown[shown.index("sklgm-prototypes") :]
     assert estimator._repr_mimebundle_()["text/html"].count("data:image/png") == 3
+
+
+def test_what_holds_a_distiller_shows_its_prototypes():
+    selection = RandomImages(NET, random_state=0)
+    probe = FrozenBackboneProbe(NET, distiller=selection, n_views=1, max_epochs=1)
+    for estimator in (probe, PrototypeSampler(selection)):
+        assert "data:image/png" not in estimator._repr_html_()
+        assert estimator.fit(X, Y)._repr_html_().count("data:image/png") == 3
 
 
 def test_only_some_of_many_prototypes_are_shown():
