@@ -12,12 +12,12 @@ import torch
 from PIL.Image import Image
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.frozen import FrozenEstimator
-from sklearn.preprocessing import normalize
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklgm._devices import resolve_device
+from sklgm._directions import directions
 from sklgm._encoder import Encoder, cached
 from sklgm._notebook import ShowsPrototypes
 from sklgm._pickles import PickledEstimator
@@ -32,12 +32,6 @@ def _holds_images(X: Any) -> bool:
         first = X[0] if X else None
         return isinstance(first, str | PathLike | Image) or getattr(first, "ndim", 1) > 1
     return getattr(X, "ndim", 2) > 2
-
-
-def _directions(features: np.ndarray) -> np.ndarray:
-    """Return rows of length 1, also of those whose squares overflow or vanish."""
-    largest = np.abs(features).max(axis=1, keepdims=True)
-    return normalize(features / np.where(largest > 0, largest, 1))
 
 
 def fit_distiller(owner: BaseEstimator, distiller: Any, X: Any, y: Any, context: Any) -> None:
@@ -213,7 +207,7 @@ class PrototypeTransformer(
         prototype_features: np.ndarray,
     ) -> PrototypeSimilarities:
         features = self._embed_source(source, encoder)
-        similarities = _directions(features) @ _directions(prototype_features).T
+        similarities = directions(features) @ directions(prototype_features).T
         return PrototypeSimilarities.wrap(
             similarities,
             images=X,

@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ def write_checkpoint(path: Path, header: Mapping[str, Any], tensors: Mapping[str
     Parameters
     ----------
     path : Path
-        The file. Another one beside it, with ``.partial`` at the end, is there for a moment.
+        The file. A folder beside it, with ``.partial`` at the end, is there for a moment.
     header : mapping of str to object
         What JSON can hold.
     tensors : mapping of str to Tensor
@@ -44,17 +45,21 @@ def write_checkpoint(path: Path, header: Mapping[str, Any], tensors: Mapping[str
     """
     text = json.dumps({"format": _FORMAT, **header})
     digest = _digest(text, tensors)
-    partial = partial_path(path)
+    # A folder, since the library has temporary files of its own, which a kill would leave.
+    folder = partial_path(path)
+    partial = folder / path.name
     try:
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
         save_file(dict(tensors), partial, metadata={_HEADER: text, _DIGEST: digest})
         with partial.open("rb+") as file:
             os.fsync(file.fileno())
         partial.replace(path)
     except (OSError, SafetensorError) as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
         kept = " The one before is still there." if path.exists() else ""
         raise OSError(f"The checkpoint {str(path)!r} cannot be written: {error}.{kept}") from error
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
     _sync_folder(path.parent)
     return digest
 
@@ -114,7 +119,7 @@ def read_checkpoint(
 
 
 def partial_path(path: Path) -> Path:
-    """Return where a file is written before it takes its place."""
+    """Return the folder that a file is written in before it takes its place."""
     return path.with_name(f"{path.name}.partial")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
 import threading
 import time
@@ -346,7 +347,7 @@ class Checkpoint:
         position = 0
         while path.exists() or partial_path(path).exists() or position == 0:
             path.unlink(missing_ok=True)
-            partial_path(path).unlink(missing_ok=True)
+            shutil.rmtree(partial_path(path), ignore_errors=True)
             path = self._gradients_path(position)
             position += 1
 

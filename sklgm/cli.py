@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from enum import StrEnum
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, Any, NamedTuple
 
 import typer
@@ -237,7 +238,9 @@ def evaluate(
 
     output = _Output(quiet, as_json)
     results = {}
-    with _errors_told(), output.status("Training probes"):
+    with _errors_told(), output.status("Training probes"), TemporaryDirectory() as folder:
+        # Rows share what they embed.
+        parameters["memory"] = parameters["memory"] or folder
         made = PrototypeSet.load(prototypes)
         nets = nets_of(made, backbone or (), parameters.pop("image_size"))
         held_out: Any = load_files(test)

@@ -171,3 +171,11 @@ def test_file_and_folder_are_synchronised_in_order(path, monkeypatch):
     )
     write_checkpoint(path, {}, {})
     assert calls == ["sync", "rename", "sync"]
+
+
+def test_what_a_killed_write_left_is_cleared(tmp_path):
+    left = tmp_path / "file.partial"
+    left.mkdir()
+    (left / ".tmpx").write_bytes(b"of the library")
+    write_checkpoint(tmp_path / "file", {}, TENSORS)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]

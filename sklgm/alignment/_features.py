@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
-from sklearn.preprocessing import normalize
 from sklearn.utils import check_array
 
+from sklgm._directions import directions
 from sklgm._numbers import is_whole
 
 METRICS = ("mutual_knn", "linear_cka")
@@ -209,7 +209,7 @@ class _Centred:
     """Rows of length one, columns centred, scaled so that the Gram matrix has norm one."""
 
     def __init__(self, features: np.ndarray) -> None:
-        rows = normalize(features)
+        rows = directions(features)
         rows -= rows.mean(axis=0)
         # Of the two Gram matrices the smaller one: both have the same norm.
         norm = np.linalg.norm(rows.T @ rows if rows.shape[1] < len(rows) else rows @ rows.T)

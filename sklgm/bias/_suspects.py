@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.preprocessing import normalize
 
+from sklgm._directions import directions
 from sklgm._probing import check_prototypes, embed_prototypes, embed_real, probe_of
 from sklgm._tables import Table
 from sklgm._targets import check_targets
@@ -103,8 +103,8 @@ def suspect_classes(
             f"There are prototypes of {sorted(missing, key=str)[:5]}, of which y holds no images. "
             f"Pass real images of every class of the prototypes."
         )
-    points = normalize(embed_prototypes(probe, images))
-    similarities = points @ normalize(embed_real(probe, source)).T
+    points = directions(embed_prototypes(probe, images))
+    similarities = points @ directions(embed_real(probe, source)).T
     own = np.searchsorted(classes, labels)
     nearer = _nearer(similarities, own, indices, len(classes))
     names, records = classes.tolist(), []

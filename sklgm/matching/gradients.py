@@ -230,5 +230,5 @@ def _norm(x: Tensor) -> Tensor:
     Also right where squares overflow or vanish.
     """
     tiny = torch.finfo(x.dtype).tiny
-    largest = x.detach().norm(torch.inf, dim=-1, keepdim=True).clamp_min(tiny)
+    largest = x.detach().abs().amax(dim=-1, keepdim=True).clamp_min(tiny)
     return (largest * (x / largest).norm(dim=-1, keepdim=True)).clamp_min(tiny)

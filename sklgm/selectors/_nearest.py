@@ -8,9 +8,9 @@ import numpy as np
 from sklearn.base import _fit_context, clone
 from sklearn.callback import with_callbacks
 from sklearn.frozen import FrozenEstimator
-from sklearn.preprocessing import normalize
 
 from sklgm._base import FrozenBackboneEstimator, PrototypeTransformer, fit_distiller
+from sklgm._directions import directions
 from sklgm._encoder import Encoder
 from sklgm._targets import check_targets
 from sklgm.selectors._base import Selector, choose_distinct
@@ -147,8 +147,8 @@ def nearest_rows(
     ndarray of int of shape (n_prototypes,)
         Rows of ``features``.
     """
-    images = normalize(features.astype(np.float64))
-    prototypes = normalize(prototype_features.astype(np.float64))
+    images = directions(features.astype(np.float64))
+    prototypes = directions(prototype_features.astype(np.float64))
     found = np.empty(len(own), dtype=np.intp)
     for c in np.unique(own):
         rows, mine = np.flatnonzero(indices == c), np.flatnonzero(own == c)
