@@ -114,6 +114,6 @@ ax.set(xlabel="balanced accuracy", xlim=(0, 0.8))
 plt.show()
 
 # %%
-# With one picture of each class to learn from, it matters that a prototype is made by all pictures of
-# its class: a single real one cannot stand for the others. With several real ones, plain
+# With one picture of each class to learn from, it matters that a prototype is made by all pictures
+# of its class: a single real one cannot stand for the others. With several real ones, plain
 # undersampling is ahead. It has to keep them, though.
