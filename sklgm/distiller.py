@@ -475,7 +475,7 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         Returns
         -------
         PrototypeSimilarities of shape (n_samples, n_prototypes)
-            float32 array in [-1, 1]. It also holds references to ``X`` and to the prototypes,
+            Array of float32 in [-1, 1]. It also holds references to ``X`` and to the prototypes,
             which `FrozenBackboneProbe` makes use of.
 
         Raises

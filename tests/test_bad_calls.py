@@ -41,7 +41,7 @@ from sklgm import (
     plotting,
 )
 from sklgm import alignment as al
-from sklgm.backbones import _registry, backbone_rows, get_backbone
+from sklgm.backbones import _registry, get_backbone
 from sklgm.cli import app
 from sklgm.report import HTMLReport
 from tests.image_checks import fitted_names, toy_images
@@ -309,9 +309,6 @@ CASES: dict[str, dict[str, Bad]] = {
         "kind": Bad(lambda: get_backbone(3), "from_module"),
         "device": Bad(lambda: get_backbone(NET, device="cuda:77"), "is not available"),
     },
-    "sklgm.backbones.backbone_rows": {
-        "no list": Bad(lambda: backbone_rows(3), "not iterable", TypeError)
-    },
     "sklgm.alignment.alignment_matrix": {
         "backbones": Bad(lambda: backbone_matrix(backbones=3), "list or a dict.*got 3"),
         "X": Bad(lambda: backbone_matrix(X="data"), "load_folder"),
@@ -571,7 +568,6 @@ WITHOUT_INPUT = {
     "sklgm.alignment.AlignmentTransfer",
     "sklgm.alignment.Correlation",
     "sklgm.alignment.GradientAlignment",
-    "sklgm.backbones.BACKBONE_COLUMNS",
     "sklgm.bias.BiasReport",
     "sklgm.bias.ObjectFocus",
     "sklgm.bias.SuspectClasses",

@@ -184,7 +184,7 @@ def gradient_alignment_matrix(
     distiller : LGMDistiller or None, default=None
         Settings for all cells. None takes those of the first estimator among ``prototypes``, as
         far as it has them, and the defaults otherwise.
-    n_views, confidence_level, n_resamples, random_state
+    n_views, confidence_level, n_resamples, random_state : optional
         As in :func:`gradient_alignment`; each cell is what it returns.
 
     Returns

@@ -324,8 +324,10 @@ class RealGradients:
 
         Returns
         -------
-        mean, std : ndarray of shape (n_features,)
-            float32.
+        mean : ndarray of shape (n_features,)
+            Of type float32.
+        std : ndarray of shape (n_features,)
+            Of type float32.
         """
         if self.is_empty:
             raise ValueError("These gradients are empty. Call update(features, y) first.")
@@ -499,7 +501,13 @@ class RealGradients:
             raise ValueError(f"{path} is damaged: {error}") from error
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return all that was added up, on the CPU; not a copy where it is there already."""
+        """Return all that was added up.
+
+        Returns
+        -------
+        dict of str to Tensor
+            On the CPU; not copies where they are there already.
+        """
         return {name: torch.as_tensor(getattr(self, name)).cpu().contiguous() for name in _TENSORS}
 
     def filled(self, tensors: Mapping[str, Tensor]) -> RealGradients:

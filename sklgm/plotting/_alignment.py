@@ -128,7 +128,7 @@ class AlignmentDisplay:
             What to measure.
         values : str, default="scores"
             What to draw: "scores", "calibrated", "p_values" or "null_means".
-        n_neighbors, n_permutations, alpha, embedder, random_state
+        n_neighbors, n_permutations, alpha, embedder, random_state : optional
             As in :func:`~sklgm.alignment.alignment_matrix`.
         ax : matplotlib Axes, default=None
             Where to draw; see :meth:`plot`.

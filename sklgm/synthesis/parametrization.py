@@ -147,7 +147,18 @@ class Pyramid(_Parametrization):
         self.decorrelate = decorrelate
 
     def check(self, size: int) -> None:
-        """Raise a ``ValueError`` that names a parameter unfit for a canvas of side ``size``."""
+        """Check the parameters against the canvas.
+
+        Parameters
+        ----------
+        size : int
+            Side of the canvas in pixels.
+
+        Raises
+        ------
+        ValueError
+            If one is unfit; the message names it.
+        """
         super().check(size)
         if self.start_size > size:
             raise ValueError(
