@@ -23,6 +23,7 @@ from sklgm._base import FrozenBackboneEstimator, PrototypeTransformer
 from sklgm._devices import plain_torch
 from sklgm._encoder import Encoder, cached
 from sklgm._fit_settings import data_hashes, fit_settings, gradient_hashes
+from sklgm._numbers import is_whole
 from sklgm._random import own_random_state
 from sklgm._real_pass import RealPass, check_gradients, describe_views, gradients_in_order
 from sklgm._resume import Checkpoint
@@ -379,7 +380,7 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         return self
 
     def compute_gradients(
-        self, X: Any, y: Any, *, classes: Any = None, class_counts: Any = None
+        self, X: Any, y: Any, *, classes: Any = None, class_counts: Any = None, offset: int = 0
     ) -> Any:
         """Compute the statistics of a data set, or of one shard of it.
 
@@ -398,6 +399,10 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         class_counts : mapping or array-like of shape (n_classes,), optional
             Images of each class in the whole data set, for ``class_weight="balanced"``. Those
             of ``y`` when neither ``classes`` nor ``class_counts`` is given.
+        offset : int, default=0
+            Position of the shard's first image in the whole data set, from which follow the
+            random views of each image: with it shards add up to the sums of the whole, without
+            it to others that are as good.
 
         Returns
         -------
@@ -410,6 +415,8 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
             If X or y cannot be used.
         """
         self._validate_params()
+        if not is_whole(offset) or offset < 0:
+            raise ValueError(f"offset must be a whole number of at least 0; got {offset!r}.")
         # On a clone, since a shard's columns are not this estimator's to remember.
         source = clone(self)._check_X(X, reset=True)
         if classes is None and not isinstance(class_counts, Mapping | None):
@@ -427,9 +434,8 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         with plain_torch(self._device()):
             for encoder in self._encoders():
                 gradients = self._empty_gradients(found, class_counts, encoder, seeds.heads)
-                several.append(
-                    self._add(gradients, source, labels, encoder, seeds.real_views, lambda: None)
-                )
+                pass_of = (encoder, seeds.real_views, lambda: None, offset)
+                several.append(self._add(gradients, source, labels, *pass_of))
         return several if is_several(self.backbone) else several[0]
 
     def fit_transform(

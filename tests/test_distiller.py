@@ -300,6 +300,28 @@ def test_the_sum_over_shards_is_the_whole(augmentation):
     assert_array_equal(summed.prototype_labels_, whole.prototype_labels_)
 
 
+def test_shards_with_offsets_have_the_random_views_of_the_whole():
+    estimator = distiller(n_real_views=2)
+    counts = {label: int((label == Y).sum()) for label in np.unique(Y)}
+    parts = [slice(0, 5), slice(5, 11), slice(11, None)]
+    sums, without = (
+        sum(
+            estimator.compute_gradients(X[part], Y[part], class_counts=counts, offset=offset)
+            for part, offset in zip(parts, offsets, strict=True)
+        ).sums
+        for offsets in ([part.start for part in parts], [0, 0, 0])
+    )
+    whole = estimator.compute_gradients(X, Y).sums
+    assert_allclose(sums, whole, rtol=1e-4, atol=1e-6)
+    assert (without - whole).abs().max() > 1e-3
+
+
+@pytest.mark.parametrize("offset", [-1, 1.0, "3", True])
+def test_offsets_that_are_none(offset):
+    with pytest.raises(ValueError, match="offset must be a whole number of at least 0"):
+        distiller().compute_gradients(X, Y, offset=offset)
+
+
 def test_gradients_of_everything_are_what_fit_uses():
     estimator = distiller()
     fitted = clone(estimator).fit_gradients(estimator.compute_gradients(X, Y))
