@@ -47,15 +47,10 @@ html_title = f"sklgm {version}"
 html_show_sourcelink = False
 html_theme_options = {
     "navigation_with_keys": False,
+    "navbar_center": [],
     "secondary_sidebar_items": ["page-toc"],
 }
-html_sidebars = {
-    page: []
-    for page in (
-        *("index", "method", "backbones", "inputs", "evaluation", "alignment", "bias"),
-        "reliability",
-    )
-}
+html_sidebars = {"**": ["pages.html"]}
 
 
 def skip_foreign_members(app, what, name, obj, skip, options):
