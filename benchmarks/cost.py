@@ -2,7 +2,7 @@
 
 On ``efficientnet_lite0`` at 56 pixels with Fashion-MNIST; the part without a net on random
 features. A slope is that of a straight line through the medians of a few turns, in which all sizes
-take turns, so that noise hits them alike. The documentation's page on scale quotes the results.
+take turns, so that noise hits them alike. The documentation's page on cost quotes the results.
 
 Run: ``python benchmarks/cost.py``
 """

@@ -1,7 +1,7 @@
 """Peak memory of a fit against the number of classes, at a fixed ``batch_size``.
 
 Each case runs in a process of its own, since a peak never falls again. From each peak is taken
-what has to grow with the classes, by the formula of the documentation ("Memory" in scale.rst):
+what has to grow with the classes, by the formula of the documentation ("Memory" in cost.rst):
 prototypes with what their optimisation keeps of them, heads, gradients and features. What is left
 is the interpreter, the net, and the views that pass through it. Two figures: what is in use at
 the peak (glibc told to return every block of 128 KiB or more at once), and what the process holds

@@ -1,5 +1,6 @@
 """Sphinx configuration."""
 
+import re
 from pathlib import Path
 
 import matplotlib
@@ -67,15 +68,10 @@ html_title = f"sklgm {version}"
 html_show_sourcelink = False
 html_theme_options = {
     "navigation_with_keys": False,
+    "navbar_center": [],
     "secondary_sidebar_items": ["page-toc"],
 }
-html_sidebars = {
-    page: []
-    for page in (
-        *("index", "method", "backbones", "inputs", "evaluation", "alignment", "bias"),
-        "reliability",
-    )
-}
+html_sidebars = {"**": ["pages.html"]}
 
 
 def skip_foreign_members(app, what, name, obj, skip, options):
@@ -119,8 +115,22 @@ def write_backbone_table(app):
     target.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
+def write_changelog(app):
+    """Write CHANGELOG.md, whose Markdown is of the plain kind, as reStructuredText."""
+    text = (Path(app.srcdir).parent / "CHANGELOG.md").read_text(encoding="utf-8")
+    text = re.sub(r"\[(.+?)\]\((.+?)\)", r"`\1 <\2>`__", text)
+    text = re.sub(r"(?<!`)`([^`\n]+)`(?![`_])", r"``\1``", text)
+    for level, line in {1: "=", 2: "-", 3: "~"}.items():
+        text = re.sub(
+            rf"^{'#' * level} (.+)$", lambda m, c=line: f"{m[1]}\n{c * len(m[1])}", text, flags=re.M
+        )
+    target = Path(app.srcdir) / "generated" / "changelog.inc"
+    target.write_text(text, encoding="utf-8")
+
+
 def setup(app):
     """Register the functions above."""
     app.connect("autodoc-skip-member", skip_foreign_members)
     app.connect("builder-inited", write_backbone_table)
+    app.connect("builder-inited", write_changelog)
     app.add_html_math_renderer("mathml", (write_mathml, None), (write_mathml, None))
