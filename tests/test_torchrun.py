@@ -1,8 +1,10 @@
 """Several processes of torch.distributed make the result of one."""
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -145,30 +147,68 @@ def test_without_a_group_a_process_is_alone():
     assert ALONE.gather(rows, 3) is rows
 
 
-@pytest.mark.real
-def test_the_command_under_torchrun(tmp_path):
-    """The whole command in two processes: one folder is written, by the first of them."""
+LAUNCHER = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+
+
+def start(launcher, folder, out, *options):
+    """Start the command on images of its own, in one process or in two."""
+    command = [
+        *("-m", "sklgm", "distill", str(folder / "images"), "--backbone", "efficientnet_lite0"),
+        *("--image-size", "32", "--seed", "3", "--device", "cpu", "--out", str(folder / out)),
+    ]
+    return subprocess.Popen(
+        [*launcher, *command, *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        cwd=ROOT,
+    )
+
+
+@pytest.fixture
+def folder(tmp_path):
     (tmp_path / "flat").mkdir()
     for path, label in zip(save_images(X, tmp_path / "flat"), Y, strict=True):
         target = tmp_path / "images" / str(label) / Path(path).name
         target.parent.mkdir(parents=True, exist_ok=True)
         Path(path).rename(target)
-    command = [
-        *("distill", str(tmp_path / "images"), "--backbone", "efficientnet_lite0"),
-        *("--image-size", "32", "--max-iter", "3", "--seed", "3", "--device", "cpu"),
-    ]
-    run = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "-m", "sklgm"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    for name, start in (("two", run), ("one", [sys.executable, "-m", "sklgm"])):
-        done = subprocess.run(
-            [*start, *command, "--out", str(tmp_path / name)],
-            capture_output=True,
-            text=True,
-            env=environment,
-            cwd=ROOT,
-        )
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.count("prototypes of 3 classes") == 1
-    two, one = (PrototypeSet.load(tmp_path / name) for name in ("two", "one"))
+    return tmp_path
+
+
+@pytest.mark.real
+def test_the_command_under_torchrun(folder):
+    """The whole command in two processes: one folder is written, by the first of them."""
+    for name, launcher in (("two", LAUNCHER), ("one", [sys.executable])):
+        process = start(launcher, folder, name, "--max-iter", "3")
+        output, errors = process.communicate()
+        assert process.returncode == 0, errors
+        assert output.count("prototypes of 3 classes") == 1
+    two, one = (PrototypeSet.load(folder / name) for name in ("two", "one"))
     np.testing.assert_allclose(two.images, one.images, atol=1e-4)
     assert two.labels.tolist() == one.labels.tolist()
+
+
+@pytest.mark.real
+def test_a_job_is_interrupted_and_goes_on(folder):
+    options = ("--max-iter", "60", "--batch-size", "4")
+    process = start(LAUNCHER, folder, "whole", *options)
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    process = start(LAUNCHER, folder, "cut", *options, "--resume")
+    deadline = time.monotonic() + 120
+    while not (folder / "cut.checkpoint.gradients0").exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+    time.sleep(0.2)
+    process.send_signal(signal.SIGINT)  # which torchrun passes on
+    process.communicate()
+    assert process.returncode != 0
+    assert not (folder / "cut").exists()
+    assert (folder / "cut.checkpoint").exists()
+    process = start(LAUNCHER, folder, "cut", *options, "--resume")
+    _, errors = process.communicate()
+    assert process.returncode == 0, errors
+    whole, cut = (PrototypeSet.load(folder / name) for name in ("whole", "cut"))
+    np.testing.assert_array_equal(cut.images, whole.images)
+    assert sorted(path.name for path in folder.iterdir()) == ["cut", "flat", "images", "whole"]
