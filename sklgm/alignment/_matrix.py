@@ -62,7 +62,7 @@ class AlignmentMatrix:
         Returns
         -------
         ndarray of shape (n_rows, n_columns)
-            float64.
+            The matrix, float64.
 
         Raises
         ------

@@ -36,20 +36,25 @@ class Backbone:
     evaluation mode, and scikit-learn's `clone`, `copy.copy` and `copy.deepcopy` return the same
     object.
 
-    Attributes
+    Parameters
     ----------
     spec : BackboneSpec
-        The record it was made from.
-    name : str
-        Canonical name.
+        The record it is made from.
     image_size : int
         Side of the square images that the net sees, in pixels.
-    canvas_size : int
-        Side of the prototypes made for it: 8/7 of `image_size`, rounded.
     pretrained : bool
         Whether the weights are trained ones; always True around a user's module.
     device : torch.device
         Where the net is.
+    module : torch.nn.Module or None, default=None
+        The net; None is loaded at first use.
+
+    Attributes
+    ----------
+    name : str
+        Canonical name.
+    canvas_size : int
+        Side of the prototypes made for it: 8/7 of `image_size`, rounded.
 
     Notes
     -----
@@ -434,6 +439,7 @@ class Backbone:
         Returns
         -------
         uint8 array of shape (image_size, image_size, 3)
+            Its centre.
 
         Raises
         ------

@@ -322,8 +322,15 @@ class RealGradients:
 
         Returns
         -------
-        mean, std : ndarray of shape (n_features,)
-            float32.
+        mean : ndarray of shape (n_features,)
+            Of each feature, float32.
+        std : ndarray of shape (n_features,)
+            Of each feature, float32.
+
+        Raises
+        ------
+        ValueError
+            If nothing was added up yet.
         """
         if self.is_empty:
             raise ValueError("These gradients are empty. Call update(features, y) first.")
@@ -496,7 +503,13 @@ class RealGradients:
             raise ValueError(f"{path} is damaged: {error}") from error
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return all that was added up, on the CPU; not a copy where it is there already."""
+        """Return all that was added up, on the CPU; not a copy where it is there already.
+
+        Returns
+        -------
+        dict of str to Tensor
+            By name.
+        """
         return {name: torch.as_tensor(getattr(self, name)).cpu().contiguous() for name in _TENSORS}
 
     def filled(self, tensors: Mapping[str, Tensor]) -> RealGradients:

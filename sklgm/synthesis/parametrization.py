@@ -74,7 +74,18 @@ class _Parametrization(BaseEstimator, ABC):
     decorrelate: bool
 
     def check(self, size: int) -> None:
-        """Raise a ``ValueError`` that names a parameter unfit for a canvas of side ``size``."""
+        """Raise a ``ValueError`` that names a parameter unfit for a canvas.
+
+        Parameters
+        ----------
+        size : int
+            Side of the canvas in pixels.
+
+        Raises
+        ------
+        ValueError
+            If one is.
+        """
         self._validate_params()
 
     @abstractmethod
@@ -147,7 +158,18 @@ class Pyramid(_Parametrization):
         self.decorrelate = decorrelate
 
     def check(self, size: int) -> None:
-        """Raise a ``ValueError`` that names a parameter unfit for a canvas of side ``size``."""
+        """Raise a ``ValueError`` that names a parameter unfit for a canvas.
+
+        Parameters
+        ----------
+        size : int
+            Side of the canvas in pixels.
+
+        Raises
+        ------
+        ValueError
+            If one is.
+        """
         super().check(size)
         if self.start_size > size:
             raise ValueError(
