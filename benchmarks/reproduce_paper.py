@@ -145,9 +145,10 @@ def transfer(run, data):
 
 def ablations(run, data):
     """Table 3: without one part each, on the net distilled on (columns) and on the other three."""
+    every = run.distiller.get("parametrization", Pyramid()).grow_every
     parts = {
         "full": {},
-        "no decorrelation": {"parametrization": Pyramid(grow_every=200, decorrelate=False)},
+        "no decorrelation": {"parametrization": Pyramid(grow_every=every, decorrelate=False)},
         "no pyramid": {"parametrization": Pixels(decorrelate=True)},
         "no augmentation": {"augmentation": None},
     }
