@@ -94,12 +94,13 @@ class Run:
 
     def make_distiller(self, data, net=None, **other):
         """Return an unfitted distiller, with the paper's number of views for the data set."""
-        # Ten views of 1000 classes did not fit the authors' GPUs.
-        views = {"n_views": 3} if data == "imagenet-1k" else {}
-        net = {} if net is None else {"backbone": net}
-        return LGMDistiller(
-            **{**net, **self.common, **views, **self.distiller, "random_state": 0, **other}
-        )
+        settings = {**self.common, **self.distiller, "random_state": 0, **other}
+        if data == "imagenet-1k" and "n_views" in self.distiller:
+            # Ten views of 1000 classes were too much for the authors.
+            settings["n_views"] = min(3, settings["n_views"])
+        if net is not None:
+            settings["backbone"] = net
+        return LGMDistiller(**settings)
 
     def make_probe(self, y):
         """Return an unfitted probe; Adam's rate follows the batch, which few prototypes limit."""
@@ -144,9 +145,10 @@ def transfer(run, data):
 
 def ablations(run, data):
     """Table 3: without one part each, on the net distilled on (columns) and on the other three."""
+    every = run.distiller.get("parametrization", Pyramid()).grow_every
     parts = {
         "full": {},
-        "no decorrelation": {"parametrization": Pyramid(grow_every=200, decorrelate=False)},
+        "no decorrelation": {"parametrization": Pyramid(grow_every=every, decorrelate=False)},
         "no pyramid": {"parametrization": Pixels(decorrelate=True)},
         "no augmentation": {"augmentation": None},
     }

@@ -31,6 +31,12 @@ autosummary_generate = True
 autodoc_member_order = "bysource"
 autodoc_typehints = "none"
 numpydoc_show_class_members = False
+# All but three, which would be filler: extended summaries where the first line says it all,
+# examples of every method, and links from everything to something. So does tests/test_docs.py.
+numpydoc_validation_checks = {"all", "ES01", "EX01", "SA01"}
+nitpicky = True
+# Other libraries' names, which without their inventories lead nowhere.
+nitpick_ignore_regex = [("py:.*", r"(joblib|matplotlib|numpy|sklearn|torch)\..*")]
 
 # From the first steps to the special cases; a script that is not listed comes last.
 GALLERY_ORDER = (

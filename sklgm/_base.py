@@ -185,7 +185,7 @@ class PrototypeTransformer(
         Returns
         -------
         PrototypeSimilarities of shape (n_samples, n_prototypes)
-            float32 array in [-1, 1]. It also holds references to ``X`` and to the prototypes,
+            Cosines in [-1, 1], float32. It also holds references to ``X`` and to the prototypes,
             which `FrozenBackboneProbe` makes use of.
 
         Raises

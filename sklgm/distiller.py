@@ -481,7 +481,7 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         Returns
         -------
         PrototypeSimilarities of shape (n_samples, n_prototypes)
-            Array of float32 in [-1, 1]. It also holds references to ``X`` and to the prototypes,
+            Cosines in [-1, 1], float32. It also holds references to ``X`` and to the prototypes,
             which `FrozenBackboneProbe` makes use of.
 
         Raises

@@ -116,7 +116,7 @@ class BackboneEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Frozen
         Returns
         -------
         ndarray of shape (n_samples, n_features_out)
-            Features, float32.
+            The features, float32.
         """
         check_is_fitted(self)
         return self._embed(X)

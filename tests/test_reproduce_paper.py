@@ -1,11 +1,14 @@
 """The script that makes the paper's tables: every table on random pictures and nets."""
 
+import argparse
 import csv
 import importlib.util
 from pathlib import Path
 
 import numpy as np
 import pytest
+
+from sklgm import LGMDistiller, list_backbones
 
 FILE = Path(__file__).parents[1] / "benchmarks" / "reproduce_paper.py"
 pytestmark = pytest.mark.skipif(not FILE.exists(), reason="not in a source distribution")
@@ -44,6 +47,19 @@ def test_the_other_data_sets_are_read(script, data, tmp_path):
     X, y, X_test, y_test = script.dry_run(tmp_path).split(data)
     assert len(X) == len(y) > 0 < len(X_test) == len(y_test)
     assert len(np.unique(y)) == (6 if data in ("stanford-dogs", "flowers-102") else 4)
+
+
+def test_published_settings(script):
+    arguments = argparse.Namespace(data=None, memory=None, seeds=5, settings="published")
+    run = script.published_run(arguments)
+    assert set(run.nets.values()) <= set(list_backbones())
+    steps, few = (run.make_distiller(d, "clip") for d in ("imagenet-100", "imagenet-1k"))
+    assert (steps.max_iter, steps.learning_rate, steps.n_views, few.n_views) == (5000, 2e-3, 10, 3)
+    assert run.make_probe(np.arange(1000)).learning_rate == pytest.approx(1e-3 * 100 / 256)
+    assert run.make_probe(np.arange(4)).learning_rate == pytest.approx(1e-3 * 4 / 256)
+    arguments.settings = "sklgm"
+    own = script.published_run(arguments).make_distiller("imagenet-1k", "clip")
+    assert (own.max_iter, own.n_views) == (LGMDistiller().max_iter, LGMDistiller().n_views)
 
 
 def test_published_figures_are_copied_well(script):

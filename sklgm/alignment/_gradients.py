@@ -184,8 +184,14 @@ def gradient_alignment_matrix(
     distiller : LGMDistiller or None, default=None
         Settings for all cells. None takes those of the first estimator among ``prototypes``, as
         far as it has them, and the defaults otherwise.
-    n_views, confidence_level, n_resamples, random_state : optional
-        As in :func:`gradient_alignment`; each cell is what it returns.
+    n_views : int or "auto", default="auto"
+        As the next three, as in :func:`gradient_alignment`; each cell is what it returns.
+    confidence_level : float, default=0.95
+        Of the intervals.
+    n_resamples : int, default=2000
+        Bootstrap resamples of the heads.
+    random_state : int, RandomState instance or None, default=None
+        Of views, heads and resamples.
 
     Returns
     -------

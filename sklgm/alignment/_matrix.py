@@ -62,7 +62,7 @@ class AlignmentMatrix:
         Returns
         -------
         ndarray of shape (n_rows, n_columns)
-            Of type float64.
+            The matrix, float64.
 
         Raises
         ------

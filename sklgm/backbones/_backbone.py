@@ -46,8 +46,8 @@ class Backbone:
         Whether the weights are trained ones; always True around a user's module.
     device : torch.device
         Where the net is.
-    module : torch.nn.Module, optional
-        The net, where it is there already; it is loaded at its first use otherwise.
+    module : torch.nn.Module or None, default=None
+        The net; None is loaded at first use.
 
     Attributes
     ----------

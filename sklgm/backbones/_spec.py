@@ -39,7 +39,7 @@ class BackboneSpec:
     pooling : str
         What the feature is.
     global_pool : str
-        Name that timm has for a pooling that is not the architecture's default.
+        Pooling by timm's name, where it is not the architecture's default.
     n_features : int or None
         Length of the feature; None when it is known only once the net is built.
     patch_size : int or None

@@ -325,9 +325,14 @@ class RealGradients:
         Returns
         -------
         mean : ndarray of shape (n_features,)
-            Of type float32.
+            Of each feature, float32.
         std : ndarray of shape (n_features,)
-            Of type float32.
+            Of each feature, float32.
+
+        Raises
+        ------
+        ValueError
+            If nothing was added up yet.
         """
         if self.is_empty:
             raise ValueError("These gradients are empty. Call update(features, y) first.")
@@ -501,12 +506,12 @@ class RealGradients:
             raise ValueError(f"{path} is damaged: {error}") from error
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return all that was added up.
+        """Return all that was added up, on the CPU; not a copy where it is there already.
 
         Returns
         -------
         dict of str to Tensor
-            On the CPU; not copies where they are there already.
+            By name.
         """
         return {name: torch.as_tensor(getattr(self, name)).cpu().contiguous() for name in _TENSORS}
 

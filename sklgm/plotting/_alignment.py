@@ -128,8 +128,16 @@ class AlignmentDisplay:
             What to measure.
         values : str, default="scores"
             What to draw: "scores", "calibrated", "p_values" or "null_means".
-        n_neighbors, n_permutations, alpha, embedder, random_state : optional
-            As in :func:`~sklgm.alignment.alignment_matrix`.
+        n_neighbors : int, default=10
+            As the next four, as in :func:`~sklgm.alignment.alignment_matrix`.
+        n_permutations : int, default=200
+            Random orders for the null.
+        alpha : float, default=0.05
+            Probability with which unrelated spaces exceed the threshold.
+        embedder : BackboneEmbedder or None, default=None
+            Image size and other settings.
+        random_state : int, RandomState instance or None, default=None
+            Of the orders.
         ax : matplotlib Axes, default=None
             Where to draw; see :meth:`plot`.
 

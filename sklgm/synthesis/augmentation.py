@@ -102,7 +102,13 @@ class StandardAugmentation(BaseEstimator):
         self.noise_std = noise_std
 
     def check(self) -> None:
-        """Raise a ``ValueError`` that names the first parameter out of its range."""
+        """Raise a ``ValueError`` that names the first parameter out of its range.
+
+        Raises
+        ------
+        ValueError
+            If one is.
+        """
         self._validate_params()
         for name in ("scale", "ratio"):
             pair = getattr(self, name)

@@ -74,7 +74,18 @@ class _Parametrization(BaseEstimator, ABC):
     decorrelate: bool
 
     def check(self, size: int) -> None:
-        """Raise a ``ValueError`` that names a parameter unfit for a canvas of side ``size``."""
+        """Raise a ``ValueError`` that names a parameter unfit for a canvas.
+
+        Parameters
+        ----------
+        size : int
+            Side of the canvas in pixels.
+
+        Raises
+        ------
+        ValueError
+            If one is.
+        """
         self._validate_params()
 
     @abstractmethod
@@ -147,7 +158,7 @@ class Pyramid(_Parametrization):
         self.decorrelate = decorrelate
 
     def check(self, size: int) -> None:
-        """Check the parameters against the canvas.
+        """Raise a ``ValueError`` that names a parameter unfit for a canvas.
 
         Parameters
         ----------
@@ -157,7 +168,7 @@ class Pyramid(_Parametrization):
         Raises
         ------
         ValueError
-            If one is unfit; the message names it.
+            If one is.
         """
         super().check(size)
         if self.start_size > size:
