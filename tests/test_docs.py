@@ -9,8 +9,10 @@ import re
 import textwrap
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pytest
 import typer
+from numpydoc.validate import validate
 
 import sklgm
 from sklgm.cli import app
@@ -75,7 +77,6 @@ def documented(name):
 
 @pytest.mark.parametrize("name", public_names())
 def test_docstrings_are_valid(name):
-    validate = pytest.importorskip("numpydoc.validate").validate
     faults = {
         f"{one}: {code} {text}"
         for one in documented(name)
@@ -89,7 +90,6 @@ def test_docstrings_are_valid(name):
 @pytest.mark.parametrize("name", MODULES)
 def test_examples_in_docstrings_run(name):
     module = importlib.import_module(name)
-    plt = pytest.importorskip("matplotlib.pyplot")
     plt.switch_backend("agg")
     result = doctest.testmod(module, optionflags=doctest.ELLIPSIS)
     plt.close("all")
