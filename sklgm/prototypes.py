@@ -3,42 +3,22 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import html
 import importlib.metadata
 import json
 import platform
 import re
-import shutil
-import uuid
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from PIL import Image
-from safetensors import SafetensorError
-from safetensors.numpy import load_file
 from sklearn.utils.validation import check_is_fitted
 
-from sklgm._card import data_card
-from sklgm._folder_names import folder_names
 from sklgm._pictures import picture_strip
+from sklgm._prototype_folder import check_target, read_folder, write_folder
 from sklgm._version import __version__
-from sklgm.matching.files import write_tensors
 
-_FORMAT = "sklgm-prototypes"
-_FORMAT_VERSION = 1
-_CARD = "card.json"
-_TENSORS = "prototypes.safetensors"
-_PICTURES = "images"
-_README = "README.md"
-
-# What labels may be, as the card calls it, and how JSON gives each back.
-_LABEL_KINDS: dict[str, type] = {"str": str, "object": str, "bool": bool}
-_LABEL_KINDS |= {f"{sign}int{bits}": int for sign in ("", "u") for bits in (8, 16, 32, 64)}
-_LABEL_KINDS |= {f"float{bits}": float for bits in (16, 32, 64)}
 # Dicts and lists within each other in provenance, at most.
 _DEEPEST = 50
 
@@ -195,17 +175,8 @@ class PrototypeSet:
             If `directory` is not empty and `overwrite` is False, or if it holds no prototypes that
             could be overwritten.
         """
-        self.check_target(directory, overwrite=overwrite)
-        target = Path(directory).resolve()
-        target.parent.mkdir(parents=True, exist_ok=True)
-        token = uuid.uuid4().hex[:12]
-        partial = target.with_name(f".{target.name}.{token}.partial")
-        try:
-            partial.mkdir()
-            self._write(partial)
-            _move_into_place(partial, target, aside=target.with_name(f".{target.name}.{token}.old"))
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
+        check_target(directory, overwrite=overwrite)
+        write_folder(Path(directory), self.images, self.labels, self.provenance)
 
     @staticmethod
     def check_target(directory: str | Path, *, overwrite: bool = False) -> None:
@@ -223,22 +194,7 @@ class PrototypeSet:
         FileExistsError
             If prototypes cannot be saved there.
         """
-        target = Path(directory).resolve()
-        if not target.exists() or (target.is_dir() and not any(target.iterdir())):
-            return
-        if not target.is_dir():
-            raise FileExistsError(f"{str(target)!r} is a file; prototypes are saved as a folder.")
-        if not overwrite:
-            raise FileExistsError(
-                f"{str(target)!r} is not empty. Choose another folder, or pass overwrite=True to "
-                "replace prototypes saved there."
-            )
-        try:
-            _read_card(target / _CARD, newer=True)
-        except ValueError as error:
-            raise FileExistsError(
-                f"{str(target)!r} is not overwritten, as it holds no saved prototypes. {error}"
-            ) from error
+        check_target(directory, overwrite=overwrite)
 
     @classmethod
     def load(cls, directory: str | Path) -> PrototypeSet:
@@ -259,47 +215,7 @@ class PrototypeSet:
         ValueError
             If a file is missing, damaged, does not fit the card, or was written in a newer format.
         """
-        directory = Path(directory)
-        card = _read_card(directory / _CARD)
-        try:
-            images = _read_images(directory / _TENSORS, card)
-            labels = _labels_from_json(card["labels"])
-            return cls(images, labels, card["provenance"])
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise ValueError(
-                f"The prototypes in {str(directory)!r} cannot be read: {_reason(error)}"
-            ) from error
-
-    def _write(self, folder: Path) -> None:
-        # A copy, since torch refuses to look at read-only memory.
-        write_tensors(folder / _TENSORS, {"images": torch.from_numpy(self.images.copy())})
-        card: dict[str, Any] = {
-            "format": _FORMAT,
-            "format_version": _FORMAT_VERSION,
-            "shape": list(self.images.shape),
-            "sha256": _checksum(folder / _TENSORS),
-            "labels": _labels_to_json(self.labels),
-            "provenance": self.provenance,
-        }
-        if self.images.ndim == 4:
-            names = folder_names(self.classes)
-            self._write_pictures(folder / _PICTURES, names)
-            card["class_folders"] = [
-                {"class": label, "folder": name}
-                for label, name in zip(self.classes.tolist(), names, strict=True)
-            ]
-        (folder / _CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
-        text = data_card(self.images.shape, self.classes.tolist(), self.provenance)
-        (folder / _README).write_text(text, encoding="utf-8")
-
-    def _write_pictures(self, folder: Path, names: list[str]) -> None:
-        for name in names:
-            (folder / name).mkdir(parents=True)
-        digits = max(4, len(str(len(self) - 1)))
-        of_class = np.searchsorted(self.classes, self.labels)
-        for row, (image, index) in enumerate(zip(self.images, of_class, strict=True)):
-            pixels = np.rint(image * 255).astype(np.uint8)
-            Image.fromarray(pixels).save(folder / names[index] / f"{row:0{digits}d}.png")
+        return read_folder(Path(directory), cls)
 
 
 def check_has_prototypes(estimator: Any, wanted: str) -> None:
@@ -404,83 +320,3 @@ def _versions() -> dict[str, str]:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
             versions[name] = importlib.metadata.version(name)
     return versions
-
-
-def _labels_to_json(labels: np.ndarray) -> dict[str, Any]:
-    name = {"U": "str", "O": "object"}.get(labels.dtype.kind, labels.dtype.name)
-    return {"dtype": name, "values": labels.tolist()}
-
-
-def _labels_from_json(labels: dict[str, Any]) -> np.ndarray:
-    name, values = labels["dtype"], labels["values"]
-    # No other names that numpy knows: some of them ask for any amount of memory.
-    if name not in _LABEL_KINDS:
-        raise ValueError(
-            f"the card's labels are of type {name!r}, none of {', '.join(_LABEL_KINDS)}."
-        )
-    if not all(type(value) is _LABEL_KINDS[name] for value in values):
-        raise ValueError(f"the card's labels are not all of type {name}.")
-    return np.array(values, dtype=name)
-
-
-def _move_into_place(partial: Path, target: Path, *, aside: Path) -> None:
-    if not target.exists():
-        partial.rename(target)
-        return
-    target.rename(aside)
-    try:
-        partial.rename(target)
-    except BaseException:
-        aside.rename(target)
-        raise
-    for entry in aside.iterdir():
-        if entry.name not in (_CARD, _TENSORS, _PICTURES, _README):
-            entry.rename(target / entry.name)
-    shutil.rmtree(aside)
-
-
-def _read_card(path: Path, *, newer: bool = False) -> dict[str, Any]:
-    """Read and check the card; `newer` accepts formats this version cannot read."""
-    if not path.is_file():  # a pipe would be waited for
-        raise ValueError(f"There is no {_CARD} in {str(path.parent)!r}.")
-    try:
-        card = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{str(path)!r} is damaged or unreadable: {error}") from error
-    if not isinstance(card, dict) or card.get("format") != _FORMAT:
-        raise ValueError(f"{str(path)!r} does not describe sklgm prototypes.")
-    version = card.get("format_version")
-    if type(version) is not int or version < 1:
-        raise ValueError(f"{str(path)!r} is damaged: format_version is {version!r}.")
-    if version > _FORMAT_VERSION and not newer:
-        raise ValueError(
-            f"{str(path)!r} has format {version}, but this version of sklgm reads formats up to "
-            f"{_FORMAT_VERSION}. Update sklgm to read it."
-        )
-    return card
-
-
-def _read_images(path: Path, card: dict[str, Any]) -> np.ndarray:
-    if not path.is_file():
-        raise ValueError(f"{_TENSORS} is missing.")
-    try:
-        tensors = load_file(path)
-    except (SafetensorError, OSError) as error:
-        raise ValueError(f"{_TENSORS} is damaged or unreadable: {error}.") from error
-    images = tensors.get("images")
-    if images is None or images.dtype != np.float32:
-        raise ValueError(f"{_TENSORS} holds no float32 tensor called 'images'.")
-    if list(images.shape) != card["shape"]:
-        raise ValueError(f"{_TENSORS} has shape {images.shape}, but the card says {card['shape']}.")
-    if _checksum(path) != card["sha256"]:
-        raise ValueError(f"{_TENSORS} was changed after it was saved: its checksum differs.")
-    return images
-
-
-def _checksum(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _reason(error: Exception) -> str:
-    return f"the card lacks {error}." if isinstance(error, KeyError) else str(error)

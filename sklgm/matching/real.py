@@ -10,7 +10,7 @@ import operator
 import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import torch
@@ -18,6 +18,13 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
+from sklgm.matching.classes import (
+    ClassWeight,
+    count_classes,
+    label_indices,
+    shorten,
+    weigh_classes,
+)
 from sklgm.matching.files import write_tensors
 from sklgm.matching.gradients import heads_per_chunk, probe_gradients
 from sklgm.matching.heads import HeadPool
@@ -46,8 +53,6 @@ _TENSORS = (
 _OTHER_JSON = (TypeError, AttributeError, RecursionError)
 # Side of the mean images: enough for background and rough layout.
 _MEAN_SIZE = 8
-
-ClassWeight = Literal["balanced"] | Mapping[Any, float] | None
 
 
 class RealGradients:
@@ -120,11 +125,11 @@ class RealGradients:
         self.classes = np.unique(given)
         if given.ndim != 1 or len(self.classes) < 2 or len(self.classes) != len(given):
             raise ValueError(
-                f"classes must hold at least 2 labels, each once; got {_short(given)}."
+                f"classes must hold at least 2 labels, each once; got {shorten(given)}."
             )
-        self.class_counts = _class_counts(given, self.classes, class_counts)
+        self.class_counts = count_classes(given, self.classes, class_counts)
         self.class_weight = class_weight
-        self._weights = _class_weights(self.classes, self.class_counts, class_weight)
+        self._weights = weigh_classes(self.classes, self.class_counts, class_weight)
         self.head_pool_size = _whole("head_pool_size", head_pool_size, 1)
         if not isinstance(head_scale, int | float | np.number) or not 0 <= head_scale < math.inf:
             raise ValueError(
@@ -197,7 +202,7 @@ class RealGradients:
             not finite or not one a row.
             The sums are then as they were before.
         """
-        labels = _label_indices(self.classes, y)
+        labels = label_indices(self.classes, y)
         if not isinstance(features, Tensor):
             # A copy, since torch refuses to look at read-only memory.
             features = torch.from_numpy(np.array(features, dtype=np.float32))
@@ -272,7 +277,7 @@ class RealGradients:
         ValueError
             For an unknown label, or images of another shape, of other values, or not one a label.
         """
-        labels = _label_indices(self.classes, y)
+        labels = label_indices(self.classes, y)
         if not isinstance(images, Tensor):
             raise ValueError(f"images must be a tensor; got {type(images).__name__}.")
         if images.ndim != 4 or images.shape[:2] != (len(labels), 3):
@@ -408,7 +413,7 @@ class RealGradients:
             if name == "n_features" and 0 in (mine, theirs):
                 continue
             if not np.array_equal(np.asarray(mine), np.asarray(theirs)):
-                different.append(f"{name} ({_short(mine)} and {_short(theirs)})")
+                different.append(f"{name} ({shorten(mine)} and {shorten(theirs)})")
         if different:
             raise ValueError(
                 f"Cannot merge gradients that differ in {', '.join(different)}. "
@@ -554,78 +559,6 @@ class RealGradients:
         )
 
 
-def _label_indices(classes: np.ndarray, y: Sequence[Any] | np.ndarray) -> np.ndarray:
-    labels = np.asarray(y)
-    unknown = np.setdiff1d(labels, classes)
-    if len(unknown):
-        raise ValueError(
-            f"y holds labels that are not in classes: {unknown[:5].tolist()}; "
-            f"classes are {_short(classes)}."
-        )
-    return np.searchsorted(classes, labels)
-
-
-def _class_counts(
-    given: np.ndarray,
-    classes: np.ndarray,
-    counts: Mapping[Any, int] | Sequence[int] | np.ndarray | None,
-) -> np.ndarray | None:
-    if counts is None:
-        return None
-    if isinstance(counts, Mapping):
-        unknown = set(counts) - set(classes.tolist())
-        if unknown:
-            raise ValueError(f"class_counts names labels that are not classes: {list(unknown)}.")
-        ordered = _whole_counts([counts.get(label, 0) for label in classes.tolist()])
-    else:
-        ordered = _whole_counts(counts)
-        if ordered.shape != given.shape:
-            raise ValueError(
-                f"class_counts must have one count a class ({len(given)}); got {ordered.shape}."
-            )
-        ordered = ordered[np.argsort(given)]
-    if ordered.min() < 1:
-        empty = classes[ordered < 1].tolist()
-        raise ValueError(f"class_counts must be at least 1 for every class; not so for {empty}.")
-    return ordered
-
-
-def _whole_counts(counts: Any) -> np.ndarray:
-    try:
-        whole = np.asarray(counts, dtype=np.int64)
-        if np.array_equal(np.asarray(counts), whole):
-            return whole
-    except (TypeError, ValueError, OverflowError):
-        pass
-    raise ValueError(f"class_counts must be whole numbers; got {_short(counts)}.")
-
-
-def _class_weights(
-    classes: np.ndarray, counts: np.ndarray | None, class_weight: ClassWeight
-) -> np.ndarray:
-    if class_weight is None or (class_weight == "balanced" and counts is None):
-        return np.ones(len(classes))
-    if class_weight == "balanced":
-        assert counts is not None
-        return counts.sum() / (len(classes) * counts)
-    if isinstance(class_weight, Mapping):
-        unknown = set(class_weight) - set(classes.tolist())
-        if unknown:
-            raise ValueError(f"class_weight names labels that are not classes: {list(unknown)}.")
-        weights = np.array([float(class_weight.get(label, 1.0)) for label in classes.tolist()])
-        with np.errstate(over="ignore"):
-            single = weights.astype(np.float32)  # as they are used
-        if not (np.isfinite(single).all() and (single > 0).all()):
-            raise ValueError(
-                f"class_weight must be positive and finite in float32; got {class_weight}."
-            )
-        return weights
-    raise ValueError(
-        f"class_weight must be 'balanced', a mapping from label to weight, or None; "
-        f"got {class_weight!r}."
-    )
-
-
 def _whole(name: str, value: Any, least: int) -> int:
     try:
         number = operator.index(value)
@@ -641,10 +574,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, np.generic):
         return value.item()
     raise TypeError(f"{value!r} cannot be written as JSON.")
-
-
-def _short(value: Any) -> str:
-    if isinstance(value, np.ndarray):
-        value = value.tolist()
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
