@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
 
 import torch
 from torch import distributed
@@ -51,6 +52,9 @@ def torchrun_job(device: str) -> Iterator[tuple[Ranks, str]]:
             )
         kind = torch.device("cuda", local)
         torch.cuda.set_device(kind)
+    # What the first step of Adam imports, too. Imported once there is a group it would keep hold of
+    # it, and of threads that can abort the process at its end.
+    import_module("torch._dynamo")
     # NCCL sends from GPUs alone, and seeds and counts are on the CPU.
     distributed.init_process_group("cpu:gloo,cuda:nccl" if kind.type == "cuda" else "gloo")
     try:

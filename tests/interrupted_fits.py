@@ -10,6 +10,7 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
+import torch._dynamo  # before there is a group: see sklgm/_torchrun.py
 from torch import distributed
 
 import sklgm._checkpoint

@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch._dynamo  # before there is a group: see sklgm/_torchrun.py
 from torch import distributed, multiprocessing
 
 from sklgm import LGMDistiller, PrototypeSet
@@ -77,6 +78,9 @@ def work(rank, size, folder):
         message = str(error)
     found["message"] = message
     distributed.destroy_process_group()
+    tasks = Path("/proc/self/task")
+    names = [(task / "comm").read_text() for task in tasks.iterdir()] if tasks.exists() else []
+    found["threads"] = [name for name in names if "gloo" in name]
     torch.save(found, folder / f"{rank}.pt")
 
 
@@ -101,7 +105,7 @@ def test_processes_make_the_result_of_one(ranks, case, tmp_path):
 def test_every_process_has_the_same(ranks):
     for found in ranks[1:]:
         for case, arrays in found.items():
-            if case == "message":
+            if case in ("message", "threads"):
                 continue
             for array, first in zip(arrays, ranks[0][case], strict=True):
                 np.testing.assert_array_equal(array, first)
@@ -110,6 +114,12 @@ def test_every_process_has_the_same(ranks):
 def test_the_cache_of_each_process_is_its_own(ranks):
     for found in ranks:
         np.testing.assert_array_equal(found["cached again"][0], found["cached"][0])
+
+
+def test_no_thread_outlives_its_group(ranks):
+    """One that does can abort the process when it ends."""
+    for found in ranks:
+        assert found["threads"] == []
 
 
 def test_other_parameters_in_another_process_are_refused(ranks):
