@@ -670,7 +670,7 @@ COMMANDS = {
     "distill: option": (["distill", "data", "--backbones", "clip"], 2, "No such option"),
     "distill: nothing": (["distill"], 2, "Missing argument"),
     "demo: data": (["demo", "--data", "mnist"], 2, "'mnist' is not one of"),
-    "demo: seed": (["demo", "--seed", "x"], 2, "--seed.*integer"),
+    "demo: seed": (["demo", "--seed", "x"], 2, "--seed"),
     "demo: out": (["demo", "--data", "digits", "--out", "text.png"], 1, "text.png"),
     "report: nothing": (["report", "nowhere", "--train", "data"], 1, "no card.json in 'nowhere'"),
     "report: others": (["report", "data", "--train", "data"], 1, "no card.json in 'data'"),
