@@ -94,7 +94,7 @@ def write_mathml(translator, node):
     is_block = isinstance(node, nodes.math_block)
     formula = tex2mathml(node.astext(), as_block=is_block)
     if is_block:
-        formula = f'<div style="margin: 1em 0; overflow-x: auto">{formula}</div>'
+        formula = f'<div style="margin: 1em 0; overflow: auto hidden">{formula}</div>'
     translator.body.append(formula)
     raise nodes.SkipNode
 
