@@ -190,7 +190,7 @@ CASES: dict[str, dict[str, Bad]] = {
         "load, no file": Bad(lambda: RealGradients.load(MISSING), "nowhere", FileNotFoundError),
         "load, a folder": Bad(lambda: RealGradients.load("data"), "is a folder, .* path of a file"),
         "load, text": Bad(lambda: RealGradients.load("text.png"), "is not a file written by Real"),
-        "load, None": Bad(lambda: RealGradients.load(None), "not NoneType", TypeError),
+        "load, None": Bad(lambda: RealGradients.load(None), "not '?NoneType", TypeError),
     },
     "sklgm.PrototypeSet": {
         "no images": Bad(lambda: PrototypeSet(None, [0]), "could not convert|got shape"),
@@ -385,7 +385,7 @@ CASES: dict[str, dict[str, Bad]] = {
         "nothing": Bad(lambda: datasets.load_csv(MISSING), "no file nowhere/file. Pass a CSV file"),
         "a folder": Bad(lambda: datasets.load_csv("data"), "no file data. Pass a CSV file"),
         "another file": Bad(lambda: datasets.load_csv("text.png"), "no column path and label"),
-        "None": Bad(lambda: datasets.load_csv(None), "not NoneType", TypeError),
+        "None": Bad(lambda: datasets.load_csv(None), "not '?NoneType", TypeError),
     },
     "sklgm.datasets.load_folder": {
         "nothing": Bad(lambda: datasets.load_folder(MISSING), "'nowhere/file' is not a folder"),
@@ -398,7 +398,7 @@ CASES: dict[str, dict[str, Bad]] = {
         "no image": Bad(
             lambda: datasets.load_folder("data", extensions="gif"), "Add images or rem"
         ),
-        "None": Bad(lambda: datasets.load_folder(None), "not NoneType", TypeError),
+        "None": Bad(lambda: datasets.load_folder(None), "not '?NoneType", TypeError),
     },
     "sklgm.datasets.load_openmoji": {
         "size": Bad(lambda: datasets.load_openmoji(size=0), "of at least 1; got 0"),

@@ -137,7 +137,8 @@ def test_a_random_state_instance_is_used_up():
     second = distiller(random_state=state).fit(X, Y)
     again = distiller(random_state=np.random.RandomState(0)).fit(X, Y)
     assert_array_equal(first.prototypes_, again.prototypes_)
-    assert np.abs(first.prototypes_ - second.prototypes_).mean() > 0.01
+    # By how much is chance; the same seed would give the same bits.
+    assert np.abs(first.prototypes_ - second.prototypes_).mean() > 1e-4
 
 
 def test_without_a_seed_fits_differ():

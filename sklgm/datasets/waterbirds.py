@@ -119,8 +119,10 @@ def _inside(folder: Path, name: str | None, line: str) -> str:
     """Return the path of a file, or raise if it is not in the folder, as links lead."""
     path = folder / (name or "")
     try:
-        inside = folder.resolve() in path.resolve().parents
-    except (ValueError, OSError, RuntimeError):  # no path at all, or links in a ring
+        real = path.resolve()
+        # What is still a link is one of a ring, which Python before 3.13 raises for.
+        inside = folder.resolve() in real.parents and not real.is_symlink()
+    except (ValueError, OSError, RuntimeError):  # no path at all, or a ring
         inside = False
     if not inside:
         raise ValueError(
