@@ -115,9 +115,9 @@ def load_waterbirds(
     )
 
 
-def _inside(folder: Path, name: str | None, line: str) -> str:
+def _inside(folder: Path, name: str, line: str) -> str:
     """Return the path of a file, or raise if it is not in the folder, as links lead."""
-    path = folder / (name or "")
+    path = folder / name
     try:
         real = path.resolve()
         # What is still a link is one of a ring, which Python before 3.13 raises for.
