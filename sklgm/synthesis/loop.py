@@ -16,7 +16,7 @@ from torch import Tensor
 from sklgm.matching import RealGradients, matching_loss
 from sklgm.matching.gradients import Matching
 from sklgm.matching.moving import to_device
-from sklgm.synthesis.augmentation import StandardAugmentation, Views, centre_views
+from sklgm.synthesis.augmentation import StandardAugmentation, Views, centre_views, mirror
 from sklgm.synthesis.batch_size import BatchSize, allocated_bytes
 from sklgm.synthesis.parametrization import Synthetic
 from sklgm.synthesis.ranks import ALONE, Ranks
@@ -26,6 +26,9 @@ from sklgm.synthesis.state import collect, restore
 # no pass, and make it less noisy. None at first, when images change fast, and all from a fifth
 # of the steps on.
 _REMEMBERED = 4
+# Weight of the centre crops' distance; that of the random views has the rest. Crops are the same in
+# every step, so that little weight is enough to bring their gradient where it should be.
+_CENTRE_SHARE = 0.2
 # Adam averages over fewer steps than is usual, since gradients are averaged already.
 _BETAS = (0.5, 0.999)
 
@@ -126,10 +129,10 @@ def synthesize(
     objectives : sequence of Objective
         One for each backbone. Their gradients are of the same classes and pool size.
     augmentation : StandardAugmentation or None
-        How views of the samples are made; None embeds the centre crop of images, and rows as
-        they are.
+        How random views of the samples are made, and whether centre crops are mirrored; None
+        embeds the plain centre crop of images, and rows as they are.
     n_views : int
-        Views of each sample in a step; 1 without augmentation.
+        Random views of each sample in a step, beside its centre crop; 0 without augmentation.
     max_iter : int
         Number of steps.
     learning_rate : float
@@ -195,7 +198,7 @@ def synthesize(
                     ranks=ranks,
                 )
             optimizer.step()
-            if augmentation is not None:
+            if n_views:
                 for past, now in zip(recent, features, strict=True):
                     past.append(now)
                     while len(past) > min(_REMEMBERED, 5 * _REMEMBERED * index // max_iter):
@@ -222,6 +225,11 @@ def backward(
 ) -> tuple[Tensor, list[Tensor]]:
     """Back-propagate the summed matching losses through ``samples``.
 
+    On each net, centre crops and random views make a gradient of their own, and the loss is a
+    weighted mean of their two distances to the real one. A classifier that trains on one picture
+    of each prototype sees the centre crop alone; in a common gradient it would be one view among
+    many, and its features could be anywhere.
+
     One objective after the other, so that they never hold memory at once.
 
     Parameters
@@ -233,32 +241,39 @@ def backward(
     heads : ndarray of shape (n_heads,)
         Indices into the pools.
     recent : sequence of sequences of Tensor of shape (n * n_views, d), optional
-        For each objective, features of earlier steps that count in the gradient too.
+        For each objective, features of earlier steps' random views, which count in their gradient
+        too.
 
     Returns
     -------
     loss : Tensor of shape ()
         The sum of the losses, detached.
     features : list of Tensor of shape (n * n_views, d)
-        Of this step's views, of all processes, for each objective, detached.
+        Of this step's random views, of all processes, for each objective, detached.
     """
     still = samples.detach()
+    # The first draw of a sample is for its centre crop, the others are its random views.
+    n_drawn = 1 + n_views
     views: Views | None = None
     if augmentation is not None:
-        views = augmentation.draw(len(labels) * n_views, samples.shape[-1], generator)
+        views = augmentation.draw(len(labels) * n_drawn, samples.shape[-1], generator)
         own = ranks.share(len(labels))
-        views = views[own.start * n_views : own.stop * n_views]
+        views = views[own.start * n_drawn : own.stop * n_drawn]
 
     def cut(images: Tensor, rows: slice, size: int) -> Tensor:
+        centre = centre_views(images, size)
         if views is None or augmentation is None:
-            return centre_views(images, size)
-        return augmentation.apply(images, views[rows], size)
+            return centre
+        crops = mirror(centre, views[rows])
+        is_crop = torch.arange(rows.start, rows.stop, device=images.device) % n_drawn == 0
+        random = augmentation.apply(images, views[rows], size)
+        return torch.where(is_crop[:, None, None, None], crops, random)
 
     by_samples = torch.zeros_like(still)
     losses, features = [], []
     for objective, past in zip(objectives, recent or [()] * len(objectives), strict=True):
         loss, seen = _add_derivative(
-            by_samples, still, labels, objective, heads, cut, n_views, matching, past, ranks
+            by_samples, still, labels, objective, heads, cut, n_drawn, matching, past, ranks
         )
         losses.append(loss)
         features.append(seen)
@@ -274,7 +289,7 @@ def _add_derivative(
     objective: Objective,
     heads: np.ndarray,
     cut: Callable[[Tensor, slice, int], Tensor],
-    n_views: int,
+    n_drawn: int,
     matching: Matching,
     recent: Sequence[Tensor],
     ranks: Ranks,
@@ -287,17 +302,17 @@ def _add_derivative(
     the samples. The second phase sees the same views as the first.
     """
     size, device = objective.batch_size, samples.device
-    n_own = len(samples) * n_views
+    n_own = len(samples) * n_drawn
 
     def embed(rows: slice) -> _Embedded:
         # A leaf for just the samples these views are of: its gradient is no larger than they are.
-        owned = slice(rows.start // n_views, -(-rows.stop // n_views))
+        owned = slice(rows.start // n_drawn, -(-rows.stop // n_drawn))
         leaf = samples[owned].requires_grad_()
         if objective.image_size is None:
             return _Embedded(rows, objective.features(leaf), leaf, owned)
         # Repeated by expansion, whose gradient is a sum; that of indexing is not deterministic.
-        images = leaf[:, None].expand(-1, n_views, -1, -1, -1).flatten(0, 1)
-        first = owned.start * n_views
+        images = leaf[:, None].expand(-1, n_drawn, -1, -1, -1).flatten(0, 1)
+        first = owned.start * n_drawn
         images = images[rows.start - first : rows.stop - first]
         views = cut(images, rows, objective.image_size)
         return _Embedded(rows, objective.features(views), leaf, owned)
@@ -330,17 +345,17 @@ def _add_derivative(
         return embedded
 
     features, graphs = size.run(embed_all)
-    features = ranks.gather(features, len(labels), n_views)
+    features = ranks.gather(features, len(labels), n_drawn)
     own = ranks.share(len(labels))
-    owners = labels.repeat_interleave(n_views)
     chosen = to_device(torch.from_numpy(heads), device)
-    loss, by_features = matching_loss(
-        torch.cat([features, *recent]),
-        owners.repeat(1 + len(recent)),
+    loss, by_features, random = _distance(
+        features.view(len(labels), n_drawn, -1),
+        labels,
         objective.gradients.heads.take(heads, device),
         objective.gradients.sums.to(device)[chosen],
         matching,
-        rows=slice(own.start * n_views, own.stop * n_views),
+        recent,
+        own,
     )
     done = 0
     while done < n_own:
@@ -348,4 +363,37 @@ def _add_derivative(
         if embedded.leaf.grad is not None:
             by_samples[embedded.owned] += embedded.leaf.grad
         done = embedded.rows.stop
-    return loss, features
+    return loss, random
+
+
+def _distance(
+    features: Tensor,
+    labels: Tensor,
+    heads: Tensor,
+    targets: Tensor,
+    matching: Matching,
+    recent: Sequence[Tensor],
+    own: slice,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return the distance of all views (n, n_drawn, d), its derivative and the random views.
+
+    The derivative is that of the views of ``own`` samples, shape (n_own * n_drawn, d).
+    """
+    crops, views = features[:, 0], features[:, 1:]
+    n_views = views.shape[1]
+    loss, by_crops = matching_loss(crops, labels, heads, targets, matching, rows=own)
+    random = views.flatten(0, 1)
+    if n_views == 0:
+        return loss, by_crops, random
+    loss_of_views, by_views = matching_loss(
+        torch.cat([random, *recent]),
+        labels.repeat_interleave(n_views).repeat(1 + len(recent)),
+        heads,
+        targets,
+        matching,
+        rows=slice(own.start * n_views, own.stop * n_views),
+    )
+    by_crops = _CENTRE_SHARE * by_crops[:, None]
+    by_views = (1 - _CENTRE_SHARE) * by_views.view(len(by_crops), n_views, -1)
+    loss = _CENTRE_SHARE * loss + (1 - _CENTRE_SHARE) * loss_of_views
+    return loss, torch.cat([by_crops, by_views], dim=1).flatten(0, 1), random

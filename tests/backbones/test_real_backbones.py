@@ -1,4 +1,4 @@
-"""Trained nets of five packages: what they compute, and that distillation works on each."""
+"""Trained nets of seven packages: what they compute, and that distillation works on them."""
 
 import importlib
 import pickle
@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+import torchvision
 from matplotlib.cbook import get_sample_data
 from PIL import Image
 from sklearn.base import clone
@@ -26,7 +27,12 @@ from tests.real_backbones import (
     nsfw_file,
     nsfw_resnet,
     real_backbone,
+    weights_file,
 )
+
+# As OpenAI published them with the weights.
+CLIP_MEAN = [0.48145466, 0.4578275, 0.40821073]
+CLIP_STD = [0.26862954, 0.26130258, 0.27577711]
 
 pytestmark = pytest.mark.real
 
@@ -39,6 +45,11 @@ def folder(tmp_path_factory):
 def need(name):
     if not has_weights(name):
         package = NETS[name][0]
+        if name in ("clip_vitb16_8bit", "mobilenetv2"):
+            pytest.skip(
+                f"{name} needs the file that `python benchmarks/weights.py FOLDER` makes, and "
+                f"SKLGM_WEIGHTS=FOLDER"
+            )
         pytest.skip(f"{name} needs the package {package}, and onnx if that holds an ONNX file")
 
 
@@ -102,6 +113,47 @@ def test_a_module_backbone_of_real_weights_pickles():
     pixels = torch.rand(2, 3, 56, 56)
     with torch.no_grad():
         assert torch.equal(again.features(pixels), backbone.features(pixels))
+
+
+def test_clip_is_its_onnx_graph():
+    """The whole graph, activations in floats: the file's own would be rounded to 8 bits."""
+    need("clip_vitb16_8bit")
+    onnx = pytest.importorskip("onnx", reason="onnx evaluates the graph")
+    reference = pytest.importorskip("onnx.reference", reason="onnx evaluates the graph")
+    operator = importlib.import_module("onnx.reference.op_run").OpRun
+
+    class DynamicQuantizeLinear(operator):
+        def _run(self, x):
+            return x, np.float32(1), np.uint8(0)
+
+    class MatMulInteger(operator):
+        def _run(self, x, weight, x_zero, weight_zero):
+            return (x @ (weight.astype(np.float32) - weight_zero),)
+
+    model = onnx.load(weights_file("clip_vitb16_8bit").with_suffix(".onnx"))
+    graph = reference.ReferenceEvaluator(model, new_ops=[DynamicQuantizeLinear, MatMulInteger])
+    backbone = real_backbone("clip_vitb16_8bit", None)
+    china = backbone.prepare(load_sample_images().images[:1])
+    mean, std = (torch.tensor(triple).view(3, 1, 1) for triple in (CLIP_MEAN, CLIP_STD))
+    (wanted,) = graph.run(["image_embeds"], {"pixel_values": ((china - mean) / std).numpy()})
+    with torch.no_grad():
+        found = backbone.features(china)
+    assert found.shape == (1, 512)
+    torch.testing.assert_close(found, torch.from_numpy(wanted), atol=1e-3, rtol=1e-3)
+
+
+def test_mobilenet_is_torchvisions():
+    need("mobilenetv2")
+    net = torchvision.models.mobilenet_v2()
+    source = torch.load(weights_file("mobilenetv2").with_suffix(".pt"), weights_only=True)
+    names = [name for name in net.state_dict() if not name.startswith("classifier")]
+    net.load_state_dict(dict(zip(names, source.values(), strict=True)), strict=False)
+    net.classifier = torch.nn.Identity()
+    backbone = real_backbone("mobilenetv2", None, 224)
+    china = backbone.prepare(load_sample_images().images[:1])
+    with torch.no_grad():
+        wanted = net.eval()((china - backbone._mean) / backbone._std)
+        torch.testing.assert_close(backbone.features(china), wanted, atol=1e-4, rtol=1e-4)
 
 
 @pytest.mark.parametrize("number", [0, 1, 2])

@@ -71,7 +71,7 @@ def run(synthetic, *objectives, labels=LABELS, **changes):
     on_pixels = objectives[0].image_size is not None
     settings = {
         "augmentation": EVERYTHING if on_pixels else None,
-        "n_views": 5 if on_pixels else 1,
+        "n_views": 4 if on_pixels else 0,
         "max_iter": 20,
         "learning_rate": 0.05,
         "n_heads": 4,
@@ -81,6 +81,34 @@ def run(synthetic, *objectives, labels=LABELS, **changes):
     return synthesize(synthetic, labels, objectives, **settings | changes)
 
 
+def two_distances(features, gradients, heads, matching="global", recent=()):
+    """Return the loss of features (C, 5, D), a centre crop and four views of each sample."""
+    heads, targets = gradients.heads.take(np.array(heads)), gradients.sums[heads]
+
+    def distance(rows, labels):
+        found = probe_gradients(rows, labels, heads.to(rows.dtype))
+        return angular_distance(found, targets.to(rows.dtype), matching)
+
+    labels = LABELS.repeat_interleave(4)
+    views = torch.cat([features[:, 1:].flatten(0, 1), *recent])
+    of_crops = distance(features[:, 0], LABELS)
+    return 0.2 * of_crops + 0.8 * distance(views, labels.repeat(1 + len(recent)))
+
+
+def crops_and_views(net, canvases, size, generator):
+    """Return features (C, 5, D) of what a step shows of each canvas, cut one by one."""
+    drawn = EVERYTHING.draw(C * 5, CANVAS, generator)
+    shown = []
+    for i in range(C * 5):
+        canvas = canvases[i // 5][None]
+        if i % 5 == 0:
+            crop = centre_views(canvas, size)
+            shown.append(crop.flip(-1) if drawn.flip[i] else crop)
+        else:
+            shown.append(EVERYTHING.apply(canvas, drawn[i : i + 1], size))
+    return net(torch.cat(shown)).view(C, 5, -1)
+
+
 # One step
 
 
@@ -88,7 +116,7 @@ def once(samples, *objectives, heads=(0, 1), **changes):
     """Back-propagate once."""
     settings = {
         "augmentation": EVERYTHING,
-        "n_views": 5,
+        "n_views": 4,
         "matching": "global",
         "generator": seeded(2),
     }
@@ -120,18 +148,13 @@ def test_micro_batches_give_the_same_gradients(batch_size, matching):
 @pytest.mark.parametrize("batch_size", [1, 4, 1000])
 @pytest.mark.parametrize("matching", ["global", "row"])
 def test_gradients_are_those_of_plain_autograd(batch_size, matching):
-    """All views in one graph, the distance of their gradients, backward: in float64."""
+    """All views in one graph, the distances of their gradients, backward: in float64."""
     synthetic = images(Pyramid(grow_every=1))
     for _ in range(3):
         synthetic.grow(100)
-    net, gradients, heads = tiny_net().double(), real(), [6, 0, 3]
-    canvases = synthetic.decode().double()
-    views = EVERYTHING.draw(C * 5, CANVAS, seeded(2))
-    features = net(EVERYTHING.apply(canvases.repeat_interleave(5, dim=0), views, SIZE))
-    found = probe_gradients(
-        features, LABELS.repeat_interleave(5), gradients.heads.take(np.array(heads)).double()
-    )
-    expected = angular_distance(found, gradients.sums[heads].double(), matching)
+    net, gradients = tiny_net().double(), real()
+    features = crops_and_views(net, synthetic.decode().double(), SIZE, seeded(2))
+    expected = two_distances(features, gradients, [6, 0, 3], matching)
     expected.backward()
 
     loss, by_level = one_backward(batch_size, matching=matching)
@@ -202,7 +225,7 @@ def test_views_belong_to_their_sample():
 
     plain = StandardAugmentation()
     samples.requires_grad_()
-    once(samples, on_images(features, 4), augmentation=plain, n_views=3)
+    once(samples, on_images(features, 4), augmentation=plain, n_views=2)
     owners = torch.tensor([0.0, 0, 0, 0.5, 0.5, 0.5, 1, 1, 1])
     torch.testing.assert_close(torch.cat(seen), owners.repeat(2))
     assert (samples.grad.abs().amax(dim=(1, 2, 3)) > 0).all()
@@ -214,7 +237,7 @@ def test_without_augmentation_the_centre_crop_is_embedded(batch_size):
     net, seen = tiny_net(), []
     net.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach()))
     samples = images(Pixels()).decode()
-    once(samples, on_images(net, batch_size), augmentation=None, n_views=1)
+    once(samples, on_images(net, batch_size), augmentation=None, n_views=0)
     found = torch.cat(seen)[:C]
     assert found.shape == (C, 3, SIZE, SIZE)
     assert torch.equal(found, centre_views(samples.detach(), SIZE))
@@ -306,15 +329,12 @@ def test_features_of_earlier_steps_count_in_the_loss():
     seen = []
     net.register_forward_hook(lambda module, inputs, output: seen.append(output.detach()))
     n_recent = [0, 0, 1, 2, 3, *[4] * 15]
-    labels = LABELS.repeat_interleave(5)
     for step in run(images(), on_images(net, gradients=gradients), n_heads=8):
-        kept = seen[len(seen) - 1 - n_recent[step.index] :]
-        found = probe_gradients(
-            torch.cat(kept), labels.repeat(len(kept)), gradients.heads.take(slice(None))
-        )
-        torch.testing.assert_close(
-            step.loss, angular_distance(found, gradients.sums), rtol=1e-4, atol=1e-5
-        )
+        features = [rows.view(C, 5, D) for rows in seen]
+        before = features[step.index - n_recent[step.index] : step.index]
+        recent = [rows[:, 1:].flatten(0, 1) for rows in before]
+        expected = two_distances(features[-1], gradients, range(8), recent=recent)
+        torch.testing.assert_close(step.loss, expected, rtol=1e-4, atol=1e-5)
     assert len(seen) == 20
 
 
@@ -521,17 +541,11 @@ def test_losses_and_gradients_add_up(batch_sizes, matching):
     loss = once(synthetic.decode(), *objectives, heads=(6, 0, 3), matching=matching)
     found, pixels.grad = pixels.grad, None
 
-    views = EVERYTHING.draw(C * 5, CANVAS, seeded(2))
-    copies = synthetic.decode().double().repeat_interleave(5, dim=0)
     expected = 0
     for objective in objectives:
-        features = objective.features.double()(
-            EVERYTHING.apply(copies, views, objective.image_size)
-        )
-        heads = objective.gradients.heads.take(np.array([6, 0, 3])).double()
-        by_head = probe_gradients(features, LABELS.repeat_interleave(5), heads)
-        target = objective.gradients.sums[[6, 0, 3]].double()
-        expected = expected + angular_distance(by_head, target, matching)
+        canvases, net = synthetic.decode().double(), objective.features.double()
+        features = crops_and_views(net, canvases, objective.image_size, seeded(2))
+        expected = expected + two_distances(features, objective.gradients, [6, 0, 3], matching)
     expected.backward()
     np.testing.assert_allclose(loss.item(), expected.item(), rtol=1e-5)
     assert (found - pixels.grad).abs().max() / pixels.grad.abs().max() < 1e-4

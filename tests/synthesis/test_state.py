@@ -47,7 +47,7 @@ def begin(kind, resume=None, device="cpu"):
         LABELS.to(device),
         objectives,
         augmentation=None if kind == "rows" else StandardAugmentation(blur=0.5, noise=0.5),
-        n_views=1 if kind == "rows" else 3,
+        n_views=0 if kind == "rows" else 2,
         max_iter=N_STEPS,
         learning_rate=0.05,
         n_heads=4,
