@@ -53,9 +53,52 @@ def save(name, records, tables, processes=1):
         writer = csv.DictWriter(file, [*fields, *facts], restval="")
         writer.writeheader()
         writer.writerows({**_rounded(record), **facts} for record in records)
+    _write_tables(name, tables, ", ".join(f"{key} {value}" for key, value in facts.items()))
+
+
+def append(name, record):
+    """Add a line to a CSV, with the facts of the machine; make the file if it is not there.
+
+    Parameters
+    ----------
+    name : str
+        Of the file, without an ending.
+    record : dict
+        The line; of the same keys as the others.
+    """
+    line = {**_rounded(record), **machine(1)}
+    path = RESULTS / f"{name}.csv"
+    is_new = not path.exists()
+    with path.open("a", newline="") as file:
+        writer = csv.DictWriter(file, list(line))
+        if is_new:
+            writer.writeheader()
+        writer.writerow(line)
+
+
+def read(name):
+    """Return the lines of a CSV as dicts of strings, none if there is no such file."""
+    path = RESULTS / f"{name}.csv"
+    if not path.exists():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def save_tables(name, tables):
+    """Write tables of a CSV that came line by line, each line with the facts of its machine.
+
+    Parameters
+    ----------
+    name, tables
+        As in :func:`save`.
+    """
+    _write_tables(name, tables, f"machines, versions and dates are in `{name}.csv`")
+
+
+def _write_tables(name, tables, origin):
     sections = [f"## {heading}\n\n{table}" for heading, table in tables.items()]
-    line = ", ".join(f"{key} {value}" for key, value in facts.items())
-    text = "\n\n".join([f"# {name}", f"By `benchmarks/{name}.py`; {line}.", *sections])
+    text = "\n\n".join([f"# {name}", f"By `benchmarks/{name}.py`; {origin}.", *sections])
     (RESULTS / f"{name}.md").write_text(text + "\n")
 
 

@@ -8,7 +8,7 @@ from sklgm.matching import RealGradients
 from sklgm.probe import FrozenBackboneProbe
 from sklgm.prototypes import PrototypeSet
 from sklgm.sampler import PrototypeSampler
-from sklgm.selectors import ClassCentroids, NearestImages, RandomImages
+from sklgm.selectors import ClassCentroids, HerdingImages, NearestImages, RandomImages
 from sklgm.synthesis import Pixels, Pyramid, StandardAugmentation
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "BackboneSpec",
     "ClassCentroids",
     "FrozenBackboneProbe",
+    "HerdingImages",
     "LGMDistiller",
     "NearestImages",
     "Pixels",

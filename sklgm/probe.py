@@ -84,7 +84,7 @@ class FrozenBackboneProbe(
         Frozen net: a name (see :func:`sklgm.list_backbones`), a `Backbone`, or None when rows
         of X are features already.
     distiller : estimator or None, default=None
-        `LGMDistiller`, `RandomImages`, `ClassCentroids`, `NearestImages` or another with
+        `LGMDistiller`, a selector such as `ClassCentroids`, or another with
         ``prototypes_`` and ``prototype_labels_``. A clone is fitted. None trains on all images.
     head : classifier or None, default=None
         Any scikit-learn classifier; a clone is fitted on the features of all views and the labels

@@ -34,7 +34,7 @@ class PrototypeSampler(ShowsPrototypes, OneToOneFeatureMixin, PickledEstimator):
     Parameters
     ----------
     distiller : estimator
-        `LGMDistiller`, `RandomImages`, `ClassCentroids`, `NearestImages` or another with
+        `LGMDistiller`, a selector such as `ClassCentroids`, or another with
         ``prototypes_`` and ``prototype_labels_``; a clone is fitted. It says how many
         prototypes a class has, so there is no ``sampling_strategy``.
         ``FrozenEstimator(distiller)`` of :mod:`sklearn.frozen` reuses a fitted one.

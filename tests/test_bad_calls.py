@@ -557,8 +557,8 @@ CASES: dict[str, dict[str, Bad]] = {
 ESTIMATORS = {
     f"sklgm.{name}"
     for name in (
-        *("BackboneEmbedder", "ClassCentroids", "FrozenBackboneProbe", "LGMDistiller"),
-        *("NearestImages", "PrototypeSampler", "RandomImages"),
+        *("BackboneEmbedder", "ClassCentroids", "FrozenBackboneProbe", "HerdingImages"),
+        *("LGMDistiller", "NearestImages", "PrototypeSampler", "RandomImages"),
     )
 }
 # Records that functions return and nobody makes, and a constant.

@@ -16,6 +16,7 @@ from sklgm import (
     BackboneEmbedder,
     ClassCentroids,
     FrozenBackboneProbe,
+    HerdingImages,
     LGMDistiller,
     NearestImages,
     PrototypeSampler,
@@ -37,6 +38,7 @@ ESTIMATORS = {
     "embedder": BackboneEmbedder(NET),
     "random": RandomImages(NET, random_state=0),
     "centroids": ClassCentroids(NET),
+    "herding": HerdingImages(NET),
     "nearest": NearestImages(DISTILLER),
     "sampler": PrototypeSampler(DISTILLER),
 }

@@ -14,6 +14,7 @@ from sklgm import (
     BackboneEmbedder,
     ClassCentroids,
     FrozenBackboneProbe,
+    HerdingImages,
     LGMDistiller,
     NearestImages,
     RandomImages,
@@ -41,6 +42,7 @@ ESTIMATORS = {
     "embedder": BackboneEmbedder(NET),
     "random": RandomImages(NET, random_state=0),
     "centroids": ClassCentroids(NET),
+    "herding": HerdingImages(NET),
     "nearest": NearestImages(DISTILLER),
 }
 

@@ -15,6 +15,7 @@ from sklgm import (
     BackboneEmbedder,
     ClassCentroids,
     FrozenBackboneProbe,
+    HerdingImages,
     LGMDistiller,
     NearestImages,
     RandomImages,
@@ -35,6 +36,7 @@ ESTIMATORS = {
     "embedder": BackboneEmbedder(NAME, image_size=SIZE),
     "random": RandomImages(NAME, image_size=SIZE, random_state=0),
     "centroids": ClassCentroids(NAME, image_size=SIZE),
+    "herding": HerdingImages(NAME, image_size=SIZE),
     "nearest": NearestImages(DISTILLER),
 }
 ROOT = Path(__file__).parents[1]

@@ -15,6 +15,7 @@ from sklgm import (
     BackboneEmbedder,
     ClassCentroids,
     FrozenBackboneProbe,
+    HerdingImages,
     LGMDistiller,
     NearestImages,
     RandomImages,
@@ -51,7 +52,13 @@ def nearest_images(backbone=NET, *, prototypes_per_class=1):
     return NearestImages(distiller(backbone, prototypes_per_class=prototypes_per_class))
 
 
-each = pytest.mark.parametrize("selector", [random_images, class_centroids, nearest_images])
+def herding_images(backbone=NET, *, prototypes_per_class=1):
+    return HerdingImages(backbone, prototypes_per_class=prototypes_per_class)
+
+
+each = pytest.mark.parametrize(
+    "selector", [random_images, class_centroids, herding_images, nearest_images]
+)
 
 
 @each
@@ -109,6 +116,35 @@ def test_random_images_follow_their_seed():
     assert choose(0) == choose(0)
     assert len({tuple(choose(seed)) for seed in range(8)}) > 3
     assert len({tuple(choose(None)) for _ in range(8)}) > 3
+
+
+@pytest.mark.parametrize("n", [1, 3, 6])
+def test_herding_is_algorithm_4_of_icarl(n):
+    """The distance between means that all have length 1, tried for every image left."""
+    features = BackboneEmbedder(NET).fit_transform(X).astype(float)
+    features /= np.linalg.norm(features, axis=1, keepdims=True)
+    expected = []
+    for label in "abc":
+        rows = np.flatnonzero(label == Y).tolist()
+        mean = features[rows].mean(axis=0)
+        mean /= np.linalg.norm(mean)
+        taken = []
+        for _ in range(n):
+            distances = {}
+            for row in set(rows) - set(taken):
+                candidate = features[[*taken, row]].mean(axis=0)
+                distances[row] = np.linalg.norm(mean - candidate / np.linalg.norm(candidate))
+            taken.append(min(distances, key=distances.get))
+        expected += taken
+    found = HerdingImages(NET, prototypes_per_class=n).fit(X, Y).prototype_indices_
+    assert found.tolist() == expected
+
+
+def test_herding_takes_the_first_of_equal_images():
+    rows = np.array([[0.0, 1], [0, 1], [2, 0], [1, 1], [1, 1], [1, 1]])
+    y = [0, 0, 0, 1, 1, 1]
+    chosen = HerdingImages(None, prototypes_per_class=3).fit(rows, y).prototype_indices_
+    assert chosen.tolist() == [0, 2, 1, 3, 4, 5]
 
 
 def test_a_centroid_is_the_nearest_to_the_mean_feature():

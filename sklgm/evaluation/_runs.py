@@ -14,7 +14,7 @@ from sklearn.metrics import accuracy_score, recall_score
 
 from sklgm.evaluation._checks import Split, check_same_classes
 from sklgm.probe import FrozenBackboneProbe
-from sklgm.selectors import ClassCentroids, NearestImages, RandomImages
+from sklgm.selectors import ClassCentroids, HerdingImages, NearestImages, RandomImages
 
 Kept = dict[int, list[tuple[Any, float]]]
 
@@ -193,7 +193,9 @@ def fits(
         return
     states = _parameters(selection, "random_state")
     names = [name for name, state in states.items() if selection_seeds or state is None]
-    if isinstance(selection, ClassCentroids) and selection.prototypes_per_class == 1:
+    if isinstance(selection, HerdingImages) or (
+        isinstance(selection, ClassCentroids) and selection.prototypes_per_class == 1
+    ):
         names = []  # nothing is clustered, so nothing is random
     n_fits = (selection_seeds or 1) if names else 1
     if isinstance(selection, RandomImages) and selection.random_state is None:

@@ -1,0 +1,254 @@
+"""One image a class on photographs, through CLIP ViT-B/16 and other trained nets at 224 pixels.
+
+A run is one choice of prototypes, real or distilled, by one net (or several) with one seed, tried
+on one net. Two classifiers are trained on it and scored on test photographs: `FrozenBackboneProbe`,
+on random views, and scikit-learn's ``LogisticRegression``, on the features of one centre crop of
+each prototype. The rows "means" (features that are class means, the ceiling of one prototype a
+class) and "all" (every training photograph) are for comparison.
+
+A run is written to the results as soon as it is there, and what is there is not run again: so the
+work can be done in parts, and options choose a part. Fitted distillers are kept below ``--work``.
+To begin anew, delete the results and that folder.
+
+Run: ``python benchmarks/photographs.py --photos FOLDER --work FOLDER``, with ``SKLGM_WEIGHTS`` set
+as ``benchmarks/weights.py`` says. The photographs are ``FOLDER/SET/{train,test}/CLASS/.../*.jpg``.
+``--transfer`` tries the distilled prototypes on every other net, too.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import joblib
+import numpy as np
+from _results import append, read, save_tables
+from sklearn.frozen import FrozenEstimator
+from sklearn.linear_model import LogisticRegression
+
+from sklgm import (
+    BackboneEmbedder,
+    ClassCentroids,
+    FrozenBackboneProbe,
+    HerdingImages,
+    LGMDistiller,
+    NearestImages,
+    RandomImages,
+)
+from sklgm.datasets import load_folder
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from tests.real_backbones import real_backbone
+
+SETS = ("imagewoof", "flowers5", "pacs", "imagenette")
+NETS = {
+    "CLIP": "clip_vitb16_8bit",
+    "lite0": "efficientnet_lite0",
+    "lite2": "efficientnet_lite2",
+    "MobileNetV2": "mobilenetv2",
+}
+SIZE = 224
+# Views that the probe trains on: of each prototype, and of each of all images.
+N_VIEWS, N_VIEWS_OF_ALL = 24, 4
+REAL = {
+    "random": RandomImages,
+    "nearest to class mean": ClassCentroids,
+    "herding": HerdingImages,
+}
+SELECTIONS = (*REAL, "nearest to prototype", "distilled", "means", "all")
+# What depends on no seed but the probe's.
+FIXED = ("nearest to class mean", "herding", "means", "all")
+
+
+class Bench:
+    """A set of photographs, and where things are kept.
+
+    Parameters
+    ----------
+    data : str
+        Name of the set.
+    arguments : argparse.Namespace
+        Options of the command line.
+    """
+
+    def __init__(self, data, arguments):
+        self.data, self.work = data, arguments.work
+        photos = arguments.photos / data
+        self.train = load_folder(photos / "train", return_X_y=True)
+        self.test = load_folder(photos / "test", return_X_y=True)
+        self.max_iter = arguments.max_iter
+        self.kept = {"memory": str(arguments.work / "memory")}
+
+    def backbone(self, net):
+        """Return the backbone of a net's name, or several of ``"A + B"``."""
+        nets = [real_backbone(NETS[name], None, SIZE) for name in net.split(" + ")]
+        return nets if len(nets) > 1 else nets[0]
+
+    def features(self, net, X):
+        """Return features of photographs on a net."""
+        return BackboneEmbedder(self.backbone(net), **self.kept).fit_transform(X)
+
+    def distilled(self, net, seed):
+        """Return a fitted distiller, the one that was kept if there is one, and its seconds."""
+        path = self.work / "distilled" / self.data / net / f"{seed}.joblib"
+        if not path.exists():
+            distiller = LGMDistiller(self.backbone(net), random_state=seed)
+            if self.max_iter:
+                distiller.set_params(max_iter=self.max_iter)
+            start = time.perf_counter()
+            distiller.fit(*self.train)
+            path.parent.mkdir(parents=True, exist_ok=True)
+            joblib.dump((distiller, time.perf_counter() - start), path)
+        return joblib.load(path)
+
+    def select(self, selection, home, seed):
+        """Return prototypes, their labels and the seconds of a distillation, or None."""
+        seconds = None
+        if selection == "distilled":
+            chosen, seconds = self.distilled(home, seed)
+        elif selection == "nearest to prototype":
+            distiller, _ = self.distilled(home, seed)
+            chosen = NearestImages(FrozenEstimator(distiller)).fit(*self.train)
+        else:
+            settings = {**self.kept, "random_state": seed}
+            chosen = REAL[selection](self.backbone(home), **settings).fit(*self.train)
+        return chosen.prototypes_, chosen.prototype_labels_, seconds
+
+    def run(self, selection, home, net, seed):
+        """Return a record: how well classifiers do on a net that train on a selection."""
+        X_test, y_test = self.test
+        on_features = FrozenBackboneProbe(None, random_state=seed)
+        probe = FrozenBackboneProbe(
+            self.backbone(net), n_views=N_VIEWS, random_state=seed, **self.kept
+        )
+        seconds = None
+        if selection in ("means", "all"):
+            rows, labels = self.features(net, self.train[0]), self.train[1]
+            if selection == "means":
+                classes = np.unique(labels)
+                rows, labels = [rows[labels == c].mean(axis=0) for c in classes], classes
+                accuracy = on_features.fit(rows, labels).score(self.features(net, X_test), y_test)
+            else:
+                probe.set_params(n_views=N_VIEWS_OF_ALL)
+                accuracy = probe.fit(*self.train).score(X_test, y_test)
+        else:
+            prototypes, labels, seconds = self.select(selection, home, seed)
+            accuracy = probe.fit(prototypes, labels).score(X_test, y_test)
+            # Their centre crops, exactly: as images they would be rounded to 8 bits.
+            centre = FrozenBackboneProbe(
+                self.backbone(net), augmentation=None, head=LogisticRegression(max_iter=10_000)
+            )
+            logistic = centre.fit(prototypes, labels).score(X_test, y_test)
+        if selection in ("means", "all"):
+            plain = LogisticRegression(max_iter=10_000).fit(rows, labels)
+            logistic = plain.score(self.features(net, X_test), y_test)
+        return {
+            "data": self.data,
+            "selection": selection,
+            "home": home,
+            "net": net,
+            "seed": seed,
+            "probe": accuracy,
+            "logistic": logistic,
+            "seconds": seconds,
+        }
+
+
+def runs_to_do(arguments):
+    """Yield data, selection, home, net and seed of what the options ask for."""
+    for data in arguments.sets:
+        for home in arguments.nets:
+            for selection in arguments.selections:
+                if " + " in home and selection != "distilled":
+                    continue
+                n_seeds = 1 if selection in FIXED else arguments.seeds
+                own = home.split(" + ")
+                others = [net for net in NETS if net not in own] if arguments.transfer else []
+                nets = [*own, *others] if selection == "distilled" else own
+                for seed in range(n_seeds):
+                    for net in nets:
+                        yield data, selection, home, net, seed
+
+
+def cell(runs, metric):
+    """Return mean, standard error and number of some runs as text."""
+    values = np.array([float(run[metric]) for run in runs])
+    text = f"{values.mean():.3f}"
+    if len(values) > 1:
+        text += f" ± {values.std(ddof=1) / np.sqrt(len(values)):.3f}"
+    return f"{text} ({len(values)})"
+
+
+def main_table(records, data):
+    """Return a Markdown table of selections by the net they are tried on."""
+    home = [run for run in records if run["data"] == data and run["home"] == run["net"]]
+    nets = [net for net in NETS if any(run["net"] == net for run in home)]
+    head = [f"{net}, {kind}" for net in nets for kind in ("probe", "logistic")]
+    lines = [f"| trained on | {' | '.join(head)} |", "| --- |" + " ---: |" * len(head)]
+    for selection in SELECTIONS:
+        cells = []
+        for net in nets:
+            runs = [r for r in home if r["selection"] == selection and r["net"] == net]
+            cells += [cell(runs, metric) if runs else "" for metric in ("probe", "logistic")]
+        lines.append(f"| {selection} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def transfer_table(records, data):
+    """Return a Markdown table of the nets distilled on by the net they are tried on."""
+    some = [run for run in records if run["data"] == data]
+    lines = [f"| prototypes | {' | '.join(NETS)} |", "| --- |" + " ---: |" * len(NETS)]
+
+    def line(title, selection, home=None):
+        cells = []
+        for net in NETS:
+            runs = [
+                run
+                for run in some
+                if (run["selection"], run["home"], run["net"]) == (selection, home or net, net)
+            ]
+            cells.append(cell(runs, "probe") if runs else "")
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+
+    for home in dict.fromkeys(r["home"] for r in some if r["selection"] == "distilled"):
+        line(f"distilled on {home}", "distilled", home)
+    for selection in (*REAL, "all"):
+        line(f"{selection}, by the column's net" if selection in REAL else selection, selection)
+    return "\n".join(lines)
+
+
+def main():
+    """Do the runs that are not done, and write the tables of all."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--photos", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--work", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=["imagewoof"])
+    parser.add_argument(
+        "--nets", nargs="+", default=list(NETS), help="also several at once, as 'CLIP + lite0'"
+    )
+    parser.add_argument("--selections", nargs="+", choices=SELECTIONS, default=list(SELECTIONS))
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--transfer", action="store_true")
+    parser.add_argument("--max-iter", type=int, help="for a trial; results are not written")
+    arguments = parser.parse_args()
+    facts = ("data", "selection", "home", "net", "seed")
+    done = {tuple(str(run[fact]) for fact in facts) for run in read("photographs")}
+    benches = {data: Bench(data, arguments) for data in arguments.sets}
+    for todo in runs_to_do(arguments):
+        if tuple(map(str, todo)) not in done:
+            data, *rest = todo
+            record = benches[data].run(*rest)
+            print(record, flush=True)
+            if not arguments.max_iter:
+                append("photographs", record)
+    records = read("photographs")
+    tables = {}
+    for data in dict.fromkeys(run["data"] for run in records):
+        tables[f"{data}: accuracy at home"] = main_table(records, data)
+        tables[f"{data}: accuracy of the probe on each net"] = transfer_table(records, data)
+    if tables:
+        save_tables("photographs", tables)
+
+
+if __name__ == "__main__":
+    main()

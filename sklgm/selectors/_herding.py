@@ -1,0 +1,117 @@
+"""HerdingImages: real images whose running mean stays close to the class mean."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sklgm._directions import directions
+from sklgm._encoder import Encoder
+from sklgm.images import ImageSource
+from sklgm.selectors._base import BackboneSelector
+
+
+class HerdingImages(BackboneSelector):
+    """Choose real images one after the other so that their mean follows the class mean.
+
+    This is the choice of exemplars of iCaRL [1]_ (algorithm 4). Features have length 1, and so have
+    means of them. Image after image, the one is taken with which the mean of all that are taken is
+    most similar to the mean of the class. No image is taken twice; of images equally good, the
+    first in X is. With one prototype a class it is the image most similar to the class mean.
+
+    Parameters
+    ----------
+    backbone : str, Backbone or None, default="clip"
+        Frozen net of the features; it also sets the size of the prototypes. None for rows that
+        are features already.
+    prototypes_per_class : int, default=1
+        Images of each class.
+    image_size : int or None, default=None
+        Side in pixels of what the net sees; None is the backbone's own. Prototypes are 8/7 as
+        large.
+    pixel_range : tuple of (float, float), default=(0, 1)
+        Black and white in float arrays.
+    batch_size : int or "auto", default="auto"
+        Images that pass the net at once.
+    device : str or torch.device, default="auto"
+        "auto" takes cuda, then mps, then cpu.
+    precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
+        Of the net.
+    n_jobs : int or None, default=None
+        Threads that decode images, counted as joblib does.
+    memory : str, joblib.Memory or None, default=None
+        Cache of features.
+    random_state : int, RandomState instance or None, default=None
+        Not used: the choice does not depend on chance. It is there so that selectors can be
+        exchanged.
+
+    Attributes
+    ----------
+    prototypes_ : ndarray of shape (n_prototypes, canvas, canvas, 3)
+        The chosen images, float32 in [0, 1], ordered by class; rows with ``backbone=None``.
+    prototype_labels_ : ndarray of shape (n_prototypes,)
+        Their classes.
+    prototype_features_ : ndarray of shape (n_prototypes, n_features)
+        Features of their centre crops, float32.
+    prototype_indices_ : ndarray of shape (n_prototypes,)
+        Their rows in X.
+    classes_ : ndarray of shape (n_classes,)
+        Class labels, sorted.
+    backbone_fingerprint_ : str or None
+        Which net it was fitted on; another one is refused later.
+    n_features_in_ : int
+        With ``backbone=None``.
+
+    References
+    ----------
+    .. [1] S.-A. Rebuffi, A. Kolesnikov, G. Sperl, C. H. Lampert, "iCaRL: Incremental Classifier and
+       Representation Learning", CVPR 2017.
+
+    Examples
+    --------
+    >>> from sklearn.datasets import load_iris
+    >>> from sklgm import HerdingImages
+    >>> X, y = load_iris(return_X_y=True)
+    >>> HerdingImages(backbone=None, prototypes_per_class=2).fit(X, y).prototypes_.shape
+    (6, 4)
+    """
+
+    def _choose(
+        self,
+        source: ImageSource | np.ndarray,
+        indices: np.ndarray,
+        n_classes: int,
+        encoder: Encoder | None,
+    ) -> np.ndarray:
+        features = directions(self._embed_source(source, encoder).astype(np.float64))
+        rows_of = [np.flatnonzero(indices == c) for c in range(n_classes)]
+        return np.concatenate(
+            [rows[herd(features[rows], self.prototypes_per_class)] for rows in rows_of]
+        )
+
+
+def herd(features: np.ndarray, n: int) -> np.ndarray:
+    """Return the rows whose mean follows the mean of all, in the order they are taken.
+
+    Parameters
+    ----------
+    features : ndarray of shape (n_samples, n_features)
+        Of length 1, float64.
+    n : int
+        Rows to take, at most all.
+
+    Returns
+    -------
+    ndarray of int of shape (n,)
+        Rows, none twice.
+    """
+    mean = features.mean(axis=0)
+    total = np.zeros_like(mean)
+    taken: list[int] = []
+    for _ in range(n):
+        similarities = (directions(total + features) * mean).sum(axis=1)
+        similarities[taken] = -np.inf
+        # The first of those that differ by rounding alone.
+        best = np.flatnonzero(similarities >= similarities.max() - 1e-12)[0]
+        taken.append(int(best))
+        total += features[best]
+    return np.array(taken)
