@@ -1,4 +1,4 @@
-"""Group reliance of prototypes beside the accuracy on shifted test images, on four trained nets.
+"""Group reliance of prototypes beside the accuracy on shifted test images, on trained nets.
 
 Emoji of four classes on four textures, class and texture together in training. Prototypes are
 distilled, or random training images taken, and read by linear readers that learnt class and
@@ -7,8 +7,15 @@ trained on the prototypes is scored on test images of other emoji: with the text
 and with textures independent of the class. "all images" is a logistic regression on all training
 images. As a control, one net is trained where class and texture are independent too.
 
-The rank correlation of reliance and shifted accuracy over nets is printed. With four nets it is
-one of a few possible numbers, and claims nothing.
+With ``--photos FOLDER`` pictures of PACS and Office-Caltech take their place, and domains (photo,
+sketch, ...) that of textures. For each seed as many classes as there are domains are drawn, and a
+domain for each. Of a correlation of .5, half of a class's training images are of its own domain,
+and the others of all domains alike. The reference are other training images, as many of every pair;
+test images come from the sets' test parts. ``SKLGM_WEIGHTS`` is set as ``benchmarks/weights.py``
+says.
+
+The rank correlation of reliance and shifted accuracy is printed: over all runs, and over the means
+of nets. With four nets that is one of a few possible numbers, and claims nothing.
 
 Run: ``python benchmarks/group_reliance.py``; ``--quick`` is a short trial that saves nothing.
 """
@@ -16,14 +23,15 @@ Run: ``python benchmarks/group_reliance.py``; ``--quick`` is a short trial that 
 import argparse
 import sys
 import tempfile
+from itertools import product
 from pathlib import Path
 
 import numpy as np
-from _results import save
+from _results import append, read, save, save_tables
 from scipy.stats import spearmanr
 from sklearn.linear_model import LogisticRegression
 
-from sklgm import FrozenBackboneProbe, LGMDistiller, RandomImages
+from sklgm import BackboneEmbedder, FrozenBackboneProbe, LGMDistiller, RandomImages
 from sklgm.bias import diagnose_bias
 from sklgm.datasets import make_spurious_images
 
@@ -37,6 +45,19 @@ NETS = {
     "ResNet": "nsfw_resnet",
 }
 CASES = [*((net, 1.0) for net in NETS), ("lite0", 0.0)]
+# Of photographs. CLIP sees 224 pixels, the others fewer, to save time.
+NETS_OF_PHOTOS = {
+    "lite0": ("efficientnet_lite0", 112),
+    "lite2": ("efficientnet_lite2", 112),
+    "MobileNetV2": ("mobilenetv2", 112),
+    "CLIP": ("clip_vitb16_8bit", 224),
+}
+# Domains with enough pictures, and of each pair of class and domain: for training, for reference.
+PHOTOS = {
+    "pacs": (("art_painting", "cartoon", "photo", "sketch"), 20, 10),
+    "office-caltech10": (("amazon", "caltech", "webcam"), 8, 6),
+}
+CORRELATIONS = (1.0, 0.5)
 COLUMNS = {
     "group_reliance": "reliance",
     "group_shown": "group shown (A)",
@@ -54,6 +75,61 @@ def draw(correlation, subset, n, seed):
         correlation=correlation, subset=subset, n_samples=n, random_state=seed
     )
     return data.images, data.target_names[data.target], data.group_names[data.groups]
+
+
+def draw_photographs(root, data, correlation, seed):
+    """Return training, reference, correlated and shifted test images of some classes of a set.
+
+    Each is a triple of paths, classes and domains.
+    """
+    domains, n_train, n_reference = PHOTOS[data]
+    rng = np.random.default_rng(seed)
+    classes = sorted(path.name for path in (root / data / "train").iterdir() if path.is_dir())
+    own = dict(zip(rng.choice(classes, len(domains), replace=False), domains, strict=True))
+    parts = {name: [] for name in ("train", "reference", "correlated_test", "shifted_test")}
+    for label, home in own.items():
+        for domain in domains:
+            files, tests = (
+                [(str(path), str(label), domain) for path in sorted(folder.glob("*.jpg"))]
+                for folder in (root / data / part / label / domain for part in ("train", "test"))
+            )
+            order = rng.permutation(len(files))
+            share = (1 - correlation) / len(domains) + correlation * (domain == home)
+            parts["reference"] += [files[i] for i in order[:n_reference]]
+            parts["train"] += [files[i] for i in order[n_reference:][: round(share * n_train)]]
+            parts["correlated_test"] += tests if domain == home else []
+            parts["shifted_test"] += tests if domain != home else []
+    triples = {
+        name: [np.array(part) for part in zip(*rows, strict=True)] for name, rows in parts.items()
+    }
+    return {name: (list(X), y, groups) for name, (X, y, groups) in triples.items()}
+
+
+def run_photographs(net, data, correlation, seed, arguments):
+    """Return the record of a net, a set and a seed."""
+    name, size = NETS_OF_PHOTOS[net]
+    backbone = real_backbone(name, None, size)
+    parts = draw_photographs(arguments.photos, data, correlation, seed)
+    probe = FrozenBackboneProbe(backbone, n_views=20, random_state=seed)
+    distiller = LGMDistiller(backbone, random_state=seed)
+    if arguments.quick:
+        distiller.set_params(max_iter=5)
+        probe.set_params(n_views=2, max_epochs=50)
+    train = parts.pop("train")
+    embedder = BackboneEmbedder(backbone)
+    whole = LogisticRegression(max_iter=10_000).fit(embedder.fit_transform(train[0]), train[1])
+    X, y, _ = parts["shifted_test"]
+    report = diagnose_bias(distiller, *train, probe=probe, **parts)
+    print(data, net, correlation, seed, report._caption(), flush=True)
+    return {
+        "data": data,
+        "net": net,
+        "correlation": correlation,
+        "selection": "distilled",
+        "seed": seed,
+        **report.summary(),
+        "all_images_shifted_accuracy": whole.score(embedder.transform(X), y),
+    }
 
 
 def run(net, correlation, seed, arguments, folder):
@@ -108,17 +184,18 @@ def table(records):
     return "\n".join(lines)
 
 
-def ranks(records):
-    """Return the rank correlations of distilled prototypes at correlation 1."""
-    runs = [r for r in records if r["selection"] == "distilled" and r["correlation"] == 1]
+def ranks(records, correlation=1.0):
+    """Return the rank correlations of distilled prototypes at a correlation."""
+    runs = [r for r in records if r["selection"] == "distilled" and r["correlation"] == correlation]
+    nets = dict.fromkeys(r["net"] for r in runs)
     pairs = {
         f"{len(runs)} runs": [(r["group_reliance"], r["shifted_accuracy"]) for r in runs],
-        f"{len(NETS)} nets": [
+        f"{len(nets)} nets": [
             tuple(
                 np.mean([r[name] for r in runs if r["net"] == net])
                 for name in ("group_reliance", "shifted_accuracy")
             )
-            for net in NETS
+            for net in nets
         ],
     }
     parts = []
@@ -128,14 +205,46 @@ def ranks(records):
     return f"Spearman's rank correlation of reliance and shifted accuracy: {', '.join(parts)}."
 
 
+def photographs(arguments):
+    """Diagnose nets on photographs, in runs that are written as they come and not run twice."""
+    name = "group_reliance_photographs"
+    facts = ("data", "net", "correlation", "seed")
+    done = {tuple(run[fact] for fact in facts) for run in read(name)}
+    for seed in range(arguments.seeds):
+        for net, data, correlation in product(arguments.nets, PHOTOS, CORRELATIONS):
+            if (data, net, str(correlation), str(seed)) not in done:
+                record = run_photographs(net, data, correlation, seed, arguments)
+                if not arguments.quick:
+                    append(name, record)
+    texts = ("data", "net", "selection", "cpu", "torch", "sklgm", "date")
+    records = [
+        {key: value if key in texts else float(value) for key, value in run.items()}
+        for run in read(name)
+    ]
+    tables = {}
+    for data, correlation in product(PHOTOS, CORRELATIONS):
+        mine = [r for r in records if (r["data"], r["correlation"]) == (data, correlation)]
+        if mine:
+            heading = f"{data}, correlation {correlation}: means ± standard deviation over seeds"
+            tables[heading] = f"{table(mine)}\n\n{ranks(mine, correlation)}"
+            print(heading, tables[heading], sep="\n")
+    if tables:
+        save_tables(name, tables)
+
+
 def main():
     """Diagnose each net and seed."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="few images, steps and seeds")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--photos", type=Path, metavar="FOLDER", help="pictures of both sets")
+    parser.add_argument("--nets", nargs="+", choices=NETS_OF_PHOTOS, default=list(NETS_OF_PHOTOS))
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.seeds = 2
+    if arguments.photos:
+        photographs(arguments)
+        return
     records = []
     with tempfile.TemporaryDirectory() as folder:
         for net, correlation in CASES:

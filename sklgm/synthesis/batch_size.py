@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+import os
+from collections.abc import Callable, Iterator
 from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 T = TypeVar("T")
 
@@ -16,7 +19,7 @@ _CPU_PIXELS_PER_THREAD = 2**17
 _MOST = 1024
 # Passes whose graphs are kept at once on a device whose free memory cannot be asked for.
 _KEPT_PASSES = 4
-# Share of a GPU's free memory that graphs may take.
+# Share of the free memory that graphs may take.
 _SHARE = 0.6
 
 
@@ -111,7 +114,7 @@ class BatchSize:
             self.images = min(self.images, self.graphs)
 
     def learn(self, n_images: int, n_bytes: int, device: torch.device) -> None:
-        """Set how many graphs are kept from the size of some, once, on a GPU.
+        """Set how many graphs are kept from the size of some, once.
 
         Parameters
         ----------
@@ -122,19 +125,56 @@ class BatchSize:
         device : torch.device
             Where they are.
         """
-        if self._measured or n_bytes <= 0 or device.type != "cuda":
+        if self._measured or n_bytes <= 0:
             return
+        self._measured = True
+        free = _free_bytes(device)
+        if free is None:
+            return
+        graphs = max(1, int(_SHARE * free * n_images / n_bytes))
+        if device.type == "cuda":
+            self.graphs = graphs
+            self.images = min(self.images, graphs)
+        else:  # what is free of a CPU's memory is more than what is counted as free
+            self.graphs = max(self.graphs, graphs)
+
+
+def _free_bytes(device: torch.device) -> int | None:
+    """Return the memory that is free on a device; None where it cannot be told."""
+    if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         # What the allocator holds but does not use is free too.
-        free += torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-        self.graphs = max(1, int(_SHARE * free * n_images / n_bytes))
-        self.images = min(self.images, self.graphs)
-        self._measured = True
+        return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    if device.type == "cpu":
+        try:
+            return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        except (AttributeError, ValueError, OSError):  # Windows, macOS
+            return None
+    return None
 
 
-def allocated_bytes(device: torch.device) -> int:
-    """Return the bytes that tensors take on a GPU, without waiting for it; 0 elsewhere."""
-    return torch.cuda.memory_allocated(device) if device.type == "cuda" else 0
+@contextlib.contextmanager
+def counting_graph() -> Iterator[list[int]]:
+    """Count the bytes that graphs made within keep, weights left out.
+
+    Yields
+    ------
+    list of int
+        The bytes of each tensor storage; complete at the end.
+    """
+    sizes: dict[int, int] = {}
+    found: list[int] = []
+
+    def look(tensor: Tensor) -> Tensor:
+        whole = tensor if tensor._base is None else tensor._base  # of a transposed weight
+        if not isinstance(whole, torch.nn.Parameter):
+            storage = tensor.untyped_storage()
+            sizes[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(look, lambda tensor: tensor):
+        yield found
+    found += sizes.values()
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -17,7 +17,7 @@ from sklgm.matching import RealGradients, matching_loss
 from sklgm.matching.gradients import Matching
 from sklgm.matching.moving import to_device
 from sklgm.synthesis.augmentation import StandardAugmentation, Views, centre_views, mirror
-from sklgm.synthesis.batch_size import BatchSize, allocated_bytes
+from sklgm.synthesis.batch_size import BatchSize, counting_graph
 from sklgm.synthesis.parametrization import Synthetic
 from sklgm.synthesis.ranks import ALONE, Ranks
 from sklgm.synthesis.state import collect, restore
@@ -334,10 +334,9 @@ def _add_derivative(
             if graphs:
                 embedded = graphs.popleft()
             else:
-                before = allocated_bytes(device)
-                embedded = embed(slice(start, min(start + size.images, n_own)))
-                n_bytes = allocated_bytes(device) - before
-                size.learn(len(embedded.features), n_bytes, device)
+                with counting_graph() as sizes:
+                    embedded = embed(slice(start, min(start + size.images, n_own)))
+                size.learn(len(embedded.features), sum(sizes), device)
             embedded.features.backward(by_features[embedded.rows])
         except RuntimeError:
             graphs.clear()  # what is left will be embedded again, in smaller parts

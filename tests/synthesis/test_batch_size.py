@@ -131,5 +131,29 @@ def test_graphs_of_a_gpu_follow_its_free_memory(monkeypatch):
     given = BatchSize(7)
     given.learn(1, 1, gpu)
     assert (given.images, given.graphs) == (7, 7)
-    assert batch_size.allocated_bytes(gpu) == 500
-    assert batch_size.allocated_bytes(CPU) == 0
+
+
+def test_graphs_of_a_cpu_follow_its_free_memory_too(monkeypatch):
+    """Passes are as large as before, so that the result is the same bit for bit."""
+    pages = {"SC_AVPHYS_PAGES": 1000, "SC_PAGE_SIZE": 8}
+    monkeypatch.setattr(batch_size.os, "sysconf", pages.__getitem__)
+    size = BatchSize.auto(224, CPU)
+    images, graphs = size.images, size.graphs
+    size.learn(10, 400, CPU)
+    assert (size.images, size.graphs) == (images, 120)
+    scarce = BatchSize.auto(224, CPU)
+    scarce.learn(1, 1000, CPU)
+    assert (scarce.images, scarce.graphs) == (images, graphs)
+
+
+def test_the_graph_of_a_net_is_what_it_saves_for_the_way_back():
+    """Of a linear layer without bias nothing but weights; a square keeps its input."""
+    layer = torch.nn.Linear(5, 7, bias=False).requires_grad_(False)
+    pixels = torch.zeros(3, 5, requires_grad=True)
+    with batch_size.counting_graph() as sizes:
+        features = layer(pixels).square()
+    assert sum(sizes) == 4 * 3 * 7
+    with batch_size.counting_graph() as sizes:
+        layer(pixels.detach()).square()
+    assert sizes == []
+    assert features.requires_grad
