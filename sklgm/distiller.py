@@ -92,7 +92,7 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         Prototypes are 8/7 as large, so that views can be cut from them.
     pixel_range : tuple of (float, float), default=(0, 1)
         Black and white in float arrays.
-    max_iter : int, default=200
+    max_iter : int, default=100
         Steps of the optimisation.
     learning_rate : float, default=0.06
         Of Adam at the first step; it falls to 0 by a cosine.
@@ -230,7 +230,7 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         class_weight="balanced",
         image_size=None,
         pixel_range=(0, 1),
-        max_iter=200,
+        max_iter=100,
         learning_rate=0.06,
         tol=None,
         n_iter_no_change=20,
