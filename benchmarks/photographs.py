@@ -12,7 +12,8 @@ To begin anew, delete the results and that folder.
 
 Run: ``python benchmarks/photographs.py --photos FOLDER --work FOLDER``, with ``SKLGM_WEIGHTS`` set
 as ``benchmarks/weights.py`` says. The photographs are ``FOLDER/SET/{train,test}/CLASS/.../*.jpg``.
-``--transfer`` tries the distilled prototypes on every other net, too.
+``--transfer`` tries the distilled prototypes on every other net, too; ``--pictures FOLDER`` draws
+those of the first seed.
 """
 
 import argparse
@@ -21,6 +22,7 @@ import time
 from pathlib import Path
 
 import joblib
+import matplotlib
 import numpy as np
 from _results import append, read, save_tables
 from sklearn.frozen import FrozenEstimator
@@ -36,6 +38,7 @@ from sklgm import (
     RandomImages,
 )
 from sklgm.datasets import load_folder
+from sklgm.plotting import PrototypesDisplay
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.real_backbones import real_backbone
@@ -154,6 +157,15 @@ class Bench:
         }
 
 
+def draw(bench, net, folder):
+    """Save a picture of the first seed's prototypes."""
+    distiller, _ = bench.distilled(net, 0)
+    names = [label.replace("_", " ") for label in distiller.classes_]
+    display = PrototypesDisplay.from_estimator(distiller, class_names=names, n_columns=5)
+    path = folder / f"{bench.data}_{net.lower()}.jpg"
+    display.figure_.savefig(path, dpi=100, pil_kwargs={"quality": 85})
+
+
 def runs_to_do(arguments):
     """Yield data, selection, home, net and seed of what the options ask for."""
     for data in arguments.sets:
@@ -229,8 +241,10 @@ def main():
     parser.add_argument("--selections", nargs="+", choices=SELECTIONS, default=list(SELECTIONS))
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--transfer", action="store_true")
+    parser.add_argument("--pictures", type=Path, metavar="FOLDER")
     parser.add_argument("--max-iter", type=int, help="for a trial; results are not written")
     arguments = parser.parse_args()
+    matplotlib.use("Agg")
     facts = ("data", "selection", "home", "net", "seed")
     done = {tuple(str(run[fact]) for fact in facts) for run in read("photographs")}
     benches = {data: Bench(data, arguments) for data in arguments.sets}
@@ -241,6 +255,8 @@ def main():
             print(record, flush=True)
             if not arguments.max_iter:
                 append("photographs", record)
+        if arguments.pictures and todo[1:] == ("distilled", todo[2], todo[2], 0):
+            draw(benches[data], todo[2], arguments.pictures)
     records = read("photographs")
     tables = {}
     for data in dict.fromkeys(run["data"] for run in records):

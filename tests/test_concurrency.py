@@ -248,7 +248,7 @@ def assert_cached(memory, expected):
     """A fit that finds the pass over the real data done: only prototypes see the net."""
     net = counting_backbone()
     assert_array_equal(distiller(net, memory=memory).fit(X, Y).prototypes_, expected)
-    synthetic = 6 * 3 * 2 + 3
+    synthetic = 6 * 3 * 3 + 3  # steps, prototypes, views; and the prototypes
     assert net.module.n_images == synthetic
 
 

@@ -164,7 +164,7 @@ def test_the_real_data_passes_the_net_once():
     few, many = counting_backbone(), counting_backbone()
     distiller(few, max_iter=1, n_views=1, n_real_views=3).fit(X, Y)
     real = (2 + 3) * len(X)  # two centre crops and three random views
-    synthetic = N_CLASSES
+    synthetic = 2 * N_CLASSES  # a centre crop and a random view of each
     assert few.module.n_images == real + synthetic + N_CLASSES
     distiller(many, max_iter=11, n_views=1, n_real_views=3).fit(X, Y)
     assert many.module.n_images - few.module.n_images == 10 * synthetic

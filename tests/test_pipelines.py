@@ -215,7 +215,7 @@ def test_memory_pays_the_real_pass_once_a_fold(tmp_path):
         return net.module.n_images
 
     real = 2 * 9  # the centre crop and one random view of a fold's training images
-    synthetic = 10 * 2 * 3 + 3  # views of three prototypes in ten steps, and the prototypes
+    synthetic = 10 * 3 * 3 + 3  # views of three prototypes in ten steps, and the prototypes
     n_fits = 2 * 4
     assert images_seen(None, 0) == n_fits * (real + synthetic)
     assert images_seen(tmp_path, 0) == 2 * real + n_fits * synthetic
@@ -239,7 +239,7 @@ def test_a_search_over_distillation_and_backbones(tmp_path):
     per_class = 1 + 2  # prototypes of the two settings
     for net in makers:
         real = 2 * 2 * 9  # folds, views of each image, images of a fold
-        synthetic = 2 * 4 * per_class * 3 * (10 * 2 + 1)  # folds, candidates, classes, steps
+        synthetic = 2 * 4 * per_class * 3 * (10 * 3 + 1)  # folds, candidates, classes, steps
         assert net.module.n_images == real + synthetic
     for net in probed:
         test = len(X)  # each fold's, once

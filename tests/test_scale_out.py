@@ -166,7 +166,7 @@ def test_a_worker_of_another_loop_does_not_shard(engine, tmp_path):
 def test_a_grid_search_does_not_shard_but_its_last_fit_does(engine, tmp_path):
     net = roving_backbone(tmp_path)
     grid = {"learning_rate": [0.01, 0.03]}
-    search = GridSearchCV(distiller(net, max_iter=1), grid, cv=2, scoring=lambda *_: 0.0)
+    search = GridSearchCV(distiller(net, max_iter=1, n_views=1), grid, cv=2, scoring=lambda *_: 0.0)
     search.fit(X, Y)
     sizes = [size for sizes in net.module.batch_sizes().values() for size in sizes]
     n_views = 2  # a centre crop and a random view
