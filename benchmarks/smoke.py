@@ -19,7 +19,7 @@ from tests.tiny_backbones import counting_backbone
 # Three classes of six images.
 X, Y = toy_images()
 N, CLASSES = len(X), len(np.unique(Y))
-STEPS, VIEWS, PROBE_VIEWS = 200, 4, 100
+STEPS, VIEWS, PROBE_VIEWS = 100, 1 + 3, 100
 
 
 def distil(**params):
@@ -32,8 +32,8 @@ def probe(net):
     FrozenBackboneProbe(net, distiller=LGMDistiller(net, max_iter=1, random_state=0)).fit(X, Y)
 
 
-# What each case may take. A centre crop and a random view of every real image, each view of each
-# step once, and the prototypes at the end; twice a view where its graph is not kept.
+# What each case may take. A centre crop and a random view of every real image, each crop and view
+# of each step once, and the prototypes at the end; twice a view where its graph is not kept.
 REAL, STEP = 2 * N, CLASSES * VIEWS
 CASES = {
     "a fit": (distil(), REAL + STEPS * STEP + CLASSES),
