@@ -53,7 +53,7 @@ def save(name, records, tables, processes=1):
         writer = csv.DictWriter(file, [*fields, *facts], restval="")
         writer.writeheader()
         writer.writerows({**_rounded(record), **facts} for record in records)
-    _write_tables(name, tables, ", ".join(f"{key} {value}" for key, value in facts.items()))
+    _write_tables(name, tables, ", ".join(f"{key} {value}" for key, value in facts.items()), name)
 
 
 def append(name, record):
@@ -68,12 +68,15 @@ def append(name, record):
     """
     line = {**_rounded(record), **machine(1)}
     path = RESULTS / f"{name}.csv"
-    is_new = not path.exists()
+    if not path.exists():
+        with path.open("w", newline="") as file:
+            csv.writer(file).writerow(line)
+    with path.open(newline="") as file:
+        columns = next(csv.reader(file))
+    if set(columns) != set(line):
+        raise ValueError(f"{path} has the columns {columns}, the new line {list(line)}.")
     with path.open("a", newline="") as file:
-        writer = csv.DictWriter(file, list(line))
-        if is_new:
-            writer.writeheader()
-        writer.writerow(line)
+        csv.DictWriter(file, columns).writerow(line)
 
 
 def read(name):
@@ -85,20 +88,23 @@ def read(name):
         return list(csv.DictReader(file))
 
 
-def save_tables(name, tables):
+def save_tables(name, tables, script=None):
     """Write tables of a CSV that came line by line, each line with the facts of its machine.
 
     Parameters
     ----------
     name, tables
         As in :func:`save`.
+    script : str, optional
+        Name of the script, where it is another one.
     """
-    _write_tables(name, tables, f"machines, versions and dates are in `{name}.csv`")
+    origin = f"machines, versions and dates are in `{name}.csv`"
+    _write_tables(name, tables, origin, script or name)
 
 
-def _write_tables(name, tables, origin):
+def _write_tables(name, tables, origin, script):
     sections = [f"## {heading}\n\n{table}" for heading, table in tables.items()]
-    text = "\n\n".join([f"# {name}", f"By `benchmarks/{name}.py`; {origin}.", *sections])
+    text = "\n\n".join([f"# {name}", f"By `benchmarks/{script}.py`; {origin}.", *sections])
     (RESULTS / f"{name}.md").write_text(text + "\n")
 
 

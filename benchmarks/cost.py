@@ -19,6 +19,7 @@ from sklgm import LGMDistiller
 from sklgm.backbones import Backbone
 from sklgm.matching import RealGradients, matching_loss
 from sklgm.matching.heads import HeadPool
+from sklgm.synthesis.batch_size import counting_graph
 
 TURNS = 5
 
@@ -56,21 +57,10 @@ def steps(backbone, X, y, n_steps=4, **params):
 
 def graph_bytes(backbone):
     """Return what autograd keeps of one image that passes the net, weights left out."""
-    weights = {t.untyped_storage().data_ptr() for t in backbone.module.state_dict().values()}
-    kept = {}
-
-    def keep(tensor):
-        storage = tensor.untyped_storage()
-        if storage.data_ptr() not in weights:
-            kept[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
     pixels = torch.rand(8, 3, backbone.image_size, backbone.image_size, requires_grad=True)
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        features = backbone.features(pixels)
-        total = sum(kept.values())
-    del features
-    return total / 8
+    with counting_graph() as sizes:
+        backbone.features(pixels)
+    return sum(sizes) / 8
 
 
 def match(n, n_classes, d, n_heads=32):

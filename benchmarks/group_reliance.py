@@ -9,8 +9,8 @@ images. As a control, one net is trained where class and texture are independent
 
 With ``--photos FOLDER`` pictures of PACS and Office-Caltech take their place, and domains (photo,
 sketch, ...) that of textures. For each seed as many classes as there are domains are drawn, and a
-domain for each. Of a correlation of .5, half of a class's training images are of its own domain,
-and the others of all domains alike. The reference are other training images, as many of every pair;
+domain for each, and 16 training images a class (6 of Office-Caltech) are taken. With correlation
+.5, half of these are of its own domain, and the other half of all domains alike. The reference are other training images, as many of every pair;
 test images come from the sets' test parts. ``SKLGM_WEIGHTS`` is set as ``benchmarks/weights.py``
 says.
 
@@ -54,8 +54,8 @@ NETS_OF_PHOTOS = {
 }
 # Domains with enough pictures, and of each pair of class and domain: for training, for reference.
 PHOTOS = {
-    "pacs": (("art_painting", "cartoon", "photo", "sketch"), 20, 10),
-    "office-caltech10": (("amazon", "caltech", "webcam"), 8, 6),
+    "pacs": (("art_painting", "cartoon", "photo", "sketch"), 16, 10),
+    "office-caltech10": (("amazon", "caltech", "webcam"), 6, 6),
 }
 CORRELATIONS = (1.0, 0.5)
 COLUMNS = {
@@ -93,6 +93,8 @@ def draw_photographs(root, data, correlation, seed):
                 [(str(path), str(label), domain) for path in sorted(folder.glob("*.jpg"))]
                 for folder in (root / data / part / label / domain for part in ("train", "test"))
             )
+            if len(files) < n_train + n_reference:
+                raise ValueError(f"{data} has {len(files)} pictures of {label} in {domain}.")
             order = rng.permutation(len(files))
             share = (1 - correlation) / len(domains) + correlation * (domain == home)
             parts["reference"] += [files[i] for i in order[:n_reference]]
@@ -143,7 +145,7 @@ def run(net, correlation, seed, arguments, folder):
         "correlated_test": draw(1.0, "test", n, 200 + seed),
         "shifted_test": draw(0.0, "test", n, 200 + seed),
     }
-    few = {"max_iter": 10} if arguments.quick else {"max_iter": 100}
+    few = {"max_iter": 10} if arguments.quick else {}
     probe = FrozenBackboneProbe(backbone, n_views=20, max_epochs=500, random_state=seed)
     whole = FrozenBackboneProbe(
         backbone, head=LogisticRegression(max_iter=2000), n_views=2, random_state=seed
@@ -179,7 +181,8 @@ def table(records):
         cells = [str(part) for part in key]
         for name in COLUMNS:
             values = [record[name] for record in mine]
-            cells.append(f"{np.mean(values):.2f} ± {np.std(values, ddof=1):.2f}")
+            deviation = f" ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
+            cells.append(f"{np.mean(values):.2f}{deviation}")
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
@@ -200,6 +203,8 @@ def ranks(records, correlation=1.0):
     }
     parts = []
     for name, both in pairs.items():
+        if len(both) < 3:
+            continue
         found = spearmanr(*zip(*both, strict=True))
         parts.append(f"over {name} {found.statistic:+.2f} (p = {found.pvalue:.2f})")
     return f"Spearman's rank correlation of reliance and shifted accuracy: {', '.join(parts)}."
@@ -216,11 +221,10 @@ def photographs(arguments):
                 record = run_photographs(net, data, correlation, seed, arguments)
                 if not arguments.quick:
                     append(name, record)
-    texts = ("data", "net", "selection", "cpu", "torch", "sklgm", "date")
-    records = [
-        {key: value if key in texts else float(value) for key, value in run.items()}
-        for run in read(name)
-    ]
+    if arguments.quick:
+        return
+    numbers = ("correlation", *COLUMNS)
+    records = [{**run, **{key: float(run[key]) for key in numbers}} for run in read(name)]
     tables = {}
     for data, correlation in product(PHOTOS, CORRELATIONS):
         mine = [r for r in records if (r["data"], r["correlation"]) == (data, correlation)]
@@ -228,8 +232,7 @@ def photographs(arguments):
             heading = f"{data}, correlation {correlation}: means ± standard deviation over seeds"
             tables[heading] = f"{table(mine)}\n\n{ranks(mine, correlation)}"
             print(heading, tables[heading], sep="\n")
-    if tables:
-        save_tables(name, tables)
+    save_tables(name, tables, script="group_reliance")
 
 
 def main():

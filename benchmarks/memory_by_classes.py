@@ -21,7 +21,7 @@ from _results import save
 
 N_CLASSES = (10, 1000)
 BATCH_SIZE = 40
-CANVAS, N_FEATURES, N_VIEWS, POOL, N_HEADS = 64, 64, 4, 16, 4
+CANVAS, N_FEATURES, N_VIEWS, POOL, N_HEADS = 64, 64, 3, 16, 4
 # Canvases of each prototype that live at once: the levels with their gradients and Adam's two
 # moments are 4/3 each; decoding and its way back keep the others.
 CANVASES = 12
@@ -56,8 +56,8 @@ def growing(n_classes: int) -> float:
     canvas = 4 * 3 * CANVAS**2
     pool = 4 * POOL * n_classes * (2 * N_FEATURES + 1)
     drawn = 4 * N_HEADS * n_classes * (2 * N_FEATURES + 1)
-    # This step's views and those of four before it, and all of them in one block.
-    features = 4 * n_classes * N_VIEWS * N_FEATURES * 10
+    # Random views of this step and of four before it, twice: once in one block. And the crops.
+    features = 4 * n_classes * (10 * N_VIEWS + 2) * N_FEATURES
     return (CANVASES * n_classes * canvas + pool + drawn + features) / 2**20
 
 

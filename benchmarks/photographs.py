@@ -93,16 +93,22 @@ class Bench:
 
     def distilled(self, net, seed):
         """Return a fitted distiller, the one that was kept if there is one, and its seconds."""
-        path = self.work / "distilled" / self.data / net / f"{seed}.joblib"
+        trial = f"-{self.max_iter}-steps" if self.max_iter else ""
+        path = self.work / "distilled" / self.data / net / f"{seed}{trial}.joblib"
         if not path.exists():
             distiller = LGMDistiller(self.backbone(net), random_state=seed)
             if self.max_iter:
                 distiller.set_params(max_iter=self.max_iter)
             start = time.perf_counter()
             distiller.fit(*self.train)
+            seconds = time.perf_counter() - start
             path.parent.mkdir(parents=True, exist_ok=True)
-            joblib.dump((distiller, time.perf_counter() - start), path)
-        return joblib.load(path)
+            half = path.with_suffix(".half")  # what has its name is whole
+            joblib.dump((distiller, seconds), half)
+            half.replace(path)
+        distiller, seconds = joblib.load(path)
+        # Not for the fit itself, whose seconds count.
+        return distiller.set_params(**self.kept), seconds
 
     def select(self, selection, home, seed):
         """Return prototypes, their labels and the seconds of a distillation, or None."""
@@ -162,6 +168,7 @@ def draw(bench, net, folder):
     distiller, _ = bench.distilled(net, 0)
     names = [label.replace("_", " ") for label in distiller.classes_]
     display = PrototypesDisplay.from_estimator(distiller, class_names=names, n_columns=5)
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{bench.data}_{net.lower()}.jpg"
     display.figure_.savefig(path, dpi=100, pil_kwargs={"quality": 85})
 
@@ -244,6 +251,9 @@ def main():
     parser.add_argument("--pictures", type=Path, metavar="FOLDER")
     parser.add_argument("--max-iter", type=int, help="for a trial; results are not written")
     arguments = parser.parse_args()
+    for name in " + ".join(arguments.nets).split(" + "):
+        if name not in NETS:
+            parser.error(f"--nets: {name!r} is none of {', '.join(NETS)}.")
     matplotlib.use("Agg")
     facts = ("data", "selection", "home", "net", "seed")
     done = {tuple(str(run[fact]) for fact in facts) for run in read("photographs")}

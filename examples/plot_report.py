@@ -32,7 +32,7 @@ X_train, X_test, y_train, y_test = train_test_split(
     openmoji.images, names, test_size=1 / 3, stratify=names, random_state=0
 )
 net = {"backbone": "efficientnet_lite0", "image_size": 56}
-distiller = LGMDistiller(**net, max_iter=100, random_state=0).fit(X_train, y_train)
+distiller = LGMDistiller(**net, random_state=0).fit(X_train, y_train)
 PrototypesDisplay.from_estimator(distiller, X_train, y_train)
 plt.show()
 

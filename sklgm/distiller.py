@@ -118,8 +118,8 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         Compare whole gradients, or each class's row by itself.
     batch_size : int or "auto", default="auto"
         Images that pass the net at once, which sets the peak memory. "auto" chooses by image
-        size and device, keeps as many graphs as the free memory of a GPU allows, and takes half
-        as many images after running out of memory.
+        size and device, keeps as many graphs as the free memory allows, and takes half as many
+        images after running out of memory.
     device : str or torch.device, default="auto"
         "auto" takes cuda, then mps, then cpu.
     precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
@@ -154,8 +154,9 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
     backbone_fingerprint_ : str or None
         Which net it was fitted on, the first of several; another one is refused later.
     loss_curve_ : ndarray of shape (n_iter,)
-        Angular distance, ``1 - cos``, at each step, summed over the backbones. It counts the
-        views of up to four steps before, too, fewer in the first fifth of the steps.
+        Loss at each step: .2 of the angular distance, ``1 - cos``, of the centre crops and .8 of
+        that of the random views, summed over the backbones. Random views of up to four steps
+        before count too, fewer in the first fifth of the steps.
     n_iter_ : int
         Steps taken.
     n_features_in_ : int

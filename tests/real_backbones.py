@@ -42,6 +42,10 @@ NETS = {
 }
 
 
+# Of these, benchmarks/weights.py writes the files.
+FETCHED = ("clip_vitb16_8bit", "mobilenetv2")
+
+
 def real_backbone(name, folder, image_size=None):
     """Make the backbone of a net above; checkpoints are written to `folder`, once."""
     size = image_size or NETS[name][1]
@@ -66,7 +70,7 @@ def weights_file(name):
 def has_weights(name):
     """Return whether the packages or the file that a net needs are there."""
     package = NETS[name][0]
-    if name in ("clip_vitb16_8bit", "mobilenetv2"):
+    if name in FETCHED:
         return weights_file(name).is_file()
     needed = [package] if package.startswith("efficientnet") else [package, "onnx"]
     return all(importlib.util.find_spec(module) for module in needed)

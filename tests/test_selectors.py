@@ -324,7 +324,7 @@ def test_memory_is_the_distillers(tmp_path):
     net.module.reset()
     again = NearestImages(distiller(net, memory=tmp_path)).fit(X, Y)
     assert_array_equal(first.prototype_indices_, again.prototype_indices_)
-    assert net.module.n_images == 6 * 2 * 3 + 3 + 3  # synthesis, and twice the prototypes
+    assert net.module.n_images == 6 * 3 * 3 + 3 + 3  # synthesis, and twice the prototypes
 
 
 def test_what_it_does_not_know_is_an_attribute_error():

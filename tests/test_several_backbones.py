@@ -398,7 +398,7 @@ def test_memory_is_shared_by_joint_and_single_fits(tmp_path):
         for net in nets:
             net.module.reset()
         distiller(backbone, memory=tmp_path, max_iter=1, **params).fit(X, Y)
-        synthetic = 2 * N_CLASSES  # the views of one step
+        synthetic = 3 * N_CLASSES  # in one step, a crop and two views of each prototype
         used = backbone if isinstance(backbone, tuple) else (backbone,)
         used[0].module.n_images -= N_CLASSES  # prototype_features_
         return [net.module.n_images - synthetic if net in used else 0 for net in nets]

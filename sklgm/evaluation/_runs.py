@@ -196,7 +196,7 @@ def fits(
     if isinstance(selection, HerdingImages) or (
         isinstance(selection, ClassCentroids) and selection.prototypes_per_class == 1
     ):
-        names = []  # nothing is clustered, so nothing is random
+        names = []  # nothing in the choice is random
     n_fits = (selection_seeds or 1) if names else 1
     if isinstance(selection, RandomImages) and selection.random_state is None:
         # A draw costs nothing, and a baseline should not be less certain than the rest.

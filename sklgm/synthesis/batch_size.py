@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -21,6 +22,8 @@ _MOST = 1024
 _KEPT_PASSES = 4
 # Share of the free memory that graphs may take.
 _SHARE = 0.6
+# Where Linux says what a container may take, and the names of its limit and of what is taken.
+_CGROUP, _LIMIT = "/sys/fs/cgroup", ("max", "current")
 
 
 class BatchSize:
@@ -113,44 +116,51 @@ class BatchSize:
             self.graphs //= 2
             self.images = min(self.images, self.graphs)
 
-    def learn(self, n_images: int, n_bytes: int, device: torch.device) -> None:
-        """Set how many graphs are kept from the size of some, once.
+    @contextlib.contextmanager
+    def learning(self, n_images: int, device: torch.device) -> Iterator[None]:
+        """Set how many graphs are kept from the size of those that are made within, once.
 
         Parameters
         ----------
         n_images : int
-            Images that passed.
-        n_bytes : int
-            Memory that their graphs take.
+            Images that pass within, with a graph.
         device : torch.device
             Where they are.
         """
-        if self._measured or n_bytes <= 0:
+        if self._measured:
+            yield
             return
+        with counting_graph() as sizes:
+            yield
         self._measured = True
         free = _free_bytes(device)
-        if free is None:
+        if free is None or not sizes:
             return
-        graphs = max(1, int(_SHARE * free * n_images / n_bytes))
+        graphs = max(1, int(_SHARE * free * n_images / sum(sizes)))
         if device.type == "cuda":
             self.graphs = graphs
             self.images = min(self.images, graphs)
-        else:  # what is free of a CPU's memory is more than what is counted as free
+        else:  # what a CPU can free in need is more than what is free
             self.graphs = max(self.graphs, graphs)
 
 
 def _free_bytes(device: torch.device) -> int | None:
-    """Return the memory that is free on a device; None where it cannot be told."""
+    """Return the memory that is free for this process on a device; None where nothing tells."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         # What the allocator holds but does not use is free too.
         return free + torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
-    if device.type == "cpu":
-        try:
-            return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        except (AttributeError, ValueError, OSError):  # Windows, macOS
-            return None
-    return None
+    if device.type != "cpu":
+        return None
+    try:
+        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    except (AttributeError, ValueError, OSError):  # Windows, macOS
+        return None
+    with contextlib.suppress(OSError, ValueError):  # "max" where there is no limit
+        limit, used = (int(Path(_CGROUP, f"memory.{name}").read_text()) for name in _LIMIT)
+        free = min(free, limit - used)
+    # A process that has a share of the cores, as the workers of a search do, takes that of memory.
+    return int(free * min(1, torch.get_num_threads() / (os.cpu_count() or 1)))
 
 
 @contextlib.contextmanager
@@ -170,7 +180,7 @@ def counting_graph() -> Iterator[list[int]]:
         if not isinstance(whole, torch.nn.Parameter):
             storage = tensor.untyped_storage()
             sizes[storage.data_ptr()] = storage.nbytes()
-        return tensor
+        return tensor.detach()  # or an output that is kept would keep its own graph alive
 
     with torch.autograd.graph.saved_tensors_hooks(look, lambda tensor: tensor):
         yield found

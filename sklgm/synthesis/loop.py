@@ -17,7 +17,7 @@ from sklgm.matching import RealGradients, matching_loss
 from sklgm.matching.gradients import Matching
 from sklgm.matching.moving import to_device
 from sklgm.synthesis.augmentation import StandardAugmentation, Views, centre_views, mirror
-from sklgm.synthesis.batch_size import BatchSize, counting_graph
+from sklgm.synthesis.batch_size import BatchSize
 from sklgm.synthesis.parametrization import Synthetic
 from sklgm.synthesis.ranks import ALONE, Ranks
 from sklgm.synthesis.state import collect, restore
@@ -27,7 +27,7 @@ from sklgm.synthesis.state import collect, restore
 # of the steps on.
 _REMEMBERED = 4
 # Weight of the centre crops' distance; that of the random views has the rest. Crops are the same in
-# every step, so that little weight is enough to bring their gradient where it should be.
+# every step but for mirroring, so that little weight brings their gradient where it should be.
 _CENTRE_SHARE = 0.2
 # Adam averages over fewer steps than is usual, since gradients are averaged already.
 _BETAS = (0.5, 0.999)
@@ -42,8 +42,8 @@ class Step:
     index : int
         From 0.
     loss : Tensor of shape ()
-        Angular distance before the step, views of the steps before that still count included;
-        it stays on the device until read.
+        Loss before the step, random views of the steps before that still count included; it
+        stays on the device until read.
     learning_rate : float
         Rate the step was taken with.
     state : callable
@@ -334,9 +334,9 @@ def _add_derivative(
             if graphs:
                 embedded = graphs.popleft()
             else:
-                with counting_graph() as sizes:
-                    embedded = embed(slice(start, min(start + size.images, n_own)))
-                size.learn(len(embedded.features), sum(sizes), device)
+                rows = slice(start, min(start + size.images, n_own))
+                with size.learning(rows.stop - rows.start, device):
+                    embedded = embed(rows)
             embedded.features.backward(by_features[embedded.rows])
         except RuntimeError:
             graphs.clear()  # what is left will be embedded again, in smaller parts
@@ -348,7 +348,7 @@ def _add_derivative(
     own = ranks.share(len(labels))
     chosen = to_device(torch.from_numpy(heads), device)
     loss, by_features, random = _distance(
-        features.view(len(labels), n_drawn, -1),
+        features.view(len(labels), n_drawn, features.shape[-1]),
         labels,
         objective.gradients.heads.take(heads, device),
         objective.gradients.sums.to(device)[chosen],
@@ -393,6 +393,6 @@ def _distance(
         rows=slice(own.start * n_views, own.stop * n_views),
     )
     by_crops = _CENTRE_SHARE * by_crops[:, None]
-    by_views = (1 - _CENTRE_SHARE) * by_views.view(len(by_crops), n_views, -1)
+    by_views = (1 - _CENTRE_SHARE) * by_views.view(len(by_crops), n_views, features.shape[-1])
     loss = _CENTRE_SHARE * loss + (1 - _CENTRE_SHARE) * loss_of_views
     return loss, torch.cat([by_crops, by_views], dim=1).flatten(0, 1), random

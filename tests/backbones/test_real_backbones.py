@@ -27,6 +27,7 @@ from sklgm import (
 from sklgm.backbones import get_backbone
 from sklgm.datasets import load_openmoji
 from tests.real_backbones import (
+    FETCHED,
     NETS,
     ThinResNet50,
     focus_file,
@@ -64,7 +65,7 @@ def folder(tmp_path_factory):
 def need(name):
     if not has_weights(name):
         package = NETS[name][0]
-        if name in ("clip_vitb16_8bit", "mobilenetv2"):
+        if name in FETCHED:
             pytest.skip(
                 f"{name} needs the file that `python benchmarks/weights.py FOLDER` makes, and "
                 f"SKLGM_WEIGHTS=FOLDER"

@@ -1,5 +1,8 @@
 """Batch sizes: chosen, halved when memory runs out, and without effect on the result."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 import torch
@@ -115,35 +118,80 @@ def test_graphs_go_first_then_images():
     assert seen == [(5, 12), (5, 6), (3, 3), (1, 1)]
 
 
+def learn(size, n_images, n_bytes, device):
+    """Let it see graphs of so many bytes."""
+    with size.learning(n_images, device):
+        torch.zeros(n_bytes // 4, requires_grad=True).exp()  # which keeps its output
+
+
 def test_graphs_of_a_gpu_follow_its_free_memory(monkeypatch):
     free = {"mem_get_info": (6000, 9000), "memory_reserved": 2500, "memory_allocated": 500}
     for name, value in free.items():
         monkeypatch.setattr(torch.cuda, name, lambda device, value=value: value)
     size, gpu = BatchSize.auto(224, torch.device("cuda")), torch.device("cuda")
-    size.learn(10, 400, gpu)
+    learn(size, 10, 400, gpu)
     assert size.graphs == 120  # 0.6 * (6000 + 2000) / 40
     assert size.images == 64
-    size.learn(10, 4000, gpu)  # once
+    learn(size, 10, 4000, gpu)  # once
     assert size.graphs == 120
     scarce = BatchSize.auto(224, gpu)
-    scarce.learn(1, 1000, gpu)
+    learn(scarce, 1, 1000, gpu)
     assert (scarce.images, scarce.graphs) == (4, 4)
     given = BatchSize(7)
-    given.learn(1, 1, gpu)
+    learn(given, 1, 4, gpu)
     assert (given.images, given.graphs) == (7, 7)
 
 
-def test_graphs_of_a_cpu_follow_its_free_memory_too(monkeypatch):
-    """Passes are as large as before, so that the result is the same bit for bit."""
+@pytest.fixture
+def memory(monkeypatch, tmp_path):
+    """8,000 bytes are free; the folder is where a container's limit may stand."""
     pages = {"SC_AVPHYS_PAGES": 1000, "SC_PAGE_SIZE": 8}
     monkeypatch.setattr(batch_size.os, "sysconf", pages.__getitem__)
+    monkeypatch.setattr(batch_size.os, "cpu_count", torch.get_num_threads)
+    monkeypatch.setattr(batch_size, "_CGROUP", tmp_path)
+    return tmp_path
+
+
+def graphs_on_a_cpu(n_images, n_bytes):
     size = BatchSize.auto(224, CPU)
-    images, graphs = size.images, size.graphs
-    size.learn(10, 400, CPU)
-    assert (size.images, size.graphs) == (images, 120)
-    scarce = BatchSize.auto(224, CPU)
-    scarce.learn(1, 1000, CPU)
-    assert (scarce.images, scarce.graphs) == (images, graphs)
+    images = size.images
+    learn(size, n_images, n_bytes, CPU)
+    assert size.images == images  # so that the order of sums stays as it is
+    return size.graphs
+
+
+def test_graphs_of_a_cpu_follow_its_free_memory_too(memory, monkeypatch):
+    least = BatchSize.auto(224, CPU).graphs
+    assert graphs_on_a_cpu(10, 400) == 120
+    assert graphs_on_a_cpu(1, 1000) == least
+    (memory / "memory.max").write_text("5000\n")
+    (memory / "memory.current").write_text("1000\n")
+    assert graphs_on_a_cpu(10, 400) == 60  # what the container may take
+    (memory / "memory.max").write_text("max\n")
+    assert graphs_on_a_cpu(10, 400) == 120
+    monkeypatch.setattr(batch_size.os, "cpu_count", lambda: 2 * torch.get_num_threads())
+    assert graphs_on_a_cpu(10, 400) == 60  # one of two processes
+
+
+@pytest.mark.parametrize("error", [AttributeError, ValueError, OSError])
+def test_where_free_memory_cannot_be_asked_for_a_few_graphs_are_kept(monkeypatch, error):
+    def sysconf(name):
+        raise error
+
+    monkeypatch.setattr(batch_size.os, "sysconf", sysconf)
+    assert graphs_on_a_cpu(10, 4) == BatchSize.auto(224, CPU).graphs
+
+
+def test_counting_keeps_nothing_alive():
+    """Not even where the way back is never gone, as after a pass that failed."""
+    alive = weakref.WeakSet()
+    with batch_size.counting_graph():
+        features = torch.ones(3, requires_grad=True).exp()
+        alive.add(features)
+        assert len(alive) == 1
+    del features
+    gc.collect()
+    assert not alive
 
 
 def test_the_graph_of_a_net_is_what_it_saves_for_the_way_back():
