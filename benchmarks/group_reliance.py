@@ -9,10 +9,10 @@ images. As a control, one net is trained where class and texture are independent
 
 With ``--photos FOLDER`` pictures of PACS and Office-Caltech take their place, and domains (photo,
 sketch, ...) that of textures. For each seed as many classes as there are domains are drawn, and a
-domain for each, and 16 training images a class (6 of Office-Caltech) are taken. With correlation
-.5, half of these are of its own domain, and the other half of all domains alike. The reference are other training images, as many of every pair;
-test images come from the sets' test parts. ``SKLGM_WEIGHTS`` is set as ``benchmarks/weights.py``
-says.
+domain for each, and 16 training images a class (6 of Office-Caltech) are taken. With correlation .5,
+half of these are of its own domain, and the other half of all domains alike. The reference are
+other training images, as many of every pair; test images come from the sets' test parts.
+``SKLGM_WEIGHTS`` is set as ``benchmarks/weights.py`` says.
 
 The rank correlation of reliance and shifted accuracy is printed: over all runs, and over the means
 of nets. With four nets that is one of a few possible numbers, and claims nothing.
