@@ -9,8 +9,8 @@ images. As a control, one net is trained where class and texture are independent
 
 With ``--photos FOLDER`` pictures of PACS and Office-Caltech take their place, and domains (photo,
 sketch, ...) that of textures. For each seed as many classes as there are domains are drawn, and a
-domain for each, and 16 training images a class (6 of Office-Caltech) are taken. With correlation .5,
-half of these are of its own domain, and the other half of all domains alike. The reference are
+domain for each, and 16 training images a class (6 of Office-Caltech) are taken. With correlation
+.5, half of these are of its own domain, and the other half of all domains alike. The reference are
 other training images, as many of every pair; test images come from the sets' test parts.
 ``SKLGM_WEIGHTS`` is set as ``benchmarks/weights.py`` says.
 
