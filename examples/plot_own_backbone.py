@@ -91,7 +91,7 @@ for name, backbone in nets.items():
 openmoji = load_openmoji()
 names = openmoji.target_names[openmoji.target]
 prototypes = {
-    name: LGMDistiller(backbone, random_state=0).fit(openmoji.images, names)
+    name: LGMDistiller(backbone, max_iter=100, random_state=0).fit(openmoji.images, names)
     for name, backbone in nets.items()
 }
 rows = {name: distiller.prototypes_ for name, distiller in prototypes.items()}

@@ -50,7 +50,9 @@ def checkpoint():
 
 def estimators():
     """Return fitted estimators by name."""
-    distiller = LGMDistiller(None, max_iter=20, head_pool_size=8, n_heads=4, random_state=0)
+    # Whole, since defaults change.
+    settings = {"max_iter": 20, "head_pool_size": 8, "n_heads": 4, "n_views": 4}
+    distiller = LGMDistiller(None, **settings, random_state=0)
     return {
         "distiller": distiller.fit(ROWS, LABELS),
         "centroids": ClassCentroids(None).fit(ROWS, LABELS),
