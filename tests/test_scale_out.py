@@ -99,7 +99,8 @@ def test_workers_find_the_same_as_one_process(engine, tmp_path):
         assert gradients.sums.device == torch.device("cpu")
         assert_same_sums(gradients, expected_gradients)
         fitted = estimator.fit(data, Y)
-        assert_allclose(fitted.prototypes_, expected.prototypes_, rtol=1e-5, atol=1e-5)
+        # Sums are added in another order, and Adam enlarges what that rounds.
+        assert_allclose(fitted.prototypes_, expected.prototypes_, rtol=1e-5, atol=5e-5)
         assert_allclose(fitted.loss_curve_, expected.loss_curve_, rtol=1e-4, atol=1e-5)
 
 
