@@ -21,6 +21,7 @@ def machine(processes):
         lines = [line for line in info.read_text().splitlines() if line.startswith("model name")]
         cpu = lines[0].partition(":")[2].strip() if lines else cpu
     return {
+        "device": torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu",
         "cpu": cpu,
         "cores": os.cpu_count(),
         "processes": processes,
@@ -77,6 +78,31 @@ def append(name, record):
         raise ValueError(f"{path} has the columns {columns}, the new line {list(line)}.")
     with path.open("a", newline="") as file:
         csv.DictWriter(file, columns).writerow(line)
+
+
+def run_missing(name, keys, todo, run, trial=False):
+    """Do the runs that have no line in a CSV yet, and add the line of each as soon as it is there.
+
+    Parameters
+    ----------
+    name : str
+        Of the file, without an ending.
+    keys : sequence of str
+        Columns that tell one run from another.
+    todo : iterable of tuple
+        Values of these, of each run.
+    run : callable
+        Takes these values, and returns the other columns as a dict.
+    trial : bool, default=False
+        Whether to print the records only.
+    """
+    done = {tuple(line[key] for key in keys) for line in read(name)}
+    for values in todo:
+        if tuple(map(str, values)) not in done:
+            record = {**dict(zip(keys, values, strict=True)), **run(*values)}
+            print(record, flush=True)
+            if not trial:
+                append(name, record)
 
 
 def read(name):

@@ -23,11 +23,12 @@ Run: ``python benchmarks/group_reliance.py``; ``--quick`` is a short trial that 
 import argparse
 import sys
 import tempfile
+from functools import partial
 from itertools import product
 from pathlib import Path
 
 import numpy as np
-from _results import append, read, save, save_tables
+from _results import read, run_missing, save, save_tables
 from scipy.stats import spearmanr
 from sklearn.linear_model import LogisticRegression
 
@@ -107,8 +108,8 @@ def draw_photographs(root, data, correlation, seed):
     return {name: (list(X), y, groups) for name, (X, y, groups) in triples.items()}
 
 
-def run_photographs(net, data, correlation, seed, arguments):
-    """Return the record of a net, a set and a seed."""
+def run_photographs(data, net, correlation, seed, arguments):
+    """Return what was found on a set, a net and a seed."""
     name, size = NETS_OF_PHOTOS[net]
     backbone = real_backbone(name, None, size)
     parts = draw_photographs(arguments.photos, data, correlation, seed)
@@ -122,13 +123,8 @@ def run_photographs(net, data, correlation, seed, arguments):
     whole = LogisticRegression(max_iter=10_000).fit(embedder.fit_transform(train[0]), train[1])
     X, y, _ = parts["shifted_test"]
     report = diagnose_bias(distiller, *train, probe=probe, **parts)
-    print(data, net, correlation, seed, report._caption(), flush=True)
     return {
-        "data": data,
-        "net": net,
-        "correlation": correlation,
         "selection": "distilled",
-        "seed": seed,
         **report.summary(),
         "all_images_shifted_accuracy": whole.score(embedder.transform(X), y),
     }
@@ -213,14 +209,14 @@ def ranks(records, correlation=1.0):
 def photographs(arguments):
     """Diagnose nets on photographs, in runs that are written as they come and not run twice."""
     name = "group_reliance_photographs"
-    facts = ("data", "net", "correlation", "seed")
-    done = {tuple(run[fact] for fact in facts) for run in read(name)}
-    for seed in range(arguments.seeds):
-        for net, data, correlation in product(arguments.nets, PHOTOS, CORRELATIONS):
-            if (data, net, str(correlation), str(seed)) not in done:
-                record = run_photographs(net, data, correlation, seed, arguments)
-                if not arguments.quick:
-                    append(name, record)
+    seeds = range(arguments.seeds)
+    run_missing(
+        name,
+        ("data", "net", "correlation", "seed"),
+        ((d, n, c, s) for s, n, d, c in product(seeds, arguments.nets, PHOTOS, CORRELATIONS)),
+        partial(run_photographs, arguments=arguments),
+        trial=arguments.quick,
+    )
     if arguments.quick:
         return
     numbers = ("correlation", *COLUMNS)

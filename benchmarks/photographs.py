@@ -24,7 +24,7 @@ from pathlib import Path
 import joblib
 import matplotlib
 import numpy as np
-from _results import append, read, save_tables
+from _results import read, run_missing, save_tables
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 
@@ -124,41 +124,31 @@ class Bench:
         return chosen.prototypes_, chosen.prototype_labels_, seconds
 
     def run(self, selection, home, net, seed):
-        """Return a record: how well classifiers do on a net that train on a selection."""
+        """Return how well classifiers do on a net that train on a selection."""
         X_test, y_test = self.test
-        on_features = FrozenBackboneProbe(None, random_state=seed)
-        probe = FrozenBackboneProbe(
-            self.backbone(net), n_views=N_VIEWS, random_state=seed, **self.kept
-        )
-        seconds = None
-        if selection in ("means", "all"):
-            rows, labels = self.features(net, self.train[0]), self.train[1]
-            if selection == "means":
-                classes = np.unique(labels)
-                rows, labels = [rows[labels == c].mean(axis=0) for c in classes], classes
-                accuracy = on_features.fit(rows, labels).score(self.features(net, X_test), y_test)
-            else:
-                probe.set_params(n_views=N_VIEWS_OF_ALL)
-                accuracy = probe.fit(*self.train).score(X_test, y_test)
+        images, labels, seconds = *self.train, None
+        if selection == "means":
+            features = self.features(net, images)
+            images, rows = None, [features[labels == c].mean(axis=0) for c in np.unique(labels)]
+            labels = np.unique(labels)
         else:
-            prototypes, labels, seconds = self.select(selection, home, seed)
-            accuracy = probe.fit(prototypes, labels).score(X_test, y_test)
-            # Their centre crops, exactly: as images they would be rounded to 8 bits.
-            centre = FrozenBackboneProbe(
-                self.backbone(net), augmentation=None, head=LogisticRegression(max_iter=10_000)
+            if selection != "all":
+                images, labels, seconds = self.select(selection, home, seed)
+            rows = self.features(net, images)
+        logistic = LogisticRegression(max_iter=10_000).fit(rows, labels)
+        tests = self.features(net, X_test)
+        if images is None:
+            probe = FrozenBackboneProbe(None, random_state=seed).fit(rows, labels)
+            accuracy = probe.score(tests, y_test)
+        else:
+            n_views = N_VIEWS_OF_ALL if selection == "all" else N_VIEWS
+            probe = FrozenBackboneProbe(
+                self.backbone(net), n_views=n_views, random_state=seed, **self.kept
             )
-            logistic = centre.fit(prototypes, labels).score(X_test, y_test)
-        if selection in ("means", "all"):
-            plain = LogisticRegression(max_iter=10_000).fit(rows, labels)
-            logistic = plain.score(self.features(net, X_test), y_test)
+            accuracy = probe.fit(images, labels).score(X_test, y_test)
         return {
-            "data": self.data,
-            "selection": selection,
-            "home": home,
-            "net": net,
-            "seed": seed,
             "probe": accuracy,
-            "logistic": logistic,
+            "logistic": logistic.score(tests, y_test),
             "seconds": seconds,
         }
 
@@ -255,18 +245,18 @@ def main():
         if name not in NETS:
             parser.error(f"--nets: {name!r} is none of {', '.join(NETS)}.")
     matplotlib.use("Agg")
-    facts = ("data", "selection", "home", "net", "seed")
-    done = {tuple(str(run[fact]) for fact in facts) for run in read("photographs")}
     benches = {data: Bench(data, arguments) for data in arguments.sets}
-    for todo in runs_to_do(arguments):
-        if tuple(map(str, todo)) not in done:
-            data, *rest = todo
-            record = benches[data].run(*rest)
-            print(record, flush=True)
-            if not arguments.max_iter:
-                append("photographs", record)
-        if arguments.pictures and todo[1:] == ("distilled", todo[2], todo[2], 0):
-            draw(benches[data], todo[2], arguments.pictures)
+    todo = list(runs_to_do(arguments))
+    run_missing(
+        "photographs",
+        ("data", "selection", "home", "net", "seed"),
+        todo,
+        lambda data, *rest: benches[data].run(*rest),
+        trial=bool(arguments.max_iter),
+    )
+    for data, selection, home, net, seed in todo if arguments.pictures else ():
+        if (selection, net, seed) == ("distilled", home, 0):
+            draw(benches[data], home, arguments.pictures)
     records = read("photographs")
     tables = {}
     for data in dict.fromkeys(run["data"] for run in records):
