@@ -180,7 +180,8 @@ class Encoder:
         parts = []
         for images in canvases:
             if augmentation is None:
-                features = [self.still_features(centre_views(images, size))]
+                centre = centre_views(images, size, self.backbone.centre_share)
+                features = [self.still_features(centre)]
             else:
                 # Prototypes may have been made for another size than this backbone's.
                 stream = stream or ViewStream(augmentation, images.shape[-1], seed)

@@ -316,7 +316,7 @@ def _views(
 ) -> Iterator[tuple[Tensor, float]]:
     """Yield batches of views, each with its share of the target."""
     size = encoder.backbone.image_size
-    centre = centre_views(canvases, size)
+    centre = centre_views(canvases, size, encoder.backbone.centre_share)
     # The first draw of an image is for its centre crop, the others are its random views.
     n_drawn = 1 + n_real_views
     views = None if stream is None else stream.take(len(canvases) * n_drawn)

@@ -89,7 +89,7 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         however many images it has.
     image_size : int or None, default=None
         Side in pixels of what the net sees, every net of several; None is the backbone's own.
-        Prototypes are 8/7 as large, so that views can be cut from them.
+        Prototypes have the side of the largest backbone's `canvas_size`.
     pixel_range : tuple of (float, float), default=(0, 1)
         Black and white in float arrays.
     max_iter : int, default=100
@@ -796,5 +796,7 @@ def _canvas_sizes(encoders: list[Encoder | None]) -> list[int]:
 def _objective(gradients: RealGradients, encoder: Encoder | None) -> Objective:
     if encoder is None:
         return Objective(gradients, lambda rows: rows, None, BatchSize(np.iinfo(np.int64).max))
-    size = encoder.backbone.image_size
-    return Objective(gradients, encoder.features, size, encoder.batch_size)
+    net = encoder.backbone
+    return Objective(
+        gradients, encoder.features, net.image_size, encoder.batch_size, net.centre_share
+    )

@@ -142,8 +142,8 @@ class FrozenBackboneProbe(
     ``FrozenBackboneProbe(distiller=...)`` needs none, and it saves the pass for the similarities
     where the distiller has another backbone than the probe.
 
-    Images are brought to a canvas of 8/7 of what the net sees, in 8 bits. Floats in [0, 1] that
-    have its size already are trained on as they are, so that prototypes given as X are the same
+    Images are brought to the backbone's `canvas_size`, in 8 bits. Floats in [0, 1] that have that
+    size already are trained on as they are, so that prototypes given as X are the same
     pixels as with ``distiller``.
 
     Examples

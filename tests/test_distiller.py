@@ -63,8 +63,8 @@ def test_prototype_features_are_those_of_the_centre_crop():
     assert_allclose(fitted.prototype_features_, expected, rtol=1e-5, atol=1e-6)
 
 
-@pytest.mark.parametrize(("image_size", "canvas"), [(None, 21), (18, 21)])
-def test_the_canvas_is_eight_sevenths_of_the_image(image_size, canvas):
+@pytest.mark.parametrize(("image_size", "canvas"), [(None, 20), (18, 20)])
+def test_the_canvas_of_a_module_is_eight_sevenths_of_the_image(image_size, canvas):
     net = tiny_backbone(image_size=18)
     fitted = distiller(net, image_size=image_size).fit(X, Y)
     assert fitted.prototypes_.shape == (N_CLASSES, canvas, canvas, 3)

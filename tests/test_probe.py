@@ -184,7 +184,7 @@ def test_prototypes_of_another_net_and_size():
         other = tiny_backbone(image_size=size, seed=3)
         fitted = probe(distiller=distiller(other)).fit(X, Y)
         side = fitted.distiller_.prototypes_.shape[1]
-        assert side == round(size * 8 / 7)
+        assert side == other.canvas_size
         assert set(fitted.predict(X_TEST)) <= set("abc")
 
 

@@ -25,7 +25,7 @@ def views_of(flip, n_real_views):
     found = list(_views(canvases, ENCODER, augmentation, n_real_views, stream))
     assert sum(share for _, share in found) == pytest.approx(1)
     assert {len(pixels) for pixels, _ in found} == {N}
-    return centre_views(canvases, NET.image_size), found
+    return centre_views(canvases, NET.image_size, NET.centre_share), found
 
 
 @pytest.mark.parametrize("n_real_views", [0, 2, 3])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import os
 import pickle
 import threading
@@ -54,7 +55,9 @@ class Backbone:
     name : str
         Canonical name.
     canvas_size : int
-        Side of the prototypes made for it: 8/7 of `image_size`, rounded.
+        Side of the square that images are brought to before their centre is cut out, and of the
+        prototypes: `image_size` where the library's own preparation cuts nothing off, as for CLIP,
+        and up to 8/7 of it elsewhere.
 
     Notes
     -----
@@ -323,6 +326,7 @@ class Backbone:
             image_size=size,
             mean=check_triple("mean", mean),
             std=check_std(std),
+            crop_pct=7 / 8,
             resize="canvas",
             pooling="the module's own",
         )
@@ -344,7 +348,12 @@ class Backbone:
     @property
     def canvas_size(self) -> int:
         """Side of the prototypes made for this backbone."""
-        return round(self.image_size * 8 / 7)
+        return math.floor(self.image_size / self.spec.crop_pct)
+
+    @property
+    def centre_share(self) -> float:
+        """Side of the centre crop as a share of the canvas, in (0, 1]."""
+        return self.image_size / self.canvas_size
 
     @property
     def module(self) -> torch.nn.Module:

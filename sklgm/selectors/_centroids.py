@@ -26,8 +26,8 @@ class ClassCentroids(BackboneSelector):
     prototypes_per_class : int, default=1
         Images of each class.
     image_size : int or None, default=None
-        Side in pixels of what the net sees; None is the backbone's own. Prototypes are 8/7 as
-        large.
+        Side in pixels of what the net sees; None is the backbone's own. Prototypes have the side
+        of its `canvas_size`.
     pixel_range : tuple of (float, float), default=(0, 1)
         Black and white in float arrays.
     batch_size : int or "auto", default="auto"

@@ -205,8 +205,8 @@ class StandardAugmentation(BaseEstimator):
         return to_device(noise, like.device).to(like.dtype)
 
 
-def centre_views(images: Tensor, size: int) -> Tensor:
-    """Return the centre crop of each image: 7/8 of its side, resized where that is not ``size``.
+def centre_views(images: Tensor, size: int, share: float) -> Tensor:
+    """Return the centre crop of each image, resized where it has not the side ``size``.
 
     Parameters
     ----------
@@ -214,6 +214,8 @@ def centre_views(images: Tensor, size: int) -> Tensor:
         Square images.
     size : int
         Side of a view in pixels.
+    share : float
+        Side of the crop as a share of the image's, in (0, 1].
 
     Returns
     -------
@@ -221,7 +223,7 @@ def centre_views(images: Tensor, size: int) -> Tensor:
         A view of ``images`` where no resizing is needed.
     """
     canvas = images.shape[-1]
-    side = round(canvas * 7 / 8)
+    side = round(canvas * share)
     start = round((canvas - side) / 2)
     crop = images[..., start : start + side, start : start + side]
     if side == size:

@@ -72,12 +72,15 @@ class Objective:
         Side ``s`` the map takes; None for rows.
     batch_size : BatchSize
         Views that pass the net at once. Peak memory follows it.
+    centre_share : float, default=7/8
+        Side of the centre crop as a share of the image's.
     """
 
     gradients: RealGradients
     features: Callable[[Tensor], Tensor]
     image_size: int | None
     batch_size: BatchSize
+    centre_share: float = 7 / 8
 
 
 class _Embedded(NamedTuple):
@@ -260,8 +263,8 @@ def backward(
         own = ranks.share(len(labels))
         views = views[own.start * n_drawn : own.stop * n_drawn]
 
-    def cut(images: Tensor, rows: slice, size: int) -> Tensor:
-        centre = centre_views(images, size)
+    def cut(images: Tensor, rows: slice, size: int, centre_share: float) -> Tensor:
+        centre = centre_views(images, size, centre_share)
         if views is None or augmentation is None:
             return centre
         crops = mirror(centre, views[rows])
@@ -288,7 +291,7 @@ def _add_derivative(
     labels: Tensor,
     objective: Objective,
     heads: np.ndarray,
-    cut: Callable[[Tensor, slice, int], Tensor],
+    cut: Callable[[Tensor, slice, int, float], Tensor],
     n_drawn: int,
     matching: Matching,
     recent: Sequence[Tensor],
@@ -314,7 +317,7 @@ def _add_derivative(
         images = leaf[:, None].expand(-1, n_drawn, -1, -1, -1).flatten(0, 1)
         first = owned.start * n_drawn
         images = images[rows.start - first : rows.stop - first]
-        views = cut(images, rows, objective.image_size)
+        views = cut(images, rows, objective.image_size, objective.centre_share)
         return _Embedded(rows, objective.features(views), leaf, owned)
 
     def embed_all() -> tuple[Tensor, deque[_Embedded]]:

@@ -16,6 +16,7 @@ from sklearn.datasets import load_sample_images
 
 from sklgm.backbones import Backbone, _shared, _timm, _weights, get_backbone, list_backbones
 from sklgm.backbones._libraries import LIBRARIES
+from sklgm.synthesis import centre_views
 from tests.library_nets import add_tiny_clip
 
 open_clip = pytest.importorskip("open_clip")
@@ -75,6 +76,19 @@ def test_equals_timm(name, architecture, size, pictures):
     net = timm.create_model(architecture, num_classes=0, **options)
     net.load_state_dict(backbone.module.state_dict())
     assert_same_features(backbone, net, timm_transform(architecture, size), pictures)
+
+
+@pytest.mark.parametrize("name", ["efficientnet_lite0", "efficientnet_lite1", "clip", "mocov3"])
+@pytest.mark.parametrize("size", [32, 224])
+def test_the_centre_of_the_canvas_is_what_the_library_shows(name, size):
+    if name == "clip" and size == 32:
+        size = 48
+    backbone = Backbone.from_name(name, image_size=size, pretrained=False)
+    side = backbone.canvas_size
+    canvas = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
+    pixels = torch.from_numpy(canvas).permute(2, 0, 1)[None]
+    centre = centre_views(pixels, size, backbone.centre_share)
+    assert torch.equal(centre[0].permute(1, 2, 0), torch.from_numpy(backbone.resize(canvas)))
 
 
 @pytest.mark.parametrize("size", [None, 48])

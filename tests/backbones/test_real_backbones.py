@@ -257,7 +257,8 @@ def test_prototypes_beat_random_images(folder, pictures, name):
     )
     distilled = score(distiller)
     random = [score(RandomImages(backbone, memory=folder, random_state=seed)) for seed in range(5)]
-    assert distiller.prototypes_.shape == (4, 64, 64, 3)
+    side = backbone.canvas_size
+    assert distiller.prototypes_.shape == (4, side, side, 3)
     assert distiller.loss_curve_[-1] < 0.6 * distiller.loss_curve_[0]
     # Over seeds of the distillation the difference was 0.14 to 0.29.
     assert distilled > np.mean(random) + 0.05

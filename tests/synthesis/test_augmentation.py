@@ -309,22 +309,24 @@ def test_check_passes():
 
 
 @pytest.mark.parametrize("canvas", [64, 65, 66, 67, 18, 8, 256])
-def test_centre_is_torchvisions_crop(canvas):
+@pytest.mark.parametrize("share", [7 / 8, 0.9, 1.0])
+def test_centre_is_torchvisions_crop(canvas, share):
     canvases = images(3, canvas)
-    side = round(canvas * 7 / 8)
+    side = round(canvas * share)
     expected = tv.center_crop(canvases, [side, side])
-    found = centre_views(canvases, side)
+    found = centre_views(canvases, side, share)
     assert torch.equal(found, expected)
     assert found.untyped_storage().data_ptr() == canvases.untyped_storage().data_ptr()
     for size in (side - 3, side + 5):
         resized = tv.resize(expected, [size, size], antialias=True)
-        torch.testing.assert_close(centre_views(canvases, size), resized)
+        torch.testing.assert_close(centre_views(canvases, size, share), resized)
 
 
 def test_canvas_of_any_image_size_needs_no_resizing():
     for size in range(4, 600):
-        canvas = torch.zeros(1, 1).expand(1, 3, round(size * 8 / 7), round(size * 8 / 7))
-        view = centre_views(canvas, size)
+        side = size + size % 83
+        canvas = torch.zeros(1, 1).expand(1, 3, side, side)
+        view = centre_views(canvas, size, size / side)
         assert view.shape == (1, 3, size, size)
         assert view.untyped_storage().data_ptr() == canvas.untyped_storage().data_ptr()
 

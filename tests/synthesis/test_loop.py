@@ -102,7 +102,7 @@ def crops_and_views(net, canvases, size, generator):
     for i in range(C * 5):
         canvas = canvases[i // 5][None]
         if i % 5 == 0:
-            crop = centre_views(canvas, size)
+            crop = centre_views(canvas, size, 7 / 8)
             shown.append(crop.flip(-1) if drawn.flip[i] else crop)
         else:
             shown.append(EVERYTHING.apply(canvas, drawn[i : i + 1], size))
@@ -240,7 +240,7 @@ def test_without_augmentation_the_centre_crop_is_embedded(batch_size):
     once(samples, on_images(net, batch_size), augmentation=None, n_views=0)
     found = torch.cat(seen)[:C]
     assert found.shape == (C, 3, SIZE, SIZE)
-    assert torch.equal(found, centre_views(samples.detach(), SIZE))
+    assert torch.equal(found, centre_views(samples.detach(), SIZE, 7 / 8))
 
 
 def test_several_samples_a_class_and_classes_without_any():
