@@ -98,7 +98,7 @@ def decode(levels, canvas):
     total = sum(
         functional.interpolate(level, (canvas, canvas), mode="bilinear") for level in levels
     )
-    colors = COLORS / COLORS.norm(dim=0).max()
+    colors = (COLORS / COLORS.norm(dim=0).max()).to(total)
     return torch.sigmoid(2 * torch.einsum("rc,nchw->nrhw", colors, total))
 
 
