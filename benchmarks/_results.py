@@ -33,7 +33,7 @@ def machine(processes):
     }
 
 
-def save(name, records, tables, processes=1):
+def save(name, records, tables, processes=1, script=None):
     """Write records as CSV and tables as Markdown, each with the facts of the machine.
 
     Parameters
@@ -46,6 +46,8 @@ def save(name, records, tables, processes=1):
         Markdown tables, by heading.
     processes : int
         That ran at the same time.
+    script : str, optional
+        Name of the script, where it is another one.
     """
     facts = machine(processes)
     RESULTS.mkdir(exist_ok=True)
@@ -54,7 +56,8 @@ def save(name, records, tables, processes=1):
         writer = csv.DictWriter(file, [*fields, *facts], restval="")
         writer.writeheader()
         writer.writerows({**_rounded(record), **facts} for record in records)
-    _write_tables(name, tables, ", ".join(f"{key} {value}" for key, value in facts.items()), name)
+    origin = ", ".join(f"{key} {value}" for key, value in facts.items())
+    _write_tables(name, tables, origin, script or name)
 
 
 def append(name, record):

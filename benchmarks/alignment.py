@@ -6,6 +6,10 @@ pictures; and by gradient alignment with the training pictures. Beside these sta
 the nets' features on the training pictures, by mutual nearest neighbours and linear CKA. The 12
 pairs of different nets are correlated; figures are means over seeds.
 
+With ``--photos FOLDER`` the features are those of CLIP and other nets at 224 pixels on one
+photograph of each class of ImageNet, ``FOLDER/imagenet-sample/*.jpg``, and the accuracies are those
+that ``benchmarks/photographs.py --transfer`` wrote, as far as it has.
+
 Run: ``python benchmarks/alignment.py``; ``--quick`` is a short trial that saves nothing.
 """
 
@@ -18,10 +22,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from _data import load
-from _results import save
+from _results import read, save
+from photographs import NETS as NETS_OF_PHOTOGRAPHS
 from transfer import NETS
 
-from sklgm import FrozenBackboneProbe, LGMDistiller, PrototypeSet
+from sklgm import BackboneEmbedder, FrozenBackboneProbe, LGMDistiller, PrototypeSet
 from sklgm.alignment import (
     alignment_matrix,
     gradient_alignment_matrix,
@@ -65,16 +70,75 @@ def run(seed, nets, data, arguments, folder):
     return with_relative_accuracy(records), gradients
 
 
+def transfer_of_photographs(data):
+    """Return the transfer matrix of a set, from the runs on photographs."""
+    records = []
+    for line in read("photographs"):
+        if line["data"] != data or line["selection"] not in ("distilled", "all"):
+            continue
+        distilled = line["selection"] == "distilled"
+        records.append(
+            {
+                "selection": line["home"] if distilled else "all",
+                "backbone": line["net"],
+                "at_home": line["home"] == line["net"] if distilled else None,
+                "accuracy": float(line["probe"]),
+            }
+        )
+    return TransferMatrix(with_relative_accuracy(records))
+
+
+def on_photographs(arguments):
+    """Align the nets on photographs, and correlate with the transfer that was measured."""
+    photos = sorted((arguments.photos / "imagenet-sample").glob("*.jpg"))
+    X = [str(path) for path in photos[:: 50 if arguments.quick else 1]]
+    nets = {name: real_backbone(net, None, 224) for name, net in NETS_OF_PHOTOGRAPHS.items()}
+    tables, records, lines = {}, [], []
+    with tempfile.TemporaryDirectory() as folder:
+        for metric in ("mutual_knn", "linear_cka"):
+            embedder = BackboneEmbedder(memory=folder)
+            alignment = alignment_matrix(nets, X, metric=metric, embedder=embedder, random_state=0)
+            title = metric.replace("_", " ")
+            for values in ("scores", "calibrated"):
+                tables[f"{title}, {values}"] = alignment.to_markdown(values=values)
+            for data in ("imagewoof", "flowers5"):
+                found = relate_alignment_to_transfer(
+                    alignment, transfer_of_photographs(data), values="calibrated", random_state=0
+                )
+                cells = [
+                    f"{c.statistic:.2f} ({c.low:.2f} to {c.high:.2f})"
+                    for c in (found.pearson, found.spearman)
+                ]
+                lines.append(f"| {title} | {data} | {len(found.pairs)} | {' | '.join(cells)} |")
+                records += [
+                    {"metric": metric, "data": data, "home": home, "net": net}
+                    | {"alignment": float(x), "relative_accuracy": float(y)}
+                    for (home, net), x, y in zip(
+                        found.pairs, found.alignment, found.transfer, strict=True
+                    )
+                ]
+    titles = ["| alignment | transfer on | pairs | Pearson | Spearman |", "| :-- " * 5 + "|"]
+    tables["Correlation over pairs, with bootstrap intervals"] = "\n".join([*titles, *lines])
+    for heading, table in tables.items():
+        print(heading, table, sep="\n")
+    if not arguments.quick:
+        save("alignment_photographs", records, tables, script="alignment")
+
+
 def main():
     """Run on each seed, and correlate."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="few pictures and steps")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--photos", type=Path, metavar="FOLDER")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.seeds = [0]
     torch.set_num_threads(arguments.threads)
+    if arguments.photos:
+        on_photographs(arguments)
+        return
     data = load("openmoji", quick=arguments.quick)
     with tempfile.TemporaryDirectory() as folder:
         nets = {name: real_backbone(net, folder) for name, net in NETS.items()}
