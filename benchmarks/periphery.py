@@ -6,14 +6,20 @@ mean of its class, over the spread of the class in that direction; how many pict
 the margin of a linear probe trained on that half. So no row has had a part in what it is measured
 by. Random images and distillations are repeated, with seeds 0, 1, ...; centroids are not random.
 
+With ``--photos FOLDER --work FOLDER`` the prototypes are those that ``benchmarks/photographs.py``
+kept there, and they are looked up among the test photographs.
+
 Run: ``python benchmarks/periphery.py``; ``--quick`` is a short trial that saves nothing.
 """
 
 import argparse
 import tempfile
+from itertools import product
+from pathlib import Path
 
 import numpy as np
 from _results import save
+from photographs import NETS, SETS, Bench
 from sklearn.model_selection import train_test_split
 
 from sklgm import ClassCentroids, FrozenBackboneProbe, LGMDistiller, RandomImages
@@ -74,12 +80,45 @@ def by_class(records):
     return "\n".join(lines)
 
 
+def on_photographs(arguments):
+    """Look up what was distilled of photographs, on its own net, beside real photographs."""
+    records, tables = [], {}
+    for data, net in product(arguments.sets, arguments.nets):
+        bench = Bench(data, arguments)
+        probe = FrozenBackboneProbe(n_views=8, random_state=0, **bench.kept)
+        for seed in range(arguments.seeds):
+            rows = {
+                "random": RandomImages(bench.backbone(net), random_state=seed, **bench.kept),
+                "centroid": ClassCentroids(bench.backbone(net), **bench.kept),
+                "distilled": bench.distilled(net, seed)[0],
+            }
+            if seed:
+                del rows["centroid"]  # which no seed changes
+            for name, selection in rows.items():
+                fitted = selection if name == "distilled" else selection.fit(*bench.train)
+                found = prototype_statistics(fitted, *bench.test, probe=probe)
+                facts = {"data": data, "net": net, "selection": name, "seed": seed}
+                records += [{**facts, **record} for record in found.records]
+        mine = [r for r in records if (r["data"], r["net"]) == (data, net)]
+        tables[f"{data}, {net}: means over the classes"] = table(mine)
+    print(*tables.values(), sep="\n\n")
+    save("periphery_photographs", records, tables, script="periphery")
+
+
 def main():
     """Choose, distil and measure."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="few steps and seeds")
     parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--photos", type=Path, metavar="FOLDER")
+    parser.add_argument("--work", type=Path, metavar="FOLDER")
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=["imagewoof"])
+    parser.add_argument("--nets", nargs="+", choices=NETS, default=["CLIP"])
+    parser.set_defaults(max_iter=None)
     arguments = parser.parse_args()
+    if arguments.photos:
+        on_photographs(arguments)
+        return
     if arguments.quick:
         arguments.seeds = 2
     data = load_openmoji()
