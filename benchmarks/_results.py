@@ -97,9 +97,9 @@ def run_missing(name, keys, todo, run, trial=False):
     run : callable
         Takes these values, and returns the other columns as a dict.
     trial : bool, default=False
-        Whether to print the records only.
+        Whether to do all runs and print the records only.
     """
-    done = {tuple(line[key] for key in keys) for line in read(name)}
+    done = set() if trial else {tuple(line[key] for key in keys) for line in read(name)}
     for values in todo:
         if tuple(map(str, values)) not in done:
             record = {**dict(zip(keys, values, strict=True)), **run(*values)}

@@ -8,7 +8,8 @@ pairs of different nets are correlated; figures are means over seeds.
 
 With ``--photos FOLDER`` the features are those of CLIP and other nets at 224 pixels on one
 photograph of each class of ImageNet, ``FOLDER/imagenet-sample/*.jpg``, and the accuracies are those
-that ``benchmarks/photographs.py --transfer`` wrote, as far as it has.
+that ``benchmarks/photographs.py --transfer`` wrote, as far as it has. ``--runs`` names another file
+of such runs.
 
 Run: ``python benchmarks/alignment.py``; ``--quick`` is a short trial that saves nothing.
 """
@@ -70,10 +71,10 @@ def run(seed, nets, data, arguments, folder):
     return with_relative_accuracy(records), gradients
 
 
-def transfer_of_photographs(data):
+def transfer_of_photographs(data, runs):
     """Return the transfer matrix of a set, from the runs on photographs."""
     records = []
-    for line in read("photographs"):
+    for line in read(runs):
         if line["data"] != data or line["selection"] not in ("distilled", "all"):
             continue
         distilled = line["selection"] == "distilled"
@@ -103,7 +104,10 @@ def on_photographs(arguments):
                 tables[f"{title}, {values}"] = alignment.to_markdown(values=values)
             for data in ("imagewoof", "flowers5"):
                 found = relate_alignment_to_transfer(
-                    alignment, transfer_of_photographs(data), values="calibrated", random_state=0
+                    alignment,
+                    transfer_of_photographs(data, arguments.runs),
+                    values="calibrated",
+                    random_state=0,
                 )
                 cells = [
                     f"{c.statistic:.2f} ({c.low:.2f} to {c.high:.2f})"
@@ -132,6 +136,7 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--photos", type=Path, metavar="FOLDER")
+    parser.add_argument("--runs", default="photographs", metavar="NAME")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.seeds = [0]

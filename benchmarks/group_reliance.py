@@ -202,7 +202,8 @@ def ranks(records, correlation=1.0):
         if len(both) < 3:
             continue
         found = spearmanr(*zip(*both, strict=True))
-        parts.append(f"over {name} {found.statistic:+.2f} (p = {found.pvalue:.2f})")
+        p = f" (p = {found.pvalue:.2f})" if len(both) > 4 else ""  # of so few it is no estimate
+        parts.append(f"over {name} {found.statistic:+.2f}{p}")
     return f"Spearman's rank correlation of reliance and shifted accuracy: {', '.join(parts)}."
 
 

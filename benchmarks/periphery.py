@@ -102,25 +102,28 @@ def on_photographs(arguments):
         mine = [r for r in records if (r["data"], r["net"]) == (data, net)]
         tables[f"{data}, {net}: means over the classes"] = table(mine)
     print(*tables.values(), sep="\n\n")
-    save("periphery_photographs", records, tables, script="periphery")
+    if not arguments.quick:
+        save("periphery_photographs", records, tables, script="periphery")
 
 
 def main():
     """Choose, distil and measure."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--quick", action="store_true", help="few steps and seeds")
-    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--seeds", type=int, help="5 by default, of photographs 3")
     parser.add_argument("--photos", type=Path, metavar="FOLDER")
     parser.add_argument("--work", type=Path, metavar="FOLDER")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=["imagewoof"])
     parser.add_argument("--nets", nargs="+", choices=NETS, default=["CLIP"])
     parser.set_defaults(max_iter=None)
     arguments = parser.parse_args()
+    if arguments.quick or arguments.seeds is None:
+        arguments.seeds = 2 if arguments.quick else 3 if arguments.photos else 5
     if arguments.photos:
+        if arguments.work is None:
+            parser.error("--photos needs --work, the folder of benchmarks/photographs.py.")
         on_photographs(arguments)
         return
-    if arguments.quick:
-        arguments.seeds = 2
     data = load_openmoji()
     names = data.target_names[data.target]
     X, X_rest, y, y_rest = train_test_split(

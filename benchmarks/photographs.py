@@ -2,8 +2,8 @@
 
 A run is one choice of prototypes, real or distilled, by one net (or several) with one seed, tried
 on one net. Two classifiers are trained on it and scored on test photographs: `FrozenBackboneProbe`,
-on random views, and scikit-learn's ``LogisticRegression``, on the features of one centre crop of
-each prototype. The rows "means" (features that are class means, the ceiling of one prototype a
+on random views, and scikit-learn's ``LogisticRegression``, on what `BackboneEmbedder` gives of each
+prototype. The rows "means" (features that are class means, the ceiling of one prototype a
 class) and "all" (every training photograph) are for comparison.
 
 A run is written to the results as soon as it is there, and what is there is not run again: so the

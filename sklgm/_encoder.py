@@ -68,7 +68,7 @@ class Encoder:
     @property
     def key(self) -> tuple[str, str]:
         """What features depend on, beside the images."""
-        return self.backbone.fingerprint(), str(self.autocast)
+        return f"{self.backbone.fingerprint()}-{self.backbone.canvas_size}", str(self.autocast)
 
     def to(self, device: torch.device) -> Encoder:
         """Return this encoder with its backbone on a device."""

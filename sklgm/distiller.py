@@ -795,7 +795,7 @@ def _canvas_sizes(encoders: list[Encoder | None]) -> list[int]:
 
 def _objective(gradients: RealGradients, encoder: Encoder | None) -> Objective:
     if encoder is None:
-        return Objective(gradients, lambda rows: rows, None, BatchSize(np.iinfo(np.int64).max))
+        return Objective(gradients, lambda rows: rows, None, BatchSize(np.iinfo(np.int64).max), 1)
     net = encoder.backbone
     return Objective(
         gradients, encoder.features, net.image_size, encoder.batch_size, net.centre_share

@@ -143,8 +143,8 @@ class FrozenBackboneProbe(
     where the distiller has another backbone than the probe.
 
     Images are brought to the backbone's `canvas_size`, in 8 bits. Floats in [0, 1] that have that
-    size already are trained on as they are, so that prototypes given as X are the same
-    pixels as with ``distiller``.
+    size already are trained on as they are, so that prototypes made for this backbone alone are
+    the same pixels given as X as with ``distiller``.
 
     Examples
     --------

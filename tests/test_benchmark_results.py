@@ -45,9 +45,10 @@ def test_an_interrupted_benchmark_goes_on(results):
 
 def test_a_trial_is_not_written(results):
     done = []
-    run(results, [("a", 0)], done, trial=True)
-    assert done == [("a", 0)]
-    assert results.read("trial") == []
+    run(results, [("a", 0)], done)
+    run(results, [("a", 0), ("a", 1)], done, trial=True)
+    assert done == [("a", 0), ("a", 0), ("a", 1)]
+    assert len(results.read("trial")) == 1
 
 
 def test_lines_of_other_columns_are_refused(results):

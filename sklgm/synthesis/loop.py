@@ -72,15 +72,15 @@ class Objective:
         Side ``s`` the map takes; None for rows.
     batch_size : BatchSize
         Views that pass the net at once. Peak memory follows it.
-    centre_share : float, default=7/8
-        Side of the centre crop as a share of the image's.
+    centre_share : float
+        Side of the centre crop as a share of the image's; 1 for rows.
     """
 
     gradients: RealGradients
     features: Callable[[Tensor], Tensor]
     image_size: int | None
     batch_size: BatchSize
-    centre_share: float = 7 / 8
+    centre_share: float
 
 
 class _Embedded(NamedTuple):

@@ -50,12 +50,12 @@ def real(n_features=D, head_scale=0.5, head_seed=1):
     return gradients.update(rows, y)
 
 
-def on_images(net, batch_size=1000, gradients=None):
-    return Objective(gradients or real(), net, SIZE, BatchSize(batch_size))
+def on_images(net, batch_size=1000, gradients=None, centre_share=7 / 8):
+    return Objective(gradients or real(), net, SIZE, BatchSize(batch_size), centre_share)
 
 
 def on_rows(gradients, features=lambda z: z):
-    return Objective(gradients, features, None, BatchSize(1000))
+    return Objective(gradients, features, None, BatchSize(1000), 1)
 
 
 def images(strategy=None, max_iter=20):
@@ -232,15 +232,17 @@ def test_views_belong_to_their_sample():
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 1000])
-def test_without_augmentation_the_centre_crop_is_embedded(batch_size):
+@pytest.mark.parametrize("share", [7 / 8, 1])
+def test_without_augmentation_the_centre_crop_is_embedded(batch_size, share):
     """As the real images are; the net takes no canvas."""
     net, seen = tiny_net(), []
     net.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach()))
     samples = images(Pixels()).decode()
-    once(samples, on_images(net, batch_size), augmentation=None, n_views=0)
+    objective = on_images(net, batch_size, centre_share=share)
+    once(samples, objective, augmentation=None, n_views=0)
     found = torch.cat(seen)[:C]
     assert found.shape == (C, 3, SIZE, SIZE)
-    assert torch.equal(found, centre_views(samples.detach(), SIZE, 7 / 8))
+    assert torch.equal(found, centre_views(samples.detach(), SIZE, share))
 
 
 def test_several_samples_a_class_and_classes_without_any():
@@ -528,7 +530,8 @@ def test_grown_pyramid_that_starts_at_its_final_size():
 
 def other_objective(batch_size=1000, net=None):
     """Another net with other features, another size and other heads."""
-    return Objective(real(9, head_seed=2), net or tiny_net(9, seed=1), 10, BatchSize(batch_size))
+    net = net or tiny_net(9, seed=1)
+    return Objective(real(9, head_seed=2), net, 10, BatchSize(batch_size), 7 / 8)
 
 
 @pytest.mark.parametrize("batch_sizes", [(1000, 1000), (4, 1000), (1, 7)])
@@ -587,7 +590,7 @@ def test_heads_are_the_same_of_every_pool(monkeypatch):
 
 
 def test_one_empty_among_several():
-    empty = Objective(RealGradients(range(C)), tiny_net(), SIZE, BatchSize(1000))
+    empty = Objective(RealGradients(range(C)), tiny_net(), SIZE, BatchSize(1000), 7 / 8)
     with pytest.raises(ValueError, match="gradients are empty"):
         next(run(images(), on_images(tiny_net()), empty))
 

@@ -35,11 +35,11 @@ def begin(kind, resume=None, device="cpu"):
     if kind == "rows":
         mean, std = (torch.from_numpy(m).to(device) for m in GRADIENTS[0].feature_moments())
         synthetic = FeatureRows(6, mean, std, generator)
-        objectives = [Objective(GRADIENTS[0], lambda rows: rows, None, BatchSize(1000))]
+        objectives = [Objective(GRADIENTS[0], lambda rows: rows, None, BatchSize(1000), 1)]
     else:
         synthetic = kind.start(6, 18, N_STEPS, generator, device)
         objectives = [
-            Objective(gradients, net.to(device), 16, BatchSize(5))
+            Objective(gradients, net.to(device), 16, BatchSize(5), 7 / 8)
             for gradients, net in zip(GRADIENTS, NETS, strict=True)
         ]
     steps = synthesize(
