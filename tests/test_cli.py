@@ -45,7 +45,7 @@ def test_distill_saves_prototypes_that_load_again(folder, tmp_path):
     assert result.exit_code == 0, result.output
     saved = PrototypeSet.load(tmp_path / "out")
     assert saved.labels.tolist() == ["blue", "blue", "red", "red"]
-    assert saved.images.shape == (4, 37, 37, 3)
+    assert saved.images.shape == (4, 36, 36, 3)
     assert saved.provenance["parameters"]["backbone"] == "efficientnet_lite0"
     assert "4 prototypes of 2 classes, from 6 images" in " ".join(result.output.split())
 

@@ -172,7 +172,7 @@ def test_three_backbones():
 
 def test_the_image_size_is_of_every_net():
     pair = named_backbone("one", image_size=18), named_backbone("two", image_size=18, seed=1)
-    assert distiller(pair, image_size=18).fit(X, Y).prototypes_.shape[1] == 21
+    assert distiller(pair, image_size=18).fit(X, Y).prototypes_.shape[1] == 20
     with pytest.raises(ValueError, match="image_size=14"):
         distiller(image_size=21).fit(X, Y)
 
