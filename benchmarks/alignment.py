@@ -71,6 +71,13 @@ def run(seed, nets, data, arguments, folder):
     return with_relative_accuracy(records), gradients
 
 
+def coefficients(found):
+    """Return both correlations with their intervals, as cells of a table."""
+    return " | ".join(
+        f"{c.statistic:.2f} ({c.low:.2f} to {c.high:.2f})" for c in (found.pearson, found.spearman)
+    )
+
+
 def transfer_of_photographs(data, runs):
     """Return the transfer matrix of a set, from the runs on photographs."""
     records = []
@@ -94,6 +101,9 @@ def on_photographs(arguments):
     photos = sorted((arguments.photos / "imagenet-sample").glob("*.jpg"))
     X = [str(path) for path in photos[:: 50 if arguments.quick else 1]]
     nets = {name: real_backbone(net, None, 224) for name, net in NETS_OF_PHOTOGRAPHS.items()}
+    transfers = {
+        data: transfer_of_photographs(data, arguments.runs) for data in ("imagewoof", "flowers5")
+    }
     tables, records, lines = {}, [], []
     with tempfile.TemporaryDirectory() as folder:
         for metric in ("mutual_knn", "linear_cka"):
@@ -102,18 +112,11 @@ def on_photographs(arguments):
             title = metric.replace("_", " ")
             for values in ("scores", "calibrated"):
                 tables[f"{title}, {values}"] = alignment.to_markdown(values=values)
-            for data in ("imagewoof", "flowers5"):
+            for data, transfer in transfers.items():
                 found = relate_alignment_to_transfer(
-                    alignment,
-                    transfer_of_photographs(data, arguments.runs),
-                    values="calibrated",
-                    random_state=0,
+                    alignment, transfer, values="calibrated", random_state=0
                 )
-                cells = [
-                    f"{c.statistic:.2f} ({c.low:.2f} to {c.high:.2f})"
-                    for c in (found.pearson, found.spearman)
-                ]
-                lines.append(f"| {title} | {data} | {len(found.pairs)} | {' | '.join(cells)} |")
+                lines.append(f"| {title} | {data} | {len(found.pairs)} | {coefficients(found)} |")
                 records += [
                     {"metric": metric, "data": data, "home": home, "net": net}
                     | {"alignment": float(x), "relative_accuracy": float(y)}
@@ -162,11 +165,7 @@ def main():
         values = "scores" if name == "gradient alignment" else "calibrated"
         tables[f"{name.replace('_', ' ')}, {values}"] = alignment.to_markdown(values=values)
         found = relate_alignment_to_transfer(alignment, transfer, values=values, random_state=0)
-        cells = [
-            f"{c.statistic:.2f} ({c.low:.2f} to {c.high:.2f})"
-            for c in (found.pearson, found.spearman)
-        ]
-        lines.append(f"| {name.replace('_', ' ')} | {' | '.join(cells)} |")
+        lines.append(f"| {name.replace('_', ' ')} | {coefficients(found)} |")
         records += [
             {"selection": row, "backbone": column, "alignment": name, "value": float(x)}
             for (row, column), x in zip(found.pairs, found.alignment, strict=True)

@@ -84,18 +84,15 @@ def on_photographs(arguments):
     """Look up what was distilled of photographs, on its own net, beside real photographs."""
     records, tables = [], {}
     for data, net in product(arguments.sets, arguments.nets):
-        bench = Bench(data, arguments)
+        bench = Bench(data, arguments.photos, arguments.work)
+        backbone = bench.backbone(net)
         probe = FrozenBackboneProbe(n_views=8, random_state=0, **bench.kept)
         for seed in range(arguments.seeds):
-            rows = {
-                "random": RandomImages(bench.backbone(net), random_state=seed, **bench.kept),
-                "centroid": ClassCentroids(bench.backbone(net), **bench.kept),
-                "distilled": bench.distilled(net, seed)[0],
-            }
-            if seed:
-                del rows["centroid"]  # which no seed changes
-            for name, selection in rows.items():
-                fitted = selection if name == "distilled" else selection.fit(*bench.train)
+            random = RandomImages(backbone, random_state=seed, **bench.kept)
+            rows = {"random": random.fit(*bench.train), "distilled": bench.distilled(net, seed)[0]}
+            if seed == 0:
+                rows["centroid"] = ClassCentroids(backbone, **bench.kept).fit(*bench.train)
+            for name, fitted in rows.items():
                 found = prototype_statistics(fitted, *bench.test, probe=probe)
                 facts = {"data": data, "net": net, "selection": name, "seed": seed}
                 records += [{**facts, **record} for record in found.records]
@@ -115,10 +112,11 @@ def main():
     parser.add_argument("--work", type=Path, metavar="FOLDER")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=["imagewoof"])
     parser.add_argument("--nets", nargs="+", choices=NETS, default=["CLIP"])
-    parser.set_defaults(max_iter=None)
     arguments = parser.parse_args()
-    if arguments.quick or arguments.seeds is None:
-        arguments.seeds = 2 if arguments.quick else 3 if arguments.photos else 5
+    if arguments.quick:
+        arguments.seeds = 2
+    elif arguments.seeds is None:
+        arguments.seeds = 3 if arguments.photos else 5
     if arguments.photos:
         if arguments.work is None:
             parser.error("--photos needs --work, the folder of benchmarks/photographs.py.")

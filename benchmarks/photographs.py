@@ -70,17 +70,17 @@ class Bench:
     ----------
     data : str
         Name of the set.
-    arguments : argparse.Namespace
-        Options of the command line.
+    photos, work : Path
+        Folders of the photographs, and of what is kept.
+    max_iter : int, optional
+        Steps of a distillation, for a trial.
     """
 
-    def __init__(self, data, arguments):
-        self.data, self.work = data, arguments.work
-        photos = arguments.photos / data
-        self.train = load_folder(photos / "train", return_X_y=True)
-        self.test = load_folder(photos / "test", return_X_y=True)
-        self.max_iter = arguments.max_iter
-        self.kept = {"memory": str(arguments.work / "memory")}
+    def __init__(self, data, photos, work, max_iter=None):
+        self.data, self.work, self.max_iter = data, work, max_iter
+        self.train = load_folder(photos / data / "train", return_X_y=True)
+        self.test = load_folder(photos / data / "test", return_X_y=True)
+        self.kept = {"memory": str(work / "memory")}
 
     def backbone(self, net):
         """Return the backbone of a net's name, or several of ``"A + B"``."""
@@ -126,26 +126,26 @@ class Bench:
     def run(self, selection, home, net, seed):
         """Return how well classifiers do on a net that train on a selection."""
         X_test, y_test = self.test
-        images, labels, seconds = *self.train, None
-        if selection == "means":
-            features = self.features(net, images)
-            images, rows = None, [features[labels == c].mean(axis=0) for c in np.unique(labels)]
-            labels = np.unique(labels)
-        else:
-            if selection != "all":
-                images, labels, seconds = self.select(selection, home, seed)
-            rows = self.features(net, images)
-        logistic = LogisticRegression(max_iter=10_000).fit(rows, labels)
         tests = self.features(net, X_test)
-        if images is None:
+        images, labels = self.train
+        seconds = None
+        if selection == "means":
+            features, y = self.features(net, images), labels
+            labels = np.unique(y)
+            rows = [features[y == c].mean(axis=0) for c in labels]
             probe = FrozenBackboneProbe(None, random_state=seed).fit(rows, labels)
             accuracy = probe.score(tests, y_test)
         else:
-            n_views = N_VIEWS_OF_ALL if selection == "all" else N_VIEWS
+            n_views = N_VIEWS_OF_ALL
+            if selection != "all":
+                n_views = N_VIEWS
+                images, labels, seconds = self.select(selection, home, seed)
+            rows = self.features(net, images)
             probe = FrozenBackboneProbe(
                 self.backbone(net), n_views=n_views, random_state=seed, **self.kept
             )
             accuracy = probe.fit(images, labels).score(X_test, y_test)
+        logistic = LogisticRegression(max_iter=10_000).fit(rows, labels)
         return {
             "probe": accuracy,
             "logistic": logistic.score(tests, y_test),
@@ -245,7 +245,8 @@ def main():
         if name not in NETS:
             parser.error(f"--nets: {name!r} is none of {', '.join(NETS)}.")
     matplotlib.use("Agg")
-    benches = {data: Bench(data, arguments) for data in arguments.sets}
+    where = (arguments.photos, arguments.work, arguments.max_iter)
+    benches = {data: Bench(data, *where) for data in arguments.sets}
     todo = list(runs_to_do(arguments))
     run_missing(
         "photographs",
