@@ -7,7 +7,8 @@ the margin of a linear probe trained on that half. So no row has had a part in w
 by. Random images and distillations are repeated, with seeds 0, 1, ...; centroids are not random.
 
 With ``--photos FOLDER --work FOLDER`` the prototypes are those that ``benchmarks/photographs.py``
-kept there, and they are looked up among the test photographs.
+kept there, and they are looked up among the test photographs. ``--pictures FOLDER`` draws those of
+the first seed among these, in the plane of their two principal components.
 
 Run: ``python benchmarks/periphery.py``; ``--quick`` is a short trial that saves nothing.
 """
@@ -17,6 +18,7 @@ import tempfile
 from itertools import product
 from pathlib import Path
 
+import matplotlib
 import numpy as np
 from _results import save
 from photographs import NETS, SETS, Bench
@@ -25,6 +27,7 @@ from sklearn.model_selection import train_test_split
 from sklgm import ClassCentroids, FrozenBackboneProbe, LGMDistiller, RandomImages
 from sklgm.datasets import load_openmoji
 from sklgm.evaluation import prototype_statistics
+from sklgm.plotting import EmbeddingDisplay
 
 NET = {"backbone": "efficientnet_lite0", "image_size": 56}
 FIGURES = {
@@ -96,11 +99,22 @@ def on_photographs(arguments):
                 found = prototype_statistics(fitted, *bench.test, probe=probe)
                 facts = {"data": data, "net": net, "selection": name, "seed": seed}
                 records += [{**facts, **record} for record in found.records]
+        if arguments.pictures:
+            draw(bench, net, arguments.pictures)
         mine = [r for r in records if (r["data"], r["net"]) == (data, net)]
         tables[f"{data}, {net}: means over the classes"] = table(mine)
     print(*tables.values(), sep="\n\n")
     if not arguments.quick:
         save("periphery_photographs", records, tables, script="periphery")
+
+
+def draw(bench, net, folder):
+    """Save a picture of test photographs as dots and the first seed's prototypes as stars."""
+    distiller, _ = bench.distilled(net, 0)
+    names = [label.replace("_", " ") for label in distiller.classes_]
+    display = EmbeddingDisplay.from_estimator(distiller, *bench.test, class_names=names)
+    folder.mkdir(parents=True, exist_ok=True)
+    display.figure_.savefig(folder / f"{bench.data}_{net.lower()}_stars.png", dpi=100)
 
 
 def main():
@@ -110,9 +124,11 @@ def main():
     parser.add_argument("--seeds", type=int, help="5 by default, of photographs 3")
     parser.add_argument("--photos", type=Path, metavar="FOLDER")
     parser.add_argument("--work", type=Path, metavar="FOLDER")
+    parser.add_argument("--pictures", type=Path, metavar="FOLDER")
     parser.add_argument("--sets", nargs="+", choices=SETS, default=["imagewoof"])
     parser.add_argument("--nets", nargs="+", choices=NETS, default=["CLIP"])
     arguments = parser.parse_args()
+    matplotlib.use("Agg")
     if arguments.quick:
         arguments.seeds = 2
     elif arguments.seeds is None:

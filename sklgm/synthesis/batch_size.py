@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TypeVar
@@ -22,8 +23,8 @@ _MOST = 1024
 _KEPT_PASSES = 4
 # Share of the free memory that graphs may take.
 _SHARE = 0.6
-# Where Linux says what a container may take, and the names of its limit and of what is taken.
-_CGROUP, _LIMIT = "/sys/fs/cgroup", ("max", "current")
+# Where Linux says how much memory is free, and how much a container may take.
+_MEMORY, _CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 
 
 class BatchSize:
@@ -153,14 +154,23 @@ def _free_bytes(device: torch.device) -> int | None:
     if device.type != "cpu":
         return None
     try:
-        free = os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):  # Windows, macOS
+        free = _read_numbers(_MEMORY)["MemAvailable"] * 1024
+    except OSError:  # Windows, macOS
         return None
+    # Both leave out what only caches files: it makes room for graphs when they need it.
     with contextlib.suppress(OSError, ValueError):  # "max" where there is no limit
-        limit, used = (int(Path(_CGROUP, f"memory.{name}").read_text()) for name in _LIMIT)
-        free = min(free, limit - used)
+        limit, used = (int((_CGROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
+        free = min(free, limit - used + _read_numbers(_CGROUP / "memory.stat")["inactive_file"])
     # A process that has a share of the cores, as the workers of a search do, takes that of memory.
     return int(free * min(1, torch.get_num_threads() / (os.cpu_count() or 1)))
+
+
+def _read_numbers(path: Path) -> dict[str, int]:
+    """Return the first number of each line of a file, by the word before it."""
+    return {
+        name: int(number)
+        for name, number in re.findall(r"^(\w+):?\s+(\d+)", path.read_text(), re.MULTILINE)
+    }
 
 
 @contextlib.contextmanager

@@ -144,9 +144,9 @@ def test_graphs_of_a_gpu_follow_its_free_memory(monkeypatch):
 
 @pytest.fixture
 def memory(monkeypatch, tmp_path):
-    """8,000 bytes are free; the folder is where a container's limit may stand."""
-    pages = {"SC_AVPHYS_PAGES": 1000, "SC_PAGE_SIZE": 8}
-    monkeypatch.setattr(batch_size.os, "sysconf", pages.__getitem__)
+    """8 KiB are free or hold files; the folder is where a container's limit may stand."""
+    (tmp_path / "meminfo").write_text("MemTotal:  32 kB\nMemFree:  2 kB\nMemAvailable:  8 kB\n")
+    monkeypatch.setattr(batch_size, "_MEMORY", tmp_path / "meminfo")
     monkeypatch.setattr(batch_size.os, "cpu_count", torch.get_num_threads)
     monkeypatch.setattr(batch_size, "_CGROUP", tmp_path)
     return tmp_path
@@ -162,23 +162,20 @@ def graphs_on_a_cpu(n_images, n_bytes):
 
 def test_graphs_of_a_cpu_follow_its_free_memory_too(memory, monkeypatch):
     least = BatchSize.auto(224, CPU).graphs
-    assert graphs_on_a_cpu(10, 400) == 120
+    assert graphs_on_a_cpu(10, 400) == 122
     assert graphs_on_a_cpu(1, 1000) == least
     (memory / "memory.max").write_text("5000\n")
-    (memory / "memory.current").write_text("1000\n")
+    (memory / "memory.current").write_text("4000\n")
+    (memory / "memory.stat").write_text("anon 1000\nfile 3000\ninactive_file 3000\n")
     assert graphs_on_a_cpu(10, 400) == 60  # what the container may take
     (memory / "memory.max").write_text("max\n")
-    assert graphs_on_a_cpu(10, 400) == 120
+    assert graphs_on_a_cpu(10, 400) == 122
     monkeypatch.setattr(batch_size.os, "cpu_count", lambda: 2 * torch.get_num_threads())
-    assert graphs_on_a_cpu(10, 400) == 60  # one of two processes
+    assert graphs_on_a_cpu(10, 400) == 61  # one of two processes
 
 
-@pytest.mark.parametrize("error", [AttributeError, ValueError, OSError])
-def test_where_free_memory_cannot_be_asked_for_a_few_graphs_are_kept(monkeypatch, error):
-    def sysconf(name):
-        raise error
-
-    monkeypatch.setattr(batch_size.os, "sysconf", sysconf)
+def test_where_free_memory_cannot_be_asked_for_a_few_graphs_are_kept(monkeypatch, tmp_path):
+    monkeypatch.setattr(batch_size, "_MEMORY", tmp_path / "absent")
     assert graphs_on_a_cpu(10, 4) == BatchSize.auto(224, CPU).graphs
 
 
