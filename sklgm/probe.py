@@ -137,8 +137,8 @@ class FrozenBackboneProbe(
     -----
     As the last step of a pipeline after a distiller, the probe receives the similarities that
     the distiller's ``transform`` returns. It finds the prototypes and the images in them, trains
-    on the former and predicts on the latter; ``y`` is then only checked by the distiller. Where
-    a step or ``set_output`` in between turns them into a plain table, the references are lost;
+    on the former and predicts on the latter; ``y`` must then have the classes of the prototypes
+    and is not used any further. Where a step or ``set_output`` in between turns them into a plain table, the references are lost;
     ``FrozenBackboneProbe(distiller=...)`` needs none, and it saves the pass for the similarities
     where the distiller has another backbone than the probe.
 
@@ -254,6 +254,13 @@ class FrozenBackboneProbe(
         distiller = None
         if self._uses_references(X):
             self._check_X(X.images, reset=True)
+            given, _ = check_targets(y, len(X), type(self).__name__)
+            if not np.array_equal(given, np.unique(X.prototype_labels)):
+                raise ValueError(
+                    f"y has the classes {given.tolist()}, but the prototypes that X was compared "
+                    f"with have {np.unique(X.prototype_labels).tolist()}. Pass the labels that the "
+                    f"distiller was fitted with."
+                )
             source, y = X.prototypes, X.prototype_labels
         else:
             source = self._check_X(X, reset=True)

@@ -12,7 +12,10 @@ class PrototypeSimilarities(np.ndarray):
 
     To any other step of a pipeline it is a plain array. `FrozenBackboneProbe` finds in it what
     a probe needs: the prototypes to be trained on and the images to predict. Whatever is
-    computed, sliced or copied from it no longer has them; only pickles keep the references.
+    computed, sliced or copied from it is a plain array without them.
+
+    A pickle holds all that is referred to, so that ``Pipeline(memory=...)`` works; images in
+    memory make it as large as they are, paths do not. ``np.asarray(similarities)`` leaves it out.
 
     Attributes
     ----------
@@ -44,6 +47,15 @@ class PrototypeSimilarities(np.ndarray):
             setattr(wrapped, name, references[name])
         return wrapped
 
+    def __getattribute__(self, name: str) -> Any:
+        """Let methods and attributes of arrays be those of the plain array."""
+        if name.startswith("__") or name in PrototypeSimilarities._references:
+            return super().__getattribute__(name)
+        return getattr(super().view(np.ndarray), name)
+
+    def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
+        return _plain(super().__array_function__(func, types, args, kwargs))
+
     def __array_wrap__(
         self, array: np.ndarray, context: Any = None, return_scalar: bool = False
     ) -> Any:
@@ -53,13 +65,23 @@ class PrototypeSimilarities(np.ndarray):
     def __getitem__(self, key: Any) -> Any:
         return np.asarray(self)[key]
 
+    def __copy__(self) -> np.ndarray:
+        return np.array(self)
+
+    def __deepcopy__(self, memo: Any) -> np.ndarray:
+        return np.array(self)
+
     def __reduce__(self) -> Any:
         if not has_references(self):
             return np.asarray(self).__reduce__()
         reduced: Any = np.asarray(self).__reduce__()
         constructor, arguments, state = reduced
-        references = {name: getattr(self, name) for name in self._references}
+        references = {name: getattr(self, name) for name in PrototypeSimilarities._references}
         return _restore, (constructor, arguments, state, references)
+
+
+def _plain(found: Any) -> Any:
+    return np.asarray(found) if isinstance(found, PrototypeSimilarities) else found
 
 
 def _restore(constructor: Any, arguments: Any, state: Any, references: Any) -> Any:

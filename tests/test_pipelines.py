@@ -153,6 +153,23 @@ def test_a_cached_pipeline(tmp_path, images):
 
 
 @pytest.mark.parametrize(
+    ("labels", "message"),
+    [
+        (lambda y: y[:-1], "inconsistent numbers of samples"),
+        (lambda y: None, "requires y"),
+        (lambda y: np.char.add(y, "s"), "classes"),
+        (lambda y: np.where(y == y[0], y[-1], y), "classes"),
+        (lambda y: np.unique(y, return_inverse=True)[1], "classes"),
+    ],
+    ids=["too few", "none", "others", "one left out", "numbers"],
+)
+def test_labels_must_be_those_of_the_prototypes(labels, message):
+    similarities = distiller().fit(X, Y).transform(X)
+    with pytest.raises(ValueError, match=message):
+        probe().fit(similarities, labels(np.asarray(Y)))
+
+
+@pytest.mark.parametrize(
     "pipeline",
     [
         make_pipeline(distiller(), probe()).set_output(transform="pandas"),
