@@ -20,7 +20,6 @@ from sklgm._devices import resolve_device
 from sklgm._directions import directions
 from sklgm._encoder import Encoder, cached
 from sklgm._notebook import ShowsPrototypes
-from sklgm._pickles import PickledEstimator
 from sklgm.backbones import Backbone
 from sklgm.images import ImageSource, check_images
 from sklgm.similarities import PrototypeSimilarities
@@ -55,7 +54,7 @@ def fit_distiller(owner: BaseEstimator, distiller: Any, X: Any, y: Any, context:
         task.call_on_fit_task_end(estimator=owner)
 
 
-class FrozenBackboneEstimator(PickledEstimator):
+class FrozenBackboneEstimator(BaseEstimator):
     """Base of every estimator that looks at X through a frozen backbone.
 
     With ``backbone=None`` X is a 2-D array of rows, and a row is its own feature.
@@ -117,13 +116,20 @@ class FrozenBackboneEstimator(PickledEstimator):
     def _fingerprint(encoder: Encoder | None) -> str | None:
         return None if encoder is None else encoder.backbone.fingerprint()
 
-    def _check_same_net(self, encoder: Encoder | None) -> None:
-        """Raise ValueError unless a backbone computes what it computed when ``fit`` used it."""
-        if encoder is not None and self._fingerprint(encoder) != self.backbone_fingerprint_:
+    def _check_same_net(self, encoder: Encoder | None, position: int = 0) -> None:
+        """Raise ValueError unless a backbone computes what it computed when ``fit`` used it.
+
+        ``position`` says which of several backbones it is.
+        """
+        fitted = self.backbone_fingerprint_
+        if isinstance(fitted, list):
+            fitted = fitted[position]
+        if self._fingerprint(encoder) != fitted:
+            now = "backbone=None" if encoder is None else f"{encoder.backbone!r} has now"
             raise ValueError(
                 f"This {type(self).__name__} was fitted on other weights or another size than "
-                f"{encoder.backbone!r} has now, and features of the two do not compare. Set "
-                f"backbone and image_size to what they were, put a changed file back, or fit again."
+                f"{now}, and features of the two do not compare. Set backbone and image_size to "
+                f"what they were, put a changed file back, or fit again."
             )
 
     def _embed(self, X: Any) -> np.ndarray:

@@ -151,14 +151,16 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         Features of the prototypes' centre crops, float32, on the first backbone.
     classes_ : ndarray of shape (n_classes,)
         Class labels, sorted.
-    backbone_fingerprint_ : str or None
-        Which net it was fitted on, the first of several; another one is refused later.
+    backbone_fingerprint_ : str, list of str or None
+        Which net it was fitted on, or which several in their order; another one is refused later.
     loss_curve_ : ndarray of shape (n_iter,)
         Loss at each step: .2 of the angular distance, ``1 - cos``, of the centre crops and .8 of
         that of the random views, summed over the backbones. Random views of up to four steps
         before count too, fewer in the first fifth of the steps.
     n_iter_ : int
         Steps taken.
+    level_starts_ : ndarray of int
+        Steps, counted from 0, before which the pyramid gained a finer level; empty without one.
     n_features_in_ : int
         With ``backbone=None``.
 
@@ -497,11 +499,10 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         position = find_backbone(backbone, self.backbone, self.image_size)
         source = self._check_X(X, reset=False)
         encoder = self._resolve(self._backbones()[position])
+        self._check_same_net(encoder, position)
         features = self.prototype_features_
         if position > 0:
             features = encoder.embed_canvases(self.prototypes_)
-        else:
-            self._check_same_net(encoder)
         return self._similarities(X, source, encoder, features)
 
     def _backbones(self) -> list[Backbone]:
@@ -695,6 +696,10 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         n_iter, n_settled = len(resumed.losses), resumed.n_settled
         losses[:n_iter] = resumed.losses
 
+        fingerprints: Any = [self._fingerprint(encoder) for encoder in encoders]
+        if not is_several(self.backbone):
+            (fingerprints,) = fingerprints
+
         def attributes() -> dict[str, Any]:
             with torch.no_grad():
                 samples = ranks.gather(synthetic.decode(), len(labels)).cpu()
@@ -703,8 +708,12 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
             prototypes = samples.contiguous().numpy()
             return {
                 **self._prototype_attributes(prototypes, labels, classes, encoders[0]),
+                "backbone_fingerprint_": fingerprints,
                 "loss_curve_": losses[:n_iter].cpu().numpy(),
                 "n_iter_": n_iter,
+                "level_starts_": np.array(
+                    [start for start in synthetic.level_starts if start < n_iter], dtype=np.int64
+                ),
             }
 
         n_left = 0 if resumed.stopped else self.max_iter - n_iter

@@ -138,9 +138,9 @@ class FrozenBackboneProbe(
     As the last step of a pipeline after a distiller, the probe receives the similarities that
     the distiller's ``transform`` returns. It finds the prototypes and the images in them, trains
     on the former and predicts on the latter; ``y`` must then have the classes of the prototypes
-    and is not used any further. Where a step or ``set_output`` in between turns them into a plain table, the references are lost;
-    ``FrozenBackboneProbe(distiller=...)`` needs none, and it saves the pass for the similarities
-    where the distiller has another backbone than the probe.
+    and is not used any further. Where a step or ``set_output`` in between turns them into a
+    plain table, the references are lost; ``FrozenBackboneProbe(distiller=...)`` needs none, and
+    it saves the pass for the similarities where the distiller has another backbone than the probe.
 
     Images are brought to the backbone's `canvas_size`, in 8 bits. Floats in [0, 1] that have that
     size already are trained on as they are, so that prototypes made for this backbone alone are

@@ -6,12 +6,11 @@ from collections import Counter
 from typing import Any
 
 import numpy as np
-from sklearn.base import OneToOneFeatureMixin, _fit_context, clone
+from sklearn.base import BaseEstimator, OneToOneFeatureMixin, _fit_context, clone
 from sklearn.utils import get_tags
 from sklearn.utils._param_validation import HasMethods
 
 from sklgm._notebook import ShowsPrototypes
-from sklgm._pickles import PickledEstimator
 
 
 def _require_imblearn() -> None:
@@ -24,7 +23,7 @@ def _require_imblearn() -> None:
         ) from error
 
 
-class PrototypeSampler(ShowsPrototypes, OneToOneFeatureMixin, PickledEstimator):
+class PrototypeSampler(ShowsPrototypes, OneToOneFeatureMixin, BaseEstimator):
     """Replace a training set by its prototypes, as a sampler of imbalanced-learn.
 
     In ``imblearn.pipeline.make_pipeline(PrototypeSampler(distiller), classifier)`` the classifier

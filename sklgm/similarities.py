@@ -65,10 +65,10 @@ class PrototypeSimilarities(np.ndarray):
     def __getitem__(self, key: Any) -> Any:
         return np.asarray(self)[key]
 
-    def __copy__(self) -> np.ndarray:
+    def __copy__(self) -> Any:
         return np.array(self)
 
-    def __deepcopy__(self, memo: Any) -> np.ndarray:
+    def __deepcopy__(self, memo: Any) -> Any:
         return np.array(self)
 
     def __reduce__(self) -> Any:

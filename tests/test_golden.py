@@ -1,7 +1,6 @@
 """Files that were written once, by this version or an older one, are read today."""
 
 import json
-import pickle
 import shutil
 from pathlib import Path
 
@@ -10,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from sklgm import LGMDistiller, PrototypeSampler, PrototypeSet, RealGradients
+from sklgm import LGMDistiller, PrototypeSet, RealGradients
 from sklgm._checkpoint import read_checkpoint
 from tests.golden import write
 
@@ -55,16 +54,6 @@ def test_a_checkpoint(folder):
         assert_array_equal(tensors[name], tensor, strict=True)
 
 
-@each_format
-@pytest.mark.parametrize("name", ["distiller", "centroids"])
-def test_an_estimator(folder, name):
-    expected = write.estimators()[name]
-    loaded = pickle.loads((folder / f"{name}.pickle").read_bytes())
-    assert vars(loaded).keys() == vars(expected).keys()
-    assert_allclose(loaded.transform(write.ROWS), expected.transform(write.ROWS), atol=1e-3)
-    assert loaded.get_params() == expected.get_params()
-
-
 def with_newer_card(folder):
     path = folder / "images" / "card.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "format_version": 99}))
@@ -89,32 +78,8 @@ def with_newer_checkpoint(folder):
     LGMDistiller(None, checkpoint=folder / "checkpoint.safetensors").fit(write.ROWS, write.LABELS)
 
 
-def with_newer_pickle(folder):
-    estimator = pickle.loads((folder / "distiller.pickle").read_bytes())
-    LGMDistiller().__setstate__({**estimator.__getstate__(), "_sklgm_format": 99})
-
-
-def with_newer_sampler(folder):
-    estimator = PrototypeSampler(LGMDistiller())
-    estimator.__setstate__({**estimator.__getstate__(), "_sklgm_format": 99})
-
-
-@pytest.mark.parametrize(
-    "read",
-    [
-        with_newer_card,
-        with_newer_gradients,
-        with_newer_checkpoint,
-        with_newer_pickle,
-        with_newer_sampler,
-    ],
-)
+@pytest.mark.parametrize("read", [with_newer_card, with_newer_gradients, with_newer_checkpoint])
 def test_a_newer_format_is_refused(read, tmp_path):
     shutil.copytree(FOLDERS[-1], tmp_path / "files")
     with pytest.raises(ValueError, match=r"has format 99, but this version.* Update sklgm"):
         read(tmp_path / "files")
-
-
-def test_a_pickle_that_names_no_format_is_refused():
-    with pytest.raises(ValueError, match="format None"):
-        LGMDistiller().__setstate__({"backbone": None})

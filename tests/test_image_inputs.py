@@ -22,6 +22,7 @@ from sklgm import (
 from tests.image_checks import (
     IMAGE_CHECKS,
     assert_same_outputs,
+    outputs,
     save_images,
     set_everywhere,
     toy_images,
@@ -53,6 +54,14 @@ each_estimator = pytest.mark.parametrize("name", ESTIMATORS)
 @pytest.mark.parametrize("check", IMAGE_CHECKS, ids=lambda check: check.__name__)
 def test_image_check(check, name):
     check(clone(ESTIMATORS[name]), *toy_images())
+
+
+@pytest.mark.parametrize("name", [n for n in ESTIMATORS if n not in ("embedder", "nearest")])
+def test_rows_are_refused_after_a_fit_on_images(name):
+    X, y = toy_images()
+    estimator = clone(ESTIMATORS[name]).fit(X, y).set_params(backbone=None)
+    with pytest.raises(ValueError, match="fitted on other weights"):
+        outputs(estimator, np.ones((4, 16)))
 
 
 def kinds_of_x(X, folder):

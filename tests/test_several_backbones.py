@@ -290,6 +290,17 @@ def test_a_name_that_two_backbones_have():
     assert_allclose(np.array(estimator.transform(X, backbone=pair[1])), expected, atol=1e-5)
 
 
+@pytest.mark.parametrize("asked", [None, "small", "large"])
+def test_another_net_under_the_same_name_is_refused(asked):
+    other = named_backbone("large", image_size=21, seed=5)
+    estimator = distiller().fit(X, Y).set_params(backbone=[SMALL, other])
+    if asked == "large":
+        with pytest.raises(ValueError, match="fitted on other weights"):
+            estimator.transform(X, backbone=asked)
+    else:
+        estimator.transform(X, backbone=asked)
+
+
 def test_a_distiller_with_one_backbone_takes_its_own():
     estimator = distiller(SMALL).fit(X, Y)
     plain = np.array(estimator.transform(X))

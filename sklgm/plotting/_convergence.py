@@ -97,9 +97,7 @@ class ConvergenceDisplay:
                 f"ConvergenceDisplay.from_estimator takes a fitted LGMDistiller; got "
                 f"{type(estimator).__name__}.{advice}"
             )
-        display = cls(
-            loss=estimator.loss_curve_, level_starts=_level_starts(estimator), label=label
-        )
+        display = cls(loss=estimator.loss_curve_, level_starts=estimator.level_starts_, label=label)
         return display.plot(ax, window=window)
 
     def plot(self, ax=None, *, window=None):
@@ -195,17 +193,6 @@ class ConvergenceDisplay:
                 f"level_starts must be steps from 0 to {len(loss) - 1}; got {starts.tolist()}."
             )
         return loss, starts
-
-
-def _level_starts(estimator):
-    """Return the steps taken before which the pyramid grew."""
-    if estimator.prototypes_.ndim != 4:
-        return np.empty(0, dtype=int)
-    sizes, every = estimator._parametrization()._levels(
-        estimator.prototypes_.shape[1], estimator.max_iter
-    )
-    starts = every * np.arange(1, len(sizes))
-    return starts[starts < estimator.n_iter_]
 
 
 def _moving_mean(loss, window):

@@ -14,6 +14,15 @@ from torch import Tensor
 
 T = TypeVar("T")
 
+# What errors say that are no `torch.OutOfMemoryError`: of CPUs, MPS, CUDA, cuBLAS and cuDNN.
+_OUT_OF_MEMORY = (
+    "DefaultCPUAllocator",
+    "MPS backend out of memory",
+    "CUDA error: out of memory",
+    "CUBLAS_STATUS_ALLOC_FAILED",
+    "CUDNN_STATUS_ALLOC_FAILED",
+)
+
 # Pixels that pass at once by default: on a GPU 64 images of 224 x 224, on a CPU few enough for
 # the caches of a core (measured: 512 images of 56 x 56 take almost twice as long each as 64 do).
 _GPU_PIXELS = 64 * 224**2
@@ -202,4 +211,4 @@ def is_out_of_memory(error: BaseException) -> bool:
     if isinstance(error, torch.OutOfMemoryError):
         return True
     text = str(error)
-    return "DefaultCPUAllocator" in text or "MPS backend out of memory" in text
+    return any(message in text for message in _OUT_OF_MEMORY)

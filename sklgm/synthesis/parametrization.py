@@ -67,6 +67,11 @@ class Synthetic(ABC):
         """Whether :meth:`grow` has nothing more to add."""
         return True
 
+    @property
+    def level_starts(self) -> list[int]:
+        """Steps, counted from 0, at whose beginning :meth:`grow` adds something."""
+        return []
+
 
 class _Parametrization(BaseEstimator, ABC):
     """Base of the ways to write an image: which levels it is the sum of."""
@@ -234,6 +239,10 @@ class _PyramidImages(Synthetic):
     @property
     def is_complete(self) -> bool:
         return len(self.parameters) == len(self.sizes)
+
+    @property
+    def level_starts(self) -> list[int]:
+        return [self.grow_every * count for count in range(1, len(self.sizes))]
 
     def grow(self, step: int) -> bool:
         if self.is_complete or step < self.grow_every * len(self.parameters):

@@ -4,14 +4,13 @@ Run ``python -m tests.golden.write NUMBER`` when a format number has grown, and 
 that are there: they are what older versions wrote.
 """
 
-import pickle
 import sys
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from sklgm import ClassCentroids, LGMDistiller, PrototypeSet, RealGradients
+from sklgm import PrototypeSet, RealGradients
 from sklgm._checkpoint import write_checkpoint
 
 ROWS = np.linspace(-1, 1, 60).reshape(15, 4) ** 3
@@ -48,17 +47,6 @@ def checkpoint():
     return header, tensors
 
 
-def estimators():
-    """Return fitted estimators by name."""
-    # Whole, since defaults change.
-    settings = {"max_iter": 20, "head_pool_size": 8, "n_heads": 4, "n_views": 4}
-    distiller = LGMDistiller(None, **settings, random_state=0)
-    return {
-        "distiller": distiller.fit(ROWS, LABELS),
-        "centroids": ClassCentroids(None).fit(ROWS, LABELS),
-    }
-
-
 def write(folder):
     """Write all of it."""
     folder.mkdir()
@@ -66,8 +54,6 @@ def write(folder):
         prototypes.save(folder / name)
     gradients().save(folder / "gradients.safetensors")
     write_checkpoint(folder / "checkpoint.safetensors", *checkpoint())
-    for name, estimator in estimators().items():
-        (folder / f"{name}.pickle").write_bytes(pickle.dumps(estimator))
 
 
 if __name__ == "__main__":

@@ -63,6 +63,13 @@ def test_levels_after_the_last_step_have_no_mark():
     assert ConvergenceDisplay.from_estimator(plain).marks_ is None
 
 
+def test_marks_are_those_of_the_fit():
+    """Parameters that were set since do not move them."""
+    estimator = distiller(max_iter=7, parametrization=Pyramid(grow_every=3)).fit(X, Y)
+    estimator.set_params(max_iter=100, parametrization=Pyramid(grow_every=1))
+    assert list(ConvergenceDisplay.from_estimator(estimator).level_starts) == [3, 6]
+
+
 def test_rows_have_a_curve_without_levels():
     rows = np.random.default_rng(0).normal(size=(20, 3))
     estimator = LGMDistiller(None, max_iter=5).fit(rows, np.arange(20) % 2)

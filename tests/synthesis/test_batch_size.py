@@ -72,6 +72,9 @@ def test_the_batch_is_halved_until_it_fits(most):
         (torch.OutOfMemoryError, "CUDA out of memory."),
         (RuntimeError, "MPS backend out of memory (MPS allocated: 1 GB)"),
         (RuntimeError, "[enforce fail] DefaultCPUAllocator: can't allocate memory"),
+        (RuntimeError, "CUDA error: out of memory\nCompile with `TORCH_USE_CUDA_DSA`"),
+        (RuntimeError, "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"),
+        (RuntimeError, "cuDNN error: CUDNN_STATUS_ALLOC_FAILED"),
     ],
 )
 def test_every_device_says_so_in_its_own_words(error, message):
