@@ -32,7 +32,7 @@ import torch
 from _data import add_data_argument, canvases, load
 from _results import RESULTS, save
 
-import sklgm.distiller
+import sklgm.estimators.distiller
 from sklgm import FrozenBackboneProbe, LGMDistiller
 from sklgm.backbones import Backbone
 from sklgm.backbones._libraries import LIBRARIES
@@ -82,7 +82,7 @@ class Case:
         """Return snapshots of a fit at default settings, and its seconds in all."""
         found = {"step": [], "seconds": [], "prototypes": []}
         paused = 0.0
-        synthesize = sklgm.distiller.synthesize
+        synthesize = sklgm.estimators.distiller.synthesize
 
         def watched(synthetic, *args, **settings):
             nonlocal paused
@@ -97,7 +97,7 @@ class Case:
                 paused += time.perf_counter() - stop
                 yield step
 
-        with patch("sklgm.distiller.synthesize", watched):
+        with patch("sklgm.estimators.distiller.synthesize", watched):
             start = time.perf_counter()
             LGMDistiller(self.backbone, random_state=seed).fit(self.X, self.y)
             total = time.perf_counter() - start - paused

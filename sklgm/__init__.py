@@ -2,13 +2,13 @@
 
 from sklgm._version import __version__ as __version__
 from sklgm.backbones import Backbone, BackboneSpec, WeightsNotFoundError, list_backbones
-from sklgm.distiller import LGMDistiller
-from sklgm.embedder import BackboneEmbedder
+from sklgm.estimators.distiller import LGMDistiller
+from sklgm.estimators.embedder import BackboneEmbedder
+from sklgm.estimators.probe import FrozenBackboneProbe
+from sklgm.estimators.sampler import PrototypeSampler
+from sklgm.estimators.selectors import ClassCentroids, HerdingImages, NearestImages, RandomImages
 from sklgm.matching import RealGradients
-from sklgm.probe import FrozenBackboneProbe
-from sklgm.prototypes import PrototypeSet
-from sklgm.sampler import PrototypeSampler
-from sklgm.selectors import ClassCentroids, HerdingImages, NearestImages, RandomImages
+from sklgm.prototypes.prototype_set import PrototypeSet
 from sklgm.synthesis import Pixels, Pyramid, StandardAugmentation
 
 __all__ = [

@@ -1,5 +1,5 @@
 """``python -m sklgm`` is the ``sklgm`` command."""
 
-from sklgm.cli import app
+from sklgm.cli.app import app
 
 app(prog_name="sklgm")

@@ -13,8 +13,8 @@ import torch
 import torch._dynamo  # before there is a group: see sklgm/_torchrun.py
 from torch import distributed
 
-import sklgm._checkpoint
-import sklgm._resume
+import sklgm.checkpoint.file
+import sklgm.checkpoint.resume
 from sklgm import LGMDistiller
 from sklgm.backbones import Backbone
 from tests.image_checks import toy_images
@@ -97,7 +97,7 @@ class Teller:
 
 def slow_save(say):
     """Return a writer that stops halfway through a file for a while."""
-    save = sklgm._checkpoint.save_file
+    save = sklgm.checkpoint.file.save_file
 
     def save_slowly(tensors, path, metadata):
         save(tensors, path, metadata=metadata)
@@ -124,9 +124,9 @@ def work(pipe, case, checkpoint, n_threads, rank=0, size=1, store=None, seconds=
             pipe.send(what)
 
     with (
-        patch("sklgm._checkpoint.save_file", slow_save(say)),
-        patch("sklgm._resume._SECONDS", seconds),
-        patch("sklgm._resume._LEAST_TIMES", 0),
+        patch("sklgm.checkpoint.file.save_file", slow_save(say)),
+        patch("sklgm.checkpoint.resume._SECONDS", seconds),
+        patch("sklgm.checkpoint.resume._LEAST_TIMES", 0),
     ):
         try:
             fitted = fit(case, checkpoint, Teller(say))

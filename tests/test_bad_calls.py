@@ -42,7 +42,7 @@ from sklgm import (
 )
 from sklgm import alignment as al
 from sklgm.backbones import _registry, get_backbone
-from sklgm.cli import app
+from sklgm.cli.app import app
 from sklgm.report import HTMLReport
 from tests.image_checks import fitted_names, toy_images
 from tests.tiny_backbones import tiny_backbone

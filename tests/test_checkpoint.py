@@ -9,7 +9,7 @@ import time
 import pytest
 import torch
 
-from sklgm._checkpoint import read_checkpoint, write_checkpoint
+from sklgm.checkpoint.file import read_checkpoint, write_checkpoint
 
 TENSORS = {
     "floats": torch.arange(12.0).reshape(3, 4) / 7,

@@ -15,7 +15,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from sklgm import FrozenBackboneProbe, LGMDistiller, PrototypeSet, __version__
-from sklgm.cli import app
+from sklgm.cli.app import app
 from sklgm.datasets import load_csv, load_folder
 
 
@@ -64,7 +64,7 @@ def test_distill_is_reproducible_and_refuses_to_overwrite(folder, tmp_path):
 # Also where a shell in the background has Ctrl-C ignored.
 MAIN = (
     "import signal; signal.signal(signal.SIGINT, signal.default_int_handler);"
-    "from sklgm.cli import app; app()"
+    "from sklgm.cli.app import app; app()"
 )
 
 

@@ -3,7 +3,7 @@ import contextlib
 import pytest
 import torch
 
-from sklgm._devices import resolve_device, resolve_precision
+from sklgm.utils.devices import resolve_device, resolve_precision
 
 CPU = torch.device("cpu")
 

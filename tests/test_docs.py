@@ -15,7 +15,7 @@ import typer
 from numpydoc.validate import validate
 
 import sklgm
-from sklgm.cli import app
+from sklgm.cli.app import app
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "api.rst"

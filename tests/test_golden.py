@@ -10,7 +10,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from sklgm import LGMDistiller, PrototypeSet, RealGradients
-from sklgm._checkpoint import read_checkpoint
+from sklgm.checkpoint.file import read_checkpoint
 from tests.golden import write
 
 FOLDERS = sorted(

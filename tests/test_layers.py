@@ -68,7 +68,7 @@ def is_in(module, packages):
 LAYERS = {
     "sklgm.matching": (),
     "sklgm.synthesis": ("sklgm.matching",),
-    "sklgm.backbones": ("sklgm._devices",),
+    "sklgm.backbones": ("sklgm.utils.devices",),
     "sklgm.images": (),
 }
 OUTSIDE = {
@@ -78,7 +78,7 @@ OUTSIDE = {
 
 
 def test_there_is_something_to_read():
-    assert {"sklgm", "sklgm.distiller", "sklgm.matching.real", *LAYERS} <= FILES.keys()
+    assert {"sklgm", "sklgm.estimators.distiller", "sklgm.matching.real", *LAYERS} <= FILES.keys()
     assert "sklgm.matching.gradients" in everywhere("sklgm.matching.real")
     assert "sklgm.backbones._timm" in everywhere("sklgm.backbones._libraries")
     assert "timm" in everywhere("sklgm.backbones._timm")
@@ -104,12 +104,12 @@ def test_the_engine_needs_little(package):
 
 
 def test_devices_stand_alone():
-    assert not {name for name in everywhere("sklgm._devices") if is_in(name, ["sklgm"])}
+    assert not {name for name in everywhere("sklgm.utils.devices") if is_in(name, ["sklgm"])}
 
 
 @pytest.mark.parametrize("package", ["sklgm.evaluation", "sklgm.alignment", "sklgm.bias"])
 def test_little_is_built_on_the_protocols(package):
-    above = {"sklgm.cli", "sklgm._demo", *modules_in("sklgm.report"), *modules_in(package)}
+    above = {"sklgm.cli.app", "sklgm.cli.demo", *modules_in("sklgm.report"), *modules_in(package)}
     if package != "sklgm.evaluation":
         above |= set(modules_in("sklgm.plotting"))  # which computes what it draws
     for module in set(FILES) - above:
@@ -117,7 +117,7 @@ def test_little_is_built_on_the_protocols(package):
 
 
 def test_nothing_is_built_on_the_report():
-    for module in set(FILES) - {"sklgm.cli", *modules_in("sklgm.report")}:
+    for module in set(FILES) - {"sklgm.cli.app", *modules_in("sklgm.report")}:
         assert not {name for name in everywhere(module) if is_in(name, ["sklgm.report"])}, module
 
 

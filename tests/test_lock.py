@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from sklgm._lock import FileLock, _this_process
+from sklgm.checkpoint.lock import FileLock, _this_process
 
 REFUSED = r"says that process .* uses this checkpoint\. Pass another path, wait for it to end, or"
 

@@ -380,8 +380,8 @@ class Stop(Recorder):
 @pytest.fixture
 def at_every_step(monkeypatch):
     """Keep a checkpoint after each step."""
-    monkeypatch.setattr("sklgm._resume._SECONDS", 0)
-    monkeypatch.setattr("sklgm._resume._LEAST_TIMES", 0)
+    monkeypatch.setattr("sklgm.checkpoint.resume._SECONDS", 0)
+    monkeypatch.setattr("sklgm.checkpoint.resume._LEAST_TIMES", 0)
 
 
 def test_where_a_checkpoint_is_due_a_bad_step_is_the_last(at_every_step, tmp_path):

@@ -22,7 +22,7 @@ from sklgm import (
     RandomImages,
     RealGradients,
 )
-from sklgm._checkpoint import read_checkpoint, write_checkpoint
+from sklgm.checkpoint.file import read_checkpoint, write_checkpoint
 from sklgm.matching.gradients import probe_gradients
 from tests.image_checks import save_images
 from tests.tiny_backbones import tiny_backbone

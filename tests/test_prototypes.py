@@ -14,7 +14,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
 import sklgm
-from sklgm.prototypes import PrototypeSet
+from sklgm.prototypes.prototype_set import PrototypeSet
 
 
 def make_set(labels, *, seed=0, provenance=None):

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from sklgm import LGMDistiller
-from sklgm._real_pass import _views
-from sklgm._views import ViewStream
+from sklgm.passes.real_pass import _views
+from sklgm.passes.views import ViewStream
 from sklgm.synthesis import StandardAugmentation, centre_views
 from tests.tiny_backbones import tiny_backbone
 

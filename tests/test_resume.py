@@ -18,7 +18,7 @@ from sklearn.base import clone
 from sklearn.datasets import load_iris
 from sklearn.model_selection import GridSearchCV
 
-import sklgm._checkpoint
+import sklgm.checkpoint.file
 from sklgm import Backbone, FrozenBackboneProbe, PrototypeSet, StandardAugmentation
 from tests.image_checks import save_images
 from tests.interrupted_fits import CASES, Victim, X, Y, assert_same_fit, distiller, fit, nets
@@ -50,8 +50,8 @@ def interruptible():
 @pytest.fixture
 def at_every_step(monkeypatch):
     """Keep a checkpoint after each step."""
-    monkeypatch.setattr("sklgm._resume._SECONDS", 0)
-    monkeypatch.setattr("sklgm._resume._LEAST_TIMES", 0)
+    monkeypatch.setattr("sklgm.checkpoint.resume._SECONDS", 0)
+    monkeypatch.setattr("sklgm.checkpoint.resume._LEAST_TIMES", 0)
 
 
 def left_over(folder):
@@ -169,7 +169,7 @@ def test_an_interrupted_pass_leaves_nothing(tmp_path):
 
 
 def test_the_second_interrupt_is_not_held_back(tmp_path, monkeypatch):
-    monkeypatch.setattr("sklgm._resume._SECONDS_OF_ONE", -1)
+    monkeypatch.setattr("sklgm.checkpoint.resume._SECONDS_OF_ONE", -1)
     with pytest.raises(KeyboardInterrupt) as caught:
         fit("images", tmp_path / "fit", Interrupt(7))
     assert not caught.value.args
@@ -372,7 +372,7 @@ def test_a_folder_that_cannot_be_written_to():
 
 @pytest.mark.parametrize("n_good", [0, 1, 2, 3, 8])
 def test_a_full_disk_keeps_the_file_before(tmp_path, at_every_step, monkeypatch, n_good):
-    save, written = sklgm._checkpoint.save_file, []
+    save, written = sklgm.checkpoint.file.save_file, []
 
     def save_some(tensors, path, metadata):
         if len(written) == n_good:
@@ -383,7 +383,7 @@ def test_a_full_disk_keeps_the_file_before(tmp_path, at_every_step, monkeypatch,
 
     path = tmp_path / "fit"
     with monkeypatch.context() as patched:
-        patched.setattr("sklgm._checkpoint.save_file", save_some)
+        patched.setattr("sklgm.checkpoint.file.save_file", save_some)
         with pytest.raises(OSError, match=r"cannot be written: .*No space left") as caught:
             fit("images", path)
     # First the file, the gradients, the file that names these, then one each step.
@@ -433,15 +433,15 @@ def test_a_loss_that_is_not_finite_leaves_nothing(tmp_path, at_every_step):
 
 
 def test_files_are_rarer_where_they_take_long(tmp_path, monkeypatch):
-    monkeypatch.setattr("sklgm._resume._SECONDS", 0)
-    monkeypatch.setattr("sklgm._resume._LEAST_TIMES", 1e6)
-    save, written = sklgm._checkpoint.save_file, []
+    monkeypatch.setattr("sklgm.checkpoint.resume._SECONDS", 0)
+    monkeypatch.setattr("sklgm.checkpoint.resume._LEAST_TIMES", 1e6)
+    save, written = sklgm.checkpoint.file.save_file, []
 
     def count(tensors, path, metadata):
         written.append(path.name)
         save(tensors, path, metadata=metadata)
 
-    monkeypatch.setattr("sklgm._checkpoint.save_file", count)
+    monkeypatch.setattr("sklgm.checkpoint.file.save_file", count)
     fit("images", tmp_path / "fit")
     names = ["fit", "fit.gradients0", "fit", "fit"]
     assert written == names

@@ -14,7 +14,7 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
 from sklgm import LGMDistiller, StandardAugmentation
-from sklgm._views import ViewStream
+from sklgm.passes.views import ViewStream
 from tests.image_checks import fitted_names, save_images, toy_images
 from tests.test_callbacks import Recorder
 from tests.tiny_backbones import counting_backbone, roving_backbone, tiny_backbone

@@ -20,7 +20,7 @@ from sklgm import (
     NearestImages,
     RandomImages,
 )
-from sklgm.selectors._base import choose_distinct
+from sklgm.estimators.selectors.base import choose_distinct
 from tests.image_checks import (
     IMAGE_CHECKS,
     assert_same_outputs,

@@ -9,7 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.metrics.pairwise import cosine_similarity
 
 from sklgm import BackboneEmbedder, ClassCentroids, LGMDistiller, RandomImages
-from sklgm.similarities import PrototypeSimilarities, has_references
+from sklgm.prototypes.similarities import PrototypeSimilarities, has_references
 from tests.image_checks import toy_images
 from tests.tiny_backbones import tiny_backbone
 

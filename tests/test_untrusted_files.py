@@ -24,10 +24,10 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from sklgm import Backbone, BackboneEmbedder, LGMDistiller, PrototypeSet, RealGradients
-from sklgm._checkpoint import write_checkpoint
-from sklgm._lock import FileLock
 from sklgm.backbones import _shared
-from sklgm.cli import app
+from sklgm.checkpoint.file import write_checkpoint
+from sklgm.checkpoint.lock import FileLock
+from sklgm.cli.app import app
 from sklgm.datasets import load_folder, load_waterbirds, make_spurious_images
 from sklgm.evaluation._homes import nets_of
 from sklgm.report import HTMLReport

@@ -7,11 +7,11 @@ import pytest
 import torch
 
 from sklgm import BackboneEmbedder, LGMDistiller
-from sklgm._devices import resolve_device
-from sklgm._encoder import Encoder
-from sklgm._upload import Upload
 from sklgm.backbones import Backbone
 from sklgm.images import check_images
+from sklgm.passes.encoder import Encoder
+from sklgm.passes.upload import Upload
+from sklgm.utils.devices import resolve_device
 from tests.tiny_backbones import tiny_backbone
 
 rng = np.random.default_rng(5)

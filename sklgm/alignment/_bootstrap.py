@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.stats import bootstrap
 
-from sklgm._numbers import is_whole
+from sklgm.utils.numbers import is_whole
 
 # Numbers of all resamples that are held at once.
 _AT_ONCE = 2**21

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from sklgm._numbers import is_whole
-from sklgm._random import own_random_state
 from sklgm.alignment._features import check_pair, metric_score
+from sklgm.utils.numbers import is_whole
+from sklgm.utils.random import own_random_state
 
 
 @dataclass(frozen=True)

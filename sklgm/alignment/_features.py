@@ -15,8 +15,8 @@ import numpy as np
 from sklearn.neighbors import NearestNeighbors
 from sklearn.utils import check_array
 
-from sklgm._directions import directions
-from sklgm._numbers import is_whole
+from sklgm.utils.directions import directions
+from sklgm.utils.numbers import is_whole
 
 METRICS = ("mutual_knn", "linear_cka")
 

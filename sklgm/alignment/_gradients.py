@@ -11,18 +11,18 @@ import torch
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 
-from sklgm._backbone_list import is_several, name_backbones
-from sklgm._encoder import Encoder
-from sklgm._numbers import is_whole
-from sklgm._probing import check_prototypes, check_square, probe_of
-from sklgm._random import own_random_state
-from sklgm._real_pass import add_canvases, add_rows, check_gradients
 from sklgm.alignment._bootstrap import check_bootstrap, percentile_interval
 from sklgm.alignment._matrix import AlignmentMatrix
 from sklgm.backbones import Backbone
-from sklgm.distiller import LGMDistiller
+from sklgm.backbones._several import is_several, name_backbones
+from sklgm.estimators.distiller import LGMDistiller
+from sklgm.estimators.probing import check_prototypes, check_square, probe_of
 from sklgm.matching import RealGradients, angular_distance
-from sklgm.prototypes import PrototypeSet
+from sklgm.passes.encoder import Encoder
+from sklgm.passes.real_pass import add_canvases, add_rows, check_gradients
+from sklgm.prototypes.prototype_set import PrototypeSet
+from sklgm.utils.numbers import is_whole
+from sklgm.utils.random import own_random_state
 
 # Random views of each prototype, at most, when their number is left open.
 _MOST_VIEWS = 32

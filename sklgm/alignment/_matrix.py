@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from sklgm._backbone_list import name_backbones
-from sklgm._tables import html_table, markdown
 from sklgm.alignment._calibration import Alignment, beside_chance, draw_orders
 from sklgm.alignment._features import check_features, metric_score
 from sklgm.backbones import Backbone
-from sklgm.embedder import BackboneEmbedder
+from sklgm.backbones._several import name_backbones
+from sklgm.estimators.embedder import BackboneEmbedder
+from sklgm.utils.tables import html_table, markdown
 
 
 @dataclass(frozen=True, eq=False, repr=False)

@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from scipy.stats import rankdata
 
-from sklgm._random import own_random_state
-from sklgm._tables import html_table, markdown
 from sklgm.alignment._bootstrap import check_bootstrap, percentile_interval
 from sklgm.alignment._matrix import AlignmentMatrix
+from sklgm.utils.random import own_random_state
+from sklgm.utils.tables import html_table, markdown
 
 # With fewer pairs most resamples have no correlation at all.
 _FEWEST_PAIRS = 4

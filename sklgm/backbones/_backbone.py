@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from sklgm._devices import resolve_device
 from sklgm.backbones._checks import check_patches, check_size, check_std, check_triple
 from sklgm.backbones._folding import fold_batch_norms, lay_out_attention
 from sklgm.backbones._libraries import LIBRARIES, find_spec, with_checkpoint
@@ -24,6 +23,7 @@ from sklgm.backbones._list import list_backbones
 from sklgm.backbones._modules import dump_module, hash_module, hash_structure
 from sklgm.backbones._shared import shared
 from sklgm.backbones._spec import BackboneSpec
+from sklgm.utils.devices import resolve_device
 
 _CPU = torch.device("cpu")
 

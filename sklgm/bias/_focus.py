@@ -11,10 +11,10 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from sklgm._encoder import Encoder
-from sklgm._probing import class_scores
+from sklgm.estimators.probe import FrozenBackboneProbe, is_default
+from sklgm.estimators.probing import class_scores
 from sklgm.images import ImageSource
-from sklgm.probe import FrozenBackboneProbe, is_default
+from sklgm.passes.encoder import Encoder
 
 _METHODS = ("gradient", "occlusion")
 # Patches along a side of the image, when no size is given.

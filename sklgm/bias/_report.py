@@ -9,14 +9,14 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from sklgm._probing import check_prototypes, embed_prototypes, embed_real, probe_of
-from sklgm._tables import Table
-from sklgm._targets import check_column, check_targets
 from sklgm.backbones import Backbone
 from sklgm.bias._readers import Reader, balanced_weights, entropies, excess
+from sklgm.estimators.probe import FrozenBackboneProbe
+from sklgm.estimators.probing import check_prototypes, embed_prototypes, embed_real, probe_of
 from sklgm.images import ImageSource
-from sklgm.probe import FrozenBackboneProbe
-from sklgm.prototypes import PrototypeSet
+from sklgm.prototypes.prototype_set import PrototypeSet
+from sklgm.utils.tables import Table
+from sklgm.utils.targets import check_column, check_targets
 
 
 @dataclass(frozen=True, eq=False, repr=False)

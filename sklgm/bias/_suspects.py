@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from sklgm._directions import directions
-from sklgm._probing import check_prototypes, embed_prototypes, embed_real, probe_of
-from sklgm._tables import Table
-from sklgm._targets import check_targets
 from sklgm.backbones import Backbone
-from sklgm.probe import FrozenBackboneProbe
+from sklgm.estimators.probe import FrozenBackboneProbe
+from sklgm.estimators.probing import check_prototypes, embed_prototypes, embed_real, probe_of
+from sklgm.utils.directions import directions
+from sklgm.utils.tables import Table
+from sklgm.utils.targets import check_targets
 
 
 @dataclass(frozen=True, eq=False, repr=False)

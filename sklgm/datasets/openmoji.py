@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.utils import Bunch
 
-from sklgm._numbers import is_whole
 from sklgm.images import check_images
+from sklgm.utils.numbers import is_whole
 
 # Ranges of code points, both ends included. Flags are pairs of regional indicators.
 _REGIONAL_INDICATORS = (0x1F1E6, 0x1F1FF)

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from sklearn.utils import Bunch
 
-from sklgm._random import own_random_state
 from sklgm.datasets._textures import TEXTURES, draw_texture
 from sklgm.datasets.openmoji import draw_openmoji
 from sklgm.images import ImageSource, check_images, refuse_programs, resize_crop
+from sklgm.utils.random import own_random_state
 
 _OPENMOJI_CLASSES = ("animal", "face", "food", "vehicle")
 _SUBSETS = ("all", "train", "test")

@@ -10,15 +10,15 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 
-from sklgm._base import FrozenBackboneEstimator
-from sklgm._numbers import is_whole
-from sklgm._targets import check_column, check_targets
-from sklgm._views import resolve_augmentation
+from sklgm.estimators.base import FrozenBackboneEstimator
+from sklgm.estimators.probe import FrozenBackboneProbe
+from sklgm.estimators.selectors import NearestImages
+from sklgm.estimators.selectors.base import Selector
 from sklgm.evaluation._given import GivenPrototypes
-from sklgm.probe import FrozenBackboneProbe
-from sklgm.prototypes import PrototypeSet
-from sklgm.selectors import NearestImages
-from sklgm.selectors._base import Selector
+from sklgm.passes.views import resolve_augmentation
+from sklgm.prototypes.prototype_set import PrototypeSet
+from sklgm.utils.numbers import is_whole
+from sklgm.utils.targets import check_column, check_targets
 
 
 @dataclass(frozen=True, eq=False)

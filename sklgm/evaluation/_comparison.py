@@ -8,9 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from sklgm._probing import check_probe, net_parameters
 from sklgm.backbones import Backbone
-from sklgm.distiller import LGMDistiller
+from sklgm.estimators.distiller import LGMDistiller
+from sklgm.estimators.probe import FrozenBackboneProbe
+from sklgm.estimators.probing import check_probe, net_parameters
+from sklgm.estimators.selectors import ClassCentroids, NearestImages, RandomImages
 from sklgm.evaluation._checks import (
     Split,
     check_count,
@@ -18,8 +20,6 @@ from sklgm.evaluation._checks import (
 )
 from sklgm.evaluation._result import Result
 from sklgm.evaluation._runs import Bench, run_rows
-from sklgm.probe import FrozenBackboneProbe
-from sklgm.selectors import ClassCentroids, NearestImages, RandomImages
 
 
 @dataclass(frozen=True, eq=False, repr=False)

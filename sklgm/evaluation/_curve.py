@@ -8,14 +8,14 @@ from typing import Any
 
 import numpy as np
 
-from sklgm._probing import check_probe
 from sklgm.backbones import Backbone
+from sklgm.estimators.probe import FrozenBackboneProbe
+from sklgm.estimators.probing import check_probe
+from sklgm.estimators.selectors import NearestImages
 from sklgm.evaluation._checks import Split, check_count, check_selections
 from sklgm.evaluation._comparison import default_selections
 from sklgm.evaluation._result import Result
 from sklgm.evaluation._runs import Bench, has_parameter, run_rows, set_parameter
-from sklgm.probe import FrozenBackboneProbe
-from sklgm.selectors import NearestImages
 
 # Dashes tell lines apart without colour.
 _DASHES = ("-", "--", "-.", ":")

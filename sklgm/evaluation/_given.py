@@ -6,7 +6,7 @@ from typing import Any
 
 from sklearn.base import BaseEstimator
 
-from sklgm.prototypes import PrototypeSet
+from sklgm.prototypes.prototype_set import PrototypeSet
 
 
 class GivenPrototypes(BaseEstimator):

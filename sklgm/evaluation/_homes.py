@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from sklgm._probing import net_parameters
 from sklgm.backbones import Backbone
+from sklgm.estimators.probe import FrozenBackboneProbe
+from sklgm.estimators.probing import net_parameters
+from sklgm.estimators.selectors import ClassCentroids, RandomImages
 from sklgm.evaluation._comparison import SelectionComparison, compare_selections
-from sklgm.probe import FrozenBackboneProbe
-from sklgm.prototypes import PrototypeSet
-from sklgm.selectors import ClassCentroids, RandomImages
+from sklgm.prototypes.prototype_set import PrototypeSet
 
 # What their row is called.
 PROTOTYPES = "prototypes"

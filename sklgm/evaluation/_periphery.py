@@ -8,7 +8,9 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from sklgm._probing import (
+from sklgm.backbones import Backbone
+from sklgm.estimators.probe import FrozenBackboneProbe
+from sklgm.estimators.probing import (
     check_prototypes,
     class_scores,
     embed_prototypes,
@@ -16,10 +18,8 @@ from sklgm._probing import (
     margins,
     probe_of,
 )
-from sklgm._tables import Table
-from sklgm._targets import check_targets
-from sklgm.backbones import Backbone
-from sklgm.probe import FrozenBackboneProbe
+from sklgm.utils.tables import Table
+from sklgm.utils.targets import check_targets
 
 _FIGURES = ("distance", "z_score", "percentile", "margin")
 

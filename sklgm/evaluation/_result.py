@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sklgm._tables import Table, data_frame, markdown, spread
+from sklgm.utils.tables import Table, data_frame, markdown, spread
 
 METRICS = {
     "accuracy": "accuracy",

@@ -12,9 +12,9 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import accuracy_score, recall_score
 
+from sklgm.estimators.probe import FrozenBackboneProbe
+from sklgm.estimators.selectors import ClassCentroids, HerdingImages, NearestImages, RandomImages
 from sklgm.evaluation._checks import Split, check_same_classes
-from sklgm.probe import FrozenBackboneProbe
-from sklgm.selectors import ClassCentroids, HerdingImages, NearestImages, RandomImages
 
 Kept = dict[int, list[tuple[Any, float]]]
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from sklgm._backbone_list import name_backbones
-from sklgm._probing import check_probe, net_parameters
-from sklgm._tables import markdown, spread
 from sklgm.backbones import Backbone
-from sklgm.distiller import LGMDistiller
+from sklgm.backbones._several import name_backbones
+from sklgm.estimators.distiller import LGMDistiller
+from sklgm.estimators.probe import FrozenBackboneProbe
+from sklgm.estimators.probing import check_probe, net_parameters
+from sklgm.estimators.selectors import ClassCentroids, RandomImages
 from sklgm.evaluation._checks import (
     Split,
     check_count,
@@ -22,8 +23,7 @@ from sklgm.evaluation._checks import (
 )
 from sklgm.evaluation._result import Result
 from sklgm.evaluation._runs import Bench, fits, has_parameter, report, set_parameter
-from sklgm.probe import FrozenBackboneProbe
-from sklgm.selectors import ClassCentroids, RandomImages
+from sklgm.utils.tables import markdown, spread
 
 _ALL = "all"
 

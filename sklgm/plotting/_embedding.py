@@ -7,14 +7,14 @@ from sklearn.decomposition import PCA
 from sklearn.utils import _safe_indexing, resample
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
-from sklgm._numbers import is_whole
-from sklgm._targets import check_column
 from sklgm.plotting._style import (
     MOST_NAMED_CLASSES,
     class_styles,
     fit_text,
     resolve_class_names,
 )
+from sklgm.utils.numbers import is_whole
+from sklgm.utils.targets import check_column
 
 
 class EmbeddingDisplay:

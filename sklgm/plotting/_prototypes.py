@@ -9,7 +9,7 @@ import numpy as np
 from sklearn.utils.validation import check_consistent_length
 
 from sklgm.plotting._style import fit_text, resolve_class_names
-from sklgm.prototypes import check_has_prototypes
+from sklgm.prototypes.prototype_set import check_has_prototypes
 
 # Lengths are in pixels of a figure with 100 dots an inch and grow with its resolution.
 _GAP = 6
@@ -121,7 +121,7 @@ class PrototypesDisplay:
         if X is not None:
             from sklearn.frozen import FrozenEstimator
 
-            from sklgm.selectors import NearestImages
+            from sklgm.estimators.selectors import NearestImages
 
             nearest = NearestImages(FrozenEstimator(estimator)).fit(X, y).prototypes_
         display = cls(

@@ -13,8 +13,9 @@ from sklgm.alignment import alignment_matrix, gradient_alignment_matrix
 from sklgm.bias import diagnose_bias, suspect_classes
 from sklgm.datasets._csv import read_table
 from sklgm.datasets._files import load_files
-from sklgm.distiller import LGMDistiller
-from sklgm.embedder import BackboneEmbedder
+from sklgm.estimators.distiller import LGMDistiller
+from sklgm.estimators.embedder import BackboneEmbedder
+from sklgm.estimators.probe import FrozenBackboneProbe
 from sklgm.evaluation import (
     SelectionComparison,
     TransferMatrix,
@@ -22,8 +23,7 @@ from sklgm.evaluation import (
 )
 from sklgm.evaluation._homes import PROTOTYPES, compare_prototypes, homes_of, nets_of
 from sklgm.evaluation._transfer import with_relative_accuracy
-from sklgm.probe import FrozenBackboneProbe
-from sklgm.prototypes import PrototypeSet
+from sklgm.prototypes.prototype_set import PrototypeSet
 from sklgm.report._html import HTMLReport
 
 # Of an image, when feature spaces are compared; fewer where there are not as many images.

@@ -18,16 +18,16 @@ from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 from sklearn.base import clone
 
-from sklgm._pictures import figure_picture, picture
-from sklgm._probing import check_prototypes, embed_prototypes, embed_real, probe_of
-from sklgm._targets import check_targets
 from sklgm._version import __version__
 from sklgm.alignment import AlignmentMatrix
 from sklgm.backbones import Backbone
+from sklgm.estimators.probe import FrozenBackboneProbe
+from sklgm.estimators.probing import check_prototypes, embed_prototypes, embed_real, probe_of
+from sklgm.estimators.selectors.nearest import nearest_rows
 from sklgm.images import ImageSource
-from sklgm.probe import FrozenBackboneProbe
-from sklgm.prototypes import PrototypeSet
-from sklgm.selectors._nearest import nearest_rows
+from sklgm.prototypes.prototype_set import PrototypeSet
+from sklgm.utils.pictures import figure_picture, picture
+from sklgm.utils.targets import check_targets
 
 # Real images in the map, at most.
 _MOST_DOTS = 2000

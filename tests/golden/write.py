@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from sklgm import PrototypeSet, RealGradients
-from sklgm._checkpoint import write_checkpoint
+from sklgm.checkpoint.file import write_checkpoint
 
 ROWS = np.linspace(-1, 1, 60).reshape(15, 4) ** 3
 LABELS = np.array(["bird", "cat", "dög"] * 5)

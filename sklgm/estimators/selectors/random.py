@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from sklgm._encoder import Encoder
-from sklgm._random import own_random_state
+from sklgm.estimators.selectors.base import BackboneSelector
 from sklgm.images import ImageSource
-from sklgm.selectors._base import BackboneSelector
+from sklgm.passes.encoder import Encoder
+from sklgm.utils.random import own_random_state
 
 
 class RandomImages(BackboneSelector):

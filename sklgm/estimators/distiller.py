@@ -18,22 +18,18 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils._user_interface import _print_elapsed_time
 from sklearn.utils.validation import check_is_fitted
 
-from sklgm._backbone_list import find_backbone, is_several, resolve_backbones, resolve_first
-from sklgm._base import FrozenBackboneEstimator, PrototypeTransformer
-from sklgm._devices import plain_torch
-from sklgm._encoder import Encoder, cached
-from sklgm._fit_settings import data_hashes, fit_settings, gradient_hashes
-from sklgm._numbers import is_whole
-from sklgm._random import own_random_state
-from sklgm._real_pass import RealPass, check_gradients, describe_views, gradients_in_order
-from sklgm._resume import Checkpoint
-from sklgm._shards import add_in_shards, take
-from sklgm._targets import check_targets
-from sklgm._views import resolve_augmentation
 from sklgm.backbones import Backbone
+from sklgm.backbones._several import find_backbone, is_several, resolve_backbones, resolve_first
+from sklgm.checkpoint.resume import Checkpoint
+from sklgm.checkpoint.settings import data_hashes, fit_settings, gradient_hashes
+from sklgm.estimators.base import FrozenBackboneEstimator, PrototypeTransformer
 from sklgm.images import ImageSource
 from sklgm.matching import RealGradients
-from sklgm.similarities import PrototypeSimilarities
+from sklgm.passes.encoder import Encoder, cached
+from sklgm.passes.real_pass import RealPass, check_gradients, describe_views, gradients_in_order
+from sklgm.passes.shards import add_in_shards, take
+from sklgm.passes.views import resolve_augmentation
+from sklgm.prototypes.similarities import PrototypeSimilarities
 from sklgm.synthesis import (
     ALONE,
     BatchSize,
@@ -46,6 +42,10 @@ from sklgm.synthesis import (
     Synthetic,
     synthesize,
 )
+from sklgm.utils.devices import plain_torch
+from sklgm.utils.numbers import is_whole
+from sklgm.utils.random import own_random_state
+from sklgm.utils.targets import check_targets
 
 # Steps between two looks at whether the loss is finite, since to look is to wait for the device.
 _FINITE_EVERY = 50

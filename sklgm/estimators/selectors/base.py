@@ -11,10 +11,10 @@ from sklearn.base import _fit_context
 from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils._param_validation import Interval
 
-from sklgm._base import FrozenBackboneEstimator, PrototypeTransformer
-from sklgm._encoder import Encoder
-from sklgm._targets import check_targets
+from sklgm.estimators.base import FrozenBackboneEstimator, PrototypeTransformer
 from sklgm.images import ImageSource
+from sklgm.passes.encoder import Encoder
+from sklgm.utils.targets import check_targets
 
 
 def choose_distinct(distances: np.ndarray) -> np.ndarray:

@@ -11,8 +11,8 @@ from skorch import NeuralNetClassifier
 from skorch.callbacks import LRScheduler
 from torch import Tensor, nn
 
-from sklgm._devices import plain_torch
-from sklgm._encoder import as_tensor
+from sklgm.passes.encoder import as_tensor
+from sklgm.utils.devices import plain_torch
 
 # The paper's batch.
 _BATCH_SIZE = 100

@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
-from sklgm._backbone_list import resolve_first
-from sklgm._base import FrozenBackboneEstimator
-from sklgm._views import resolve_augmentation
-from sklgm.probe import FrozenBackboneProbe, is_default
-from sklgm.prototypes import PrototypeSet, check_has_prototypes
+from sklgm.backbones._several import resolve_first
+from sklgm.estimators.base import FrozenBackboneEstimator
+from sklgm.estimators.probe import FrozenBackboneProbe, is_default
+from sklgm.passes.views import resolve_augmentation
+from sklgm.prototypes.prototype_set import PrototypeSet, check_has_prototypes
 
 _OF_THE_NET = tuple(FrozenBackboneEstimator._parameter_constraints)
 

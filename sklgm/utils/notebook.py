@@ -6,7 +6,7 @@ from typing import Any
 
 from sklearn.utils import estimator_html_repr
 
-from sklgm._pictures import picture_strip
+from sklgm.utils.pictures import picture_strip
 
 
 class ShowsPrototypes:

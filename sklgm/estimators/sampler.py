@@ -10,7 +10,7 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, _fit_context, clon
 from sklearn.utils import get_tags
 from sklearn.utils._param_validation import HasMethods
 
-from sklgm._notebook import ShowsPrototypes
+from sklgm.utils.notebook import ShowsPrototypes
 
 
 def _require_imblearn() -> None:

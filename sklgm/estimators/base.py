@@ -16,13 +16,13 @@ from sklearn.utils import Tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sklgm._devices import resolve_device
-from sklgm._directions import directions
-from sklgm._encoder import Encoder, cached
-from sklgm._notebook import ShowsPrototypes
 from sklgm.backbones import Backbone
 from sklgm.images import ImageSource, check_images
-from sklgm.similarities import PrototypeSimilarities
+from sklgm.passes.encoder import Encoder, cached
+from sklgm.prototypes.similarities import PrototypeSimilarities
+from sklgm.utils.devices import resolve_device
+from sklgm.utils.directions import directions
+from sklgm.utils.notebook import ShowsPrototypes
 
 
 def _holds_images(X: Any) -> bool:

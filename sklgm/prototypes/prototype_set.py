@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from sklgm._pictures import picture_strip
-from sklgm._prototype_folder import check_target, read_folder, write_folder
 from sklgm._version import __version__
+from sklgm.prototypes.folder import check_target, read_folder, write_folder
+from sklgm.utils.pictures import picture_strip
 
 # Dicts and lists within each other in provenance, at most.
 _DEEPEST = 50

@@ -15,13 +15,13 @@ import torch
 from sklearn.utils.validation import check_memory
 from torch import Tensor
 
-from sklgm._devices import resolve_precision
-from sklgm._upload import Upload
 from sklgm._version import __version__
-from sklgm._views import ViewStream
 from sklgm.backbones import Backbone, get_backbone
 from sklgm.images import ImageSource, iter_batches, resize_crop
+from sklgm.passes.upload import Upload
+from sklgm.passes.views import ViewStream
 from sklgm.synthesis import BatchSize, StandardAugmentation, centre_views, micro_batches
+from sklgm.utils.devices import resolve_precision
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sklgm._encoder import Encoder
-from sklgm._views import ViewStream, describe_augmentation
 from sklgm.images import ImageSource
 from sklgm.matching import RealGradients
+from sklgm.passes.encoder import Encoder
+from sklgm.passes.views import ViewStream, describe_augmentation
 from sklgm.synthesis import StandardAugmentation, centre_views, micro_batches, mirror
 
 # Feature rows gathered before they meet the heads: large products, and few draws of a pool

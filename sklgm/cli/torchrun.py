@@ -10,8 +10,8 @@ from importlib import import_module
 import torch
 from torch import distributed
 
-from sklgm._devices import resolve_device
 from sklgm.synthesis import Ranks
+from sklgm.utils.devices import resolve_device
 
 
 @contextmanager

@@ -11,10 +11,10 @@ import numpy as np
 import torch
 from sklearn.base import BaseEstimator
 
-from sklgm._encoder import Encoder
 from sklgm._version import __version__
 from sklgm.images import ImageSource
 from sklgm.matching import RealGradients
+from sklgm.passes.encoder import Encoder
 
 # Parameters that change no result, or stand here in another form.
 _LEFT_OUT = ("backbone", "checkpoint", "device", "memory", "n_jobs", "random_state", "verbose")

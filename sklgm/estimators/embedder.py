@@ -9,7 +9,7 @@ from sklearn.base import ClassNamePrefixFeaturesOutMixin, TransformerMixin, _fit
 from sklearn.utils import Tags
 from sklearn.utils.validation import check_is_fitted
 
-from sklgm._base import FrozenBackboneEstimator
+from sklgm.estimators.base import FrozenBackboneEstimator
 
 
 class BackboneEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, FrozenBackboneEstimator):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from sklgm._directions import directions
-from sklgm._encoder import Encoder
+from sklgm.estimators.selectors.base import BackboneSelector
 from sklgm.images import ImageSource
-from sklgm.selectors._base import BackboneSelector
+from sklgm.passes.encoder import Encoder
+from sklgm.utils.directions import directions
 
 
 class HerdingImages(BackboneSelector):

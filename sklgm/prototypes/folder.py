@@ -16,9 +16,9 @@ from PIL import Image
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from sklgm._card import data_card
-from sklgm._folder_names import folder_names
 from sklgm.matching.files import write_tensors
+from sklgm.prototypes.card import data_card
+from sklgm.prototypes.names import folder_names
 
 T = TypeVar("T")
 

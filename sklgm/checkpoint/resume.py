@@ -17,9 +17,9 @@ from typing import Any, NamedTuple, TypeVar
 import torch
 from torch import Tensor
 
-from sklgm._checkpoint import partial_path, read_checkpoint, write_checkpoint
-from sklgm._fit_settings import describe_difference
-from sklgm._lock import FileLock
+from sklgm.checkpoint.file import partial_path, read_checkpoint, write_checkpoint
+from sklgm.checkpoint.lock import FileLock
+from sklgm.checkpoint.settings import describe_difference
 from sklgm.matching import RealGradients
 from sklgm.synthesis import BatchSize, Ranks
 

@@ -12,9 +12,9 @@ import joblib
 import numpy as np
 from joblib.parallel import get_active_backend
 
-from sklgm._real_pass import RealPass
 from sklgm.images import ImageSource
 from sklgm.matching import RealGradients
+from sklgm.passes.real_pass import RealPass
 from sklgm.synthesis import Ranks
 
 

@@ -20,18 +20,18 @@ from sklearn.utils.metadata_routing import (
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_method_params, _check_sample_weight, check_is_fitted
 
-from sklgm._base import FrozenBackboneEstimator, fit_distiller
-from sklgm._devices import plain_torch
-from sklgm._encoder import Encoder, cached
-from sklgm._head import LinearHead, fit_linear_head
-from sklgm._notebook import ShowsPrototypes
-from sklgm._random import own_random_state
-from sklgm._targets import check_targets
-from sklgm._views import describe_augmentation, resolve_augmentation
+from sklgm.estimators.base import FrozenBackboneEstimator, fit_distiller
+from sklgm.estimators.head import LinearHead, fit_linear_head
 from sklgm.images import ImageSource
 from sklgm.images.source import ArraySource
-from sklgm.similarities import has_references
+from sklgm.passes.encoder import Encoder, cached
+from sklgm.passes.views import describe_augmentation, resolve_augmentation
+from sklgm.prototypes.similarities import has_references
 from sklgm.synthesis import StandardAugmentation
+from sklgm.utils.devices import plain_torch
+from sklgm.utils.notebook import ShowsPrototypes
+from sklgm.utils.random import own_random_state
+from sklgm.utils.targets import check_targets
 
 # Views embedded under n_views="auto", shared by the samples; at least and at most so many each.
 _AUTO_VIEWS = 8000

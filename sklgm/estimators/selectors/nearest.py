@@ -9,11 +9,11 @@ from sklearn.base import _fit_context, clone
 from sklearn.callback import with_callbacks
 from sklearn.frozen import FrozenEstimator
 
-from sklgm._base import FrozenBackboneEstimator, PrototypeTransformer, fit_distiller
-from sklgm._directions import directions
-from sklgm._encoder import Encoder
-from sklgm._targets import check_targets
-from sklgm.selectors._base import Selector, choose_distinct
+from sklgm.estimators.base import FrozenBackboneEstimator, PrototypeTransformer, fit_distiller
+from sklgm.estimators.selectors.base import Selector, choose_distinct
+from sklgm.passes.encoder import Encoder
+from sklgm.utils.directions import directions
+from sklgm.utils.targets import check_targets
 
 # What is said once, to the distiller.
 _OF_THE_DISTILLER = {*FrozenBackboneEstimator._parameter_constraints, "prototypes_per_class"}

@@ -20,7 +20,7 @@ from rich.table import Table
 from sklearn.callback import ProgressBar
 
 from sklgm import FrozenBackboneProbe, LGMDistiller, PrototypeSet, __version__, list_backbones
-from sklgm._options import estimator_options
+from sklgm.cli.options import estimator_options
 
 app = typer.Typer(
     add_completion=True,
@@ -130,7 +130,7 @@ def demo(
     Needs the extra "demo" and takes under three minutes on two cores.
     """
     with _errors_told():
-        from sklgm._demo import run_demo
+        from sklgm.cli.demo import run_demo
 
         run_demo(data.value, out, seed, _console)
 
@@ -165,7 +165,7 @@ def distill(
     --resume, or a file of your own by --checkpoint, Ctrl-C and crashes lose a minute of work at
     most: give the same command again.
     """
-    from sklgm._torchrun import torchrun_job
+    from sklgm.cli.torchrun import torchrun_job
     from sklgm.datasets._files import describe_files, load_files
 
     output = _Output(quiet, as_json)

@@ -1,0 +1,1 @@
+"""Estimators of scikit-learn: parameters, validation, and the order of the work."""
