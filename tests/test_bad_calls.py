@@ -481,9 +481,6 @@ CASES: dict[str, dict[str, Bad]] = {
             lambda: plotting.AlignmentDisplay.from_matrix(TRANSFER),
             "draws what alignment_matrix or .* returns; got TransferMatrix",
         ),
-        "backbones": Bad(
-            lambda: plotting.AlignmentDisplay.from_backbones("clip", X), "a list or a dict"
-        ),
         "values": Bad(
             lambda: plotting.AlignmentDisplay(values=[[1]], rows="ab", columns="a").plot(),
             r"must have shape \(2, 1\).*got \(1, 1\)",
@@ -493,12 +490,6 @@ CASES: dict[str, dict[str, Bad]] = {
         "report": Bad(
             lambda: plotting.BiasDisplay.from_report(KEPT),
             "draws what diagnose_bias returns; got PrototypeSet",
-        ),
-        "estimator": Bad(
-            lambda: plotting.BiasDisplay.from_estimator(
-                3, X, Y, GROUPS, reference=(X, Y, GROUPS), backbone=NET
-            ),
-            "or a PrototypeSet; got 3",
         ),
     },
     "sklgm.plotting.ConvergenceDisplay": {

@@ -21,7 +21,7 @@ _LABELS = {
 class AlignmentDisplay:
     """Heat map of the alignment of backbones, or of prototypes with backbones.
 
-    It is recommended to use :meth:`from_backbones` or :meth:`from_matrix` to make a display.
+    It is recommended to use :meth:`from_matrix` to make a display.
 
     Parameters
     ----------
@@ -100,73 +100,6 @@ class AlignmentDisplay:
             label=_LABELS[values].format(metric),
         )
         return display.plot(ax)
-
-    @classmethod
-    def from_backbones(
-        cls,
-        backbones,
-        X,
-        *,
-        metric="mutual_knn",
-        values="scores",
-        n_neighbors=10,
-        n_permutations=200,
-        alpha=0.05,
-        embedder=None,
-        random_state=None,
-        ax=None,
-    ):
-        """Embed images with several backbones, compare every two of them and draw the matrix.
-
-        Parameters
-        ----------
-        backbones : list of str or Backbone, or dict of str to str or Backbone
-            The nets, perhaps under names of your own.
-        X : array-like of images
-            Images, as every estimator takes them.
-        metric : {"mutual_knn", "linear_cka"} or callable, default="mutual_knn"
-            What to measure.
-        values : str, default="scores"
-            What to draw: "scores", "calibrated", "p_values" or "null_means".
-        n_neighbors : int, default=10
-            As the next four, as in :func:`~sklgm.alignment.alignment_matrix`.
-        n_permutations : int, default=200
-            Random orders for the null.
-        alpha : float, default=0.05
-            Probability with which unrelated spaces exceed the threshold.
-        embedder : BackboneEmbedder or None, default=None
-            Image size and other settings.
-        random_state : int, RandomState instance or None, default=None
-            Of the orders.
-        ax : matplotlib Axes, default=None
-            Where to draw; see :meth:`plot`.
-
-        Returns
-        -------
-        AlignmentDisplay
-            The display, drawn.
-
-        Raises
-        ------
-        ValueError
-            If something cannot be used.
-        """
-        from sklgm.alignment import alignment_matrix
-
-        allowed = ("scores", "calibrated", "p_values", "null_means")
-        if values not in allowed:
-            raise ValueError(f"values must be one of {allowed}; got {values!r}.")
-        matrix = alignment_matrix(
-            backbones,
-            X,
-            metric=metric,
-            n_neighbors=n_neighbors,
-            n_permutations=n_permutations,
-            alpha=alpha,
-            embedder=embedder,
-            random_state=random_state,
-        )
-        return cls.from_matrix(matrix, values=values, ax=ax)
 
     def plot(self, ax=None):
         """Draw the matrix.

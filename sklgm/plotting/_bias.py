@@ -21,7 +21,7 @@ class BiasDisplay:
 
     A row is a prototype. A frame marks the group that its class has more of in training than others
     have: a dark field within it is a prototype that shows this group. The last column is the
-    probability of its own class. Use :meth:`from_report` or :meth:`from_estimator` to make one.
+    probability of its own class. It is recommended to use :meth:`from_report` to make one.
 
     Parameters
     ----------
@@ -53,7 +53,7 @@ class BiasDisplay:
     frames_ : list of matplotlib Rectangle
         The frame of each row.
     report_ : BiasReport
-        What was drawn, if it was made by :meth:`from_report` or :meth:`from_estimator`.
+        What was drawn, if it was made by :meth:`from_report`.
 
     Raises
     ------
@@ -140,57 +140,6 @@ class BiasDisplay:
         display.plot(ax)
         display.report_ = report  # type: ignore[attr-defined]
         return display
-
-    @classmethod
-    def from_estimator(
-        cls,
-        estimator,
-        X,
-        y,
-        groups,
-        *,
-        reference,
-        backbone=None,
-        reader=None,
-        class_names=None,
-        group_names=None,
-        ax=None,
-    ):
-        """Diagnose a distiller, selector or set of prototypes, and draw what is found.
-
-        Parameters
-        ----------
-        estimator : estimator or PrototypeSet
-            Whose prototypes are read; an unfitted one is fitted, as a clone.
-        X, y, groups : array-like
-            Training data; see :func:`sklgm.bias.diagnose_bias`.
-        reference : tuple of (X, y, groups)
-            Real images with every class in every group.
-        backbone : str, Backbone or None, default=None
-            Net to look with; None is the estimator's own.
-        reader : classifier or None, default=None
-            See :func:`sklgm.bias.diagnose_bias`.
-        class_names, group_names : dict or sequence of str, default=None
-            Names to show instead of the labels: by label, or one each in sorted order.
-        ax : matplotlib Axes, default=None
-            Where to draw; see :meth:`plot`.
-
-        Returns
-        -------
-        BiasDisplay
-            The display, drawn.
-
-        Raises
-        ------
-        ValueError
-            If something cannot be used.
-        """
-        from sklgm.bias import diagnose_bias
-
-        report = diagnose_bias(
-            estimator, X, y, groups, reference=reference, backbone=backbone, reader=reader
-        )
-        return cls.from_report(report, class_names=class_names, group_names=group_names, ax=ax)
 
     def plot(self, ax=None):
         """Draw the table.

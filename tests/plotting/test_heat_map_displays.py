@@ -132,19 +132,16 @@ def test_close_values_have_a_third_decimal_and_home_a_frame():
     assert len(display.ax_.patches) == 2
 
 
-def test_alignment_from_backbones_is_that_of_the_function():
-    nets = {"A": NET, "B": OTHER}
+@pytest.mark.parametrize(
+    ("values", "label"), [("scores", "linear CKA"), ("calibrated", "linear CKA, calibrated")]
+)
+def test_a_matrix_of_alignments_is_drawn_as_it_is(values, label):
     settings = {"metric": "linear_cka", "n_permutations": 30, "random_state": 0}
-    matrix = alignment_matrix(nets, X, **settings)
-    for values, label in (("scores", "linear CKA"), ("calibrated", "linear CKA, calibrated")):
-        display = AlignmentDisplay.from_backbones(nets, X, values=values, **settings)
-        np.testing.assert_array_equal(display.values, matrix.values(values))
-        assert display.figure_.axes[-1].get_ylabel() == label
-        assert list(display.columns) == ["A", "B"]
-        same = AlignmentDisplay.from_matrix(matrix, values=values)
-        np.testing.assert_array_equal(display.values, same.values)
-    with pytest.raises(ValueError, match="values must be one of"):
-        AlignmentDisplay.from_backbones(nets, X, values="low")
+    matrix = alignment_matrix({"A": NET, "B": OTHER}, X, **settings)
+    display = AlignmentDisplay.from_matrix(matrix, values=values)
+    np.testing.assert_array_equal(display.values, matrix.values(values))
+    assert display.figure_.axes[-1].get_ylabel() == label
+    assert list(display.columns) == ["A", "B"]
     with pytest.raises(ValueError, match="values='low' is none of"):
         AlignmentDisplay.from_matrix(matrix, values="low")
 
