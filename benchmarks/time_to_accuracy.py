@@ -82,11 +82,11 @@ class Case:
         """Return snapshots of a fit at default settings, and its seconds in all."""
         found = {"step": [], "seconds": [], "prototypes": []}
         paused = 0.0
-        synthesize = sklgm.estimators.distiller.synthesize
+        match_gradients = sklgm.estimators.distiller.match_gradients
 
         def watched(synthetic, *args, **settings):
             nonlocal paused
-            for step in synthesize(synthetic, *args, **settings):
+            for step in match_gradients(synthetic, *args, **settings):
                 stop = time.perf_counter()
                 if (step.index + 1) % self.every == 0:
                     with torch.no_grad():
@@ -97,7 +97,7 @@ class Case:
                 paused += time.perf_counter() - stop
                 yield step
 
-        with patch("sklgm.estimators.distiller.synthesize", watched):
+        with patch("sklgm.estimators.distiller.match_gradients", watched):
             start = time.perf_counter()
             LGMDistiller(self.backbone, random_state=seed).fit(self.X, self.y)
             total = time.perf_counter() - start - paused

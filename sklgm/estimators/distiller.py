@@ -34,13 +34,14 @@ from sklgm.synthesis import (
     ALONE,
     BatchSize,
     FeatureRows,
+    MatchingSettings,
     Objective,
     Pixels,
     Pyramid,
     Ranks,
     StandardAugmentation,
     Synthetic,
-    synthesize,
+    match_gradients,
 )
 from sklgm.utils.devices import plain_torch
 from sklgm.utils.numbers import is_whole
@@ -676,17 +677,20 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
             for one, encoder in zip(gradients, encoders, strict=True)
         ]
         resumed = checkpoint.resume([objective.batch_size for objective in objectives])
-        steps = synthesize(
-            synthetic,
-            torch.as_tensor(labels, device=device),
-            objectives,
-            augmentation=augmentation,
-            n_views=0 if augmentation is None else self.n_views,
+        settings = MatchingSettings(
             max_iter=self.max_iter,
             learning_rate=self.learning_rate,
             n_heads=self.n_heads,
+            n_views=0 if augmentation is None else self.n_views,
             matching=self.matching,
-            generator=torch.Generator().manual_seed(seeds.steps),
+            augmentation=augmentation,
+        )
+        steps = match_gradients(
+            synthetic,
+            torch.as_tensor(labels, device=device),
+            objectives,
+            settings,
+            torch.Generator().manual_seed(seeds.steps),
             ranks=ranks,
             resume=resumed.state,
         )

@@ -2,14 +2,16 @@
 
 from sklgm.synthesis.augmentation import StandardAugmentation, Views, centre_views, mirror
 from sklgm.synthesis.batch_size import BatchSize
-from sklgm.synthesis.loop import Objective, Step, micro_batches, synthesize
+from sklgm.synthesis.loop import MatchingSettings, Step, match_gradients
 from sklgm.synthesis.parametrization import FeatureRows, Pixels, Pyramid, Synthetic
 from sklgm.synthesis.ranks import ALONE, Ranks
+from sklgm.synthesis.two_phase import Objective, micro_batches
 
 __all__ = [
     "ALONE",
     "BatchSize",
     "FeatureRows",
+    "MatchingSettings",
     "Objective",
     "Pixels",
     "Pyramid",
@@ -19,7 +21,7 @@ __all__ = [
     "Synthetic",
     "Views",
     "centre_views",
+    "match_gradients",
     "micro_batches",
     "mirror",
-    "synthesize",
 ]

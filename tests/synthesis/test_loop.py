@@ -15,14 +15,15 @@ from sklgm.matching.heads import HeadPool
 from sklgm.synthesis import (
     BatchSize,
     FeatureRows,
+    MatchingSettings,
     Objective,
     Pixels,
     Pyramid,
     StandardAugmentation,
     centre_views,
-    synthesize,
+    match_gradients,
 )
-from sklgm.synthesis.loop import backward
+from sklgm.synthesis.parametrization import Synthetic
 from tests.tiny_backbones import CountingNet, TinyConvNet
 
 CPU = torch.device("cpu")
@@ -67,7 +68,7 @@ def rows(gradients, n=C):
     return FeatureRows(n, mean, std, seeded(5))
 
 
-def run(synthetic, *objectives, labels=LABELS, **changes):
+def run(synthetic, *objectives, labels=LABELS, generator=None, **changes):
     on_pixels = objectives[0].image_size is not None
     settings = {
         "augmentation": EVERYTHING if on_pixels else None,
@@ -76,9 +77,9 @@ def run(synthetic, *objectives, labels=LABELS, **changes):
         "learning_rate": 0.05,
         "n_heads": 4,
         "matching": "global",
-        "generator": seeded(9),
     }
-    return synthesize(synthetic, labels, objectives, **settings | changes)
+    settings = MatchingSettings(**settings | changes)
+    return match_gradients(synthetic, labels, objectives, settings, generator or seeded(9))
 
 
 def two_distances(features, gradients, heads, matching="global", recent=()):
@@ -112,15 +113,29 @@ def crops_and_views(net, canvases, size, generator):
 # One step
 
 
-def once(samples, *objectives, heads=(0, 1), **changes):
-    """Back-propagate once."""
-    settings = {
-        "augmentation": EVERYTHING,
-        "n_views": 4,
-        "matching": "global",
-        "generator": seeded(2),
-    }
-    return backward(samples, LABELS, objectives, np.array(heads), **settings | changes)[0]
+class Given(Synthetic):
+    """Samples that stay as they are, with their graph to some leaves."""
+
+    def __init__(self, samples, leaves):
+        self.samples = samples
+        self.parameters = list(leaves)
+
+    def decode(self):
+        return self.samples
+
+
+def once(samples, *objectives, leaves=None, **changes):
+    """Take one step that moves nothing; gradients are found in the leaves. Return the loss."""
+    synthetic = Given(samples, [samples] if leaves is None else leaves)
+    still = {"n_heads": 3, "max_iter": 1, "learning_rate": 0.0, "augmentation": EVERYTHING}
+    (step,) = run(synthetic, *objectives, generator=seeded(2), **still | changes)
+    return step.loss
+
+
+def heads_and_generator():
+    """Return the heads that `once` draws, and the generator that draws its views."""
+    generator = seeded(2)
+    return torch.randperm(8, generator=generator)[:3].tolist(), generator
 
 
 def one_backward(batch_size, net=None, matching="global"):
@@ -129,8 +144,9 @@ def one_backward(batch_size, net=None, matching="global"):
     for _ in range(3):
         synthetic.grow(100)
     objective = on_images(net or tiny_net(), batch_size)
-    loss = once(synthetic.decode(), objective, heads=(6, 0, 3), matching=matching)
-    return loss, [level.grad for level in synthetic.parameters]
+    leaves = synthetic.parameters
+    loss = once(synthetic.decode(), objective, leaves=leaves, matching=matching)
+    return loss, [level.grad for level in leaves]
 
 
 @pytest.mark.parametrize("matching", ["global", "row"])
@@ -153,8 +169,9 @@ def test_gradients_are_those_of_plain_autograd(batch_size, matching):
     for _ in range(3):
         synthetic.grow(100)
     net, gradients = tiny_net().double(), real()
-    features = crops_and_views(net, synthetic.decode().double(), SIZE, seeded(2))
-    expected = two_distances(features, gradients, [6, 0, 3], matching)
+    heads, generator = heads_and_generator()
+    features = crops_and_views(net, synthetic.decode().double(), SIZE, generator)
+    expected = two_distances(features, gradients, heads, matching)
     expected.backward()
 
     loss, by_level = one_backward(batch_size, matching=matching)
@@ -198,7 +215,7 @@ def test_one_forward_in_parts_when_all_graphs_fit():
     synthetic = images(Pyramid(grow_every=1))
     for _ in range(3):
         synthetic.grow(100)
-    loss = once(synthetic.decode(), objective, heads=(6, 0, 3))
+    loss = once(synthetic.decode(), objective, leaves=synthetic.parameters)
     assert (net.n_calls, net.n_images, net.largest_batch) == (4, 15, 4)
     torch.testing.assert_close(loss, whole[0], rtol=1e-5, atol=1e-6)
     for level, expected in zip(synthetic.parameters, whole[1], strict=True):
@@ -237,7 +254,7 @@ def test_without_augmentation_the_centre_crop_is_embedded(batch_size, share):
     """As the real images are; the net takes no canvas."""
     net, seen = tiny_net(), []
     net.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach()))
-    samples = images(Pixels()).decode()
+    samples = images(Pixels()).decode().detach().requires_grad_()
     objective = on_images(net, batch_size, centre_share=share)
     once(samples, objective, augmentation=None, n_views=0)
     found = torch.cat(seen)[:C]
@@ -541,14 +558,15 @@ def test_losses_and_gradients_add_up(batch_sizes, matching):
     synthetic = images(Pixels())
     (pixels,) = synthetic.parameters
     objectives = [on_images(tiny_net(), batch_sizes[0]), other_objective(batch_sizes[1])]
-    loss = once(synthetic.decode(), *objectives, heads=(6, 0, 3), matching=matching)
+    loss = once(synthetic.decode(), *objectives, leaves=[pixels], matching=matching)
     found, pixels.grad = pixels.grad, None
 
     expected = 0
     for objective in objectives:
+        heads, generator = heads_and_generator()
         canvases, net = synthetic.decode().double(), objective.features.double()
-        features = crops_and_views(net, canvases, objective.image_size, seeded(2))
-        expected = expected + two_distances(features, objective.gradients, [6, 0, 3], matching)
+        features = crops_and_views(net, canvases, objective.image_size, generator)
+        expected = expected + two_distances(features, objective.gradients, heads, matching)
     expected.backward()
     np.testing.assert_allclose(loss.item(), expected.item(), rtol=1e-5)
     assert (found - pixels.grad).abs().max() / pixels.grad.abs().max() < 1e-4

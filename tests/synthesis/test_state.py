@@ -9,11 +9,12 @@ from sklgm.matching import RealGradients
 from sklgm.synthesis import (
     BatchSize,
     FeatureRows,
+    MatchingSettings,
     Objective,
     Pixels,
     Pyramid,
     StandardAugmentation,
-    synthesize,
+    match_gradients,
 )
 from tests.tiny_backbones import TinyConvNet
 
@@ -42,18 +43,17 @@ def begin(kind, resume=None, device="cpu"):
             Objective(gradients, net.to(device), 16, BatchSize(5), 7 / 8)
             for gradients, net in zip(GRADIENTS, NETS, strict=True)
         ]
-    steps = synthesize(
-        synthetic,
-        LABELS.to(device),
-        objectives,
+    settings = MatchingSettings(
         augmentation=None if kind == "rows" else StandardAugmentation(blur=0.5, noise=0.5),
         n_views=0 if kind == "rows" else 2,
         max_iter=N_STEPS,
         learning_rate=0.05,
         n_heads=4,
         matching="global",
-        generator=torch.Generator().manual_seed(9),
-        resume=resume,
+    )
+    generator = torch.Generator().manual_seed(9)
+    steps = match_gradients(
+        synthetic, LABELS.to(device), objectives, settings, generator, resume=resume
     )
     return synthetic, steps
 

@@ -1,0 +1,220 @@
+"""Views of the samples through a frozen net and back, in as many passes as the memory asks for."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from sklgm.matching import RealGradients
+from sklgm.matching.moving import to_device
+from sklgm.synthesis.augmentation import StandardAugmentation, Views, centre_views, mirror
+from sklgm.synthesis.batch_size import BatchSize
+
+
+@dataclass(frozen=True)
+class Objective:
+    """What is to be matched on one backbone, and how samples become its features.
+
+    Attributes
+    ----------
+    gradients : RealGradients
+        What to match.
+    features : callable
+        Differentiable map of pixels (n, 3, s, s) in [0, 1], or of rows, to features (n, d).
+        It must treat its samples independently.
+    image_size : int or None
+        Side ``s`` the map takes; None for rows.
+    batch_size : BatchSize
+        Views that pass the net at once. Peak memory follows it.
+    centre_share : float
+        Side of the centre crop as a share of the image's; 1 for rows.
+    """
+
+    gradients: RealGradients
+    features: Callable[[Tensor], Tensor]
+    image_size: int | None
+    batch_size: BatchSize
+    centre_share: float
+
+    def targets(self, chosen: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
+        """Return heads of the pool (H, C, d) and the real gradient of each (H, C, d + 1)."""
+        indices = to_device(torch.from_numpy(chosen), device)
+        heads = self.gradients.heads.take(chosen, device)
+        return heads, self.gradients.sums.to(device)[indices]
+
+
+@dataclass(frozen=True)
+class StepViews:
+    """What a step shows of each sample: its centre crop, then random views.
+
+    Attributes
+    ----------
+    augmentation : StandardAugmentation or None
+        How random views are made; None shows the plain centre crop alone.
+    drawn : Views or None
+        The draws of this process's samples, ``n_each`` of each. The first one of a sample only
+        says whether its centre crop is mirrored.
+    n_each : int
+        Views of a sample, the centre crop included.
+    """
+
+    augmentation: StandardAugmentation | None
+    drawn: Views | None
+    n_each: int
+
+    @classmethod
+    def draw(
+        cls,
+        augmentation: StandardAugmentation | None,
+        n_views: int,
+        size: int,
+        n_samples: int,
+        own: slice,
+        generator: torch.Generator,
+    ) -> StepViews:
+        """Draw views of all processes' samples, and keep those of this process's own.
+
+        Parameters
+        ----------
+        augmentation : StandardAugmentation or None
+            As the attribute.
+        n_views : int
+            Random views of a sample; 0 without augmentation.
+        size : int
+            Side of the samples in pixels.
+        n_samples : int
+            Samples of all processes.
+        own : slice
+            Which of them are this process's.
+        generator : torch.Generator
+            On the CPU.
+
+        Returns
+        -------
+        StepViews
+            Of this process's samples.
+        """
+        n_each = 1 + n_views
+        if augmentation is None:
+            return cls(None, None, n_each)
+        drawn = augmentation.draw(n_samples * n_each, size, generator)
+        return cls(augmentation, drawn[own.start * n_each : own.stop * n_each], n_each)
+
+    def cut(self, images: Tensor, rows: slice, size: int, centre_share: float) -> Tensor:
+        """Return views of images (n, 3, canvas, canvas), one of each: those numbered ``rows``."""
+        centre = centre_views(images, size, centre_share)
+        if self.augmentation is None or self.drawn is None:
+            return centre
+        crops = mirror(centre, self.drawn[rows])
+        is_crop = torch.arange(rows.start, rows.stop, device=images.device) % self.n_each == 0
+        random = self.augmentation.apply(images, self.drawn[rows], size)
+        return torch.where(is_crop[:, None, None, None], crops, random)
+
+
+class _Embedded(NamedTuple):
+    """Features of some views, with the graph back to the samples they are views of."""
+
+    rows: slice
+    features: Tensor
+    leaf: Tensor
+    owned: slice
+
+
+class ViewPasses:
+    """The way of one step's views through one net, and back.
+
+    Where memory holds the graphs of all views, each passes once. Otherwise there are two phases:
+    all are embedded without a graph, and each micro-batch is embedded once more, with a graph, to
+    take its share of the derivative back to the samples. Both phases see the same views.
+
+    Parameters
+    ----------
+    samples : Tensor of shape (n, 3, canvas, canvas) or (n, d)
+        This process's samples, without a graph.
+    objective : Objective
+        Whose net is passed.
+    views : StepViews
+        What is shown of them.
+    """
+
+    def __init__(self, samples: Tensor, objective: Objective, views: StepViews) -> None:
+        self.samples = samples
+        self.objective = objective
+        self.views = views
+        self.n_rows = len(samples) * views.n_each
+        self._graphs: deque[_Embedded] = deque()
+
+    def embed(self) -> Tensor:
+        """Return the features of all views, shape (n * n_each, d), without a graph."""
+        return self.objective.batch_size.run(self._embed_all)
+
+    def pull_back(self, by_features: Tensor, by_samples: Tensor) -> None:
+        """Add the derivative of a loss by the samples, given that by the features.
+
+        Parameters
+        ----------
+        by_features : Tensor of shape (n * n_each, d)
+            Derivative by what :meth:`embed` returned.
+        by_samples : Tensor, shaped like the samples
+            Changed in place.
+        """
+        done = 0
+        while done < self.n_rows:
+            embedded = self.objective.batch_size.run(partial(self._go_back, done, by_features))
+            if embedded.leaf.grad is not None:
+                by_samples[embedded.owned] += embedded.leaf.grad
+            done = embedded.rows.stop
+
+    def _embed_all(self) -> Tensor:
+        size = self.objective.batch_size
+        self._graphs.clear()  # of a try that ran out of memory
+        one_phase = self.n_rows <= max(size.images, size.graphs)
+        features = self.samples.new_zeros(self.n_rows, self.objective.gradients.n_features)
+        with torch.set_grad_enabled(one_phase):
+            for rows in micro_batches(self.n_rows, size.images):
+                embedded = self._embed(rows)
+                features[rows] = embedded.features.detach()
+                if one_phase:
+                    self._graphs.append(embedded)
+        return features
+
+    def _go_back(self, start: int, by_features: Tensor) -> _Embedded:
+        size = self.objective.batch_size
+        try:
+            if self._graphs:
+                embedded = self._graphs.popleft()
+            else:
+                rows = slice(start, min(start + size.images, self.n_rows))
+                with size.learning(rows.stop - rows.start, self.samples.device):
+                    embedded = self._embed(rows)
+            embedded.features.backward(by_features[embedded.rows])
+        except RuntimeError:
+            self._graphs.clear()  # what is left will be embedded again, in smaller parts
+            raise
+        return embedded
+
+    def _embed(self, rows: slice) -> _Embedded:
+        net, n_each = self.objective, self.views.n_each
+        # A leaf for just the samples these views are of: its gradient is no larger than they are.
+        owned = slice(rows.start // n_each, -(-rows.stop // n_each))
+        leaf = self.samples[owned].requires_grad_()
+        if net.image_size is None:
+            return _Embedded(rows, net.features(leaf), leaf, owned)
+        # Repeated by expansion, whose gradient is a sum; that of indexing is not deterministic.
+        images = leaf[:, None].expand(-1, n_each, -1, -1, -1).flatten(0, 1)
+        first = owned.start * n_each
+        images = images[rows.start - first : rows.stop - first]
+        shown = self.views.cut(images, rows, net.image_size, net.centre_share)
+        return _Embedded(rows, net.features(shown), leaf, owned)
+
+
+def micro_batches(n: int, batch_size: int) -> list[slice]:
+    """Return slices that cover ``n`` rows, ``batch_size`` or fewer each."""
+    return [slice(start, min(start + batch_size, n)) for start in range(0, n, batch_size)]
