@@ -38,7 +38,6 @@ CASES = {
     "several backbones": {"n_backbones": 2, "prototypes_per_class": 2, "batch_size": 4},
     "rows": {"backbone": None},
     "unseeded": {"random_state": None},
-    "early end": {"tol": 10.0, "n_iter_no_change": 2},
     "gradients": {"method": "fit_gradients", "parametrization": "pixels"},
     "auto": {"batch_size": "auto", "augmentation": None, "class_weight": {"a": 2.0}},
 }

@@ -207,7 +207,6 @@ PARAMETERS = {
     "no steps": ({"max_iter": 0}, "max_iter"),
     "no epochs": ({"max_epochs": 0}, "max_epochs"),
     "learning rate": ({"learning_rate": 0}, "learning_rate"),
-    "tol": ({"tol": -1}, "tol"),
     "matching": ({"matching": "column"}, "matching"),
     "class_weight": ({"class_weight": "heavy"}, "class_weight"),
     "class_weight of no class": ({"class_weight": {"z": 1}}, "class_weight names labels.*'z'"),

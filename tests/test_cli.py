@@ -156,7 +156,7 @@ def test_options_are_the_parameters(name):
 GIVEN = {
     "--class-weight": ("none", None),
     "--batch-size": ("3", 3),
-    "--tol": ("1e-3", 1e-3),
+    "--learning-rate": ("1e-3", 1e-3),
     "--head-scale": ("0", 0.0),
     "--seed": ("7", 7),
     "--memory": ("cache", "cache"),
@@ -189,7 +189,7 @@ def test_options_reach_the_estimator(folder, tmp_path, monkeypatch):
     ("words", "message"),
     [
         (("--max-iter", "many"), "'many' is none of INTEGER"),
-        (("--tol", "low"), "'low' is none of NUMBER|none"),
+        (("--learning-rate", "low"), "'low' is none of NUMBER"),
         (("--matching", "column"), "'column' is none of global|row"),
         (("--batch-size", "1.5"), "'1.5' is none of INTEGER|auto"),
         (("--max-steps", "3"), "No such option"),

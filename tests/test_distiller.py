@@ -252,19 +252,6 @@ def test_without_augmentation_one_centre_crop_is_enough():
     assert net.module.n_images == len(X) + 3 * N_CLASSES + N_CLASSES
 
 
-def test_tol_stops_early():
-    fitted = distiller(max_iter=200, tol=1e9, n_iter_no_change=3, parametrization="pixels")
-    assert fitted.fit(X, Y).n_iter_ == 6
-    assert len(fitted.loss_curve_) == 6
-    assert distiller(max_iter=12, tol=0, n_iter_no_change=100).fit(X, Y).n_iter_ == 12
-
-
-def test_tol_waits_for_the_pyramid():
-    pyramid = Pyramid(start_size=1, grow_every=5)  # 1, 2, 4, 8, 16, 18 px
-    fitted = distiller(max_iter=60, tol=1e9, n_iter_no_change=2, parametrization=pyramid)
-    assert fitted.fit(X, Y).n_iter_ == 29  # two windows after 25
-
-
 def test_rows_instead_of_images():
     rng = np.random.default_rng(0)
     centres = rng.normal(size=(3, 5)) * 4

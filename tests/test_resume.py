@@ -154,12 +154,23 @@ def test_an_interrupted_step_is_finished_and_kept(tmp_path):
     assert left_over(tmp_path) == []
 
 
-def test_a_fit_that_had_converged_when_interrupted_takes_no_more_steps(tmp_path):
-    expected = uninterrupted("early end")
-    assert expected.n_iter_ < 50
-    with pytest.raises(KeyboardInterrupt):
-        fit("early end", tmp_path / "fit", Interrupt(expected.n_iter_))
-    assert_same_fit(fit("early end", tmp_path / "fit"), expected)
+class Stop(Interrupt):
+    """A callback that also ends the fit at that step."""
+
+    times = 1
+
+    def on_fit_task_end(self, estimator, context, *, fitted_estimator):
+        return context.task_name == "step" and self.n_steps == self.step
+
+
+def test_a_fit_that_was_to_end_when_interrupted_takes_no_more_steps(tmp_path):
+    with pytest.raises(KeyboardInterrupt, match="after step 9"):
+        fit("images", tmp_path / "fit", Stop(9))
+    stop = Stop(9)
+    stop.times = 0
+    expected = fit("images", None, stop)
+    assert expected.n_iter_ == 9
+    assert_same_fit(fit("images", tmp_path / "fit"), expected)
 
 
 def test_an_interrupted_pass_leaves_nothing(tmp_path):
@@ -225,7 +236,7 @@ CHANGES = {
         {"precision": "bfloat16"},
         "precision was ['float32'] and is ['torch.bfloat16']",
     ),
-    "two things": ({"n_heads": 2, "tol": 0.1}, "n_heads was 4 and is 2, tol was None and is 0.1"),
+    "two things": ({"n_heads": 2, "n_views": 1}, "n_heads was 4 and is 2, n_views was 2 and is 1"),
     "part of a part": (
         {"augmentation": StandardAugmentation(flip=0)},
         "augmentation was 'standard' and is {'': 'StandardAugmentation'",

@@ -177,11 +177,6 @@ def test_the_image_size_is_of_every_net():
         distiller(image_size=21).fit(X, Y)
 
 
-def test_it_stops_early():
-    stopped = distiller(max_iter=200, tol=1e9, n_iter_no_change=3, parametrization="pixels")
-    assert stopped.fit(X, Y).n_iter_ == 6
-
-
 def test_a_loss_that_is_not_finite_fits_nothing():
     class Broken(TinyConvNet):
         def forward(self, images):

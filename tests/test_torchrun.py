@@ -38,7 +38,6 @@ CASES = {
     "rows": {"backbone": None},
     "matched by row, several nets": {"matching": "row", "backbone": "several"},
     "cached": {"memory": "cache"},
-    "early end": {"tol": 10.0, "n_iter_no_change": 2, "max_iter": 40},
 }
 
 

@@ -43,15 +43,12 @@ class Resumed(NamedTuple):
         Of the loop; None at the start.
     losses : Tensor of shape (n,)
         Of the steps that were taken.
-    n_settled : int
-        How many of them came after the last level was added.
     stopped : bool
         Whether no step is to follow.
     """
 
     state: dict[str, Tensor] | None
     losses: Tensor
-    n_settled: int
     stopped: bool
 
 
@@ -171,16 +168,16 @@ class Checkpoint:
         self._sizes = sizes
         self._due = time.monotonic() + _SECONDS
         if self.path is None or not self._has_steps():
-            return Resumed(None, torch.zeros(0), 0, False)
+            return Resumed(None, torch.zeros(0), False)
         tensors = self._share(lambda: self._tensors)
         self._tensors = {}
         for size, found in zip(sizes, self._header["batch_sizes"], strict=True):
             size.restore(found)
         losses = tensors.pop("losses")
-        return Resumed(tensors, losses, self._header["n_settled"], self._header["stopped"])
+        return Resumed(tensors, losses, self._header["stopped"])
 
     def after_step(
-        self, state: Callable[[], dict[str, Tensor]], losses: Tensor, n_settled: int, stop: bool
+        self, state: Callable[[], dict[str, Tensor]], losses: Tensor, stop: bool
     ) -> bool:
         """Keep where the loop is, if it is time; return whether it is to end.
 
@@ -190,8 +187,6 @@ class Checkpoint:
             Returns the loop's state.
         losses : Tensor of shape (n,)
             Of the steps so far.
-        n_settled : int
-            How many of them came after the last level was added.
         stop : bool
             Whether this process would end here.
 
@@ -220,7 +215,7 @@ class Checkpoint:
                 return True  # nothing is worth keeping
             start = time.monotonic()
             tensors = {**state(), "losses": losses}
-            self._header |= {"n_settled": n_settled, "stopped": stop}
+            self._header |= {"stopped": stop}
             self._header["batch_sizes"] = [size.state for size in self._sizes]
             self._together(lambda: self._write(tensors))
             end = time.monotonic()

@@ -97,12 +97,6 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         Steps of the optimisation.
     learning_rate : float, default=0.06
         Of Adam at the first step; it falls to 0 by a cosine.
-    tol : float or None, default=None
-        Stop early when the mean loss of ``n_iter_no_change`` steps is not lower by ``tol``
-        than that of the ``n_iter_no_change`` steps before, both after the pyramid's last level
-        was added. None takes all steps.
-    n_iter_no_change : int, default=20
-        See ``tol``.
     n_heads : int, default=32
         Random heads compared in a step.
     head_pool_size : int, default=256
@@ -211,8 +205,6 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         "class_weight": [StrOptions({"balanced"}), dict, None],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
-        "tol": [Interval(Real, 0, None, closed="left"), None],
-        "n_iter_no_change": [Interval(Integral, 1, None, closed="left")],
         "n_heads": [Interval(Integral, 1, None, closed="left")],
         "head_pool_size": [Interval(Integral, 1, None, closed="left")],
         "head_scale": [Interval(Real, 0, None, closed="left")],
@@ -236,8 +228,6 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         pixel_range=(0, 1),
         max_iter=100,
         learning_rate=0.06,
-        tol=None,
-        n_iter_no_change=20,
         n_heads=32,
         head_pool_size=256,
         head_scale=0.01,
@@ -262,8 +252,6 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         self.pixel_range = pixel_range
         self.max_iter = max_iter
         self.learning_rate = learning_rate
-        self.tol = tol
-        self.n_iter_no_change = n_iter_no_change
         self.n_heads = n_heads
         self.head_pool_size = head_pool_size
         self.head_scale = head_scale
@@ -530,7 +518,7 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
     def _check_ranks(self, ranks: Ranks, classes: np.ndarray, indices: Any, seeds: _Seeds) -> None:
         """Raise unless all processes were given the same data and parameters."""
         names = ("prototypes_per_class", "max_iter", "n_views", "n_heads", "head_pool_size")
-        params = [getattr(self, name) for name in (*names, "matching", "tol")]
+        params = [getattr(self, name) for name in (*names, "matching")]
         params.append(self.checkpoint is None)
         digest = int(joblib.hash((classes, indices, seeds, params))[:15], 16)
         if len(ranks.gather(torch.tensor([digest]), ranks.size).unique()) > 1:
@@ -697,7 +685,7 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
 
         # One tensor, on the device: small ones kept from every step would fragment the heap.
         losses = torch.full((self.max_iter,), torch.nan, device=device)
-        n_iter, n_settled = len(resumed.losses), resumed.n_settled
+        n_iter = len(resumed.losses)
         losses[:n_iter] = resumed.losses
 
         fingerprints: Any = [self._fingerprint(encoder) for encoder in encoders]
@@ -730,15 +718,13 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
                 step = next(steps)
                 losses[n_iter] = step.loss
                 n_iter += 1
-                n_settled += synthetic.is_complete
                 stop = step_task.call_on_fit_task_end(
                     estimator=self,
                     # Which all processes would have to ask for at the same time.
                     reconstruction_attributes=attributes if ranks.size == 1 else None,
                 )
-                stop = stop or self._has_converged(losses[n_iter - n_settled : n_iter])
                 stop = stop or (n_iter % _FINITE_EVERY == 0 and not _are_finite(losses[:n_iter]))
-                if checkpoint.after_step(step.state, losses[:n_iter], n_settled, bool(stop)):
+                if checkpoint.after_step(step.state, losses[:n_iter], bool(stop)):
                     break
         fitted = attributes()
         if fault := _not_finite(fitted):
@@ -776,15 +762,6 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         if isinstance(self.parametrization, str):
             return {"pyramid": Pyramid, "pixels": Pixels}[self.parametrization]()
         return self.parametrization
-
-    def _has_converged(self, losses: torch.Tensor) -> bool:
-        """Return whether the losses since the last level was added no longer fall."""
-        window = self.n_iter_no_change
-        if self.tol is None or len(losses) < 2 * window or len(losses) % window:
-            return False
-        # Read once a window, since reading waits for the device.
-        recent = losses[-2 * window :].view(2, window).mean(dim=1)
-        return bool(recent[0] - recent[1] < self.tol)
 
 
 def _are_finite(values: torch.Tensor) -> bool:

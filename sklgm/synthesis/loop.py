@@ -119,10 +119,10 @@ def match_gradients(
         State of a step of a loop with the same arguments, to go on after it. Everything else is
         given as at the start.
 
-    Yields
-    ------
-    Step
-        After each step.
+    Returns
+    -------
+    iterator of Step
+        Each comes after its step. What is resumed is in place before the first.
 
     Raises
     ------
@@ -141,38 +141,42 @@ def match_gradients(
     recent: list[deque[Tensor]] = [deque() for _ in objectives]
     moving = (synthetic, optimizer, recent, generator)
     first = 0 if resume is None else restore(resume, *moving, own)
-    for index in range(first, settings.max_iter):
-        if synthetic.grow(index):
-            # Levels that exist keep their moments.
-            optimizer.add_param_group({"params": [synthetic.parameters[-1]]})
-        rate = cosine_rate(index, settings.max_iter, settings.learning_rate)
-        for group in optimizer.param_groups:
-            group["lr"] = rate
-        pool_size = objectives[0].gradients.head_pool_size
-        chosen = torch.randperm(pool_size, generator=generator)[: settings.n_heads].numpy()
-        optimizer.zero_grad(set_to_none=True)
-        with torch.enable_grad():
-            samples = synthetic.decode()
-            views = StepViews.draw(
-                settings.augmentation, settings.n_views, samples.shape[-1], n, own, generator
-            )
-            by_samples, losses = torch.zeros_like(samples), []
-            for objective, past in zip(objectives, recent, strict=True):
-                passes = ViewPasses(samples.detach(), objective, views)
-                features = ranks.gather(passes.embed(), n, views.n_each)
-                features = features.view(n, views.n_each, -1)
-                heads, targets = objective.targets(chosen, device)
-                loss, by_features = distance_of_views(
-                    features, labels, heads, targets, settings.matching, past, own
+
+    def steps() -> Iterator[Step]:
+        for index in range(first, settings.max_iter):
+            if synthetic.grow(index):
+                # Levels that exist keep their moments.
+                optimizer.add_param_group({"params": [synthetic.parameters[-1]]})
+            rate = cosine_rate(index, settings.max_iter, settings.learning_rate)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            pool_size = objectives[0].gradients.head_pool_size
+            chosen = torch.randperm(pool_size, generator=generator)[: settings.n_heads].numpy()
+            optimizer.zero_grad(set_to_none=True)
+            with torch.enable_grad():
+                samples = synthetic.decode()
+                views = StepViews.draw(
+                    settings.augmentation, settings.n_views, samples.shape[-1], n, own, generator
                 )
-                passes.pull_back(by_features, by_samples)
-                losses.append(loss)
-                remember(past, features[:, 1:], 5 * _REMEMBERED * index // settings.max_iter)
-            if len(samples):
-                samples.backward(by_samples)
-        optimizer.step()
-        state = partial(collect, index + 1, *moving, n, ranks)
-        yield Step(index, torch.stack(losses).sum(), rate, state)
+                by_samples, losses = torch.zeros_like(samples), []
+                for objective, past in zip(objectives, recent, strict=True):
+                    passes = ViewPasses(samples.detach(), objective, views)
+                    features = ranks.gather(passes.embed(), n, views.n_each)
+                    features = features.view(n, views.n_each, -1)
+                    heads, targets = objective.targets(chosen, device)
+                    loss, by_features = distance_of_views(
+                        features, labels, heads, targets, settings.matching, past, own
+                    )
+                    passes.pull_back(by_features, by_samples)
+                    losses.append(loss)
+                    remember(past, features[:, 1:], 5 * _REMEMBERED * index // settings.max_iter)
+                if len(samples):
+                    samples.backward(by_samples)
+            optimizer.step()
+            state = partial(collect, index + 1, *moving, n, ranks)
+            yield Step(index, torch.stack(losses).sum(), rate, state)
+
+    return steps()
 
 
 def cosine_rate(step: int, max_iter: int, start: float) -> float:

@@ -63,11 +63,6 @@ class Synthetic(ABC):
         return False
 
     @property
-    def is_complete(self) -> bool:
-        """Whether :meth:`grow` has nothing more to add."""
-        return True
-
-    @property
     def level_starts(self) -> list[int]:
         """Steps, counted from 0, at whose beginning :meth:`grow` adds something."""
         return []
@@ -238,6 +233,7 @@ class _PyramidImages(Synthetic):
 
     @property
     def is_complete(self) -> bool:
+        """Whether :meth:`grow` has nothing more to add."""
         return len(self.parameters) == len(self.sizes)
 
     @property
