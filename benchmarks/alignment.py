@@ -60,7 +60,7 @@ def run(seed, nets, data, arguments, folder):
             backbone=net,
             selections={**sets, "all": None},
             probe=probe,
-            probe_seeds=2,
+            n_probe_seeds=2,
         ).records
         for one in found:
             home = None if one["selection"] == "all" else one["selection"] == column

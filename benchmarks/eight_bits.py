@@ -51,7 +51,7 @@ def main():
                     backbone=NET["backbone"],
                     selections=read_both_ways(distiller, Path(folder) / str(seed)),
                     probe=FrozenBackboneProbe(**NET, memory=folder),
-                    probe_seeds=N_PROBES,
+                    n_probe_seeds=N_PROBES,
                 )
                 runs += [{"data": data, "distillation": seed, **run} for run in result.records]
         accuracies = {

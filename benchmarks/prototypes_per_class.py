@@ -15,7 +15,7 @@ from _results import RESULTS, save
 from joblib import Parallel, delayed
 
 from sklgm import FrozenBackboneProbe
-from sklgm.evaluation import default_selections, learning_curve
+from sklgm.evaluation import default_selections, prototype_curve
 
 NET = "efficientnet_lite0"
 DATA = ("fashion-mnist", "openmoji")
@@ -29,7 +29,7 @@ def curve(data, arguments, folder):
     if arguments.quick:
         probe.set_params(max_epochs=100)
         selections["distilled"].set_params(max_iter=20)
-    return learning_curve(
+    return prototype_curve(
         X,
         y,
         X_test,
@@ -37,8 +37,8 @@ def curve(data, arguments, folder):
         backbone=NET,
         selections=selections,
         probe=probe,
-        probe_seeds=arguments.seeds,
-        selection_seeds=arguments.seeds,
+        n_probe_seeds=arguments.seeds,
+        n_selection_seeds=arguments.seeds,
         verbose=1,
     )
 
@@ -69,9 +69,9 @@ def main():
     save("prototypes_per_class", records, tables, arguments.jobs)
     matplotlib.use("Agg")
     for data, result in curves.items():
-        axes = result.plot()
-        axes.set_title(data)
-        axes.figure.savefig(RESULTS / f"prototypes_per_class_{data}.png", dpi=100)
+        display = result.plot()
+        display.ax_.set_title(data)
+        display.figure_.savefig(RESULTS / f"prototypes_per_class_{data}.png", dpi=100)
 
 
 if __name__ == "__main__":

@@ -127,7 +127,7 @@ def selections(run, data):
             backbone=net,
             selections=rows,
             probe=run.make_probe(y),
-            probe_seeds=run.seeds,
+            n_probe_seeds=run.seeds,
             verbose=1,
         ).summary():
             found[row["selection"], name] = _percent(row["accuracy"], row["accuracy_std"])
@@ -212,7 +212,7 @@ def _transfer(run, data, distillers):
         distillers=distillers,
         baselines={},
         probe=run.make_probe(y),
-        seeds=run.seeds,
+        n_seeds=run.seeds,
         verbose=1,
     )
 

@@ -50,8 +50,8 @@ def compare(net, data, arguments, folder):
         backbone=backbone,
         selections=selections,
         probe=probe,
-        probe_seeds=arguments.seeds,
-        selection_seeds=arguments.seeds,
+        n_probe_seeds=arguments.seeds,
+        n_selection_seeds=arguments.seeds,
     )
     print(net, data, result, gaps(result), sep="\n", flush=True)
     return result

@@ -62,7 +62,7 @@ def transfer(distilled_on, distillers, baselines, arguments, folder):
         distilled_on=distilled_on,
         baselines=baselines,
         probe=probe,
-        seeds=arguments.seeds,
+        n_seeds=arguments.seeds,
         verbose=1,
     ).records
 
@@ -115,7 +115,7 @@ def main():
     }
     save("transfer", matrix.records, tables, arguments.jobs)
     matplotlib.use("Agg")
-    matrix.plot().figure.savefig(RESULTS / "transfer.png", dpi=100)
+    matrix.plot().figure_.savefig(RESULTS / "transfer.png", dpi=100)
 
 
 if __name__ == "__main__":

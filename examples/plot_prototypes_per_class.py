@@ -12,7 +12,7 @@ pictures gain by number; what does a second prototype add?
 # Handwritten digits, four that are much alike. A mirrored digit is no digit, and a part of one may
 # be another, so that views keep to large parts and are not mirrored.
 #
-# :func:`~sklgm.evaluation.learning_curve` makes or chooses the pictures, trains probes on them
+# :func:`~sklgm.evaluation.prototype_curve` makes or chooses the pictures, trains probes on them
 # alone, and scores these on real digits.
 
 import matplotlib.pyplot as plt
@@ -27,7 +27,7 @@ from sklgm import (
     StandardAugmentation,
 )
 from sklgm.datasets import load_digits
-from sklgm.evaluation import learning_curve
+from sklgm.evaluation import prototype_curve
 from sklgm.plotting import PrototypesDisplay
 
 X, y = load_digits(return_X_y=True)
@@ -39,7 +39,7 @@ net = {"backbone": "efficientnet_lite0", "image_size": 56}
 augmentation = StandardAugmentation(scale=(0.6, 1), flip=0)
 distiller = LGMDistiller(**net, augmentation=augmentation, max_iter=60, n_views=2, random_state=0)
 
-curve = learning_curve(
+curve = prototype_curve(
     X,
     y,
     X_test,
@@ -53,8 +53,8 @@ curve = learning_curve(
     },
     prototypes_per_class=(1, 2, 4),
     probe=FrozenBackboneProbe(image_size=56, augmentation=augmentation, n_views=10, max_epochs=200),
-    probe_seeds=3,
-    selection_seeds=1,
+    n_probe_seeds=3,
+    n_selection_seeds=1,
 )
 curve.plot()
 plt.show()

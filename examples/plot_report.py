@@ -69,7 +69,7 @@ comparison = compare_selections(
         "centroid": ClassCentroids(**net),
         "distilled": FrozenEstimator(distiller),
     },
-    probe_seeds=2,
+    n_probe_seeds=2,
 )
 comparison
 

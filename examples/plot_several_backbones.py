@@ -104,7 +104,7 @@ transfer = cross_model_transfer(
     distillers=distiller,
     distilled_on=["lite0", "small", ("lite0", "small")],
     probe=FrozenBackboneProbe(**settings, n_views=10, max_epochs=200),
-    seeds=2,
+    n_seeds=2,
 )
 TransferDisplay.from_matrix(transfer)
 plt.show()

@@ -61,7 +61,7 @@ KEPT = PrototypeSet.from_estimator(CHOSEN)
 GRADIENTS = RealGradients([0, 1], head_pool_size=2).update(ROWS, ROW_LABELS)
 MATRIX = al.alignment_matrix({"a": NET, "b": NET}, X, n_neighbors=2, n_permutations=20)
 TRANSFER = evaluation.cross_model_transfer(
-    *(X, Y, X, Y), backbones=[NET], distillers=RandomImages(), baselines={}, probe=PROBE, seeds=1
+    *(X, Y, X, Y), backbones=[NET], distillers=RandomImages(), baselines={}, probe=PROBE, n_seeds=1
 )
 
 
@@ -78,7 +78,7 @@ def compare(**wrong):
 
 def curve(**wrong):
     data = {"X": X, "y": Y, "X_test": X, "y_test": Y, "backbone": NET, "probe": PROBE}
-    return evaluation.learning_curve(**{**data, "selections": {"d": DISTILLER}, **wrong})
+    return evaluation.prototype_curve(**{**data, "selections": {"d": DISTILLER}, **wrong})
 
 
 def transfer(**wrong):
@@ -439,7 +439,7 @@ CASES: dict[str, dict[str, Bad]] = {
         "gaps": Bad(lambda: compare(groups=GAPS), "groups contains NaN"),
         "groups": Bad(lambda: compare(groups="x"), "groups must hold one label an.*got 'x'"),
         "a selection": Bad(lambda: compare(selections={"d": "LGM"}), "must be an estimator"),
-        "seeds": Bad(lambda: compare(probe_seeds="5"), "of at least 1; got '5'"),
+        "seeds": Bad(lambda: compare(n_probe_seeds="5"), "of at least 1; got '5'"),
     },
     "sklgm.evaluation.SelectionComparison": {
         "metric": Bad(
@@ -447,13 +447,13 @@ CASES: dict[str, dict[str, Bad]] = {
             "metric='f1' is none of",
         )
     },
-    "sklgm.evaluation.learning_curve": {
+    "sklgm.evaluation.prototype_curve": {
         "numbers": Bad(lambda: curve(prototypes_per_class=5), "a sequence of whole numbers.*got 5"),
         "probe": Bad(lambda: curve(probe=LogisticRegression()), "goes into it as head="),
     },
-    "sklgm.evaluation.LearningCurve": {
+    "sklgm.evaluation.PrototypeCurve": {
         "metric": Bad(
-            lambda: evaluation.LearningCurve(TRANSFER.records).plot(metric="f1"), "is none of"
+            lambda: evaluation.PrototypeCurve(TRANSFER.records).plot(metric="f1"), "is none of"
         )
     },
     "sklgm.evaluation.cross_model_transfer": {
@@ -484,6 +484,18 @@ CASES: dict[str, dict[str, Bad]] = {
         "values": Bad(
             lambda: plotting.AlignmentDisplay(values=[[1]], rows="ab", columns="a").plot(),
             r"must have shape \(2, 1\).*got \(1, 1\)",
+        ),
+    },
+    "sklgm.plotting.SelectionComparisonDisplay": {
+        "result": Bad(
+            lambda: plotting.SelectionComparisonDisplay.from_result(TRANSFER),
+            "draws what compare_selections returns; got TransferMatrix",
+        ),
+    },
+    "sklgm.plotting.PrototypeCurveDisplay": {
+        "result": Bad(
+            lambda: plotting.PrototypeCurveDisplay.from_result(TRANSFER),
+            "draws what prototype_curve returns; got TransferMatrix",
         ),
     },
     "sklgm.plotting.BiasDisplay": {

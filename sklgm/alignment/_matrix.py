@@ -117,21 +117,17 @@ class AlignmentMatrix:
 
         Returns
         -------
-        matplotlib Axes
-            The axes.
+        AlignmentDisplay
+            The display, drawn.
 
         Raises
         ------
         ValueError
             If the result has no such matrix.
-
-        See Also
-        --------
-        sklgm.plotting.AlignmentDisplay : Does the drawing.
         """
         from sklgm.plotting import AlignmentDisplay
 
-        return AlignmentDisplay.from_matrix(self, values=values, ax=ax).ax_
+        return AlignmentDisplay.from_matrix(self, values=values, ax=ax)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}\n{self.to_markdown()}"

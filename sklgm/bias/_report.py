@@ -118,16 +118,16 @@ class BiasReport(Table):
 
         Returns
         -------
-        matplotlib Axes
-            The axes.
+        BiasDisplay
+            The display, drawn.
 
         See Also
         --------
-        sklgm.plotting.BiasDisplay : Does the drawing, and takes names to show.
+        sklgm.plotting.BiasDisplay.from_report : The same, with names to show.
         """
         from sklgm.plotting import BiasDisplay
 
-        return BiasDisplay.from_report(self, ax=ax).ax_
+        return BiasDisplay.from_report(self, ax=ax)
 
     def _by_class(self, probabilities: np.ndarray) -> np.ndarray:
         """Return the mean of the prototypes of each class."""

@@ -251,7 +251,7 @@ def evaluate(
                 None if real is None else (real.paths, real.target),
                 (held_out.paths, held_out.target),
                 probe=FrozenBackboneProbe(net, **parameters),
-                seeds=seeds,
+                n_seeds=seeds,
             )
     output.give(
         {name: result.summary() for name, result in results.items()},
@@ -295,7 +295,7 @@ def transfer(
                 distillers=LGMDistiller(backbone[0], **parameters),
                 distilled_on=[*backbone, tuple(backbone)] if joint else None,
                 probe=FrozenBackboneProbe(**{name: parameters[name] for name in own}),
-                seeds=seeds,
+                n_seeds=seeds,
                 verbose=int(output.shows_progress),
             )
     output.give(matrix.summary(), _rich_table(matrix))
@@ -342,7 +342,7 @@ def report(
                 test=test,
                 groups=groups,
                 backbones=backbone or (),
-                seeds=seeds,
+                n_seeds=seeds,
                 title=title,
                 **parameters,
             )

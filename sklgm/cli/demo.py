@@ -76,7 +76,7 @@ def run_demo(data: str, out: Path, seed: int, console: Console) -> None:
                 selections={name: selections[name]},
                 probe=probe,
                 # All images take the time of all other rows together.
-                probe_seeds=1 if name == "all" else _N_SEEDS,
+                n_probe_seeds=1 if name == "all" else _N_SEEDS,
             ).summary()
             deviation = "" if name == "all" else f" ± {mean['accuracy_std']:.2f}"
             table.add_row(row, str(mean["n_images"]), f"{mean['accuracy']:.2f}{deviation}")

@@ -10,18 +10,18 @@ from sklgm.evaluation._comparison import (
     compare_selections,
     default_selections,
 )
-from sklgm.evaluation._curve import LearningCurve, learning_curve
+from sklgm.evaluation._curve import PrototypeCurve, prototype_curve
 from sklgm.evaluation._periphery import PrototypeStatistics, prototype_statistics
 from sklgm.evaluation._transfer import TransferMatrix, cross_model_transfer
 
 __all__ = [
-    "LearningCurve",
+    "PrototypeCurve",
     "PrototypeStatistics",
     "SelectionComparison",
     "TransferMatrix",
     "compare_selections",
     "cross_model_transfer",
     "default_selections",
-    "learning_curve",
+    "prototype_curve",
     "prototype_statistics",
 ]

@@ -180,5 +180,5 @@ def check_count(value: Any, name: str, most: int | None = None) -> None:
     if most is not None and value > most:
         raise ValueError(
             f"{name}={value} is more than the {most} seeds of the probe, each of which takes one "
-            f"fit of the selection. Raise probe_seeds or lower {name}."
+            f"fit of the selection. Raise n_probe_seeds or lower {name}."
         )

@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from sklgm.backbones import Backbone
 from sklgm.estimators.distiller import LGMDistiller
 from sklgm.estimators.probe import FrozenBackboneProbe
@@ -48,44 +46,17 @@ class SelectionComparison(Result):
 
         Returns
         -------
-        matplotlib Axes
-            The axes.
+        SelectionComparisonDisplay
+            The display, drawn.
 
         Raises
         ------
         ValueError
             If the result has no such metric.
         """
-        import matplotlib.pyplot as plt
+        from sklgm.plotting import SelectionComparisonDisplay
 
-        from sklgm.plotting._style import class_styles, fit_text
-
-        self._check_metric(metric)
-        rows = self.summary()
-        if ax is None:
-            figsize = (6.4, max(2, 1.3 + 0.36 * len(rows)))
-            _, ax = plt.subplots(figsize=figsize, layout="constrained")
-        (color, *_) = class_styles(1)[0]
-        for place, row in enumerate(rows):
-            runs = [r[metric] for r in self.records if r["selection"] == row["selection"]]
-            ax.scatter(runs, np.full(len(runs), place), s=22, color=color, alpha=0.35, lw=0)
-            deviation = np.nan_to_num(row[f"{metric}_std"])
-            ax.errorbar(
-                row[metric], place - 0.22, xerr=deviation, fmt="o", ms=5, color="black", capsize=3
-            )
-        ax.set_yticks(
-            range(len(rows)),
-            [f"{fit_text(row['selection'], 32)} ({row['n_images']})" for row in rows],
-            parse_math=False,
-        )
-        ax.set_ylim(len(rows) - 0.5, -0.6)
-        ax.set_xlabel(f"{metric.replace('_', ' ')} on test images")
-        ax.set_ylabel("trained on (images)")
-        ax.grid(axis="x", color="0.9")
-        ax.set_axisbelow(True)
-        ax.spines[["top", "right", "left"]].set_visible(False)
-        ax.tick_params(axis="y", length=0)
-        return ax
+        return SelectionComparisonDisplay.from_result(self, metric=metric, ax=ax)
 
 
 def default_selections(
@@ -140,8 +111,8 @@ def compare_selections(
     backbone: str | Backbone | None,
     selections: Mapping[str, Any] | None = None,
     probe: FrozenBackboneProbe | None = None,
-    probe_seeds: int = 5,
-    selection_seeds: int | None = None,
+    n_probe_seeds: int = 5,
+    n_selection_seeds: int | None = None,
     groups: Any = None,
     verbose: int = 0,
 ) -> SelectionComparison:
@@ -173,11 +144,11 @@ def compare_selections(
     probe : FrozenBackboneProbe or None, default=None
         Settings of the probes, by default those of the paper. ``backbone`` and the seeds take
         the place of its own.
-    probe_seeds : int, default=5
+    n_probe_seeds : int, default=5
         Probes of each row, with ``random_state`` 0, 1, ...
-    selection_seeds : int or None, default=None
+    n_selection_seeds : int or None, default=None
         Fits of each selection that has a ``random_state``, with 0, 1, ...; at most
-        ``probe_seeds``, whose probes take them in turn. None fits each once, as it is: the
+        ``n_probe_seeds``, whose probes take them in turn. None fits each once, as it is: the
         deviation of a distilled row is then that of the probe alone. `RandomImages` whose
         ``random_state`` is None are drawn anew for each probe in either case.
     groups : array-like of shape (n_test,) or None, default=None
@@ -199,7 +170,7 @@ def compare_selections(
     See Also
     --------
     cross_model_transfer : On other nets than prototypes were made for.
-    learning_curve : With several numbers of prototypes.
+    prototype_curve : With several numbers of prototypes.
 
     Examples
     --------
@@ -208,13 +179,13 @@ def compare_selections(
     >>> from sklgm.evaluation import compare_selections
     >>> split = train_test_split(*load_iris(return_X_y=True), random_state=0)
     >>> X, X_test, y, y_test = split
-    >>> result = compare_selections(X, y, X_test, y_test, backbone=None, probe_seeds=2)
+    >>> result = compare_selections(X, y, X_test, y_test, backbone=None, n_probe_seeds=2)
     >>> [row["selection"] for row in result.summary()]
     ['random', 'centroid', 'nearest', 'distilled', 'all']
     """
-    check_count(probe_seeds, "probe_seeds")
-    if selection_seeds is not None:
-        check_count(selection_seeds, "selection_seeds", most=probe_seeds)
+    check_count(n_probe_seeds, "n_probe_seeds")
+    if n_selection_seeds is not None:
+        check_count(n_selection_seeds, "n_selection_seeds", most=n_probe_seeds)
     probe = check_probe(probe, backbone)
     split = Split.check(X, y, X_test, y_test, groups, probe, "compare_selections")
     if selections is None:
@@ -223,5 +194,5 @@ def compare_selections(
     bench = Bench.make(probe, split)
     rows = {(name,): selection for name, selection in selections.items()}
     return SelectionComparison(
-        run_rows(bench, rows, ["selection"], probe_seeds, selection_seeds, verbose)
+        run_rows(bench, rows, ["selection"], n_probe_seeds, n_selection_seeds, verbose)
     )

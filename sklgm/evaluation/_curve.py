@@ -6,8 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
 from sklgm.backbones import Backbone
 from sklgm.estimators.probe import FrozenBackboneProbe
 from sklgm.estimators.probing import check_probe
@@ -17,13 +15,10 @@ from sklgm.evaluation._comparison import default_selections
 from sklgm.evaluation._result import Result
 from sklgm.evaluation._runs import Bench, has_parameter, run_rows, set_parameter
 
-# Dashes tell lines apart without colour.
-_DASHES = ("-", "--", "-.", ":")
-
 
 @dataclass(frozen=True, eq=False, repr=False)
-class LearningCurve(Result):
-    """What :func:`learning_curve` returns: a row for each selection and number of prototypes.
+class PrototypeCurve(Result):
+    """What :func:`prototype_curve` returns: a row for each selection and number of prototypes.
 
     Parameters
     ----------
@@ -36,8 +31,6 @@ class LearningCurve(Result):
     def plot(self, ax: Any = None, *, metric: str = "accuracy") -> Any:
         """Draw a line for each selection, with standard deviations over the seeds.
 
-        Probes on all images are a level line.
-
         Parameters
         ----------
         ax : matplotlib Axes, default=None
@@ -47,76 +40,20 @@ class LearningCurve(Result):
 
         Returns
         -------
-        matplotlib Axes
-            The axes.
+        PrototypeCurveDisplay
+            The display, drawn.
 
         Raises
         ------
         ValueError
             If the result has no such metric.
         """
-        import matplotlib.pyplot as plt
+        from sklgm.plotting import PrototypeCurveDisplay
 
-        from sklgm.plotting._style import MOST_NAMED_CLASSES, class_styles, fit_text
-
-        self._check_metric(metric)
-        lines: dict[str, list[dict[str, Any]]] = {}
-        for row in self.summary():
-            lines.setdefault(row["selection"], []).append(row)
-        if ax is None:
-            _, ax = plt.subplots(figsize=(7.2, 4.2), layout="constrained")
-        counts = sorted({row["prototypes_per_class"] or 1 for row in self.records})
-        looks = class_styles(MOST_NAMED_CLASSES)
-        curves = [name for name, rows in lines.items() if rows[0]["prototypes_per_class"]]
-        handles = []
-        for name, rows in lines.items():
-            means = [row[metric] for row in rows]
-            if name not in curves:
-                handles.append(ax.axhline(means[0], color="0.35", lw=1.2, ls=(0, (6, 3))))
-                continue
-            index = curves.index(name)
-            color, marker, _ = looks[index % len(looks)]
-            # Side by side, since the deviations of several lines at one place would hide others.
-            shift = 1.15 ** ((index + 0.5) / len(curves) - 0.5)
-            handles.append(
-                ax.errorbar(
-                    [row["prototypes_per_class"] * shift for row in rows],
-                    means,
-                    yerr=np.nan_to_num([row[f"{metric}_std"] for row in rows]),
-                    color=color,
-                    marker=marker,
-                    ls=_DASHES[index % len(_DASHES)],
-                    ms=5,
-                    lw=1.4,
-                    capsize=2,
-                    elinewidth=0.9,
-                )
-            )
-        ax.set_xscale("log")
-        ax.set_xticks(counts, [str(count) for count in counts])
-        ax.xaxis.set_minor_locator(plt.NullLocator())
-        ax.set_xlabel("prototypes per class")
-        ax.set_ylabel(f"{metric.replace('_', ' ')} on test images")
-        ax.grid(axis="y", color="0.9")
-        ax.set_axisbelow(True)
-        ax.spines[["top", "right"]].set_visible(False)
-        box = ax.legend(
-            handles,
-            [" "] * len(handles),
-            loc="upper left",
-            bbox_to_anchor=(1.01, 1),
-            borderaxespad=0,
-            frameon=False,
-            fontsize=9 if len(handles) <= 16 else 8,
-            handlelength=2.6,
-        )
-        # Set afterwards: a legend would leave out names that start with an underscore.
-        for text, name in zip(box.get_texts(), lines, strict=True):
-            text.set(text=fit_text(name, 24), parse_math=False)
-        return ax
+        return PrototypeCurveDisplay.from_result(self, metric=metric, ax=ax)
 
 
-def learning_curve(
+def prototype_curve(
     X: Any,
     y: Any,
     X_test: Any,
@@ -126,11 +63,11 @@ def learning_curve(
     selections: Mapping[str, Any] | None = None,
     prototypes_per_class: Sequence[int] = (1, 2, 5),
     probe: FrozenBackboneProbe | None = None,
-    probe_seeds: int = 5,
-    selection_seeds: int | None = None,
+    n_probe_seeds: int = 5,
+    n_selection_seeds: int | None = None,
     groups: Any = None,
     verbose: int = 0,
-) -> LearningCurve:
+) -> PrototypeCurve:
     """Compare selections with several numbers of prototypes of each class.
 
     Everything else is as in :func:`compare_selections`.
@@ -155,9 +92,9 @@ def learning_curve(
     probe : FrozenBackboneProbe or None, default=None
         Settings of the probes, by default those of the paper. ``backbone`` and the seeds take
         the place of its own.
-    probe_seeds : int, default=5
+    n_probe_seeds : int, default=5
         Probes of each row, with ``random_state`` 0, 1, ...
-    selection_seeds : int or None, default=None
+    n_selection_seeds : int or None, default=None
         As in :func:`compare_selections`.
     groups : array-like of shape (n_test,) or None, default=None
         Group of each test image; adds the accuracy of the worst group.
@@ -166,7 +103,7 @@ def learning_curve(
 
     Returns
     -------
-    LearningCurve
+    PrototypeCurve
         A record of each probe.
 
     Raises
@@ -179,22 +116,22 @@ def learning_curve(
     >>> from sklearn.datasets import load_iris
     >>> from sklearn.model_selection import train_test_split
     >>> from sklgm import RandomImages
-    >>> from sklgm.evaluation import learning_curve
+    >>> from sklgm.evaluation import prototype_curve
     >>> split = train_test_split(*load_iris(return_X_y=True), random_state=0)
     >>> X, X_test, y, y_test = split
     >>> selections = {"random": RandomImages(None), "all": None}
-    >>> curve = learning_curve(
-    ...     X, y, X_test, y_test, backbone=None, selections=selections, probe_seeds=2
+    >>> curve = prototype_curve(
+    ...     X, y, X_test, y_test, backbone=None, selections=selections, n_probe_seeds=2
     ... )
     >>> [row["n_images"] for row in curve.summary()]
     [3, 6, 15, 112]
     """
-    check_count(probe_seeds, "probe_seeds")
-    if selection_seeds is not None:
-        check_count(selection_seeds, "selection_seeds", most=probe_seeds)
+    check_count(n_probe_seeds, "n_probe_seeds")
+    if n_selection_seeds is not None:
+        check_count(n_selection_seeds, "n_selection_seeds", most=n_probe_seeds)
     counts = _check_counts(prototypes_per_class)
     probe = check_probe(probe, backbone)
-    split = Split.check(X, y, X_test, y_test, groups, probe, "learning_curve")
+    split = Split.check(X, y, X_test, y_test, groups, probe, "prototype_curve")
     if selections is None:
         selections = default_selections(backbone, probe=probe)
     rows = _rows(check_selections(selections, split), counts)
@@ -203,7 +140,7 @@ def learning_curve(
         check_selections({f"{name}, {count} per class": selection}, split)
     bench = Bench.make(probe, split)
     titles = ["selection", "prototypes_per_class"]
-    return LearningCurve(run_rows(bench, rows, titles, probe_seeds, selection_seeds, verbose))
+    return PrototypeCurve(run_rows(bench, rows, titles, n_probe_seeds, n_selection_seeds, verbose))
 
 
 def _check_counts(prototypes_per_class: Any) -> list[int]:

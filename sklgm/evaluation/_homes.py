@@ -80,7 +80,7 @@ def compare_prototypes(
     test: tuple[Any, Any],
     *,
     probe: FrozenBackboneProbe,
-    seeds: int,
+    n_seeds: int,
     groups: Any = None,
 ) -> SelectionComparison:
     """Compare prototypes with as many random images, centroids, and all of them.
@@ -95,7 +95,7 @@ def compare_prototypes(
         Images to score on.
     probe : FrozenBackboneProbe
         With the net, and the settings that the other rows share.
-    seeds : int
+    n_seeds : int
         Probes of each row.
     groups : array-like of shape (n_test,) or None, default=None
         As in :func:`compare_selections`.
@@ -124,7 +124,7 @@ def compare_prototypes(
         backbone=probe.backbone,
         selections=selections,
         probe=probe,
-        probe_seeds=seeds,
+        n_probe_seeds=n_seeds,
         groups=groups,
     )
 

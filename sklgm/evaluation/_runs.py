@@ -111,7 +111,7 @@ def run_rows(
     rows: Mapping[tuple[Any, ...], Any],
     titles: Sequence[str],
     n_seeds: int,
-    selection_seeds: int | None,
+    n_selection_seeds: int | None,
     verbose: int,
 ) -> tuple[dict[str, Any], ...]:
     """Fit and probe the selections of a table.
@@ -127,7 +127,7 @@ def run_rows(
         Names of the parts of such a key.
     n_seeds : int
         Seeds of the probe.
-    selection_seeds : int or None
+    n_selection_seeds : int or None
         See :func:`fits`.
     verbose : int
         Whether to report each finished row.
@@ -144,7 +144,9 @@ def run_rows(
     for number, key in enumerate(ordered, start=1):
         runs = [
             {**dict(zip(titles, key, strict=True)), **facts, **bench.run(fitted, seed)}
-            for fitted, seeds, facts in fits(rows[key], bench.split, n_seeds, selection_seeds, kept)
+            for fitted, seeds, facts in fits(
+                rows[key], bench.split, n_seeds, n_selection_seeds, kept
+            )
             for seed in seeds
         ]
         records[key] = sorted(runs, key=lambda run: run["seed"])
@@ -155,7 +157,7 @@ def run_rows(
 
 
 def fits(
-    selection: Any, split: Split, n_seeds: int, selection_seeds: int | None, kept: Kept
+    selection: Any, split: Split, n_seeds: int, n_selection_seeds: int | None, kept: Kept
 ) -> Iterator[tuple[Any, list[int], dict[str, Any]]]:
     """Fit a selection as many times as it needs, one at a time.
 
@@ -167,7 +169,7 @@ def fits(
         The data.
     n_seeds : int
         Seeds of the probe.
-    selection_seeds : int or None
+    n_selection_seeds : int or None
         Fits of a selection with a ``random_state``; None is one. Random images without a fixed
         ``random_state`` are drawn for each seed of the probe.
     kept : dict
@@ -192,12 +194,12 @@ def fits(
         yield None, list(range(n_seeds)), {"selection_seed": None, "select_seconds": None}
         return
     states = _parameters(selection, "random_state")
-    names = [name for name, state in states.items() if selection_seeds or state is None]
+    names = [name for name, state in states.items() if n_selection_seeds or state is None]
     if isinstance(selection, HerdingImages) or (
         isinstance(selection, ClassCentroids) and selection.prototypes_per_class == 1
     ):
         names = []  # nothing in the choice is random
-    n_fits = (selection_seeds or 1) if names else 1
+    n_fits = (n_selection_seeds or 1) if names else 1
     if isinstance(selection, RandomImages) and selection.random_state is None:
         # A draw costs nothing, and a baseline should not be less certain than the rest.
         n_fits = n_seeds

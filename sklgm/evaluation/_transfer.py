@@ -80,21 +80,17 @@ class TransferMatrix(Result):
 
         Returns
         -------
-        matplotlib Axes
-            The axes.
+        TransferDisplay
+            The display, drawn.
 
         Raises
         ------
         ValueError
             If the result has no such metric.
-
-        See Also
-        --------
-        sklgm.plotting.TransferDisplay : Does the drawing.
         """
         from sklgm.plotting import TransferDisplay
 
-        return TransferDisplay.from_matrix(self, metric=metric, ax=ax).ax_
+        return TransferDisplay.from_matrix(self, metric=metric, ax=ax)
 
     def _cells(self) -> tuple[list[str], list[str], dict[tuple[str, str], dict[str, Any]]]:
         """Return the names of rows and columns, and the means of each cell."""
@@ -136,7 +132,7 @@ def cross_model_transfer(
     distilled_on: Sequence[str | Sequence[str]] | None = None,
     baselines: Mapping[str, Any] | None = None,
     probe: FrozenBackboneProbe | None = None,
-    seeds: int = 5,
+    n_seeds: int = 5,
     groups: Any = None,
     verbose: int = 0,
 ) -> TransferMatrix:
@@ -170,7 +166,7 @@ def cross_model_transfer(
     probe : FrozenBackboneProbe or None, default=None
         Settings of the probes, by default those of the paper. Backbones and seeds take the place
         of its own.
-    seeds : int, default=5
+    n_seeds : int, default=5
         Distillations of each row, with ``random_state`` 0, 1, ..., each with a probe of the same
         seed. Baselines whose choice is random are fitted as often; they and probes on all images
         have as many probes.
@@ -205,7 +201,7 @@ def cross_model_transfer(
         )
         print(matrix.to_markdown(metric="relative_accuracy"))
     """
-    check_count(seeds, "seeds")
+    check_count(n_seeds, "n_seeds")
     nets = name_backbones(backbones)
     probes = {name: check_probe(probe, net) for name, net in nets.items()}
     settings = next(iter(probes.values()))
@@ -232,7 +228,7 @@ def cross_model_transfer(
             {"selection": row, "backbone": column, "at_home": at_home and column in at_home}
             | facts
             | benches[column].run(fitted, seed)
-            for fitted, its_seeds, facts in fits(selection, split, seeds, n_fits, {})
+            for fitted, its_seeds, facts in fits(selection, split, n_seeds, n_fits, {})
             for column in columns
             for seed in its_seeds
         ]
@@ -243,12 +239,12 @@ def cross_model_transfer(
     report(_describe(_ALL, whole), verbose)
     parts: list[list[Any]] = []
     for row, (on, distiller) in rows.items():
-        parts.append(run(row, on, distiller, nets, seeds))
+        parts.append(run(row, on, distiller, nets, n_seeds))
         report(_describe(row, parts[-1]), verbose)
     for row, by_column in chosen.items():
         parts.append([])
         for column, selection in by_column.items():
-            parts[-1] += run(row, None, selection, [column], seeds)
+            parts[-1] += run(row, None, selection, [column], n_seeds)
         report(_describe(row, parts[-1]), verbose)
 
     ordered = [

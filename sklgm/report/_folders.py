@@ -42,7 +42,7 @@ def report_on_folders(
     image_size: int | None = None,
     device: str = "auto",
     n_jobs: int | None = None,
-    seeds: int = 5,
+    n_seeds: int = 5,
     title: str = "Prototypes",
 ) -> HTMLReport:
     """Compare prototypes with the images of a folder, and write the page.
@@ -71,7 +71,7 @@ def report_on_folders(
         Where to compute.
     n_jobs : int or None, default=None
         Threads that read images.
-    seeds : int, default=5
+    n_seeds : int, default=5
         Probes of each row.
     title : str, default="Prototypes"
         Heading of the page.
@@ -118,7 +118,7 @@ def report_on_folders(
                     (X, y),
                     (held_out.paths, held_out.target),
                     probe=FrozenBackboneProbe(net, **settings),
-                    seeds=seeds,
+                    n_seeds=n_seeds,
                     groups=test_groups,
                 )
                 for name, net in nets.items()

@@ -37,7 +37,7 @@ _MOST_CARDS = 200
 _HEADINGS = {
     "SelectionComparison": "Beside real images",
     "TransferMatrix": "On other backbones",
-    "LearningCurve": "More prototypes",
+    "PrototypeCurve": "More prototypes",
     "PrototypeStatistics": "Among the images of their class",
     "BiasReport": "Groups",
     "SuspectClasses": "Classes that mix",
@@ -351,7 +351,8 @@ def _result_section(heading: str, result: Any) -> Section:
     table: Any = ""
     if hasattr(result, "plot") and (own or not hasattr(result, "_repr_html_")):
         drawn = result.plot()
-        plot = figure_picture(getattr(drawn, "figure_", None) or drawn.figure)
+        # A result of somebody else may return axes.
+        plot = figure_picture(drawn.figure_ if hasattr(drawn, "figure_") else drawn.figure)
     if hasattr(result, "_repr_html_"):
         table = Markup(result._repr_html_())
     return Section(heading, plot=plot, table=table)

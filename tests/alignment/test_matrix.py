@@ -86,5 +86,5 @@ def test_plot():
 
     found = AlignmentMatrix("x", ("a",), ("b",), np.ones((1, 1)))
     _, ax = plt.subplots()
-    assert found.plot(ax) is ax
+    assert found.plot(ax).ax_ is ax
     plt.close("all")

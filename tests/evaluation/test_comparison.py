@@ -34,7 +34,7 @@ from tests.tiny_backbones import counting_backbone
 
 
 def compare(*data, **params):
-    settings = {"backbone": NET, "probe": PROBE, "probe_seeds": 2}
+    settings = {"backbone": NET, "probe": PROBE, "n_probe_seeds": 2}
     return compare_selections(*(data or DATA), **(settings | params))
 
 
@@ -155,13 +155,13 @@ def test_rows_by_default():
 def test_the_paper_s_probe_is_the_default():
     rows, labels = toy_rows(n_classes=3)
     data = (rows, labels, rows, labels)
-    result = compare(*data, backbone=None, probe=None, selections={"a": None}, probe_seeds=1)
+    result = compare(*data, backbone=None, probe=None, selections={"a": None}, n_probe_seeds=1)
     probe = FrozenBackboneProbe(None, random_state=0).fit(rows, labels)
     assert result.records[0]["accuracy"] == probe.score(rows, labels)
 
 
 def test_means_and_deviations_over_the_seeds():
-    result = compare(selections=selections(), probe_seeds=4)
+    result = compare(selections=selections(), n_probe_seeds=4)
     for row in result.summary():
         scores = column(result, row["selection"], "accuracy")
         assert column(result, row["selection"], "seed") == [0, 1, 2, 3]
@@ -169,13 +169,13 @@ def test_means_and_deviations_over_the_seeds():
         assert_allclose(row["accuracy"], np.mean(scores))
         assert_allclose(row["accuracy_std"], np.std(scores, ddof=1))
         assert_allclose(row["accuracy_sem"], np.std(scores, ddof=1) / 2)
-    (row,) = compare(selections={"all": None}, probe_seeds=1).summary()
+    (row,) = compare(selections={"all": None}, n_probe_seeds=1).summary()
     assert np.isnan(row["accuracy_std"])
 
 
 def test_probes_on_the_same_fit_are_not_independent():
     rows = {"distilled": distiller()}
-    result = compare(selections=rows, probe_seeds=4, selection_seeds=2)
+    result = compare(selections=rows, n_probe_seeds=4, n_selection_seeds=2)
     (row,) = result.summary()
     scores = np.array(column(result, "distilled", "accuracy"))
     assert column(result, "distilled", "selection_seed") == [0, 1, 0, 1]
@@ -186,7 +186,7 @@ def test_probes_on_the_same_fit_are_not_independent():
 
 def test_test_images_pass_the_net_once():
     net = counting_backbone()
-    compare(backbone=net, selections=selections(net), probe_seeds=3)
+    compare(backbone=net, selections=selections(net), n_probe_seeds=3)
     views = PROBE.n_views
     train = len(X)
     expected = len(X_TEST)
@@ -247,7 +247,7 @@ def test_seeds_of_selections():
     }
 
     def fits(**params):
-        result = compare(selections=rows, probe_seeds=3, **params)
+        result = compare(selections=rows, n_probe_seeds=3, **params)
         return {name: column(result, name, "selection_seed") for name in rows}
 
     never = {"frozen": [None] * 3, "centroid": [None] * 3}
@@ -255,7 +255,7 @@ def test_seeds_of_selections():
     assert fits() == {"drawn": [0, 1, 2], **once}
     assert [state for state, *_ in _Log.fitted] == [0, 1, 2, 7]
     several = {key: [0, 1, 0] for key in ("fixed", "distilled", "clusters")} | never
-    assert fits(selection_seeds=2) == {"drawn": [0, 1, 2], **several}
+    assert fits(n_selection_seeds=2) == {"drawn": [0, 1, 2], **several}
 
 
 def test_the_same_call_gives_the_same_records():
@@ -276,8 +276,8 @@ def test_estimators_given_are_left_alone():
 
 def test_selections_never_see_test_rows():
     _Log.fitted.clear()
-    compare(selections={"a": _Log(NET)}, probe_seeds=1)
-    compare(X, Y, X_TEST[::-1], np.roll(Y_TEST, 5), selections={"a": _Log(NET)}, probe_seeds=1)
+    compare(selections={"a": _Log(NET)}, n_probe_seeds=1)
+    compare(X, Y, X_TEST[::-1], np.roll(Y_TEST, 5), selections={"a": _Log(NET)}, n_probe_seeds=1)
     for state, images, labels in _Log.fitted:
         assert state == 0
         assert_array_equal(images, X)
@@ -387,9 +387,9 @@ MORE = RandomImages(NET, random_state=0).fit(
         ({"probe": FrozenBackboneProbe(distiller=distiller())}, "among the selections"),
         ({"probe": FrozenBackboneProbe(n_views=0)}, "n_views"),
         ({"probe": FrozenBackboneProbe(augmentation=StandardAugmentation(flip=2))}, "flip"),
-        ({"probe_seeds": 0}, "probe_seeds must be a whole number of at least 1; got 0"),
-        ({"probe_seeds": 2.5}, "got 2.5"),
-        ({"selection_seeds": 3}, "selection_seeds=3 is more than the 2 seeds"),
+        ({"n_probe_seeds": 0}, "n_probe_seeds must be a whole number of at least 1; got 0"),
+        ({"n_probe_seeds": 2.5}, "got 2.5"),
+        ({"n_selection_seeds": 3}, "n_selection_seeds=3 is more than the 2 seeds"),
         ({"groups": [1, 2]}, "groups has 2 entries, X_test 24"),
         ({"backbone": "efficientnet_lite7"}, "efficientnet_lite"),
     ],

@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from sklgm.evaluation import LearningCurve, SelectionComparison, TransferMatrix
+from sklgm.evaluation import PrototypeCurve, SelectionComparison, TransferMatrix
 
 NAMES = ["random", "centroid", "nearest", "distilled", "all", "_a $strange$ one", "long " * 20]
 NAMES += [f"selection {i}" for i in range(20)]
@@ -32,7 +32,7 @@ def comparison(n=4, n_seeds=3):
 
 def curve(n=4, n_seeds=3):
     rows = [(name, count) for name in NAMES[:n] for count in (1, 2, 5) if name != "all"]
-    return LearningCurve(
+    return PrototypeCurve(
         tuple(
             record(seed, 0.3 + 0.1 * RNG.random(), selection=name, prototypes_per_class=count)
             for name, count in [*rows, ("all", None)]
@@ -152,7 +152,7 @@ def texts(ax):
 @every
 @pytest.mark.parametrize("n", [1, 2, 8, 20])
 def test_nothing_is_cut_off_or_written_over(make, n):
-    ax = make(n).plot()
+    ax = make(n).plot().ax_
     width, height = ax.figure.canvas.get_width_height()
     for name, boxes in texts(ax).items():
         for box in boxes:
@@ -168,7 +168,7 @@ def test_nothing_is_cut_off_or_written_over(make, n):
 
 def test_a_comparison_is_drawn_as_it_is():
     result = comparison(5)
-    ax = result.plot(metric="balanced_accuracy")
+    ax = result.plot(metric="balanced_accuracy").ax_
     labels = [text.get_text() for text in ax.get_yticklabels()]
     assert labels == [f"{name} (8)" for name in NAMES[:5]]
     for i, dots in enumerate(ax.collections[::2]):
@@ -180,7 +180,7 @@ def test_a_comparison_is_drawn_as_it_is():
 
 def test_a_curve_is_drawn_as_it_is():
     result = curve(5)
-    ax = result.plot()
+    ax = result.plot().ax_
     assert [text.get_text() for text in ax.get_legend().get_texts()] == NAMES[:5]
     assert [text.get_text() for text in ax.get_xticklabels()] == ["1", "2", "5"]
     for name, line in zip(NAMES[:4], ax.containers, strict=True):
@@ -190,7 +190,7 @@ def test_a_curve_is_drawn_as_it_is():
 
 def test_a_matrix_is_drawn_as_it_is():
     result = matrix(3)
-    ax = result.plot(metric="relative_accuracy")
+    ax = result.plot(metric="relative_accuracy").ax_
     assert [text.get_text() for text in ax.get_xticklabels()] == NETS[:3]
     assert [text.get_text() for text in ax.get_yticklabels()] == [*NETS[:3], "random", "all"]
     assert len(ax.patches) == 3
@@ -203,7 +203,7 @@ def test_into_given_axes(make):
     import matplotlib.pyplot as plt
 
     _, ax = plt.subplots()
-    assert make().plot(ax) is ax
+    assert make().plot(ax).ax_ is ax
     with pytest.raises(ValueError, match="metric='f1' is none of"):
         make().plot(metric="f1")
 
@@ -213,4 +213,4 @@ def test_a_perfect_matrix():
         record(0, 1.0, selection=row, backbone="a", relative_accuracy=1.0, at_home=home)
         for row, home in {"a": True, "all": None}.items()
     ]
-    TransferMatrix(tuple(records)).plot().figure.canvas.draw()
+    TransferMatrix(tuple(records)).plot().figure_.canvas.draw()

@@ -32,7 +32,7 @@ NETS = {"A": NET, "B": OTHER}
 
 
 def transfer(*data, **params):
-    settings = {"backbones": NETS, "distillers": distiller(), "probe": PROBE, "seeds": 2}
+    settings = {"backbones": NETS, "distillers": distiller(), "probe": PROBE, "n_seeds": 2}
     return cross_model_transfer(*(data or DATA), **(settings | params))
 
 
@@ -83,7 +83,9 @@ def test_several_distillers():
 
 def test_nearest_images_may_be_distilled_on_or_a_baseline():
     nearest = NearestImages(distiller())
-    result = transfer(distillers=nearest, distilled_on=["A"], baselines={"near": nearest}, seeds=1)
+    result = transfer(
+        distillers=nearest, distilled_on=["A"], baselines={"near": nearest}, n_seeds=1
+    )
     found = cells(result)
     choice = NearestImages(distiller(OTHER, random_state=0))
     assert found["near", "B"] == [by_hand(choice, "B", 0)]
@@ -121,7 +123,7 @@ def test_each_net_embeds_the_test_images_once():
 
 def test_groups():
     groups = np.arange(len(Y_TEST)) % 2
-    result = transfer(groups=groups, baselines={}, seeds=1)
+    result = transfer(groups=groups, baselines={}, n_seeds=1)
     for record in result.records:
         assert record["worst_group_accuracy"] <= record["accuracy"]
 
@@ -131,7 +133,7 @@ def test_backbones_by_name():
         Backbone.from_module(TinyConvNet(seed=i), image_size=16, name=name)
         for i, name in enumerate("xy")
     ]
-    result = transfer(backbones=nets, baselines={}, seeds=1)
+    result = transfer(backbones=nets, baselines={}, n_seeds=1)
     assert list(cells(result))[:2] == [("x", "x"), ("x", "y")]
 
 
@@ -188,7 +190,7 @@ def test_test_images_and_labels_do_not_shape_the_selections(monkeypatch):
         ({"baselines": {"all": RandomImages()}}, "Two rows would be called 'all'"),
         ({"baselines": {"A": RandomImages()}}, "Two rows would be called 'A'"),
         ({"backbones": {"all": NET, "B": OTHER}}, "Two rows would be called 'all'"),
-        ({"seeds": 0}, "seeds must be"),
+        ({"n_seeds": 0}, "seeds must be"),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -205,14 +207,14 @@ def test_what_is_wrong_is_said_before_the_work(wrong, message, monkeypatch):
 def test_defaults():
     nets = {"A": NET, "B": OTHER}
     probe = FrozenBackboneProbe(n_views=2, max_epochs=2)
-    result = cross_model_transfer(*DATA, backbones=nets, distilled_on=["B"], probe=probe, seeds=1)
+    result = cross_model_transfer(*DATA, backbones=nets, distilled_on=["B"], probe=probe, n_seeds=1)
     found = cells(result)
     assert list(dict.fromkeys(row for row, _ in found)) == ["B", "random", "centroid", "all"]
 
 
 def test_it_is_silent_unless_asked(capsys):
-    transfer(seeds=1)
+    transfer(n_seeds=1)
     assert capsys.readouterr().out == ""
-    transfer(seeds=1, verbose=1, baselines={})
+    transfer(n_seeds=1, verbose=1, baselines={})
     lines = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in lines] == ["all", "A", "B"]

@@ -79,7 +79,9 @@ def test_prototypes_beside_the_nearest_images():
 
 def test_results_have_a_section_each():
     selections = {"random": RandomImages(NET, random_state=0), "all": None}
-    comparison = compare_selections(X, Y, X, Y, backbone=NET, selections=selections, probe_seeds=1)
+    comparison = compare_selections(
+        X, Y, X, Y, backbone=NET, selections=selections, n_probe_seeds=1
+    )
     page = Page(HTMLReport.from_prototypes(chosen(), results=[comparison, comparison]))
     assert {"Beside real images", "Beside real images, 2"} <= set(page.texts)
     assert page.tags.count("table") == 2
@@ -262,7 +264,7 @@ def test_a_browser_shows_it_without_complaint(browser, tmp_path, width):
     estimator.fit(X, labels)
     selections = {"random, by a long name": RandomImages(NET, random_state=0), "all": None}
     comparison = compare_selections(
-        X, labels, X, labels, backbone=NET, selections=selections, probe_seeds=1
+        X, labels, X, labels, backbone=NET, selections=selections, n_probe_seeds=1
     )
     report = HTMLReport.from_prototypes(estimator, X, labels, results=[comparison], title=EVIL)
     report.save(tmp_path / "page.html")

@@ -4,7 +4,7 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 
 from sklgm import FrozenBackboneProbe, LGMDistiller, NearestImages, RandomImages
-from sklgm.evaluation import learning_curve
+from sklgm.evaluation import prototype_curve
 from tests.evaluation.toys import DATA, NET, PROBE, X_TEST, Y_TEST, X, Y, distiller, toy_rows
 from tests.tiny_backbones import counting_backbone
 
@@ -13,10 +13,10 @@ def curve(*data, **params):
     settings = {
         "backbone": NET,
         "probe": PROBE,
-        "probe_seeds": 2,
+        "n_probe_seeds": 2,
         "selections": {"random": RandomImages(NET), "all": None},
     }
-    return learning_curve(*(data or DATA), **(settings | params))
+    return prototype_curve(*(data or DATA), **(settings | params))
 
 
 def test_scores_are_those_of_probes_trained_by_hand():
@@ -56,13 +56,13 @@ def test_nearest_images_share_the_prototypes_of_their_row(monkeypatch):
     monkeypatch.setattr(LGMDistiller, "fit", fit)
     shared = distiller(random_state=3)
     selections = {"near": NearestImages(shared), "distilled": shared}
-    curve(selections=selections, prototypes_per_class=(1, 2), selection_seeds=2)
+    curve(selections=selections, prototypes_per_class=(1, 2), n_selection_seeds=2)
     assert fitted == [1, 1, 2, 2]
 
 
 def test_rows_by_default():
     rows, labels = toy_rows(n_classes=2, n_per_class=8)
-    result = learning_curve(
+    result = prototype_curve(
         rows,
         labels,
         rows,
@@ -70,7 +70,7 @@ def test_rows_by_default():
         backbone=None,
         probe=FrozenBackboneProbe(None, max_epochs=2),
         prototypes_per_class=[2],
-        probe_seeds=1,
+        n_probe_seeds=1,
     )
     names = ["random", "centroid", "nearest", "distilled", "all"]
     assert [row["selection"] for row in result.summary()] == names
@@ -90,8 +90,8 @@ def test_rows_by_default():
             r"selections\['f'\], a FrozenEstimator, has no parameter prototypes_per_class",
         ),
         ({"selections": {}}, "selections is empty"),
-        ({"probe_seeds": 0}, "probe_seeds"),
-        ({"selection_seeds": 3}, "selection_seeds=3"),
+        ({"n_probe_seeds": 0}, "n_probe_seeds"),
+        ({"n_selection_seeds": 3}, "n_selection_seeds=3"),
         ({"groups": np.zeros(3)}, "groups has 3"),
     ],
     ids=lambda value: str(value)[:40],
@@ -107,9 +107,9 @@ def test_what_is_wrong_is_said_before_the_work(wrong, message, monkeypatch):
 
 
 def test_it_is_silent_unless_asked(capsys):
-    curve(probe_seeds=1)
+    curve(n_probe_seeds=1)
     assert capsys.readouterr().out == ""
-    curve(probe_seeds=1, prototypes_per_class=[2], verbose=1)
+    curve(n_probe_seeds=1, prototypes_per_class=[2], verbose=1)
     first, second = capsys.readouterr().out.splitlines()
     assert first.startswith("1 of 2: random, 2: accuracy ")
     assert second.startswith("2 of 2: all: accuracy ")

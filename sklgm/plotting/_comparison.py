@@ -1,0 +1,130 @@
+"""Accuracies of selections side by side."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from sklgm.plotting._style import check_result, class_styles, fit_text
+
+
+class SelectionComparisonDisplay:
+    """Each run of a comparison as a dot, mean and standard deviation of a row beside its dots.
+
+    It is recommended to use :meth:`from_result` to make a display.
+
+    Parameters
+    ----------
+    scores : sequence of array-like of shape (n_runs,)
+        Scores of the runs of each row.
+    names : sequence of str
+        Names of the rows.
+    n_images : sequence of int
+        Images that the probes of each row were trained on.
+    metric : str, default="accuracy"
+        Name of the score.
+
+    Attributes
+    ----------
+    ax_ : matplotlib Axes
+        The axes.
+    figure_ : matplotlib Figure
+        The figure.
+    dots_ : list of matplotlib PathCollection
+        The runs of each row.
+
+    See Also
+    --------
+    PrototypeCurveDisplay : Over the number of prototypes.
+
+    Examples
+    --------
+    >>> from sklgm.plotting import SelectionComparisonDisplay
+    >>> display = SelectionComparisonDisplay(
+    ...     scores=[[0.5, 0.6], [0.7, 0.8]], names=["random", "distilled"], n_images=[8, 8]
+    ... )
+    >>> display.plot()
+    <...>
+    """
+
+    def __init__(self, *, scores, names, n_images, metric="accuracy"):
+        self.scores = scores
+        self.names = names
+        self.n_images = n_images
+        self.metric = metric
+
+    @classmethod
+    def from_result(cls, result, *, metric="accuracy", ax=None):
+        """Draw what :func:`~sklgm.evaluation.compare_selections` returns.
+
+        Parameters
+        ----------
+        result : SelectionComparison
+            The result.
+        metric : str, default="accuracy"
+            What to draw.
+        ax : matplotlib Axes, default=None
+            Where to draw; see :meth:`plot`.
+
+        Returns
+        -------
+        SelectionComparisonDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        ValueError
+            If it is something else, or has no such metric.
+        """
+        check_result(result, "SelectionComparison", "compare_selections")
+        result._check_metric(metric)
+        rows = result.summary()
+        names = [row["selection"] for row in rows]
+        runs = [(run["selection"], run[metric]) for run in result.records]
+        display = cls(
+            scores=[[score for row, score in runs if row == name] for name in names],
+            names=names,
+            n_images=[row["n_images"] for row in rows],
+            metric=metric,
+        )
+        return display.plot(ax)
+
+    def plot(self, ax=None):
+        """Draw the runs.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            Where to draw. None makes a figure.
+
+        Returns
+        -------
+        SelectionComparisonDisplay
+            The display itself.
+        """
+        import matplotlib.pyplot as plt
+
+        n_rows = len(self.names)
+        if ax is None:
+            figsize = (6.4, max(2, 1.3 + 0.36 * n_rows))
+            _, ax = plt.subplots(figsize=figsize, layout="constrained")
+        self.ax_, self.figure_, self.dots_ = ax, ax.figure, []
+        (color, *_) = class_styles(1)[0]
+        for place, runs in enumerate(self.scores):
+            at = np.full(len(runs), place)
+            self.dots_.append(ax.scatter(runs, at, s=22, color=color, alpha=0.35, lw=0))
+            deviation = np.std(runs, ddof=1) if len(runs) > 1 else 0
+            ax.errorbar(
+                np.mean(runs), place - 0.22, xerr=deviation, fmt="o", ms=5, color="black", capsize=3
+            )
+        labels = zip(self.names, self.n_images, strict=True)
+        ax.set_yticks(
+            range(n_rows), [f"{fit_text(name, 32)} ({n})" for name, n in labels], parse_math=False
+        )
+        ax.set_ylim(n_rows - 0.5, -0.6)
+        ax.set_xlabel(f"{self.metric.replace('_', ' ')} on test images")
+        ax.set_ylabel("trained on (images)")
+        ax.grid(axis="x", color="0.9")
+        ax.set_axisbelow(True)
+        ax.spines[["top", "right", "left"]].set_visible(False)
+        ax.tick_params(axis="y", length=0)
+        return self
