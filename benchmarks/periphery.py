@@ -99,7 +99,7 @@ def on_photographs(arguments):
                 found = prototype_statistics(fitted, *bench.test, probe=probe)
                 facts = {"data": data, "net": net, "selection": name, "seed": seed}
                 records += [{**facts, **record} for record in found.records]
-        if arguments.pictures:
+        if arguments.pictures and not arguments.quick:
             draw(bench, net, arguments.pictures)
         mine = [r for r in records if (r["data"], r["net"]) == (data, net)]
         tables[f"{data}, {net}: means over the classes"] = table(mine)
@@ -138,6 +138,8 @@ def main():
             parser.error("--photos needs --work, the folder of benchmarks/photographs.py.")
         on_photographs(arguments)
         return
+    if arguments.pictures:
+        parser.error("--pictures needs --photos.")
     data = load_openmoji()
     names = data.target_names[data.target]
     X, X_rest, y, y_rest = train_test_split(

@@ -22,7 +22,7 @@ DATA = ("fashion-mnist", "openmoji")
 
 
 def curve(data, arguments, folder):
-    """Return the learning curve on one data set."""
+    """Return the prototype curve on one data set."""
     X, X_test, y, y_test = load(data, arguments.fashion_mnist, arguments.quick)
     probe = FrozenBackboneProbe(NET, image_size=56, memory=folder)
     selections = default_selections(NET, probe=probe)

@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 import numpy as np
 import torch
-import torch._dynamo  # before there is a group: see sklgm/_torchrun.py
+import torch._dynamo  # before there is a group: see sklgm/cli/torchrun.py
 from torch import distributed
 
 import sklgm.checkpoint.file

@@ -491,11 +491,21 @@ CASES: dict[str, dict[str, Bad]] = {
             lambda: plotting.SelectionComparisonDisplay.from_result(TRANSFER),
             "draws what compare_selections returns; got TransferMatrix",
         ),
+        "names": Bad(
+            lambda: plotting.SelectionComparisonDisplay(
+                scores=[[1]], names="ab", n_images=[1, 1]
+            ).plot(),
+            "inconsistent numbers",
+        ),
     },
     "sklgm.plotting.PrototypeCurveDisplay": {
         "result": Bad(
             lambda: plotting.PrototypeCurveDisplay.from_result(TRANSFER),
             "draws what prototype_curve returns; got TransferMatrix",
+        ),
+        "curves": Bad(
+            lambda: plotting.PrototypeCurveDisplay(curves={"a": [[1, 2]]}).plot(),
+            r"\(n_points, 3\)",
         ),
     },
     "sklgm.plotting.BiasDisplay": {

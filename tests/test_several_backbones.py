@@ -296,6 +296,13 @@ def test_another_net_under_the_same_name_is_refused(asked):
         estimator.transform(X, backbone=asked)
 
 
+def test_a_net_added_after_the_fit_is_refused():
+    added = named_backbone("added", image_size=21, seed=5)
+    estimator = distiller().fit(X, Y).set_params(backbone=[SMALL, LARGE, added])
+    with pytest.raises(ValueError, match="fitted on other weights"):
+        estimator.transform(X, backbone="added")
+
+
 def test_a_distiller_with_one_backbone_takes_its_own():
     estimator = distiller(SMALL).fit(X, Y)
     plain = np.array(estimator.transform(X))

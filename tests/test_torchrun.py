@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-import torch._dynamo  # before there is a group: see sklgm/_torchrun.py
+import torch._dynamo  # before there is a group: see sklgm/cli/torchrun.py
 from torch import distributed, multiprocessing
 
 from sklgm import LGMDistiller, PrototypeSet
@@ -41,7 +41,25 @@ CASES = {
 }
 
 
-def fit(case, folder, **changes):
+class Stop:
+    """A callback that ends a fit after five steps."""
+
+    max_propagation_depth = None
+    n_steps = 0
+
+    def setup(self, estimator, context):
+        pass
+
+    teardown = setup
+
+    def on_fit_task_begin(self, estimator, context):
+        self.n_steps += context.task_name == "step"
+
+    def on_fit_task_end(self, estimator, context, *, fitted_estimator):
+        return context.task_name == "step" and self.n_steps == 5
+
+
+def fit(case, folder, *, callback=None, **changes):
     """Fit a case, in whichever process."""
     torch.set_num_threads(1)
     params = {**CASES[case], **changes}
@@ -56,7 +74,10 @@ def fit(case, folder, **changes):
             ]
     if "memory" in params:
         params["memory"] = str(folder / params["memory"])
-    return distiller(**params).fit(data, Y)
+    estimator = distiller(**params)
+    if callback is not None:
+        estimator.set_callbacks(callback)
+    return estimator.fit(data, Y)
 
 
 def work(rank, size, folder):
@@ -69,6 +90,8 @@ def work(rank, size, folder):
         found[case] = (fitted.prototypes_, fitted.loss_curve_)
     # Processes agree on a seed when none is given; a second fit meets the cache.
     found["unseeded"] = (fit("one prototype a class", folder, random_state=None).prototypes_,)
+    stop = Stop() if rank == 0 else None
+    found["stopped"] = (fit("one prototype a class", folder, callback=stop).loss_curve_,)
     found["cached again"] = (fit("cached", folder).prototypes_,)
     message = ""
     try:
@@ -99,6 +122,13 @@ def test_processes_make_the_result_of_one(ranks, case, tmp_path):
         prototypes, losses = found[case]
         np.testing.assert_allclose(prototypes, alone.prototypes_, atol=1e-4)
         np.testing.assert_allclose(losses, alone.loss_curve_, atol=1e-4)
+
+
+def test_the_callback_of_the_first_process_ends_the_fit_of_all(ranks, tmp_path):
+    alone = fit("one prototype a class", tmp_path, callback=Stop())
+    assert alone.n_iter_ == 5
+    for found in ranks:
+        np.testing.assert_allclose(found["stopped"][0], alone.loss_curve_, atol=1e-4)
 
 
 def test_every_process_has_the_same(ranks):

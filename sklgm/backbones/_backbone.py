@@ -17,7 +17,7 @@ import torch
 from PIL import Image
 
 from sklgm.backbones._checks import check_patches, check_size, check_std, check_triple
-from sklgm.backbones._folding import fold_batch_norms, lay_out_attention
+from sklgm.backbones._folding import fold_batch_norms
 from sklgm.backbones._libraries import LIBRARIES, find_spec, with_checkpoint
 from sklgm.backbones._list import list_backbones
 from sklgm.backbones._modules import dump_module, hash_module, hash_structure
@@ -337,7 +337,6 @@ class Backbone:
         backbone = cls(spec, size, True, device, net)
         # Before the net first runs: it may keep notes of its calls.
         backbone._structure = hash_structure(net)
-        lay_out_attention(net)
         _ = backbone.n_features  # one forward now: an unfit net is an error here, not in `fit`
         return backbone
 
@@ -583,7 +582,6 @@ class Backbone:
         module = module.eval().requires_grad_(False)
         if self.pretrained:
             module = fold_batch_norms(module, size)
-        lay_out_attention(module)
         module = module.to(self.device)
         module.to(memory_format=self._memory_format(module))
         return module

@@ -1,4 +1,4 @@
-"""The same features in less time: batch norms folded away, attention in whole products."""
+"""Batch norms folded into the convolutions before them: the same features in fewer passes."""
 
 from __future__ import annotations
 
@@ -81,30 +81,3 @@ def _pairs(net: nn.Module, images: torch.Tensor) -> list[tuple[nn.Conv2d, nn.Bat
 def _remainder(norm: nn.BatchNorm2d) -> nn.Module:
     """Return what a batch norm does beside its scale and shift: timm's have an activation."""
     return getattr(norm, "act", None) or nn.Identity()
-
-
-def lay_out_attention(net: nn.Module) -> None:
-    """Let each self-attention of a frozen net project a batch in one matrix product.
-
-    `torch.nn.MultiheadAttention` with ``batch_first=True`` looks at its input (n, length, width)
-    as (length, n, width), and torch multiplies such a view position by position where the weights
-    take no gradient. Input that lies in memory in that order is multiplied at once: CLIP
-    ViT-B/16 then needs about two thirds of the time on a CPU, forward and back.
-
-    Parameters
-    ----------
-    net : torch.nn.Module
-        Changed in place; its features stay the same up to rounding.
-    """
-    for part in net.modules():
-        if isinstance(part, nn.MultiheadAttention) and part.batch_first:
-            part.register_forward_pre_hook(_sequence_first)
-
-
-def _sequence_first(_: nn.Module, inputs: tuple[object, ...]) -> tuple[object, ...] | None:
-    query = inputs[0] if inputs else None
-    is_self_attention = len(inputs) >= 3 and inputs[1] is query and inputs[2] is query
-    if not (is_self_attention and isinstance(query, torch.Tensor) and query.ndim == 3):
-        return None
-    query = query.transpose(0, 1).contiguous().transpose(0, 1)
-    return (query, query, query, *inputs[3:])

@@ -1,1 +1,1 @@
-"""What was computed is not computed again: where a fit has got to, in a file."""
+"""Progress of a fit, saved to files so that a later fit resumes from it."""

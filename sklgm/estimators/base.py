@@ -85,6 +85,11 @@ class FrozenBackboneEstimator(BaseEstimator):
                     "X holds images or paths, but backbone=None needs rows of features, of shape "
                     "(n_samples, n_features). For images set backbone to a name or a Backbone."
                 )
+            if not (reset or hasattr(self, "n_features_in_")):
+                raise ValueError(
+                    f"This {type(self).__name__} was fitted on images, and with backbone=None X is "
+                    f"rows of features. Set backbone to what it was, or fit again."
+                )
             return validate_data(self, X, reset=reset, dtype=[np.float32, np.float64])
         source = check_images(X, pixel_range=self.pixel_range)
         if reset:
@@ -122,14 +127,13 @@ class FrozenBackboneEstimator(BaseEstimator):
         ``position`` says which of several backbones it is.
         """
         fitted = self.backbone_fingerprint_
-        if isinstance(fitted, list):
-            fitted = fitted[position]
-        if self._fingerprint(encoder) != fitted:
-            now = "backbone=None" if encoder is None else f"{encoder.backbone!r} has now"
+        if not isinstance(fitted, list):
+            fitted = [fitted]
+        if encoder is not None and self._fingerprint(encoder) not in fitted[position:][:1]:
             raise ValueError(
                 f"This {type(self).__name__} was fitted on other weights or another size than "
-                f"{now}, and features of the two do not compare. Set backbone and image_size to "
-                f"what they were, put a changed file back, or fit again."
+                f"{encoder.backbone!r} has now, and features of the two do not compare. Set "
+                f"backbone and image_size to what they were, put a changed file back, or fit again."
             )
 
     def _embed(self, X: Any) -> np.ndarray:

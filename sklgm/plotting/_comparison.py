@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from sklearn.utils.validation import check_consistent_length
 
 from sklgm.plotting._style import check_result, class_styles, fit_text
 
@@ -31,6 +32,11 @@ class SelectionComparisonDisplay:
         The figure.
     dots_ : list of matplotlib PathCollection
         The runs of each row.
+
+    Raises
+    ------
+    ValueError
+        If scores, names and numbers of images differ in length.
 
     See Also
     --------
@@ -103,6 +109,7 @@ class SelectionComparisonDisplay:
         """
         import matplotlib.pyplot as plt
 
+        check_consistent_length(self.scores, self.names, self.n_images)
         n_rows = len(self.names)
         if ax is None:
             figsize = (6.4, max(2, 1.3 + 0.36 * n_rows))

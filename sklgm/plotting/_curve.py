@@ -18,10 +18,11 @@ class PrototypeCurveDisplay:
     Parameters
     ----------
     curves : dict of str to array-like of shape (n_points, 3)
-        For each selection prototypes per class, mean score, and its standard deviation; NaN
-        deviations are not drawn.
+        Each row of a curve holds the number of prototypes per class, the mean score and its
+        standard deviation; a deviation of NaN is not drawn.
     levels : dict of str to float, default=None
-        Scores that depend on no number of prototypes, as those of probes on all images.
+        Scores that do not depend on the number of prototypes, such as that of probes on all
+        images.
     metric : str, default="accuracy"
         Name of the score.
 
@@ -33,6 +34,11 @@ class PrototypeCurveDisplay:
         The figure.
     lines_ : dict of str to matplotlib ErrorbarContainer or Line2D
         What was drawn, by name.
+
+    Raises
+    ------
+    ValueError
+        If a curve does not have three columns.
 
     See Also
     --------
@@ -107,7 +113,13 @@ class PrototypeCurveDisplay:
         self.ax_, self.figure_, self.lines_ = ax, ax.figure, {}
         looks = class_styles(MOST_NAMED_CLASSES)
         for index, (name, points) in enumerate(self.curves.items()):
-            places, means, deviations = np.asarray(points, dtype=float).T
+            points = np.asarray(points, dtype=float)
+            if points.ndim != 2 or points.shape[1] != 3:
+                raise ValueError(
+                    f"curves[{name!r}] must have shape (n_points, 3): prototypes per class, mean "
+                    f"and deviation; got {points.shape}."
+                )
+            places, means, deviations = points.T
             color, marker, _ = looks[index % len(looks)]
             # Side by side, since the deviations of several lines at one place would hide others.
             shift = 1.15 ** ((index + 0.5) / len(self.curves) - 0.5)

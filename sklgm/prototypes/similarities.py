@@ -49,7 +49,8 @@ class PrototypeSimilarities(np.ndarray):
 
     def __getattribute__(self, name: str) -> Any:
         """Let methods and attributes of arrays be those of the plain array."""
-        if name.startswith("__") or name in PrototypeSimilarities._references:
+        own = (*PrototypeSimilarities._references, "flags", "setflags")
+        if name.startswith("__") or name in own:
             return super().__getattribute__(name)
         return getattr(super().view(np.ndarray), name)
 

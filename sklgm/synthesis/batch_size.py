@@ -14,7 +14,7 @@ from torch import Tensor
 
 T = TypeVar("T")
 
-# What errors say that are no `torch.OutOfMemoryError`: of CPUs, MPS, CUDA, cuBLAS and cuDNN.
+# Parts of the messages of errors that torch does not raise as `torch.OutOfMemoryError`.
 _OUT_OF_MEMORY = (
     "DefaultCPUAllocator",
     "MPS backend out of memory",
@@ -164,10 +164,10 @@ def _free_bytes(device: torch.device) -> int | None:
         return None
     try:
         free = _read_numbers(_MEMORY)["MemAvailable"] * 1024
-    except OSError:  # Windows, macOS
+    except (OSError, KeyError):  # Windows, macOS
         return None
-    # Both leave out what only caches files: it makes room for graphs when they need it.
-    with contextlib.suppress(OSError, ValueError):  # "max" where there is no limit
+    # Neither number counts the cache of files as used: the kernel frees it when graphs need room.
+    with contextlib.suppress(OSError, ValueError, KeyError):  # "max" where there is no limit
         limit, used = (int((_CGROUP / f"memory.{name}").read_text()) for name in ("max", "current"))
         free = min(free, limit - used + _read_numbers(_CGROUP / "memory.stat")["inactive_file"])
     # A process that has a share of the cores, as the workers of a search do, takes that of memory.

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -106,8 +107,8 @@ def match_gradients(
     labels : Tensor of shape (n,)
         Class index of each sample, of all processes, int64, on the samples' device.
     objectives : sequence of Objective
-        One for each backbone. Their gradients are of the same classes and pool size. They pass
-        one after the other, so that they never hold memory at once.
+        One for each backbone. Their gradients are of the same classes and pool size. The
+        backbones are passed one after the other, so that their graphs never take memory at once.
     settings : MatchingSettings
         Steps, rate, heads and views.
     generator : torch.Generator
@@ -131,12 +132,12 @@ def match_gradients(
     """
     if any(objective.gradients.is_empty for objective in objectives):
         raise ValueError("gradients are empty: nothing to match.")
-    n, own, device = len(labels), ranks.share(len(labels)), labels.device
+    n, own = len(labels), ranks.share(len(labels))
     optimizer = torch.optim.Adam(
         synthetic.parameters,
         lr=settings.learning_rate,
         betas=_BETAS,
-        fused=device.type == "cuda" or None,
+        fused=labels.device.type == "cuda" or None,
     )
     recent: list[deque[Tensor]] = [deque() for _ in objectives]
     moving = (synthetic, optimizer, recent, generator)
@@ -163,9 +164,8 @@ def match_gradients(
                     passes = ViewPasses(samples.detach(), objective, views)
                     features = ranks.gather(passes.embed(), n, views.n_each)
                     features = features.view(n, views.n_each, -1)
-                    heads, targets = objective.targets(chosen, device)
                     loss, by_features = distance_of_views(
-                        features, labels, heads, targets, settings.matching, past, own
+                        features, labels, objective, chosen, settings.matching, past, own
                     )
                     passes.pull_back(by_features, by_samples)
                     losses.append(loss)
@@ -195,8 +195,8 @@ def remember(past: deque[Tensor], views: Tensor, most: int) -> None:
 def distance_of_views(
     features: Tensor,
     labels: Tensor,
-    heads: Tensor,
-    targets: Tensor,
+    objective: Objective,
+    chosen: np.ndarray,
     matching: Matching,
     recent: Sequence[Tensor],
     own: slice,
@@ -213,10 +213,10 @@ def distance_of_views(
         Of the views of all samples, the centre crop of each first.
     labels : Tensor of shape (n,)
         Their classes.
-    heads : Tensor of shape (H, C, d)
-        Linear heads.
-    targets : Tensor of shape (H, C, d + 1)
-        Real gradient of each head.
+    objective : Objective
+        Whose real gradients are matched.
+    chosen : ndarray of shape (n_heads,)
+        Which heads of the pool are compared.
     matching : {"global", "row"}
         As in :func:`sklgm.matching.angular_distance`.
     recent : sequence of Tensor of shape (n * n_views, d)
@@ -231,6 +231,7 @@ def distance_of_views(
     derivative : Tensor of shape (n_own * n_each, d)
         Of the loss by the features of ``own`` samples' views.
     """
+    heads, targets = objective.targets(chosen, labels.device)
     crops, views = features[:, 0], features[:, 1:]
     n_views = views.shape[1]
     loss, by_crops = matching_loss(crops, labels, heads, targets, matching, rows=own)

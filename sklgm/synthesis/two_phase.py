@@ -1,4 +1,7 @@
-"""Views of the samples through a frozen net and back, in as many passes as the memory asks for."""
+"""The way of a step's views through a frozen net and back, in one phase or in two.
+
+Two phases need less memory: a pass without a graph, and a second one in micro-batches with it.
+"""
 
 from __future__ import annotations
 

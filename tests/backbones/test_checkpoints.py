@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from sklgm import LGMDistiller
 from sklgm.backbones import Backbone, WeightsNotFoundError, _shared, get_backbone
@@ -692,6 +693,38 @@ def test_half_precision_files_give_float32_nets(tmp_path, picture):
     backbone = Backbone.from_timm("test_vit", checkpoint=save(halves, tmp_path / "half.pth"))
     assert_features_of(backbone, net, picture)
     assert {p.dtype for p in backbone.module.parameters()} == {torch.float32}
+
+
+class Products(TorchDispatchMode):
+    """Counts the matrices in batched products."""
+
+    n_matrices = 0
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        if function is torch.ops.aten.bmm.default:
+            self.n_matrices += len(args[0])
+        return function(*args, **kwargs or {})
+
+
+def test_attention_of_open_clip_projects_a_batch_in_one_product(tmp_path, tiny_clip):
+    model, _ = filled_clip()
+    path = save(model.state_dict(), tmp_path / "clip.safetensors")
+    backbone = Backbone.from_open_clip("tiny-quickgelu", checkpoint=path)
+    tower = model.visual.requires_grad_(False)
+    found = []
+    for net in (tower, backbone.module):
+        pixels = torch.rand(3, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+        pixels.requires_grad_()
+        with Products() as products:
+            features = net(pixels)
+            features.sin().sum().backward()
+        found.append((features.detach(), pixels.grad, products.n_matrices))
+    (wanted, wanted_gradient, before), (features, gradient, after) = found
+    torch.testing.assert_close(features, wanted, atol=1e-5, rtol=1e-5)
+    torch.testing.assert_close(gradient, wanted_gradient, atol=1e-5, rtol=1e-4)
+    # For each of 17 positions and two layers, forward and back: so torch has it from open_clip.
+    assert before == 17 * 2 * 2
+    assert after == 0
 
 
 def test_a_fitted_estimator_keeps_to_its_weights(tmp_path):

@@ -2,10 +2,9 @@ import pytest
 import timm
 import torch
 from torch import nn
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from sklgm.backbones import Backbone
-from sklgm.backbones._folding import fold_batch_norms, lay_out_attention
+from sklgm.backbones._folding import fold_batch_norms
 
 # Plain, with an activation inside the norm, concatenated branches, norms before convolutions.
 ARCHITECTURES = ("resnet10t", "mobilenetv3_small_050", "densenet121", "resnetv2_18")
@@ -100,70 +99,3 @@ def test_backbone_from_a_checkpoint_is_folded(tmp_path):
     assert norms(backbone.module) == 0
     torch.testing.assert_close(backbone.features(pixels()), net(pixels()), rtol=1e-4, atol=1e-4)
     assert norms(Backbone.from_module(net, image_size=SIZE).module) == norms(net) > 0
-
-
-class Products(TorchDispatchMode):
-    """Counts the matrices that batched products multiply."""
-
-    def __init__(self):
-        super().__init__()
-        self.n_matrices = 0
-
-    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
-        if function is torch.ops.aten.bmm.default:
-            self.n_matrices += len(args[0])
-        return function(*args, **kwargs or {})
-
-
-class AttentionNet(nn.Module):
-    """Patches, one layer of attention among them, their mean."""
-
-    def __init__(self, attend):
-        super().__init__()
-        self.patches = nn.Conv2d(3, 16, 8, 8)
-        self.attention = nn.MultiheadAttention(16, 2, batch_first=True)
-        self.attend = attend
-
-    def forward(self, images):
-        patches = self.patches(images).flatten(2).mT.contiguous()
-        return self.attend(self.attention, patches).mean(1)
-
-
-SELF = {
-    "by place": lambda attention, x: attention(x, x, x, need_weights=False)[0],
-    "by name": lambda attention, x: attention(query=x, key=x, value=x, need_weights=False)[0],
-    "three copies": lambda attention, x: attention(x, x + 0, x + 0, need_weights=False)[0],
-    "one image": lambda attention, x: torch.stack([attention(a, a, a)[0] for a in x]),
-}
-
-
-def features_and_gradient(net):
-    """Return features, the gradient to pixels, and how many matrices went into batched products."""
-    images = pixels().requires_grad_()
-    with Products() as products:
-        features = net(images)
-        features.sin().sum().backward()
-    return features.detach(), images.grad, products.n_matrices
-
-
-@pytest.mark.parametrize("attend", SELF.values(), ids=SELF)
-def test_attention_laid_out_gives_the_same_features_and_gradients(attend):
-    torch.manual_seed(0)
-    net = AttentionNet(attend).eval().requires_grad_(False)
-    wanted, wanted_gradient, _ = features_and_gradient(net)
-    lay_out_attention(net)
-    found, gradient, _ = features_and_gradient(net)
-    torch.testing.assert_close(found, wanted)
-    torch.testing.assert_close(gradient, wanted_gradient)
-
-
-def test_frozen_attention_projects_a_batch_at_once():
-    net = AttentionNet(SELF["by place"]).eval().requires_grad_(False)
-    _, _, before = features_and_gradient(net)
-    backbone = Backbone.from_module(net, image_size=SIZE)
-    _, _, after = features_and_gradient(backbone.module)
-
-    n_patches = (SIZE // 8) ** 2
-    assert before == 2 * n_patches  # one product each, forward and back
-    assert after == 0
-    assert not net.attention._forward_pre_hooks

@@ -190,7 +190,7 @@ def test_test_images_and_labels_do_not_shape_the_selections(monkeypatch):
         ({"baselines": {"all": RandomImages()}}, "Two rows would be called 'all'"),
         ({"baselines": {"A": RandomImages()}}, "Two rows would be called 'A'"),
         ({"backbones": {"all": NET, "B": OTHER}}, "Two rows would be called 'all'"),
-        ({"n_seeds": 0}, "seeds must be"),
+        ({"n_seeds": 0}, "n_seeds must be"),
     ],
     ids=lambda value: str(value)[:40],
 )

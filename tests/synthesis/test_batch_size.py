@@ -177,8 +177,11 @@ def test_graphs_of_a_cpu_follow_its_free_memory_too(memory, monkeypatch):
     assert graphs_on_a_cpu(10, 400) == 61  # one of two processes
 
 
-def test_where_free_memory_cannot_be_asked_for_a_few_graphs_are_kept(monkeypatch, tmp_path):
-    monkeypatch.setattr(batch_size, "_MEMORY", tmp_path / "absent")
+@pytest.mark.parametrize("meminfo", [None, "", "MemTotal:  32 kB\n"])
+def test_where_free_memory_cannot_be_asked_for_a_few_graphs_are_kept(memory, monkeypatch, meminfo):
+    monkeypatch.setattr(batch_size, "_MEMORY", memory / "other")
+    if meminfo is not None:
+        (memory / "other").write_text(meminfo)
     assert graphs_on_a_cpu(10, 4) == BatchSize.auto(224, CPU).graphs
 
 
