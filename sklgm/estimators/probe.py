@@ -255,11 +255,12 @@ class FrozenBackboneProbe(
         if self._uses_references(X):
             self._check_X(X.images, reset=True)
             given, _ = check_targets(y, len(X), type(self).__name__)
-            if not np.array_equal(given, np.unique(X.prototype_labels)):
+            made = np.unique(X.prototype_labels)
+            if not np.array_equal(given, made):
                 raise ValueError(
                     f"y has the classes {given.tolist()}, but the prototypes that X was compared "
-                    f"with have {np.unique(X.prototype_labels).tolist()}. Pass the labels that the "
-                    f"distiller was fitted with."
+                    f"with have {made.tolist()}. Pass the labels that the distiller was fitted "
+                    f"with."
                 )
             source, y = X.prototypes, X.prototype_labels
         else:

@@ -49,13 +49,13 @@ class PrototypeSimilarities(np.ndarray):
 
     def __getattribute__(self, name: str) -> Any:
         """Let methods and attributes of arrays be those of the plain array."""
-        own = (*PrototypeSimilarities._references, "flags", "setflags")
-        if name.startswith("__") or name in own:
+        if name.startswith("__") or name in _OWN:
             return super().__getattribute__(name)
         return getattr(super().view(np.ndarray), name)
 
     def __array_function__(self, func: Any, types: Any, args: Any, kwargs: Any) -> Any:
-        return _plain(super().__array_function__(func, types, args, kwargs))
+        found = super().__array_function__(func, types, args, kwargs)
+        return np.asarray(found) if isinstance(found, PrototypeSimilarities) else found
 
     def __array_wrap__(
         self, array: np.ndarray, context: Any = None, return_scalar: bool = False
@@ -81,8 +81,8 @@ class PrototypeSimilarities(np.ndarray):
         return _restore, (constructor, arguments, state, references)
 
 
-def _plain(found: Any) -> Any:
-    return np.asarray(found) if isinstance(found, PrototypeSimilarities) else found
+# Attributes that are not those of the plain array.
+_OWN = {*PrototypeSimilarities._references, "flags", "setflags"}
 
 
 def _restore(constructor: Any, arguments: Any, state: Any, references: Any) -> Any:
