@@ -8,8 +8,7 @@ pairs of different nets are correlated; figures are means over seeds.
 
 With ``--photos FOLDER`` the features are those of CLIP and other nets at 224 pixels on one
 photograph of each class of ImageNet, ``FOLDER/imagenet-sample/*.jpg``, and the accuracies are those
-that ``benchmarks/photographs.py --transfer`` wrote, as far as it has. ``--runs`` names another file
-of such runs.
+that ``benchmarks/photographs.py --transfer`` wrote, as far as it has.
 
 Run: ``python benchmarks/alignment.py``; ``--quick`` is a short trial that saves nothing.
 """
@@ -78,10 +77,10 @@ def coefficients(found):
     )
 
 
-def transfer_of_photographs(data, runs):
+def transfer_of_photographs(data):
     """Return the transfer matrix of a set, from the runs on photographs."""
     records = []
-    for line in read(runs):
+    for line in read("photographs"):
         if line["data"] != data or line["selection"] not in ("distilled", "all"):
             continue
         distilled = line["selection"] == "distilled"
@@ -101,9 +100,7 @@ def on_photographs(arguments):
     photos = sorted((arguments.photos / "imagenet-sample").glob("*.jpg"))
     X = [str(path) for path in photos[:: 50 if arguments.quick else 1]]
     nets = {name: real_backbone(net, None, 224) for name, net in NETS_OF_PHOTOGRAPHS.items()}
-    transfers = {
-        data: transfer_of_photographs(data, arguments.runs) for data in ("imagewoof", "flowers5")
-    }
+    transfers = {data: transfer_of_photographs(data) for data in ("imagewoof", "flowers5", "pacs")}
     tables, records, lines = {}, [], []
     with tempfile.TemporaryDirectory() as folder:
         for metric in ("mutual_knn", "linear_cka"):
@@ -139,7 +136,6 @@ def main():
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1])
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--photos", type=Path, metavar="FOLDER")
-    parser.add_argument("--runs", default="photographs", metavar="NAME")
     arguments = parser.parse_args()
     if arguments.quick:
         arguments.seeds = [0]

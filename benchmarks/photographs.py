@@ -219,7 +219,8 @@ def transfer_table(records, data):
             cells.append(cell(runs, "probe") if runs else "")
         lines.append(f"| {title} | {' | '.join(cells)} |")
 
-    for home in dict.fromkeys(r["home"] for r in some if r["selection"] == "distilled"):
+    homes = {run["home"] for run in some if run["selection"] == "distilled"}
+    for home in sorted(homes, key=lambda home: [list(NETS).index(n) for n in home.split(" + ")]):
         line(f"distilled on {home}", "distilled", home)
     for selection in (*REAL, "all"):
         line(f"{selection}, by the column's net" if selection in REAL else selection, selection)
