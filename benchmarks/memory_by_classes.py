@@ -32,7 +32,7 @@ def fit(n_classes: int) -> None:
     """Fit once and print the peak resident memory of this process in MiB."""
     import torch
 
-    from sklgm import LGMDistiller
+    from sklgm import LGMDistiller, RandomHeads
 
     sys.path.insert(0, str(Path(__file__).parents[1]))
     from tests.tiny_backbones import tiny_backbone
@@ -46,7 +46,7 @@ def fit(n_classes: int) -> None:
     )
     y = np.arange(n_classes).repeat(2)
     net = tiny_backbone(image_size=56, n_features=N_FEATURES)
-    params = {"n_views": N_VIEWS, "head_pool_size": POOL, "n_heads": N_HEADS, "max_iter": 12}
+    params = {"n_views": N_VIEWS, "heads": RandomHeads(N_HEADS, POOL), "max_iter": 12}
     LGMDistiller(net, batch_size=BATCH_SIZE, random_state=0, **params).fit(X, y)
     print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
 

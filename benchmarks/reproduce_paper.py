@@ -28,6 +28,7 @@ from sklgm import (
     NearestImages,
     Pixels,
     Pyramid,
+    RandomHeads,
     RandomImages,
     StandardAugmentation,
 )
@@ -291,7 +292,7 @@ def dry_run(folder):
         root=folder,
         nets=nets,
         hundred=[0, 2, 3, 5],
-        distiller={"max_iter": 3, "n_views": 1, "head_pool_size": 4, "n_heads": 2},
+        distiller={"max_iter": 3, "n_views": 1, "heads": RandomHeads(2, 4)},
         probe={"max_epochs": 3, "n_views": 1},
         common={"image_size": 14, "n_jobs": None, "memory": None},
         seeds=2,

@@ -32,6 +32,7 @@ from sklgm import (
     FrozenBackboneProbe,
     LGMDistiller,
     PrototypeSet,
+    RandomHeads,
 )
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
@@ -40,7 +41,7 @@ from tests.tiny_backbones import tiny_backbone
 SECONDS = 600
 X = np.random.default_rng(0).integers(0, 256, (60, 64, 64, 3), dtype=np.uint8)
 Y = np.repeat(["cat", "dog", "owl"], 20)
-SMALL = {"max_iter": 15, "head_pool_size": 16, "n_heads": 4, "random_state": 0}
+SMALL = {"max_iter": 15, "heads": RandomHeads(4, 16), "random_state": 0}
 
 
 class Interrupter:
@@ -102,14 +103,14 @@ def uses(folder: Path) -> dict[str, Callable[[], object]]:
     def failing() -> None:
         (folder / "bad.png").write_text("no image")
         try:
-            distiller = LGMDistiller(net(), checkpoint=folder / "failing", n_jobs=2, **SMALL)
+            distiller = LGMDistiller(net(), memory=folder / "failing", n_jobs=2, **SMALL)
             distiller.fit([*paths[:-1], folder / "bad.png"], Y)
         except ValueError:
             return
         raise AssertionError("an unreadable image was taken")
 
     def interrupted() -> None:
-        distiller = LGMDistiller(net(), checkpoint=folder / "interrupted", **SMALL)
+        distiller = LGMDistiller(net(), memory=folder / "interrupted", **SMALL)
         distiller.set_callbacks(Interrupter())
         try:
             distiller.fit(X, Y)

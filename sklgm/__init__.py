@@ -7,7 +7,7 @@ from sklgm.estimators.embedder import BackboneEmbedder
 from sklgm.estimators.probe import FrozenBackboneProbe
 from sklgm.estimators.sampler import PrototypeSampler
 from sklgm.estimators.selectors import ClassCentroids, HerdingImages, NearestImages, RandomImages
-from sklgm.matching import RealGradients
+from sklgm.matching import RandomHeads, RealGradients
 from sklgm.prototypes.prototype_set import PrototypeSet
 from sklgm.synthesis import Pixels, Pyramid, StandardAugmentation
 
@@ -24,6 +24,7 @@ __all__ = [
     "PrototypeSampler",
     "PrototypeSet",
     "Pyramid",
+    "RandomHeads",
     "RandomImages",
     "RealGradients",
     "StandardAugmentation",

@@ -5,7 +5,6 @@ import multiprocessing
 import signal
 import time
 import traceback
-from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
@@ -13,9 +12,7 @@ import torch
 import torch._dynamo  # before there is a group: see sklgm/cli/torchrun.py
 from torch import distributed
 
-import sklgm.checkpoint.file
-import sklgm.checkpoint.resume
-from sklgm import LGMDistiller
+from sklgm import LGMDistiller, RandomHeads
 from sklgm.backbones import Backbone
 from tests.image_checks import toy_images
 from tests.tiny_backbones import TinyConvNet
@@ -37,7 +34,6 @@ CASES = {
     "images": {},
     "several backbones": {"n_backbones": 2, "prototypes_per_class": 2, "batch_size": 4},
     "rows": {"backbone": None},
-    "unseeded": {"random_state": None},
     "gradients": {"method": "fit_gradients", "parametrization": "pixels"},
     "auto": {"batch_size": "auto", "augmentation": None, "class_weight": {"a": 2.0}},
 }
@@ -46,8 +42,7 @@ CASES = {
 def distiller(**params):
     settings = {
         "max_iter": 50,
-        "head_pool_size": 8,
-        "n_heads": 4,
+        "heads": RandomHeads(4, 8),
         "n_views": 2,
         "batch_size": 6,
         "random_state": 0,
@@ -55,13 +50,18 @@ def distiller(**params):
     return LGMDistiller(**{**settings, **params})
 
 
-def fit(case, checkpoint, callback=None, **changes):
+def kept(folder):
+    """Return the files of interrupted fits in a memory."""
+    return sorted((folder / "joblib" / "sklgm" / "interrupted").glob("*.safetensors"))
+
+
+def fit(case, memory, callback=None, **changes):
     """Fit a case, perhaps from where another process was stopped."""
     params = {**CASES[case], **changes}
     several = nets(params.pop("n_backbones", 1))
     backbone = several if len(several) > 1 else several[0]
     method = params.pop("method", "fit")
-    estimator = distiller(**{"backbone": backbone, "checkpoint": checkpoint, **params})
+    estimator = distiller(**{"backbone": backbone, "memory": memory, **params})
     data = X
     if estimator.backbone is None:
         data = X.reshape(len(X), -1)[:, ::40] / 255
@@ -94,25 +94,18 @@ class Teller:
         return False
 
 
-def slow_save(say):
-    """Return a writer that stops halfway through a file for a while."""
-    save = sklgm.checkpoint.file.save_file
+def slow_sync(say):
+    """Return a function that says when a file is written, and not yet in its place."""
 
-    def save_slowly(tensors, path, metadata):
-        save(tensors, path, metadata=metadata)
-        whole = Path(path).read_bytes()
-        with Path(path).open("wb") as file:
-            file.write(whole[: len(whole) // 2])
-            file.flush()
-            say("write")
-            time.sleep(0.02)
-            file.write(whole[len(whole) // 2 :])
+    def sync(descriptor):
+        say("write")
+        time.sleep(0.02)
 
-    return save_slowly
+    return sync
 
 
-def work(pipe, case, checkpoint, n_threads, rank=0, size=1, store=None, seconds=0.0):
-    """Fit a case in a new process, keeping a checkpoint after every step."""
+def work(pipe, case, memory, n_threads, rank=0, size=1, store=None, seconds=0.0):
+    """Fit a case in a new process, keeping its state after every step."""
     torch.set_num_threads(n_threads)
     signal.signal(signal.SIGINT, signal.default_int_handler)
     if size > 1:
@@ -123,12 +116,12 @@ def work(pipe, case, checkpoint, n_threads, rank=0, size=1, store=None, seconds=
             pipe.send(what)
 
     with (
-        patch("sklgm.checkpoint.file.save_file", slow_save(say)),
-        patch("sklgm.checkpoint.resume._SECONDS", seconds),
-        patch("sklgm.checkpoint.resume._LEAST_TIMES", 0),
+        patch("sklgm.checkpoint.state.os.fsync", slow_sync(say)),
+        patch("sklgm.checkpoint.state._SECONDS", seconds),
+        patch("sklgm.checkpoint.state._LEAST_TIMES", 0),
     ):
         try:
-            fitted = fit(case, checkpoint, Teller(say))
+            fitted = fit(case, memory, Teller(say), distributed=size > 1)
             say("fitted", fitted.prototypes_, fitted.loss_curve_, fitted.prototype_features_)
         except BaseException:
             say("failed", traceback.format_exc())
@@ -138,11 +131,11 @@ def work(pipe, case, checkpoint, n_threads, rank=0, size=1, store=None, seconds=
 class Victim:
     """A process that fits."""
 
-    def __init__(self, case, checkpoint, **params):
+    def __init__(self, case, memory, **params):
         self.pipe, there = CONTEXT.Pipe()
         self.process = CONTEXT.Process(
             target=work,
-            args=(there, case, checkpoint, torch.get_num_threads()),
+            args=(there, case, memory, torch.get_num_threads()),
             kwargs=params,
             daemon=True,
         )

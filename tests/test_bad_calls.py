@@ -30,6 +30,7 @@ from sklgm import (
     Pixels,
     PrototypeSet,
     Pyramid,
+    RandomHeads,
     RandomImages,
     RealGradients,
     StandardAugmentation,
@@ -54,7 +55,7 @@ X, Y = toy_images()
 GROUPS = np.arange(len(Y)) % 2
 ROWS = np.random.default_rng(0).normal(size=(12, 4)).astype(np.float32)
 ROW_LABELS = np.arange(12) % 2
-DISTILLER = LGMDistiller(NET, max_iter=2, head_pool_size=4, n_views=1, random_state=0)
+DISTILLER = LGMDistiller(NET, max_iter=2, heads=RandomHeads(pool_size=4), n_views=1, random_state=0)
 PROBE = FrozenBackboneProbe(n_views=2, max_epochs=2)
 CHOSEN = RandomImages(NET, random_state=0).fit(X, Y)
 KEPT = PrototypeSet.from_estimator(CHOSEN)
@@ -669,11 +670,6 @@ COMMANDS = {
     "distill: size": (["distill", "data", "--image-size", "0"], 1, "image_size"),
     "distill: steps": (["distill", "data", "--max-iter", "0"], 1, "max_iter"),
     "distill: threads": (["distill", "data", "--n-jobs", "0", *LITE0], 1, "n_jobs"),
-    "distill: checkpoint": (
-        ["distill", "data", "--checkpoint", "nowhere/fit", *LITE0],
-        1,
-        "no folder .* for the checkpoint",
-    ),
     "distill: a number": (
         ["distill", "data", "--max-iter", "many"],
         2,

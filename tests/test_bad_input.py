@@ -21,6 +21,7 @@ from sklgm import (
     NearestImages,
     PrototypeSampler,
     Pyramid,
+    RandomHeads,
     RandomImages,
     StandardAugmentation,
 )
@@ -29,7 +30,7 @@ from tests.tiny_backbones import TinyConvNet, tiny_backbone
 
 NET = tiny_backbone()
 X, Y = toy_images()
-DISTILLER = LGMDistiller(NET, max_iter=2, head_pool_size=4, n_views=1, random_state=0)
+DISTILLER = LGMDistiller(NET, max_iter=2, heads=RandomHeads(pool_size=4), n_views=1, random_state=0)
 PROBE = FrozenBackboneProbe(NET, n_views=2, max_epochs=2, random_state=0)
 ESTIMATORS = {
     "distiller": DISTILLER,

@@ -13,7 +13,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
 
-from sklgm import FrozenBackboneProbe, LGMDistiller, NearestImages, RandomImages
+from sklgm import FrozenBackboneProbe, LGMDistiller, NearestImages, RandomHeads, RandomImages
 from tests.image_checks import fitted_names, toy_images
 from tests.tiny_backbones import tiny_backbone
 
@@ -22,7 +22,7 @@ X, Y = toy_images()
 
 
 def distiller(**params):
-    settings = {"max_iter": 6, "head_pool_size": 8, "n_heads": 4, "n_views": 2, "random_state": 0}
+    settings = {"max_iter": 6, "heads": RandomHeads(4, 8), "n_views": 2, "random_state": 0}
     return LGMDistiller(NET, **(settings | params))
 
 

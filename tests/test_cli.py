@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from sklgm import FrozenBackboneProbe, LGMDistiller, PrototypeSet, __version__
 from sklgm.cli.app import app
 from sklgm.datasets import load_csv, load_folder
+from tests.interrupted_fits import kept
 
 
 @pytest.fixture
@@ -80,38 +81,36 @@ def test_an_interrupted_command_says_how_to_go_on_and_does(folder, tmp_path):
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
 
-    kept = tmp_path / "out.checkpoint"
+    work = tmp_path / "out.work"
     interrupted = start(tmp_path / "out", "--resume")
     deadline = time.monotonic() + 60
-    while not (tmp_path / "out.checkpoint.gradients0").exists():
+    while not list(work.rglob("output.pkl")):
         assert time.monotonic() < deadline
         time.sleep(0.01)
     time.sleep(0.3)
     interrupted.send_signal(signal.SIGINT)
     output, _ = interrupted.communicate(timeout=60)
     assert interrupted.returncode == 130
-    told = f"Interrupted. To go on from {kept}, give the same command again."
+    told = f"Interrupted. Give the same command again to go on from what {work} holds."
     assert told in output.splitlines()
     assert "Traceback" not in output
     assert not (tmp_path / "out").exists()
-    # Another seed would be refused; no seed is the one that was drawn.
-    other = start(tmp_path / "out", "--resume", "--seed", "1")
-    output, _ = other.communicate(timeout=60)
-    assert other.returncode == 1
-    assert "is of another fit: random_state is another" in output
-    resumed = start(tmp_path / "out", "--checkpoint", kept)
+    assert len(kept(work)) == 1
+    resumed = start(tmp_path / "out", "--resume")
     output, _ = resumed.communicate(timeout=60)
     assert resumed.returncode == 0, output
     assert PrototypeSet.load(tmp_path / "out").provenance["n_iter"] == 60
-    assert not kept.exists()
+    assert not work.exists()
 
 
 @pytest.mark.parametrize(
     ("options", "message"),
     [
         ((), "Interrupted. Nothing is kept; with --resume the work would be."),
-        (("--resume",), "Interrupted. Nothing is kept."),
-        (("--checkpoint", "work"), "Interrupted. Nothing is kept."),
+        (
+            ("--memory", "work"),
+            "Interrupted. Give the same command again to go on from what work holds.",
+        ),
     ],
 )
 def test_an_early_interrupt_leaves_nothing(folder, tmp_path, monkeypatch, options, message):
@@ -122,19 +121,19 @@ def test_an_early_interrupt_leaves_nothing(folder, tmp_path, monkeypatch, option
     monkeypatch.chdir(tmp_path)
     result = distill(folder, tmp_path / "out", *options)
     assert result.exit_code == 130
-    assert message in result.output.splitlines()
+    assert message in result.output
     assert not (tmp_path / "out").exists()
 
 
 COMMANDS = {
-    "distill": (LGMDistiller, {"backbone", "pixel_range", "verbose"}),
+    "distill": (LGMDistiller, {"backbone", "distributed", "heads", "pixel_range", "verbose"}),
     "evaluate": (
         FrozenBackboneProbe,
         {"backbone", "distiller", "head", "pixel_range", "random_state", "verbose"},
     ),
     "transfer": (
         LGMDistiller,
-        {"backbone", "checkpoint", "pixel_range", "random_state", "verbose"},
+        {"backbone", "distributed", "heads", "pixel_range", "random_state", "verbose"},
     ),
 }
 

@@ -10,10 +10,11 @@ from sklgm import (
     LGMDistiller,
     NearestImages,
     PrototypeSampler,
+    RandomHeads,
     RandomImages,
 )
 
-DISTILLER = LGMDistiller(backbone=None, max_iter=20, head_pool_size=8, n_heads=4, random_state=0)
+DISTILLER = LGMDistiller(backbone=None, max_iter=20, heads=RandomHeads(4, 8), random_state=0)
 ESTIMATORS = [
     BackboneEmbedder(backbone=None),
     ClassCentroids(backbone=None, random_state=0),
@@ -26,7 +27,9 @@ ESTIMATORS = [
     FrozenBackboneProbe(backbone=None, max_epochs=30, learning_rate=0.1, random_state=0),
     FrozenBackboneProbe(
         backbone=None,
-        distiller=LGMDistiller(backbone=None, max_iter=100, head_scale=1.0, random_state=0),
+        distiller=LGMDistiller(
+            backbone=None, max_iter=100, heads=RandomHeads(4, 8, 1.0), random_state=0
+        ),
         max_epochs=100,
         learning_rate=0.1,
         random_state=0,

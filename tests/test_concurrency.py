@@ -1,6 +1,6 @@
 """Several fits at once: in threads, in processes that share a cache, in forks.
 
-Elsewhere: two fits on one checkpoint (test_resume.py, test_lock.py), threads that load one net
+Elsewhere: the same fit in two processes (test_resume.py), threads that load one net
 (backbones/test_named_backbones.py), searches and folds in processes (test_pipelines.py).
 """
 
@@ -27,6 +27,7 @@ from sklgm import (
     FrozenBackboneProbe,
     LGMDistiller,
     NearestImages,
+    RandomHeads,
     RandomImages,
 )
 from tests.image_checks import assert_same_outputs, toy_images
@@ -41,7 +42,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def distiller(backbone=NET, **params):
-    settings = {"max_iter": 6, "head_pool_size": 8, "n_heads": 4, "n_views": 2, "random_state": 0}
+    settings = {"max_iter": 6, "heads": RandomHeads(4, 8), "n_views": 2, "random_state": 0}
     return LGMDistiller(backbone, **settings | params)
 
 
@@ -294,7 +295,7 @@ import multiprocessing
 import numpy as np
 import torch
 
-from sklgm import FrozenBackboneProbe, LGMDistiller
+from sklgm import FrozenBackboneProbe, LGMDistiller, RandomHeads
 from tests.tiny_backbones import tiny_backbone
 
 NET = tiny_backbone(image_size=56)  # large enough for OpenMP to use its threads
@@ -303,7 +304,7 @@ Y = np.tile([0, 1, 2], 6)
 
 
 def fit():
-    distiller = LGMDistiller(NET, max_iter=4, head_pool_size=8, random_state=0)
+    distiller = LGMDistiller(NET, max_iter=4, heads=RandomHeads(pool_size=8), random_state=0)
     probe = FrozenBackboneProbe(NET, distiller=distiller, max_epochs=5, random_state=0)
     return probe.fit(X, Y).decision_function(X)
 

@@ -13,6 +13,7 @@ from sklgm import (
     LGMDistiller,
     Pixels,
     Pyramid,
+    RandomHeads,
     RealGradients,
     StandardAugmentation,
 )
@@ -27,8 +28,7 @@ N_CLASSES = 3
 def distiller(backbone=NET, **params):
     settings = {
         "max_iter": 10,
-        "head_pool_size": 8,
-        "n_heads": 4,
+        "heads": RandomHeads(4, 8),
         "n_views": 2,
         "n_real_views": 1,
         "random_state": 0,
@@ -84,7 +84,7 @@ def test_the_loss_falls_and_prototypes_become_alike_their_class():
 
 def test_the_loss_is_the_angular_distance_between_gradients():
     # One step, every head, no augmentation: start images and targets can be had from outside.
-    estimator = distiller(augmentation=None, max_iter=1, n_heads=8, head_scale=0.0)
+    estimator = distiller(augmentation=None, max_iter=1, heads=RandomHeads(8, 8, 0.0))
     estimator.set_params(class_weight=None, learning_rate=1e-12, parametrization="pixels").fit(X, Y)
 
     def gradient(features, labels):
@@ -236,7 +236,7 @@ def test_nested_parameters_can_be_set():
         {"augmentation": StandardAugmentation(flip=0)},
         {"matching": "row"},
         {"n_real_views": 0},
-        {"n_heads": 100},
+        {"heads": RandomHeads(100, 8)},
     ],
     ids=str,
 )
@@ -257,7 +257,7 @@ def test_rows_instead_of_images():
     centres = rng.normal(size=(3, 5)) * 4
     labels = rng.integers(3, size=60)
     rows = centres[labels] + rng.normal(size=(60, 5))
-    fitted = distiller(None, max_iter=200, head_scale=1.0).fit(rows, labels)
+    fitted = distiller(None, max_iter=200, heads=RandomHeads(4, 8, 1.0)).fit(rows, labels)
     assert fitted.prototypes_.shape == (3, 5)
     nearest = cosine_similarity(rows, fitted.prototypes_).argmax(axis=1)
     assert (nearest == labels).mean() > 0.9

@@ -9,8 +9,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from safetensors import safe_open
 from safetensors.torch import save_file
 
-from sklgm import LGMDistiller, PrototypeSet, RealGradients
-from sklgm.checkpoint.file import read_checkpoint
+from sklgm import PrototypeSet, RealGradients
 from tests.golden import write
 
 FOLDERS = sorted(
@@ -44,16 +43,6 @@ def test_gradients(folder):
     assert_array_equal(both.rows_seen, [10, 10, 10])
 
 
-@each_format
-def test_a_checkpoint(folder):
-    header, tensors = read_checkpoint(folder / "checkpoint.safetensors")
-    expected_header, expected = write.checkpoint()
-    assert header == expected_header
-    assert tensors.keys() == expected.keys()
-    for name, tensor in expected.items():
-        assert_array_equal(tensors[name], tensor, strict=True)
-
-
 def with_newer_card(folder):
     path = folder / "images" / "card.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "format_version": 99}))
@@ -73,12 +62,7 @@ def with_newer_gradients(folder):
     RealGradients.load(folder / "gradients.safetensors")
 
 
-def with_newer_checkpoint(folder):
-    with_newer_metadata(folder / "checkpoint.safetensors", "sklgm.checkpoint")
-    LGMDistiller(None, checkpoint=folder / "checkpoint.safetensors").fit(write.ROWS, write.LABELS)
-
-
-@pytest.mark.parametrize("read", [with_newer_card, with_newer_gradients, with_newer_checkpoint])
+@pytest.mark.parametrize("read", [with_newer_card, with_newer_gradients])
 def test_a_newer_format_is_refused(read, tmp_path):
     shutil.copytree(FOLDERS[-1], tmp_path / "files")
     with pytest.raises(ValueError, match=r"has format 99, but this version.* Update sklgm"):

@@ -20,7 +20,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-from sklgm import BackboneEmbedder, FrozenBackboneProbe, LGMDistiller, RandomImages
+from sklgm import BackboneEmbedder, FrozenBackboneProbe, LGMDistiller, RandomHeads, RandomImages
 from tests.image_checks import fitted_names, save_images, toy_images
 from tests.tiny_backbones import counting_backbone, tiny_backbone
 
@@ -44,7 +44,7 @@ def probe(backbone=NET, **params):
 
 
 def distiller(backbone=NET, **params):
-    settings = {"max_iter": 6, "head_pool_size": 8, "n_heads": 4, "n_views": 2, "random_state": 0}
+    settings = {"max_iter": 6, "heads": RandomHeads(4, 8), "n_views": 2, "random_state": 0}
     return LGMDistiller(backbone, **(settings | params))
 
 

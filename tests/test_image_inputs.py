@@ -17,6 +17,7 @@ from sklgm import (
     HerdingImages,
     LGMDistiller,
     NearestImages,
+    RandomHeads,
     RandomImages,
 )
 from tests.image_checks import (
@@ -31,7 +32,7 @@ from tests.tiny_backbones import tiny_backbone
 
 NET = tiny_backbone()
 DISTILLER = LGMDistiller(
-    NET, max_iter=4, head_pool_size=8, n_heads=4, n_views=2, n_real_views=1, random_state=0
+    NET, max_iter=4, heads=RandomHeads(4, 8), n_views=2, n_real_views=1, random_state=0
 )
 PROBE = FrozenBackboneProbe(NET, n_views=3, max_epochs=5, learning_rate=0.1, random_state=0)
 ESTIMATORS = {

@@ -15,10 +15,12 @@ from sklgm import (
     LGMDistiller,
     NearestImages,
     PrototypeSet,
+    RandomHeads,
     RealGradients,
 )
 from sklgm.matching import angular_distance, matching_loss
 from tests.image_checks import fitted_names, toy_images
+from tests.interrupted_fits import kept
 from tests.test_callbacks import Recorder
 from tests.tiny_backbones import TinyConvNet, tiny_backbone
 
@@ -30,7 +32,7 @@ ROWS = (4 * np.eye(3, 5)[LABELS] + rng.normal(size=(60, 5))).astype(np.float32)
 
 
 def distiller(backbone=None, **params):
-    settings = {"max_iter": 40, "head_pool_size": 8, "n_heads": 4, "n_views": 2, "random_state": 0}
+    settings = {"max_iter": 40, "heads": RandomHeads(4, 8), "n_views": 2, "random_state": 0}
     return LGMDistiller(backbone, **settings | params)
 
 
@@ -54,11 +56,11 @@ def assert_refused(estimator, X, y, message):
 def test_the_unit_of_features_does_not_matter(scale):
     """Heads that are smaller by as much see the same, also where squares overflow float32."""
     rows = ROWS * np.float32(scale)
-    found = distiller(head_scale=0.01 / scale).fit(rows, LABELS)
+    found = distiller(heads=RandomHeads(4, 8, 0.01 / scale)).fit(rows, LABELS)
     assert_finite(found, rows)
     # Beside such features the bias is nothing.
     assert found.loss_curve_[-1] < 0.3 * found.loss_curve_[0]
-    other = distiller(head_scale=1e-8).fit(ROWS * np.float32(1e6), LABELS)
+    other = distiller(heads=RandomHeads(4, 8, 1e-8)).fit(ROWS * np.float32(1e6), LABELS)
     assert_allclose(found.loss_curve_, other.loss_curve_, atol=1e-4)
     assert_allclose(found.prototypes_ / scale, other.prototypes_ / 1e6, atol=1e-2)
 
@@ -107,8 +109,10 @@ def test_backbones_of_any_scale(scale):
     net = scaled(scale)
     assert_finite(distiller(net).fit(X, Y), X)
     # Heads that are larger or smaller by as much see what they see of the plain net.
-    fitted = distiller(net, head_scale=0.01 / scale, max_iter=5).fit(X, Y)
-    other = distiller(scaled(scale / 1e3), head_scale=10 / scale, max_iter=5).fit(X, Y)
+    fitted = distiller(net, heads=RandomHeads(4, 8, 0.01 / scale), max_iter=5).fit(X, Y)
+    other = distiller(scaled(scale / 1e3), heads=RandomHeads(4, 8, 10 / scale), max_iter=5).fit(
+        X, Y
+    )
     assert_allclose(fitted.prototypes_, other.prototypes_, atol=0.02)
     start = distiller(net, learning_rate=1e-12, max_iter=5).fit(X, Y)
     assert np.abs(fitted.prototypes_ - start.prototypes_).mean() > 0.005, "nothing was learnt"
@@ -239,11 +243,11 @@ def test_class_weights_of_any_size(weight):
 
 
 def test_sums_that_overflow_are_named(tmp_path):
-    estimator = distiller(class_weight={0: 1e38}, checkpoint=tmp_path / "fit")
+    estimator = distiller(class_weight={0: 1e38}, memory=tmp_path)
     message = r"gradients of the real data are not finite: they overflow float32\. Scale"
     assert_refused(estimator, ROWS * 1e6, LABELS, message)
     assert_refused(clone(estimator), ROWS * 1e37, LABELS, message)
-    assert not list(tmp_path.iterdir())
+    assert kept(tmp_path) == []
     gradients = RealGradients([0, 1, 2], class_counts=[20, 20, 20], head_pool_size=4)
     gradients.update(ROWS, LABELS).sums[1, 0, 0] = float("nan")
     with pytest.raises(ValueError, match=message):
@@ -379,30 +383,29 @@ class Stop(Recorder):
 
 @pytest.fixture
 def at_every_step(monkeypatch):
-    """Keep a checkpoint after each step."""
-    monkeypatch.setattr("sklgm.checkpoint.resume._SECONDS", 0)
-    monkeypatch.setattr("sklgm.checkpoint.resume._LEAST_TIMES", 0)
+    """Keep the state after each step."""
+    monkeypatch.setattr("sklgm.checkpoint.state._SECONDS", 0)
+    monkeypatch.setattr("sklgm.checkpoint.state._LEAST_TIMES", 0)
 
 
-def test_where_a_checkpoint_is_due_a_bad_step_is_the_last(at_every_step, tmp_path):
-    taken, message = n_steps(distiller(spoilt(3), checkpoint=tmp_path / "fit"))
+def test_where_the_state_is_due_a_bad_step_is_the_last(at_every_step, tmp_path):
+    taken, message = n_steps(distiller(spoilt(3), memory=tmp_path))
     assert taken == 4
     assert "The loss is not finite at step 3." in message
-    assert not list(tmp_path.iterdir())
+    assert kept(tmp_path) == []
 
 
-def test_a_checkpoint_does_not_go_on_from_nan(at_every_step, tmp_path):
+def test_a_kept_fit_does_not_go_on_from_nan(at_every_step, tmp_path):
     """Killed between a bad derivative and the loss that shows it: what is kept shows it too."""
-    path = tmp_path / "fit"
-    estimator = distiller(spoilt(3, derivative=True), checkpoint=path, max_iter=10)
+    estimator = distiller(spoilt(3, derivative=True), memory=tmp_path, max_iter=10)
     with pytest.raises(RuntimeError, match="stop here"):
         clone(estimator).set_callbacks(Stop(5)).fit(X, Y)
-    assert path.exists()
+    assert len(kept(tmp_path)) == 1
     estimator.backbone.module.step = 1000  # from now on it does well
     taken, message = n_steps(clone(estimator))
     assert taken == 1
     assert "The loss is not finite at step 4." in message
-    assert not list(tmp_path.iterdir())
+    assert kept(tmp_path) == []
 
 
 # ---------------------------------------------------------------- the probe

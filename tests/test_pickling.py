@@ -18,6 +18,7 @@ from sklgm import (
     HerdingImages,
     LGMDistiller,
     NearestImages,
+    RandomHeads,
     RandomImages,
 )
 from tests.image_checks import outputs, toy_images
@@ -26,7 +27,13 @@ X, Y = toy_images()
 NAME = "efficientnet_lite0"
 SIZE = 32
 DISTILLER = LGMDistiller(
-    NAME, image_size=SIZE, max_iter=2, head_pool_size=4, n_views=1, n_real_views=0, random_state=0
+    NAME,
+    image_size=SIZE,
+    max_iter=2,
+    heads=RandomHeads(pool_size=4),
+    n_views=1,
+    n_real_views=0,
+    random_state=0,
 )
 PROBE = FrozenBackboneProbe(NAME, image_size=SIZE, n_views=2, max_epochs=5, random_state=0)
 ESTIMATORS = {

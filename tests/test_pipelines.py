@@ -16,6 +16,7 @@ from sklgm import (
     LGMDistiller,
     NearestImages,
     Pyramid,
+    RandomHeads,
     RandomImages,
 )
 from tests.image_checks import save_images, toy_images
@@ -29,8 +30,7 @@ X_TEST, Y_TEST = toy_images(n_per_class=10, seed=5)
 def distiller(backbone=NET, **params):
     settings = {
         "max_iter": 10,
-        "head_pool_size": 8,
-        "n_heads": 4,
+        "heads": RandomHeads(4, 8),
         "n_views": 2,
         "n_real_views": 1,
         "random_state": 0,
@@ -70,7 +70,7 @@ def test_it_is_the_probe_with_a_distiller(maker, other, images):
 
 
 def test_it_learns():
-    maker = distiller(max_iter=150, n_views=4, head_pool_size=32)
+    maker = distiller(max_iter=150, n_views=4, heads=RandomHeads(pool_size=32))
     pipeline = make_pipeline(maker, probe(max_epochs=60)).fit(X, Y)
     assert pipeline.score(X_TEST, Y_TEST) > 0.75  # chance: a third
 
@@ -285,8 +285,8 @@ def test_a_search_in_other_processes():
         {"class_weight": None},
         {"n_real_views": 2},
         {"augmentation": None},
-        {"head_pool_size": 9},
-        {"head_scale": 0.1},
+        {"heads": RandomHeads(4, 9)},
+        {"heads": RandomHeads(4, 8, 0.1)},
     ],
     ids=str,
 )

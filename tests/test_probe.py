@@ -21,6 +21,7 @@ from sklgm import (
     FrozenBackboneProbe,
     LGMDistiller,
     NearestImages,
+    RandomHeads,
     RandomImages,
     StandardAugmentation,
 )
@@ -39,7 +40,7 @@ def probe(backbone=NET, **params):
 
 
 def distiller(backbone=NET, **params):
-    settings = {"max_iter": 10, "head_pool_size": 8, "n_heads": 4, "n_views": 2, "random_state": 0}
+    settings = {"max_iter": 10, "heads": RandomHeads(4, 8), "n_views": 2, "random_state": 0}
     return LGMDistiller(backbone, **(settings | params))
 
 
@@ -48,7 +49,9 @@ def test_it_learns():
 
 
 def test_it_learns_from_distilled_prototypes_alone():
-    fitted = probe(distiller=distiller(max_iter=150, n_views=4, head_pool_size=32)).fit(X, Y)
+    fitted = probe(
+        distiller=distiller(max_iter=150, n_views=4, heads=RandomHeads(pool_size=32))
+    ).fit(X, Y)
     assert fitted.score(X_TEST, Y_TEST) > 0.75  # chance: a third
 
 

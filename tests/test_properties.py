@@ -19,10 +19,10 @@ from sklgm import (
     FrozenBackboneProbe,
     LGMDistiller,
     PrototypeSet,
+    RandomHeads,
     RandomImages,
     RealGradients,
 )
-from sklgm.checkpoint.file import read_checkpoint, write_checkpoint
 from sklgm.matching.gradients import probe_gradients
 from tests.image_checks import save_images
 from tests.tiny_backbones import tiny_backbone
@@ -220,7 +220,7 @@ def test_statistics_come_back(labels, seed, class_weight, views, empty):
         classes,
         class_counts=counts,
         class_weight=class_weight,
-        head_pool_size=2,
+        heads=RandomHeads(pool_size=2),
         head_seed=seed,
         views=views,
     )
@@ -249,36 +249,6 @@ torch_dtypes = st.sampled_from(
         *(torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
     ]
 )
-
-
-@st.composite
-def tensors(draw):
-    """Draw a tensor of any type whose bytes are anything, NaN and denormals included."""
-    dtype = draw(torch_dtypes)
-    shape = draw(st.lists(st.integers(0, 3), max_size=3))
-    n_bytes = int(np.prod(shape)) * dtype.itemsize
-    data = torch.tensor(
-        list(draw(st.binary(min_size=n_bytes, max_size=n_bytes))), dtype=torch.uint8
-    )
-    return (data % 2 if dtype == torch.bool else data).view(dtype).reshape(shape)
-
-
-@examples(80)
-@given(json_objects, st.dictionaries(st.text(max_size=5), tensors(), max_size=4))
-def test_checkpoints_come_back(header, found):
-    header = {key: value for key, value in header.items() if key != "format"}
-    found = {name: tensor for name, tensor in found.items() if name != "__metadata__"}
-    with folder() as path:
-        digest = write_checkpoint(path / "file", header, found)
-        back_header, back = read_checkpoint(path / "file", digest)
-    assert back_header == header
-    assert back.keys() == found.keys()
-    for name, tensor in found.items():
-        assert back[name].dtype == tensor.dtype
-        assert back[name].shape == tensor.shape
-        assert torch.equal(
-            back[name].reshape(-1).view(torch.uint8), tensor.reshape(-1).view(torch.uint8)
-        )
 
 
 # ---------------------------------------------------------------- kinds of images
@@ -397,7 +367,7 @@ def containers(labels):
 @given(st.sampled_from(sorted(LABELS)).flatmap(lambda kind: labels_of(kind, 8)))
 def test_labels_survive_a_fit_a_file_and_a_prediction(labels):
     classes = sorted(set(labels.tolist()))
-    params = {"max_iter": 1, "head_pool_size": 2, "random_state": 0}
+    params = {"max_iter": 1, "heads": RandomHeads(pool_size=2), "random_state": 0}
     for name, (y, kind) in containers(labels).items():
         fitted = LGMDistiller(None, **params).fit(ROWS, y)
         assert fitted.classes_.tolist() == classes, name

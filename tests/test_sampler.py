@@ -23,6 +23,7 @@ from sklgm import (
     LGMDistiller,
     NearestImages,
     PrototypeSampler,
+    RandomHeads,
     RandomImages,
 )
 from tests.image_checks import fitted_names, save_images, toy_images
@@ -34,7 +35,7 @@ X_TEST, Y_TEST = toy_images(n_per_class=10, seed=5)
 
 
 def distiller(backbone=NET, **params):
-    settings = {"max_iter": 6, "head_pool_size": 8, "n_heads": 4, "n_views": 2, "random_state": 0}
+    settings = {"max_iter": 6, "heads": RandomHeads(4, 8), "n_views": 2, "random_state": 0}
     return LGMDistiller(backbone, **(settings | params))
 
 
@@ -165,7 +166,7 @@ def test_prototypes_of_another_size_are_resized():
 
 
 def test_it_learns():
-    maker = distiller(max_iter=150, n_views=4, head_pool_size=32)
+    maker = distiller(max_iter=150, n_views=4, heads=RandomHeads(pool_size=32))
     pipeline = make_pipeline(PrototypeSampler(maker), probe(max_epochs=60)).fit(X, Y)
     assert pipeline.score(X_TEST, Y_TEST) > 0.75  # chance: a third
 

@@ -13,7 +13,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
-from sklgm import LGMDistiller, StandardAugmentation
+from sklgm import LGMDistiller, RandomHeads, StandardAugmentation
 from sklgm.passes.views import ViewStream
 from tests.image_checks import fitted_names, save_images, toy_images
 from tests.test_callbacks import Recorder
@@ -26,7 +26,7 @@ ENGINES = ["loky", "dask"]
 
 
 def distiller(backbone=NET, **params):
-    settings = {"max_iter": 6, "head_pool_size": 8, "n_heads": 4, "n_views": 2, "random_state": 0}
+    settings = {"max_iter": 6, "heads": RandomHeads(4, 8), "n_views": 2, "random_state": 0}
     return LGMDistiller(backbone, **(settings | params))
 
 

@@ -18,6 +18,7 @@ from sklgm import (
     HerdingImages,
     LGMDistiller,
     NearestImages,
+    RandomHeads,
     RandomImages,
 )
 from sklgm.estimators.selectors.base import choose_distinct
@@ -36,7 +37,7 @@ X, Y = toy_images()
 
 
 def distiller(backbone=NET, **params):
-    settings = {"max_iter": 6, "head_pool_size": 8, "n_heads": 4, "n_views": 2, "random_state": 0}
+    settings = {"max_iter": 6, "heads": RandomHeads(4, 8), "n_views": 2, "random_state": 0}
     return LGMDistiller(backbone, **(settings | params))
 
 

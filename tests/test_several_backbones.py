@@ -20,6 +20,7 @@ from sklgm import (
     LGMDistiller,
     PrototypeSet,
     Pyramid,
+    RandomHeads,
     RandomImages,
     RealGradients,
 )
@@ -50,8 +51,7 @@ def distiller(backbone=(SMALL, LARGE), **params):
     """Make a distiller; a tuple stands for a list."""
     settings = {
         "max_iter": 10,
-        "head_pool_size": 8,
-        "n_heads": 4,
+        "heads": RandomHeads(4, 8),
         "n_views": 2,
         "n_real_views": 1,
         "random_state": 0,
@@ -380,7 +380,7 @@ def test_gradients_of_a_list_of_one():
 
 def test_gradients_that_do_not_fit_are_refused():
     small, large = distiller().compute_gradients(X, Y)
-    wide = distiller(LARGE, head_pool_size=9).compute_gradients(X, Y)
+    wide = distiller(LARGE, heads=RandomHeads(pool_size=9)).compute_gradients(X, Y)
     fewer = distiller(LARGE).compute_gradients(X[Y != "a"], Y[Y != "a"])
     twins = tiny_backbone(), tiny_backbone(seed=1)
     order = (

@@ -8,7 +8,7 @@ import pytest
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.metrics.pairwise import cosine_similarity
 
-from sklgm import BackboneEmbedder, ClassCentroids, LGMDistiller, RandomImages
+from sklgm import BackboneEmbedder, ClassCentroids, LGMDistiller, RandomHeads, RandomImages
 from sklgm.prototypes.similarities import PrototypeSimilarities, has_references
 from tests.image_checks import toy_images
 from tests.tiny_backbones import tiny_backbone
@@ -26,7 +26,7 @@ def similarities():
 @pytest.mark.parametrize(
     "estimator",
     [
-        LGMDistiller(NET, max_iter=2, head_pool_size=4, random_state=0),
+        LGMDistiller(NET, max_iter=2, heads=RandomHeads(pool_size=4), random_state=0),
         RandomImages(NET, prototypes_per_class=2, random_state=0),
         ClassCentroids(NET),
     ],

@@ -1,7 +1,6 @@
 """Files of strangers: no code is run, no path escapes, no memory is taken for mere claims.
 
-The same for checkpoints of backbones in three libraries is in ``backbones/test_checkpoints.py``,
-for every byte of a checkpoint of a fit in ``test_checkpoint.py``.
+The same for checkpoints of backbones in three libraries is in ``backbones/test_checkpoints.py``.
 """
 
 import contextlib
@@ -23,16 +22,14 @@ from PIL import EpsImagePlugin, Image
 from safetensors.torch import save_file
 from typer.testing import CliRunner
 
-from sklgm import Backbone, BackboneEmbedder, LGMDistiller, PrototypeSet, RealGradients
+from sklgm import Backbone, BackboneEmbedder, LGMDistiller, PrototypeSet, RandomHeads, RealGradients
 from sklgm.backbones import _shared
-from sklgm.checkpoint.file import write_checkpoint
-from sklgm.checkpoint.lock import FileLock
 from sklgm.cli.app import app
 from sklgm.datasets import load_folder, load_waterbirds, make_spurious_images
 from sklgm.evaluation._homes import nets_of
 from sklgm.report import HTMLReport
 from sklgm.report._folders import _read_groups
-from tests.image_checks import fitted_names, save_images, toy_images
+from tests.image_checks import save_images, toy_images
 from tests.library_nets import TINY_CLIP
 from tests.tiny_backbones import tiny_backbone
 
@@ -52,7 +49,9 @@ def empty_cache(monkeypatch):
 
 
 def distiller(**params):
-    return LGMDistiller(NET, max_iter=2, head_pool_size=4, n_views=1, random_state=0, **params)
+    return LGMDistiller(
+        NET, max_iter=2, heads=RandomHeads(pool_size=4), n_views=1, random_state=0, **params
+    )
 
 
 def prototypes(folder, provenance=None, labels=("cat", "dog")):
@@ -129,10 +128,6 @@ def read_prototypes(path):
     return PrototypeSet.load(path.parent / "set")
 
 
-def read_checkpoint(path):
-    return distiller(checkpoint=path).fit(X, Y)
-
-
 def read_table(path):
     waterbirds(path.parent / "birds")
     path.replace(path.parent / "birds" / "metadata.csv")
@@ -163,7 +158,6 @@ READERS = {
     "gradients": (RealGradients.load, "g.safetensors"),
     "card": (read_card, "card"),
     "prototypes": (read_prototypes, "tensors"),
-    "checkpoint": (read_checkpoint, "fit"),
     "metadata.csv": (read_table, "table"),
     "groups": (_read_groups, "groups.csv"),
     "image": (read_image, "a.png"),
@@ -271,14 +265,12 @@ def claiming(path, shape, honest):
 
 @pytest.mark.parametrize("honest", [False, True])
 @pytest.mark.parametrize("shape", [[10**12], [10**6, 10**6], [2**32, 2**32]])
-@pytest.mark.parametrize(
-    "reader", ["weights, .safetensors", "gradients", "prototypes", "checkpoint"]
-)
+@pytest.mark.parametrize("reader", ["weights, .safetensors", "gradients", "prototypes"])
 def test_tensors_that_are_not_there(reader, shape, honest, tmp_path):
     read, name = READERS[reader]
     claiming(tmp_path / name, shape, honest)
     if reader != "prototypes":
-        with refused("cannot be read|is not a file written by|is no checkpoint"):
+        with refused("cannot be read|is not a file written by"):
             read(tmp_path / name)
         return
     with refused("is damaged or unreadable"):
@@ -521,17 +513,6 @@ def test_json_without_end(text, tmp_path):
     (folder / "card.json").write_text(text)
     with refused(r"card\.json' is damaged or unreadable"):
         PrototypeSet.load(folder)
-    (tmp_path / "lock").write_text(text)
-    os.utime(tmp_path / "lock", (0, 0))
-    FileLock(tmp_path / "lock").release()  # says nothing, and is old
-
-
-def test_a_checkpoint_without_what_belongs_there(tmp_path):
-    write_checkpoint(tmp_path / "fit", {"settings": 3}, {})
-    estimator = distiller(checkpoint=tmp_path / "fit")
-    with refused("is damaged: it lacks settings. Delete", seconds=5):
-        estimator.fit(X, Y)
-    assert not fitted_names(estimator)
 
 
 # Names

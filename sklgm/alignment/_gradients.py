@@ -400,7 +400,7 @@ def _summarise(
 ) -> GradientAlignment:
     """Return the mean over heads with its interval."""
     if len(by_head) < 2:
-        raise ValueError("There is one head, and no interval of its mean. Raise head_pool_size.")
+        raise ValueError("There is one head, and no interval of its mean. Raise its pool_size.")
     low, high = percentile_interval(
         [by_head],
         np.mean,

@@ -1,1 +1,1 @@
-"""Progress of a fit, saved to files so that a later fit resumes from it."""
+"""What was computed is not computed again: the cache of results, and the state of a fit."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -136,7 +137,9 @@ def demo(
 
 
 @app.command()
-@estimator_options(LGMDistiller, leave_out=("backbone", *_NOT_OF_FILES), n_jobs=_N_JOBS)
+@estimator_options(
+    LGMDistiller, leave_out=("backbone", "distributed", "heads", *_NOT_OF_FILES), n_jobs=_N_JOBS
+)
 def distill(
     images: Images,
     backbone: Annotated[
@@ -150,7 +153,7 @@ def distill(
     resume: Annotated[
         bool,
         typer.Option(
-            "--resume", help="Keep the work in OUT.checkpoint, and go on from it if it is there."
+            "--resume", help="Keep the work in OUT.work, and go on from it if it is there."
         ),
     ] = False,
     overwrite: Overwrite = False,
@@ -162,7 +165,7 @@ def distill(
     """Distil images and save the prototypes.
 
     Under torchrun the work is shared out among its processes, and the first one saves. With
-    --resume, or a file of your own by --checkpoint, Ctrl-C and crashes lose a minute of work at
+    --resume, or a folder of your own by --memory, Ctrl-C and crashes lose a minute of work at
     most: give the same command again.
     """
     from sklgm.cli.torchrun import torchrun_job
@@ -171,29 +174,34 @@ def distill(
     output = _Output(quiet, as_json)
     names = backbone or ["clip"]
     device = parameters.pop("device")
-    if resume and parameters["checkpoint"] is None:
-        parameters["checkpoint"] = out.with_name(f"{out.name}.checkpoint")
+    work = out.with_name(f"{out.name}.work") if resume else None
+    parameters["memory"] = parameters["memory"] or work
+    if parameters["random_state"] is None:
+        parameters["random_state"] = 0  # by which kept work is found
     start = time.perf_counter()
     with _errors_told(), torchrun_job(device) as (ranks, own_device):
         # Before the work, not after it.
         PrototypeSet.check_target(out, overwrite=overwrite)
         data: Any = load_files(images)
         distiller = LGMDistiller(
-            names if len(names) > 1 else names[0], device=own_device, **parameters
+            names if len(names) > 1 else names[0],
+            device=own_device,
+            distributed=ranks.size > 1,
+            **parameters,
         )
         if ranks.rank == 0 and output.shows_progress:
             distiller.set_callbacks(ProgressBar())
         try:
             distiller.fit(data.paths, data.target)
         except KeyboardInterrupt as interrupt:
-            first = ranks.rank == 0
-            raise KeyboardInterrupt(
-                _how_to_go_on(parameters["checkpoint"]) if first else ""
-            ) from interrupt
+            told = _how_to_go_on(parameters["memory"]) if ranks.rank == 0 else ""
+            raise KeyboardInterrupt(told) from interrupt
         if ranks.rank > 0:
             return
         made_of = describe_files(images, data, licence=licence)
         PrototypeSet.from_estimator(distiller, data=made_of).save(out, overwrite=overwrite)
+        if work is not None:
+            shutil.rmtree(work, ignore_errors=True)
     record = {
         "prototypes": str(out),
         "n_prototypes": len(distiller.prototypes_),
@@ -262,7 +270,7 @@ def evaluate(
 @app.command()
 @estimator_options(
     LGMDistiller,
-    leave_out=("backbone", "checkpoint", "random_state", *_NOT_OF_FILES),
+    leave_out=("backbone", "distributed", "heads", "random_state", *_NOT_OF_FILES),
     n_jobs=_N_JOBS,
 )
 def transfer(
@@ -369,12 +377,10 @@ def backbones(as_json: Json = False) -> None:
     )
 
 
-def _how_to_go_on(checkpoint: Any) -> str:
-    if checkpoint is None:
+def _how_to_go_on(memory: Any) -> str:
+    if memory is None:
         return "Interrupted. Nothing is kept; with --resume the work would be."
-    if not Path(checkpoint).exists():
-        return "Interrupted. Nothing is kept."
-    return f"Interrupted. To go on from {checkpoint}, give the same command again."
+    return f"Interrupted. Give the same command again to go on from what {memory} holds."
 
 
 def _rich_table(result: Any, title: str | None = None) -> Table:

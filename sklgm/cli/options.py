@@ -13,7 +13,7 @@ import typer
 from sklearn.utils._param_validation import Interval, StrOptions
 
 # What is given as a path, or as any text that the estimator looks at itself.
-_TEXT = ("memory", "checkpoint", "device")
+_TEXT = ("memory", "device")
 
 
 def estimator_options(

@@ -10,7 +10,7 @@ from importlib import import_module
 import torch
 from torch import distributed
 
-from sklgm.synthesis import Ranks
+from sklgm.synthesis import ALONE, Ranks
 from sklgm.utils.devices import resolve_device
 
 
@@ -37,7 +37,7 @@ def torchrun_job(device: str) -> Iterator[tuple[Ranks, str]]:
         If there are more processes than GPUs, or the device is one that cannot send.
     """
     if not (distributed.is_available() and distributed.is_torchelastic_launched()):
-        yield Ranks.current(), device
+        yield ALONE, device
         return
     kind = resolve_device(device)
     if kind.type == "mps":
@@ -58,6 +58,6 @@ def torchrun_job(device: str) -> Iterator[tuple[Ranks, str]]:
     # NCCL sends from GPUs alone, and seeds and counts are on the CPU.
     distributed.init_process_group("cpu:gloo,cuda:nccl" if kind.type == "cuda" else "gloo")
     try:
-        yield Ranks.current(), str(kind)
+        yield Ranks.of_group(), str(kind)
     finally:
         distributed.destroy_process_group()

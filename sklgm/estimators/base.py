@@ -17,8 +17,9 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklgm.backbones import Backbone
+from sklgm.checkpoint.memory import cached
 from sklgm.images import ImageSource, check_images
-from sklgm.passes.encoder import Encoder, cached
+from sklgm.passes.encoder import Encoder
 from sklgm.prototypes.similarities import PrototypeSimilarities
 from sklgm.utils.devices import resolve_device
 from sklgm.utils.directions import directions

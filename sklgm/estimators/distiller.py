@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager
-from functools import partial
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
@@ -12,20 +10,21 @@ import joblib
 import numpy as np
 import torch
 from sklearn.base import _fit_context, clone
-from sklearn.callback import CallbackContext, CallbackSupportMixin, with_callbacks
+from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils import check_consistent_length, column_or_1d
-from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
+from sklearn.utils._param_validation import Interval, StrOptions
 from sklearn.utils._user_interface import _print_elapsed_time
 from sklearn.utils.validation import check_is_fitted
 
 from sklgm.backbones import Backbone
 from sklgm.backbones._several import find_backbone, is_several, resolve_backbones, resolve_first
-from sklgm.checkpoint.resume import Checkpoint
-from sklgm.checkpoint.settings import data_hashes, fit_settings, gradient_hashes
+from sklgm.checkpoint.state import FitState
 from sklgm.estimators.base import FrozenBackboneEstimator, PrototypeTransformer
+from sklgm.estimators.run import Run
 from sklgm.images import ImageSource
-from sklgm.matching import RealGradients
-from sklgm.passes.encoder import Encoder, cached
+from sklgm.matching import RandomHeads, RealGradients
+from sklgm.matching.heads import ZERO_HEADS
+from sklgm.passes.encoder import Encoder
 from sklgm.passes.real_pass import RealPass, check_gradients, describe_views, gradients_in_order
 from sklgm.passes.shards import add_in_shards, take
 from sklgm.passes.views import resolve_augmentation
@@ -48,8 +47,10 @@ from sklgm.utils.numbers import is_whole
 from sklgm.utils.random import own_random_state
 from sklgm.utils.targets import check_targets
 
-# Steps between two looks at whether the loss is finite, since to look is to wait for the device.
-_FINITE_EVERY = 50
+# Parameters that change no result, or count in another form: as fingerprints, or as seeds.
+_NOT_OF_THE_RESULT = (
+    *("backbone", "device", "distributed", "memory", "n_jobs", "random_state", "verbose"),
+)
 
 
 class _Seeds(NamedTuple):
@@ -80,6 +81,10 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         own. The first backbone is the one that ``transform`` compares in.
     prototypes_per_class : int, default=1
         Synthetic images of each class.
+    heads : {"random", "zero"} or RandomHeads, default="random"
+        Linear heads on which gradients are compared. "random" is ``RandomHeads()``. "zero" is a
+        single head of zeros: sums take 1/256 of the memory, and prototypes match the differences
+        of class means alone.
     parametrization : {"pyramid", "pixels"}, Pyramid or Pixels, default="pyramid"
         What is optimised.
     augmentation : {"standard"}, StandardAugmentation or None, default="standard"
@@ -97,12 +102,6 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         Steps of the optimisation.
     learning_rate : float, default=0.06
         Of Adam at the first step; it falls to 0 by a cosine.
-    n_heads : int, default=32
-        Random heads compared in a step.
-    head_pool_size : int, default=256
-        Random heads altogether.
-    head_scale : float, default=0.01
-        Standard deviation of the heads' weights.
     n_views : int, default=3
         Random views of each synthetic image in a step, beside its centre crop.
     n_real_views : int, default=1
@@ -122,14 +121,15 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
     n_jobs : int or None, default=None
         Threads that decode images, counted as joblib does; those of each worker where joblib
         is to use several processes (see Notes).
-    memory : str, joblib.Memory or None, default=None
-        Cache of the pass over the real data, with which a search over the other parameters
-        pays for it once. Not used without a fixed ``random_state``.
-    checkpoint : str, path-like or None, default=None
-        File in which ``fit`` and ``fit_gradients`` keep where they are, after the pass over the
-        real data, every minute, and when interrupted. A fit of the same settings and data goes
-        on from it, and ends as one that was never stopped; of others it is refused. The end of
-        a fit removes it. See :doc:`/reliability`.
+    memory : str, path-like, joblib.Memory or None, default=None
+        Cache that keeps work, with a fixed ``random_state``. The pass over the real data is kept
+        for good, so that a search over the other parameters pays for it once. A fit that was
+        interrupted or killed is kept as of its last minute: the same fit of the same data goes on
+        from there, and ends as one that was never stopped. See :doc:`/reliability`.
+    distributed : bool, default=False
+        Whether to share the work among the processes of the default process group of
+        `torch.distributed`, all of which must call ``fit`` with the same data and parameters.
+        False never looks at a group. See :doc:`/scale`.
     random_state : int, RandomState instance or None, default=None
         Makes the result reproducible. The global generators are neither read nor written.
     verbose : int, default=0
@@ -200,18 +200,16 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         **FrozenBackboneEstimator._parameter_constraints,
         "backbone": [str, Backbone, list, tuple, None],
         "prototypes_per_class": [Interval(Integral, 1, None, closed="left")],
+        "heads": [StrOptions({"random", "zero"}), RandomHeads],
         "parametrization": [StrOptions({"pyramid", "pixels"}), Pyramid, Pixels],
         "augmentation": [StrOptions({"standard"}), StandardAugmentation, None],
         "class_weight": [StrOptions({"balanced"}), dict, None],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
-        "n_heads": [Interval(Integral, 1, None, closed="left")],
-        "head_pool_size": [Interval(Integral, 1, None, closed="left")],
-        "head_scale": [Interval(Real, 0, None, closed="left")],
         "n_views": [Interval(Integral, 1, None, closed="left")],
         "n_real_views": [Interval(Integral, 0, None, closed="left")],
         "matching": [StrOptions({"global", "row"})],
-        "checkpoint": [str, HasMethods("__fspath__"), None],
+        "distributed": ["boolean"],
         "random_state": ["random_state"],
         "verbose": ["verbose"],
     }
@@ -221,6 +219,7 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         backbone="clip",
         *,
         prototypes_per_class=1,
+        heads="random",
         parametrization="pyramid",
         augmentation="standard",
         class_weight="balanced",
@@ -228,9 +227,6 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         pixel_range=(0, 1),
         max_iter=100,
         learning_rate=0.06,
-        n_heads=32,
-        head_pool_size=256,
-        head_scale=0.01,
         n_views=3,
         n_real_views=1,
         matching="global",
@@ -239,12 +235,13 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         precision="auto",
         n_jobs=None,
         memory=None,
-        checkpoint=None,
+        distributed=False,
         random_state=None,
         verbose=0,
     ):
         self.backbone = backbone
         self.prototypes_per_class = prototypes_per_class
+        self.heads = heads
         self.parametrization = parametrization
         self.augmentation = augmentation
         self.class_weight = class_weight
@@ -252,9 +249,6 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         self.pixel_range = pixel_range
         self.max_iter = max_iter
         self.learning_rate = learning_rate
-        self.n_heads = n_heads
-        self.head_pool_size = head_pool_size
-        self.head_scale = head_scale
         self.n_views = n_views
         self.n_real_views = n_real_views
         self.matching = matching
@@ -263,7 +257,7 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         self.precision = precision
         self.n_jobs = n_jobs
         self.memory = memory
-        self.checkpoint = checkpoint
+        self.distributed = distributed
         self.random_state = random_state
         self.verbose = verbose
 
@@ -288,36 +282,24 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         Raises
         ------
         ValueError
-            If X or y cannot be used, or the checkpoint is of another fit, damaged or in use; the
-            message says why. Nothing is fitted then.
-        OSError
-            If the checkpoint cannot be written. The one before, if there is one, is kept.
+            If X or y cannot be used, or with ``distributed=True`` there is no group that can be
+            used; the message says why. Nothing is fitted then.
         KeyboardInterrupt
-            When interrupted; with a checkpoint, in the loop, after the step is kept.
+            When interrupted; with ``memory``, in the loop, after the step is kept.
         """
         source = self._check_X(X, reset=True)
         classes, indices = check_targets(y, len(source), type(self).__name__)
         encoders = self._encoders()
         if self.backbone is not None:
             self._parametrization().check(max(_canvas_sizes(encoders)))
-        ranks = Ranks.current()
-        seeds = self._seeds(ranks)
-        self._check_ranks(ranks, classes, indices, seeds)
-        data = partial(data_hashes, source, classes, indices)
-        kept = self._kept(ranks, encoders, seeds, data)
-        with plain_torch(self._device()), kept as checkpoint:
-            seeds = _Seeds(*checkpoint.seeds)
-            context = self._init_callback_context(max_subtasks=len(encoders) + 1)
-            context.call_on_fit_task_begin(estimator=self, X=X, y=y)
+        run, seeds = self._run(classes, indices)
+        with plain_torch(self._device()), run.begun(len(encoders) + 1, X=X, y=y):
             with self._timed("(1 of 2) Gradients of the real data"):
-                gradients = [
-                    self._real_gradients(
-                        source, classes, indices, encoder, seeds, context, checkpoint, position
-                    )
-                    for position, encoder in enumerate(encoders)
+                targets = [
+                    self._real_gradients(source, classes, indices, encoder, seeds, run)
+                    for encoder in encoders
                 ]
-            self._distil(gradients, encoders, seeds, context, checkpoint)
-        context.call_on_fit_task_end(estimator=self, X=X, y=y)
+            self._distil(targets, encoders, seeds, run)
         return self
 
     @with_callbacks
@@ -340,8 +322,7 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         ------
         ValueError
             If the gradients are empty, lack a class, are of another backbone or in another order
-            than the backbones, or are not weighted as ``class_weight`` says; or as in ``fit``
-            for the checkpoint.
+            than the backbones, or are not weighted as ``class_weight`` says.
         """
         encoders = self._encoders()
         names = None
@@ -356,19 +337,12 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
                 views=None if encoder is None else self._views(encoder),
                 class_weight=self.class_weight,
             )
-        ranks = Ranks.current()
-        seeds = self._seeds(ranks)
-        self._check_ranks(ranks, several[0].classes, several[0].rows_seen, seeds)
-        data = partial(gradient_hashes, several)
-        kept = self._kept(ranks, encoders, seeds, data)
-        with plain_torch(self._device()), kept as checkpoint:
-            context = self._init_callback_context(max_subtasks=1)
-            context.call_on_fit_task_begin(estimator=self)
-            self._distil(several, encoders, _Seeds(*checkpoint.seeds), context, checkpoint)
-        self._forget_features_in()
-        if self.backbone is None:
-            self.n_features_in_ = several[0].n_features
-        context.call_on_fit_task_end(estimator=self)
+        run, seeds = self._run(several[0].classes, several[0].rows_seen)
+        with plain_torch(self._device()), run.begun(1):
+            self._distil(several, encoders, seeds, run)
+            self._forget_features_in()
+            if self.backbone is None:
+                self.n_features_in_ = several[0].n_features
         return self
 
     def compute_gradients(
@@ -510,44 +484,26 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         return [self._resolve(backbone) for backbone in self._backbones()]
 
     def _seeds(self, ranks: Ranks = ALONE) -> _Seeds:
-        seeds = torch.from_numpy(own_random_state(self.random_state).randint(2**31 - 1, size=4))
-        if not isinstance(self.random_state, Integral):
-            ranks.agree(seeds)
-        return _Seeds(*seeds.tolist())
+        seeds = own_random_state(self.random_state).randint(2**31 - 1, size=4).tolist()
+        return _Seeds(*(seeds if isinstance(self.random_state, Integral) else ranks.tell(seeds)))
 
-    def _check_ranks(self, ranks: Ranks, classes: np.ndarray, indices: Any, seeds: _Seeds) -> None:
-        """Raise unless all processes were given the same data and parameters."""
-        names = ("prototypes_per_class", "max_iter", "n_views", "n_heads", "head_pool_size")
-        params = [getattr(self, name) for name in (*names, "matching")]
-        params.append(self.checkpoint is None)
-        digest = int(joblib.hash((classes, indices, seeds, params))[:15], 16)
+    def _run(self, classes: np.ndarray, data: np.ndarray) -> tuple[Run, _Seeds]:
+        """Return what a fit runs in; raise unless all processes were given the same."""
+        ranks = Ranks.of_group() if self.distributed else ALONE
+        seeds = self._seeds(ranks)
+        digest = int(joblib.hash((classes, data, seeds, self._settings()))[:15], 16)
         if len(ranks.gather(torch.tensor([digest]), ranks.size).unique()) > 1:
             raise ValueError(
                 f"The {ranks.size} processes of this torch.distributed job were given different "
                 f"labels, parameters or seeds. Give all of them the whole data set and the same "
-                f"parameters, or end the job's process group before fit."
+                f"parameters, or leave distributed=False."
             )
+        return Run(self, None if self.random_state is None else self.memory, ranks), seeds
 
-    def _kept(
-        self,
-        ranks: Ranks,
-        encoders: list[Encoder | None],
-        seeds: _Seeds,
-        data: Callable[[], dict[str, str]],
-    ) -> AbstractContextManager[Checkpoint]:
-        """Return the checkpoint of a fit, to be entered."""
-
-        def settings() -> dict[str, Any]:
-            return fit_settings(
-                self.get_params(deep=False),
-                encoders,
-                data=data(),
-                seeds=None if self.random_state is None else seeds,
-                device=self._device(),
-                n_processes=ranks.size,
-            )
-
-        return Checkpoint(self.checkpoint, ranks).opened(settings, list(seeds))
+    def _settings(self) -> dict[str, Any]:
+        """Return the parameters that a result depends on, beside the nets and the seeds."""
+        params = self.get_params(deep=False)
+        return {name: value for name, value in params.items() if name not in _NOT_OF_THE_RESULT}
 
     def _timed(self, message: str) -> Any:
         return _print_elapsed_time(type(self).__name__, message if self.verbose else None)
@@ -555,12 +511,13 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
     def _empty_gradients(
         self, classes: np.ndarray, class_counts: Any, encoder: Encoder | None, head_seed: int
     ) -> RealGradients:
+        heads = self._heads()
         return RealGradients(
             classes,
             class_counts=class_counts,
             class_weight=self.class_weight,
-            head_pool_size=self.head_pool_size,
-            head_scale=self.head_scale,
+            head_pool_size=heads.pool_size,
+            head_scale=heads.scale,
             head_seed=head_seed,
             backbone=None if encoder is None else encoder.backbone.name,
             views=None if encoder is None else self._views(encoder),
@@ -594,169 +551,150 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         indices: np.ndarray,
         encoder: Encoder | None,
         seeds: _Seeds,
-        context: CallbackContext,
-        checkpoint: Checkpoint,
-        position: int,
+        run: Run,
     ) -> RealGradients:
-        """Return those of one backbone: kept by a checkpoint, cached, or computed now."""
+        """Return the statistics of the data for one backbone."""
         gradients = self._empty_gradients(classes, np.bincount(indices), encoder, seeds.heads)
-        memory = None if self.random_state is None else self.memory
-        task = context.subcontext(task_name="real-gradients", max_subtasks=None)
-        task.call_on_fit_task_begin(estimator=self)
-
-        def on_batch() -> None:
-            batch = task.subcontext(task_name="batch")
-            batch.call_on_fit_task_begin(estimator=self)
-            batch.call_on_fit_task_end(estimator=self)
-
-        # Under torchrun each process sees its share of the data, and sums are added up.
-        ranks = Ranks.current()
-        own = ranks.share(len(source))
+        # Each process sees its share of the data, and sums are added up.
+        own = run.ranks.share(len(source))
         part = take(source, own)
 
-        def compute() -> RealGradients:
+        def key() -> Any:
+            data: Any = part
+            if encoder is not None and not isinstance(part, np.ndarray):
+                data = (part.fingerprint(), encoder.key)
+            return "real-gradients", data, indices, own, gradients.settings, seeds.real_views
+
+        def compute(on_batch: Callable[[], None]) -> RealGradients:
             y = classes[indices[own]]
-            sums = self._add(gradients, part, y, encoder, seeds.real_views, on_batch, own.start)
-            return sums if memory is None else sums.to("cpu")
+            return self._add(gradients, part, y, encoder, seeds.real_views, on_batch, own.start)
 
-        def of_all() -> RealGradients:
-            key = None
-            if memory is not None:
-                data: Any = part
-                if encoder is not None and not isinstance(part, np.ndarray):
-                    data = (part.fingerprint(), encoder.key)
-                key = ("real-gradients", data, indices, own, gradients.settings, seeds.real_views)
-            result = cached(memory, key, compute)
-            if ranks.size > 1:
-                result = result.to(self._device())
-                n_features = (
-                    np.asarray(source).shape[1] if encoder is None else encoder.backbone.n_features
-                )
-                result.add_up(ranks.add, n_features)
-            return result
-
-        result = checkpoint.gradients(position, gradients, of_all)
-        task.call_on_fit_task_end(estimator=self)
+        result = run.once(key, compute)
+        if run.ranks.size > 1:
+            n_features = encoder.backbone.n_features if encoder else np.asarray(source).shape[1]
+            result = result.to(self._device())
+            result.add_up(run.ranks.add, n_features)
         return result
 
     def _distil(
         self,
-        gradients: list[RealGradients],
+        targets: list[RealGradients],
         encoders: list[Encoder | None],
         seeds: _Seeds,
-        context: CallbackContext,
-        checkpoint: Checkpoint,
+        run: Run,
     ) -> None:
-        """Run the loop and assign the fitted attributes."""
-        if not all(_are_finite(one.sums) for one in gradients):
-            checkpoint.finish()
+        """Match the gradients and assign the fitted attributes."""
+        if not all(bool(target.sums.isfinite().all()) for target in targets):
             raise ValueError(
                 "The gradients of the real data are not finite: they overflow float32. Scale the "
                 "features down, or use smaller class weights."
             )
-        device, ranks = self._device(), Ranks.current()
-        classes = gradients[0].classes
+        device, ranks = self._device(), run.ranks
+        classes = targets[0].classes
         labels = np.repeat(np.arange(len(classes)), self.prototypes_per_class)
-        own = ranks.share(len(labels))
-        synthetic = self._start(len(labels), own, gradients, encoders, seeds.start)
-        augmentation = None if self.backbone is None else self._augmentation()
+        synthetic = self._start(targets, encoders, seeds.start, ranks.share(len(labels)))
         objectives = [
-            _objective(one.to(device), encoder)
-            for one, encoder in zip(gradients, encoders, strict=True)
+            _objective(target.to(device), encoder)
+            for target, encoder in zip(targets, encoders, strict=True)
         ]
-        resumed = checkpoint.resume([objective.batch_size for objective in objectives])
-        settings = MatchingSettings(
-            max_iter=self.max_iter,
-            learning_rate=self.learning_rate,
-            n_heads=self.n_heads,
-            n_views=0 if augmentation is None else self.n_views,
-            matching=self.matching,
-            augmentation=augmentation,
+        kept = FitState(
+            run.memory,
+            lambda: self._key(targets, encoders, seeds),
+            ranks,
+            [objective.batch_size for objective in objectives],
         )
         steps = match_gradients(
             synthetic,
             torch.as_tensor(labels, device=device),
             objectives,
-            settings,
+            self._matching_settings(),
             torch.Generator().manual_seed(seeds.steps),
             ranks=ranks,
-            resume=resumed.state,
+            resume=kept.steps,
         )
 
-        # One tensor, on the device: small ones kept from every step would fragment the heap.
-        losses = torch.full((self.max_iter,), torch.nan, device=device)
-        n_iter = len(resumed.losses)
-        losses[:n_iter] = resumed.losses
-
-        fingerprints: Any = [self._fingerprint(encoder) for encoder in encoders]
-        if not is_several(self.backbone):
-            (fingerprints,) = fingerprints
-
-        def attributes() -> dict[str, Any]:
+        def attributes(losses: torch.Tensor) -> dict[str, Any]:
             with torch.no_grad():
                 samples = ranks.gather(synthetic.decode(), len(labels)).cpu()
-            if self.backbone is not None:
-                samples = samples.permute(0, 2, 3, 1)
-            prototypes = samples.contiguous().numpy()
+            starts = [start for start in synthetic.level_starts if start < len(losses)]
             return {
-                **self._prototype_attributes(prototypes, labels, classes, encoders[0]),
-                "backbone_fingerprint_": fingerprints,
-                "loss_curve_": losses[:n_iter].cpu().numpy(),
-                "n_iter_": n_iter,
-                "level_starts_": np.array(
-                    [start for start in synthetic.level_starts if start < n_iter], dtype=np.int64
-                ),
+                **self._attributes_of(samples, labels, classes, encoders),
+                "loss_curve_": losses.cpu().numpy(),
+                "n_iter_": len(losses),
+                "level_starts_": np.array(starts, dtype=np.int64),
             }
 
-        n_left = 0 if resumed.stopped else self.max_iter - n_iter
-        task = context.subcontext(task_name="synthesis", max_subtasks=n_left)
-        task.call_on_fit_task_begin(estimator=self)
-        with self._timed("(2 of 2) Synthesis"), checkpoint.holding_interrupts():
-            for _ in range(n_left):
-                step_task = task.subcontext(task_name="step")
-                step_task.call_on_fit_task_begin(estimator=self)
-                step = next(steps)
-                losses[n_iter] = step.loss
-                n_iter += 1
-                stop = step_task.call_on_fit_task_end(
-                    estimator=self,
-                    # Which all processes would have to ask for at the same time.
-                    reconstruction_attributes=attributes if ranks.size == 1 else None,
-                )
-                stop = stop or (n_iter % _FINITE_EVERY == 0 and not _are_finite(losses[:n_iter]))
-                if checkpoint.after_step(step.state, losses[:n_iter], bool(stop)):
-                    break
-        fitted = attributes()
-        if fault := _not_finite(fitted):
-            checkpoint.finish()  # from which nothing better would come
-            raise ValueError(
-                f"{fault}. Lower learning_rate or head_scale, or use precision='float32'."
-            )
+        with self._timed("(2 of 2) Synthesis"):
+            fitted = attributes(run.follow(steps, self.max_iter, kept, attributes))
+        kept.remove()
+        _check_finite(fitted)
         for name, value in fitted.items():
             setattr(self, name, value)
-        checkpoint.finish()
-        task.call_on_fit_task_end(estimator=self)
+
+    def _key(
+        self, targets: list[RealGradients], encoders: list[Encoder | None], seeds: _Seeds
+    ) -> Any:
+        """Return all that the result of a fit depends on."""
+        nets = [None if encoder is None else encoder.key for encoder in encoders]
+        # As arrays: tensors of equal content are pickled in more ways than one.
+        data = [
+            (target.settings, {name: tensor.numpy() for name, tensor in target.tensors().items()})
+            for target in targets
+        ]
+        return self._settings(), nets, data, seeds, self._device().type
+
+    def _attributes_of(
+        self,
+        samples: torch.Tensor,
+        labels: np.ndarray,
+        classes: np.ndarray,
+        encoders: list[Encoder | None],
+    ) -> dict[str, Any]:
+        if self.backbone is not None:
+            samples = samples.permute(0, 2, 3, 1)
+        prototypes = samples.contiguous().numpy()
+        attributes = self._prototype_attributes(prototypes, labels, classes, encoders[0])
+        if is_several(self.backbone):
+            attributes["backbone_fingerprint_"] = list(map(self._fingerprint, encoders))
+        return attributes
+
+    def _matching_settings(self) -> MatchingSettings:
+        augmentation = None if self.backbone is None else self._augmentation()
+        return MatchingSettings(
+            max_iter=self.max_iter,
+            learning_rate=self.learning_rate,
+            n_heads=self._heads().n_heads,
+            n_views=0 if augmentation is None else self.n_views,
+            matching=self.matching,
+            augmentation=augmentation,
+        )
 
     def _start(
         self,
-        n: int,
-        own: slice,
-        gradients: list[RealGradients],
+        targets: list[RealGradients],
         encoders: list[Encoder | None],
         seed: int,
+        own: slice,
     ) -> Synthetic:
+        n = len(targets[0].classes) * self.prototypes_per_class
         generator, device = torch.Generator().manual_seed(seed), self._device()
         if self.backbone is None:
-            moments = gradients[0].feature_moments()
+            moments = targets[0].feature_moments()
             mean, std = (torch.from_numpy(moment).to(device) for moment in moments)
             return FeatureRows(n, mean, std, generator, own)
         sizes = _canvas_sizes(encoders)
         size = max(sizes)
         # Of the backbone that asks for this size, so that their order does not matter.
-        around, means = None, gradients[sizes.index(size)].mean_images()
+        around, means = None, targets[sizes.index(size)].mean_images()
         if means is not None:
             around = torch.from_numpy(means).repeat_interleave(self.prototypes_per_class, dim=0)
         return self._parametrization().start(n, size, self.max_iter, generator, device, around, own)
+
+    def _heads(self) -> RandomHeads:
+        if isinstance(self.heads, str):
+            return {"random": RandomHeads(), "zero": ZERO_HEADS}[self.heads]
+        self.heads._validate_params()
+        return self.heads
 
     def _parametrization(self) -> Pyramid | Pixels:
         if isinstance(self.parametrization, str):
@@ -764,18 +702,18 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         return self.parametrization
 
 
-def _are_finite(values: torch.Tensor) -> bool:
-    return bool(values.isfinite().all())
-
-
-def _not_finite(fitted: dict[str, Any]) -> str | None:
-    """Say what is not finite in fitted attributes, and since when; None if nothing is."""
+def _check_finite(fitted: dict[str, Any]) -> None:
+    """Raise ValueError if fitted attributes are not finite, and say since when."""
     finite = np.isfinite(fitted["loss_curve_"])
     if not finite.all():
-        return f"The loss is not finite at step {finite.argmin()}"
-    if not all(np.isfinite(fitted[name]).all() for name in ("prototypes_", "prototype_features_")):
-        return f"The prototypes or their features are not finite after step {len(finite) - 1}"
-    return None
+        fault = f"The loss is not finite at step {finite.argmin()}"
+    elif all(np.isfinite(fitted[name]).all() for name in ("prototypes_", "prototype_features_")):
+        return
+    else:
+        fault = f"The prototypes or their features are not finite after step {len(finite) - 1}"
+    raise ValueError(
+        f"{fault}. Lower learning_rate or the scale of heads, or use precision='float32'."
+    )
 
 
 def _canvas_sizes(encoders: list[Encoder | None]) -> list[int]:

@@ -20,11 +20,12 @@ from sklearn.utils.metadata_routing import (
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_method_params, _check_sample_weight, check_is_fitted
 
+from sklgm.checkpoint.memory import cached
 from sklgm.estimators.base import FrozenBackboneEstimator, fit_distiller
 from sklgm.estimators.head import LinearHead, fit_linear_head
 from sklgm.images import ImageSource
 from sklgm.images.source import ArraySource
-from sklgm.passes.encoder import Encoder, cached
+from sklgm.passes.encoder import Encoder
 from sklgm.passes.views import describe_augmentation, resolve_augmentation
 from sklgm.prototypes.similarities import has_references
 from sklgm.synthesis import StandardAugmentation

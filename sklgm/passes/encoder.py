@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
-import joblib
 import numpy as np
 import torch
-from sklearn.utils.validation import check_memory
 from torch import Tensor
 
-from sklgm._version import __version__
 from sklgm.backbones import Backbone, get_backbone
 from sklgm.images import ImageSource, iter_batches, resize_crop
 from sklgm.passes.upload import Upload
@@ -199,33 +194,3 @@ class Encoder:
 def as_tensor(array: np.ndarray) -> Tensor:
     """Return a tensor of an array, a copy of read-only memory, which torch would warn of."""
     return torch.from_numpy(array if array.flags.writeable else array.copy())
-
-
-def cached(memory: Any, key: Any, function: Callable[[], Any]) -> Any:
-    """Return ``function()``, from the cache where ``key`` was computed before.
-
-    Parameters
-    ----------
-    memory : None, str, Path or joblib.Memory
-        As scikit-learn's ``memory`` parameters; None computes.
-    key : object
-        Hashed by joblib; all that the result depends on.
-    function : callable
-        Takes no arguments.
-
-    Returns
-    -------
-    object
-        What ``function`` returned, now or then.
-    """
-    if memory is None:
-        return function()
-    if isinstance(memory, os.PathLike):
-        memory = os.fspath(memory)
-    # Another version may compute another thing, or keep it in another form.
-    key = joblib.hash((__version__, key))
-    return check_memory(memory).cache(_call, ignore=["function"])(key, function)
-
-
-def _call(key: str, function: Callable[[], Any]) -> Any:
-    return function()

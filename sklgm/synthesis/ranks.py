@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor, distributed
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -26,10 +29,26 @@ class Ranks:
     size: int
 
     @classmethod
-    def current(cls) -> Ranks:
-        """Return the ranks of the default process group; alone when there is none."""
+    def of_group(cls) -> Ranks:
+        """Return this process's place in the default process group.
+
+        Raises
+        ------
+        ValueError
+            If there is no group, or it cannot send from the CPU.
+        """
         if not (distributed.is_available() and distributed.is_initialized()):
-            return ALONE
+            raise ValueError(
+                "distributed=True needs a process group of torch.distributed, and there is none. "
+                "Call torch.distributed.init_process_group first, start the command with "
+                "`torchrun -m sklgm`, or leave distributed=False."
+            )
+        if "cpu" not in distributed.get_backend_config():
+            raise ValueError(
+                f"distributed=True needs a process group that can send from the CPU; this one has "
+                f"the backends {distributed.get_backend_config()!r}. Initialise it with "
+                f"backend='cpu:gloo,cuda:nccl'."
+            )
         return cls(distributed.get_rank(), distributed.get_world_size())
 
     def share(self, n: int, rank: int | None = None) -> slice:
@@ -89,41 +108,24 @@ class Ranks:
         if self.size > 1:
             distributed.all_reduce(own)
 
-    def decide(self, stop: bool) -> bool:
-        """Return what the first process says, so that all go on or none does."""
-        if self.size == 1:
-            return stop
-        answer = torch.tensor([int(stop)])
-        self.agree(answer)
-        return bool(answer.item())
-
-    def tell(self, text: str) -> str:
-        """Return the text of the first process.
+    def tell(self, value: T) -> T:
+        """Return the first process's value, in every process.
 
         Parameters
         ----------
-        text : str
-            Anything in the other processes.
+        value : object
+            What can be pickled; ignored in the other processes.
 
         Returns
         -------
-        str
-            The same in every process.
+        object
+            Tensors in it are on the CPU.
         """
         if self.size == 1:
-            return text
-        data = torch.tensor(list(text.encode()), dtype=torch.uint8)
-        length = torch.tensor([len(data)])
-        self.agree(length)
-        if self.rank > 0:
-            data = torch.zeros(int(length), dtype=torch.uint8)
-        self.agree(data)
-        return bytes(data.tolist()).decode()
-
-    def agree(self, values: Tensor) -> None:
-        """Replace a tensor by that of the first process, in place."""
-        if self.size > 1:
-            distributed.broadcast(values, src=0)
+            return value
+        told = [value]
+        distributed.broadcast_object_list(told, src=0, device=torch.device("cpu"))
+        return told[0]
 
 
 ALONE = Ranks(0, 1)

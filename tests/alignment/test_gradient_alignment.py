@@ -14,6 +14,7 @@ from sklgm import (
     LGMDistiller,
     NearestImages,
     PrototypeSet,
+    RandomHeads,
     RandomImages,
     RealGradients,
     StandardAugmentation,
@@ -24,7 +25,7 @@ from tests.evaluation.toys import NET, OTHER, X, Y, distiller
 from tests.image_checks import save_images, toy_images
 from tests.tiny_backbones import TinyConvNet, counting_backbone
 
-CLEAN = LGMDistiller(n_real_views=0, head_pool_size=12, augmentation=None)
+CLEAN = LGMDistiller(n_real_views=0, heads=RandomHeads(pool_size=12), augmentation=None)
 
 
 def rows(n_per_class=5, n_classes=3, seed=0, width=6):
@@ -65,7 +66,10 @@ def test_cosines_are_those_of_autograd(matching, class_weight):
     own, labels = rows(n_per_class=2, seed=1)
     own, labels = own[1:], labels[1:]
     settings = LGMDistiller(
-        None, head_pool_size=7, head_scale=0.3, matching=matching, class_weight=class_weight
+        None,
+        heads=RandomHeads(pool_size=7, scale=0.3),
+        matching=matching,
+        class_weight=class_weight,
     )
     real = clone(settings).set_params(random_state=5).compute_gradients(features, y)
     found = gradient_alignment(
@@ -102,7 +106,7 @@ def test_images_are_seen_in_centre_crops_and_half_in_random_views():
     settings = LGMDistiller(
         NET,
         n_real_views=0,
-        head_pool_size=5,
+        heads=RandomHeads(pool_size=5),
         augmentation=StandardAugmentation(),
     )
     real = clone(settings).set_params(random_state=1).compute_gradients(X, Y)
@@ -155,7 +159,7 @@ def test_at_home_it_is_what_was_optimised():
 
 def test_the_interval_is_that_of_the_mean_over_heads():
     prototypes = RandomImages(NET, random_state=0).fit(X, Y)
-    settings = LGMDistiller(head_pool_size=100, head_scale=2.0)
+    settings = LGMDistiller(heads=RandomHeads(pool_size=100, scale=2.0))
     many = {"distiller": settings, "n_resamples": 4000, "random_state": 0}
     found = gradient_alignment(prototypes, X, Y, NET, **many)
     assert found.low < found.score < found.high
@@ -195,20 +199,22 @@ def test_heads_are_not_those_of_a_distillation_with_the_same_number():
             return seen[-1]
 
     prototypes = distiller(random_state=0).fit(X, Y)
-    gradient_alignment(prototypes, X, Y, NET, distiller=Spy(head_pool_size=4), random_state=0)
+    gradient_alignment(
+        prototypes, X, Y, NET, distiller=Spy(heads=RandomHeads(pool_size=4)), random_state=0
+    )
     home = distiller(random_state=0).compute_gradients(X, Y)
     assert seen[0].head_seed != home.head_seed
 
 
 def test_settings_are_those_of_the_estimator():
-    fitted = distiller(head_pool_size=9, random_state=0).fit(X, Y)
+    fitted = distiller(heads=RandomHeads(pool_size=9), random_state=0).fit(X, Y)
     expected = gradient_alignment(fitted, X, Y, OTHER, random_state=0)
     assert len(expected.by_head) == 9
     kept = PrototypeSet.from_estimator(fitted)
     for prototypes, settings in [
         (FrozenEstimator(fitted), None),
         (kept, fitted),
-        (kept, distiller(head_pool_size=9)),
+        (kept, distiller(heads=RandomHeads(pool_size=9))),
     ]:
         found = gradient_alignment(prototypes, X, Y, OTHER, distiller=settings, random_state=0)
         assert_array_equal(found.by_head, expected.by_head)
@@ -270,7 +276,7 @@ def test_gradients_at_hand_need_no_real_images():
 
 def test_real_images_pass_once_and_prototypes_as_often():
     net = counting_backbone()
-    settings = LGMDistiller(n_real_views=3, head_pool_size=4)
+    settings = LGMDistiller(n_real_views=3, heads=RandomHeads(pool_size=4))
     prototypes = RandomImages(NET, random_state=0).fit(X, Y)
     gradient_alignment(prototypes, X, Y, net, distiller=settings)
     # Two centre crops of each; of random views as many on either side, 18 of each prototype.
@@ -336,8 +342,8 @@ IMAGES, LABELS = FITTED.prototypes_, FITTED.prototype_labels_
         ({"prototypes": PrototypeSet.from_estimator(FITTED), "backbone": None}, "cannot be told"),
         ({"backbone": "efficientnet_lite7"}, "efficientnet_lite"),
         ({"distiller": RandomImages()}, "distiller must be an LGMDistiller"),
-        ({"distiller": LGMDistiller(head_pool_size=0)}, "head_pool_size"),
-        ({"distiller": LGMDistiller(head_pool_size=1)}, "Raise head_pool_size"),
+        ({"distiller": LGMDistiller(heads=RandomHeads(pool_size=0))}, "pool_size"),
+        ({"distiller": LGMDistiller(heads=RandomHeads(pool_size=1))}, "Raise pool_size"),
         ({"n_views": 0}, "n_views must be"),
         ({"n_views": "all"}, "n_views must be"),
         ({"n_resamples": 0}, "n_resamples"),

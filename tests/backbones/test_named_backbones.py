@@ -356,7 +356,7 @@ def test_sizes_that_a_net_does_not_take(name, size, message):
 
 def test_three_estimators_hold_one_net(tmp_path, monkeypatch):
     """In one process: the module is built once, is one object, and its tensors exist once."""
-    from sklgm import BackboneEmbedder, FrozenBackboneProbe, LGMDistiller
+    from sklgm import BackboneEmbedder, FrozenBackboneProbe, LGMDistiller, RandomHeads
 
     torch.save(timm.create_model("test_vit").state_dict(), tmp_path / "weights.pth")
     name, size = f"timm:test_vit@{tmp_path / 'weights.pth'}", 32
@@ -367,7 +367,13 @@ def test_three_estimators_hold_one_net(tmp_path, monkeypatch):
     X, y = rng.integers(0, 256, (12, 40, 40, 3), dtype=np.uint8), [0, 1] * 6
     options = {"image_size": size, "device": "cpu"}
     distiller = LGMDistiller(
-        name, max_iter=1, n_views=1, n_real_views=1, head_pool_size=4, random_state=0, **options
+        name,
+        max_iter=1,
+        n_views=1,
+        n_real_views=1,
+        heads=RandomHeads(pool_size=4),
+        random_state=0,
+        **options,
     ).fit(X, y)
     probe = FrozenBackboneProbe(name, max_epochs=1, n_views=1, random_state=0, **options).fit(X, y)
     features = BackboneEmbedder(name, **options).fit(X).transform(X)

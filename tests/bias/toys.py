@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sklgm import FrozenBackboneProbe, LGMDistiller
+from sklgm import FrozenBackboneProbe, LGMDistiller, RandomHeads
 from tests.tiny_backbones import part_backbone
 
 CLASSES = np.array(["blue", "green", "red"])
@@ -12,7 +12,7 @@ _GREYS = np.array([40, 130, 210])
 BORDER, CENTRE = part_backbone("border"), part_backbone("centre")
 # Views that are cropped would carry the object to the border.
 WHOLE = {"augmentation": None}
-SETTINGS = {"max_iter": 60, "head_pool_size": 32, "n_heads": 8, "learning_rate": 0.1, **WHOLE}
+SETTINGS = {"max_iter": 60, "heads": RandomHeads(8, 32), "learning_rate": 0.1, **WHOLE}
 PROBE = FrozenBackboneProbe(**WHOLE, max_epochs=300, learning_rate=0.02, random_state=0)
 
 

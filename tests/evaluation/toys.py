@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from sklgm import FrozenBackboneProbe, LGMDistiller
+from sklgm import FrozenBackboneProbe, LGMDistiller, RandomHeads
 from sklgm.images import check_images
 from tests.image_checks import toy_images
 from tests.tiny_backbones import tiny_backbone
@@ -14,7 +14,7 @@ X_TEST, Y_TEST = toy_images(n_per_class=8, seed=5)
 DATA = (X, Y, X_TEST, Y_TEST)
 PROBE = FrozenBackboneProbe(n_views=3, max_epochs=12, learning_rate=0.02)
 # Few steps, so that some predictions are wrong.
-SETTINGS = {"max_iter": 4, "head_pool_size": 8, "n_heads": 4, "n_views": 2}
+SETTINGS = {"max_iter": 4, "heads": RandomHeads(4, 8), "n_views": 2}
 
 
 def distiller(backbone=NET, **params):

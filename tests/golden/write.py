@@ -8,10 +8,8 @@ import sys
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from sklgm import PrototypeSet, RealGradients
-from sklgm.checkpoint.file import write_checkpoint
 
 ROWS = np.linspace(-1, 1, 60).reshape(15, 4) ** 3
 LABELS = np.array(["bird", "cat", "dög"] * 5)
@@ -36,24 +34,12 @@ def gradients():
     return empty.update(ROWS, LABELS)
 
 
-def checkpoint():
-    """Return what a checkpoint holds: a header and tensors."""
-    header = {"seeds": [1, 2], "settings": {"max_iter": 200, "tol": None, "X": {"hash": "ab"}}}
-    tensors = {
-        "level.0": torch.arange(12.0).view(2, 3, 2),
-        "generator": torch.arange(4, dtype=torch.uint8),
-        "next_step": torch.tensor([17]),
-    }
-    return header, tensors
-
-
 def write(folder):
     """Write all of it."""
     folder.mkdir()
     for name, prototypes in prototype_sets().items():
         prototypes.save(folder / name)
     gradients().save(folder / "gradients.safetensors")
-    write_checkpoint(folder / "checkpoint.safetensors", *checkpoint())
 
 
 if __name__ == "__main__":

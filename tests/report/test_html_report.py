@@ -20,6 +20,7 @@ from sklgm import (
     NearestImages,
     PrototypeSampler,
     PrototypeSet,
+    RandomHeads,
     RandomImages,
 )
 from sklgm.evaluation import compare_selections
@@ -91,7 +92,9 @@ def test_results_have_a_section_each():
 
 
 def test_a_distiller_shows_its_loss():
-    fitted = LGMDistiller(NET, max_iter=4, n_views=1, head_pool_size=8, random_state=0).fit(X, Y)
+    fitted = LGMDistiller(
+        NET, max_iter=4, n_views=1, heads=RandomHeads(pool_size=8), random_state=0
+    ).fit(X, Y)
     page = Page(HTMLReport.from_prototypes(fitted))
     assert "Optimisation" in page.texts
     assert page.tags.count("img") == 3 + 1
@@ -260,7 +263,9 @@ def browser():
 @pytest.mark.parametrize("width", [360, 1200])
 def test_a_browser_shows_it_without_complaint(browser, tmp_path, width):
     labels = np.array([EVIL, "a" * 80, "c"])[INDICES]
-    estimator = LGMDistiller(NET, max_iter=3, n_views=1, head_pool_size=8, random_state=0)
+    estimator = LGMDistiller(
+        NET, max_iter=3, n_views=1, heads=RandomHeads(pool_size=8), random_state=0
+    )
     estimator.fit(X, labels)
     selections = {"random, by a long name": RandomImages(NET, random_state=0), "all": None}
     comparison = compare_selections(

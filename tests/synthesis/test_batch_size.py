@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from sklgm import BackboneEmbedder, FrozenBackboneProbe, LGMDistiller
+from sklgm import BackboneEmbedder, FrozenBackboneProbe, LGMDistiller, RandomHeads
 from sklgm.backbones import Backbone
 from sklgm.synthesis import BatchSize, batch_size
 from tests.image_checks import toy_images
@@ -40,7 +40,7 @@ def narrow(most, **error):
 
 
 def distiller(backbone, **params):
-    settings = {"max_iter": 6, "head_pool_size": 8, "n_heads": 4, "n_views": 2, "random_state": 0}
+    settings = {"max_iter": 6, "heads": RandomHeads(4, 8), "n_views": 2, "random_state": 0}
     return LGMDistiller(backbone, **settings | params)
 
 

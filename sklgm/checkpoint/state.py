@@ -1,0 +1,219 @@
+"""The state of an interrupted fit: a file that the same fit, given again, goes on from."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import joblib
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from sklgm._version import __version__
+from sklgm.checkpoint.memory import folder_of_states
+from sklgm.synthesis import BatchSize, Ranks
+
+# Seconds between two files of a running fit.
+_SECONDS = 60.0
+# Where writing takes long, files are so much rarer that it takes a twentieth of the time.
+_LEAST_TIMES = 20
+# Ctrl-C may arrive twice, from the terminal and from torchrun. One that comes later than this many
+# seconds after the first is from someone who will not wait.
+_SECONDS_OF_ONE = 2.0
+
+
+class FitState:
+    """How far one fit has got, kept in a file from time to time.
+
+    The file is named by everything that the result depends on, so that no other fit finds it. Two
+    processes that run the same fit at the same time replace each other's file by one as good.
+    Of several processes of one job the first reads and writes, and all must call the same methods
+    in the same order.
+
+    Parameters
+    ----------
+    memory : None, str, Path or joblib.Memory
+        The cache that the file is a part of; None keeps nothing.
+    key : callable
+        Returns everything that the result depends on. It is called in the first process alone,
+        and only with a memory.
+    ranks : Ranks
+        The processes of the job.
+    sizes : sequence of BatchSize
+        One of each backbone. What was found out about memory is set again.
+
+    Attributes
+    ----------
+    steps : dict of str to Tensor, or None
+        State of the loop after its last step; None at the start.
+    losses : Tensor of shape (n,)
+        Losses of the steps that were taken.
+    stopped : bool
+        Whether no step is to follow.
+    """
+
+    def __init__(
+        self, memory: Any, key: Callable[[], Any], ranks: Ranks, sizes: Sequence[BatchSize]
+    ) -> None:
+        self.ranks = ranks
+        self.steps: dict[str, Tensor] | None = None
+        self.losses = torch.zeros(0)
+        self.stopped = False
+        self._sizes = sizes
+        self._path: Path | None = None
+        self._interrupted = False
+        self._keeps = memory is not None
+        found = None
+        if self._keeps and ranks.rank == 0:
+            folder = folder_of_states(memory)
+            if folder is not None:
+                versions = (__version__, torch.__version__, torch.get_num_threads(), ranks.size)
+                self._path = folder / f"{joblib.hash((versions, key()))}.safetensors"
+                found = _read(self._path)
+        found = ranks.tell(found) if self._keeps else None
+        if found is not None:
+            facts, self.steps = found
+            self.losses = self.steps.pop("losses")
+            self.stopped = facts["stopped"]
+            for size, learnt in zip(sizes, facts["batch_sizes"], strict=True):
+                size.restore(learnt)
+        self._due = time.monotonic() + _SECONDS
+
+    def after_step(
+        self, state: Callable[[], dict[str, Tensor]], losses: Tensor, stop: bool
+    ) -> bool:
+        """Keep where the loop is, if it is time; return whether it is to end.
+
+        Parameters
+        ----------
+        state : callable
+            Returns the loop's state.
+        losses : Tensor of shape (n,)
+            Losses of the steps so far.
+        stop : bool
+            Whether this process would end here.
+
+        Returns
+        -------
+        bool
+            The same in every process. A loss that is not finite ends the loop too, where the
+            file would be written.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            If one was held back in any process. The step is kept then.
+        """
+        first = self.ranks.rank == 0
+        due = first and self._keeps and time.monotonic() >= self._due
+        flags = torch.tensor([int(first and stop), int(due), int(self._interrupted)])
+        self.ranks.add(flags)
+        stop, due, interrupted = (bool(flag) for flag in flags.tolist())
+        if due or interrupted:
+            if not bool(losses.isfinite().all()):
+                return True  # nothing is worth keeping
+            start = time.monotonic()
+            tensors = {**state(), "losses": losses}
+            if self._path is not None:
+                _write(self._path, self._facts(stop), tensors)
+            end = time.monotonic()
+            self._due = end + max(_SECONDS, _LEAST_TIMES * (end - start))
+        if interrupted:
+            self._interrupted = False
+            raise KeyboardInterrupt(
+                f"Interrupted after step {len(losses)}, which is kept. The same fit with the same "
+                f"memory goes on from there."
+            )
+        return stop
+
+    @contextmanager
+    def holding_interrupts(self) -> Iterator[None]:
+        """Hold back Ctrl-C until a step is done and kept, where it would raise KeyboardInterrupt.
+
+        A second one is not held back.
+        """
+        usual = signal.default_int_handler
+        if (
+            not self._keeps
+            or threading.current_thread() is not threading.main_thread()
+            or signal.getsignal(signal.SIGINT) is not usual
+        ):
+            yield
+            return
+        pressed: list[float] = []
+
+        def hold(number: int, frame: Any) -> None:
+            pressed.append(time.monotonic())
+            if pressed[-1] - pressed[0] > _SECONDS_OF_ONE:
+                usual(number, frame)
+            self._interrupted = True
+
+        signal.signal(signal.SIGINT, hold)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, usual)
+        if self._interrupted:
+            raise KeyboardInterrupt  # after the last step, too late to be kept
+
+    def remove(self) -> None:
+        """Remove the file: there is nothing more to go on with."""
+        if self._path is not None:
+            # One that cannot be removed does no harm: from its end a fit comes to the same result.
+            with contextlib.suppress(OSError):
+                self._path.unlink(missing_ok=True)
+
+    def _facts(self, stopped: bool) -> dict[str, Any]:
+        return {"stopped": stopped, "batch_sizes": [size.state for size in self._sizes]}
+
+
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+    """Return what was written; None if there is nothing, or nothing that can be read."""
+    if not path.exists():
+        return None
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            facts = json.loads(file.metadata()["facts"])
+            # Copies: what is mapped into memory would end with the file.
+            return facts, {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
+        warnings.warn(
+            f"The state of an interrupted fit in {str(path)!r} cannot be read, and the fit starts "
+            f"anew: {error}",
+            stacklevel=2,
+        )
+        return None
+
+
+def _write(path: Path, facts: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Write a file in place of the one that is there, or warn and leave that as it is."""
+    on_cpu = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".partial", delete=False) as file:
+            partial = Path(file.name)
+            try:
+                file.write(save(on_cpu, {"facts": json.dumps(facts)}))
+                file.flush()
+                os.fsync(file.fileno())
+                partial.replace(path)
+            except BaseException:
+                partial.unlink(missing_ok=True)
+                raise
+    except OSError as error:
+        warnings.warn(
+            f"The state of this fit cannot be kept in {str(path)!r}: {error}. The fit goes on.",
+            stacklevel=2,
+        )

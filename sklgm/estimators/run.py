@@ -1,0 +1,133 @@
+"""What goes on around the method during one fit: callbacks, kept work, the processes of a job."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
+import torch
+from sklearn.callback import CallbackContext
+from torch import Tensor
+
+from sklgm.checkpoint.memory import cached
+from sklgm.checkpoint.state import FitState
+from sklgm.matching import RealGradients
+from sklgm.synthesis import Ranks, Step
+
+# Steps between two looks at whether the loss is finite, since to look is to wait for the device.
+_FINITE_EVERY = 50
+
+
+class Run:
+    """One fit of an estimator, as its callbacks, its cache and its job see it.
+
+    Parameters
+    ----------
+    estimator : estimator
+        Whose callbacks are called.
+    memory : None, str, Path or joblib.Memory
+        Where work is kept.
+    ranks : Ranks
+        The processes of the job.
+    """
+
+    def __init__(self, estimator: Any, memory: Any, ranks: Ranks) -> None:
+        self.estimator = estimator
+        self.memory = memory
+        self.ranks = ranks
+        self._context: CallbackContext
+
+    @contextmanager
+    def begun(self, n_tasks: int, **data: Any) -> Iterator[None]:
+        """Tell callbacks of the fit's begin and, unless it fails, of its end."""
+        self._context = self.estimator._init_callback_context(max_subtasks=n_tasks)
+        self._context.call_on_fit_task_begin(estimator=self.estimator, **data)
+        yield
+        self._context.call_on_fit_task_end(estimator=self.estimator, **data)
+
+    def once(
+        self,
+        key: Callable[[], Any],
+        compute: Callable[[Callable[[], None]], RealGradients],
+    ) -> RealGradients:
+        """Return gradients that were kept under a key, or compute and keep them.
+
+        Parameters
+        ----------
+        key : callable
+            Returns all that they depend on.
+        compute : callable
+            Returns them; it is given a function to call after each batch.
+
+        Returns
+        -------
+        RealGradients
+            On the CPU where there is a cache.
+        """
+        with self._task("real-gradients", None) as task:
+
+            def on_batch() -> None:
+                batch = task.subcontext(task_name="batch")
+                batch.call_on_fit_task_begin(estimator=self.estimator)
+                batch.call_on_fit_task_end(estimator=self.estimator)
+
+            if self.memory is None:
+                return compute(on_batch)
+            return cached(self.memory, key(), lambda: compute(on_batch).to("cpu"))
+
+    def follow(
+        self,
+        steps: Iterator[Step],
+        max_iter: int,
+        kept: FitState,
+        attributes: Callable[[Tensor], dict[str, Any]],
+    ) -> Tensor:
+        """Take the steps of a loop, or those that are left of it.
+
+        Parameters
+        ----------
+        steps : iterator of Step
+            At the step that comes next.
+        max_iter : int
+            Steps altogether.
+        kept : FitState
+            How far the loop has got.
+        attributes : callable
+            Returns the fitted attributes that follow from the losses so far and from the samples.
+
+        Returns
+        -------
+        Tensor of shape (n_iter,)
+            The losses.
+        """
+        # One tensor: small ones kept from every step would fragment the heap.
+        losses = torch.full((max_iter,), torch.nan)
+        n_iter = n_kept = len(kept.losses)
+        losses[:n_kept] = kept.losses
+        n_left = 0 if kept.stopped else max_iter - n_kept
+        with self._task("synthesis", n_left) as task, kept.holding_interrupts():
+            for n_iter in range(n_kept + 1, n_kept + n_left + 1):
+                context = task.subcontext(task_name="step")
+                context.call_on_fit_task_begin(estimator=self.estimator)
+                step = next(steps)
+                losses = losses.to(step.loss.device)
+                losses[n_iter - 1] = step.loss
+                so_far = losses[:n_iter]
+                # To gather the prototypes, all processes would have to ask at the same time.
+                of_now = partial(attributes, so_far) if self.ranks.size == 1 else None
+                stop = context.call_on_fit_task_end(
+                    estimator=self.estimator, reconstruction_attributes=of_now
+                )
+                stop = stop or (n_iter % _FINITE_EVERY == 0 and not bool(so_far.isfinite().all()))
+                if kept.after_step(step.state, so_far, bool(stop)):
+                    break
+        return losses[:n_iter]
+
+    @contextmanager
+    def _task(self, name: str, n_subtasks: int | None) -> Iterator[CallbackContext]:
+        task = self._context.subcontext(task_name=name, max_subtasks=n_subtasks)
+        task.call_on_fit_task_begin(estimator=self.estimator)
+        yield task
+        task.call_on_fit_task_end(estimator=self.estimator)
