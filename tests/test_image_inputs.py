@@ -25,7 +25,6 @@ from tests.image_checks import (
     assert_same_outputs,
     outputs,
     save_images,
-    set_everywhere,
     toy_images,
 )
 from tests.tiny_backbones import tiny_backbone
@@ -104,14 +103,6 @@ def test_grey_images_are_images_of_three_equal_channels(name):
     grey = X[..., 0]
     expected = clone(ESTIMATORS[name]).fit(np.repeat(grey[..., None], 3, axis=3), y)
     assert_same_outputs(expected, clone(ESTIMATORS[name]).fit(grey, y), grey)
-
-
-@each_estimator
-def test_pixel_range_says_what_black_and_white_are(name):
-    X, y = toy_images()
-    ranged = set_everywhere(ESTIMATORS[name], pixel_range=(0, 255)).fit(X.astype(np.float32), y)
-    expected = clone(ESTIMATORS[name]).fit(X, y)
-    assert_same_outputs(expected, ranged, X)
 
 
 @each_estimator

@@ -69,7 +69,6 @@ class FrozenBackboneEstimator(BaseEstimator):
         "precision": [StrOptions({"auto", "float32", "bfloat16", "float16"})],
         "n_jobs": [Integral, None],
         "memory": [str, HasMethods("__fspath__"), HasMethods("cache"), None],
-        "pixel_range": [tuple, list],
     }
 
     def __sklearn_tags__(self) -> Tags:
@@ -92,7 +91,7 @@ class FrozenBackboneEstimator(BaseEstimator):
                     f"rows of features. Set backbone to what it was, or fit again."
                 )
             return validate_data(self, X, reset=reset, dtype=[np.float32, np.float64])
-        source = check_images(X, pixel_range=self.pixel_range)
+        source = check_images(X)
         if reset:
             self._forget_features_in()
         return source

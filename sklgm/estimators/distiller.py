@@ -96,8 +96,6 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
     image_size : int or None, default=None
         Side in pixels of what the net sees, every net of several; None is the backbone's own.
         Prototypes have the side of the largest backbone's `canvas_size`.
-    pixel_range : tuple of (float, float), default=(0, 1)
-        Black and white in float arrays.
     max_iter : int, default=100
         Steps of the optimisation.
     learning_rate : float, default=0.06
@@ -224,7 +222,6 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         augmentation="standard",
         class_weight="balanced",
         image_size=None,
-        pixel_range=(0, 1),
         max_iter=100,
         learning_rate=0.06,
         n_views=3,
@@ -246,7 +243,6 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         self.augmentation = augmentation
         self.class_weight = class_weight
         self.image_size = image_size
-        self.pixel_range = pixel_range
         self.max_iter = max_iter
         self.learning_rate = learning_rate
         self.n_views = n_views
@@ -270,7 +266,7 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         ----------
         X : array-like of images, or of shape (n_samples, n_features) with ``backbone=None``
             An array of shape (n_samples, height, width, 3) or (n_samples, height, width), uint8
-            or floats in ``pixel_range``; PIL images; or paths, which are streamed.
+            or floats in [0, 1]; PIL images; or paths, which are streamed.
         y : array-like of shape (n_samples,)
             Class labels.
 

@@ -22,8 +22,6 @@ class BackboneEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Frozen
         rows of features through.
     image_size : int or None, default=None
         Side in pixels of what the net sees; None is the backbone's own.
-    pixel_range : tuple of (float, float), default=(0, 1)
-        Black and white in float arrays.
     batch_size : int or "auto", default="auto"
         Images that pass the net at once. "auto" takes about 1.6 million pixels: 32 images of
         224 x 224, 512 at most.
@@ -56,7 +54,6 @@ class BackboneEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Frozen
         backbone="clip",
         *,
         image_size=None,
-        pixel_range=(0, 1),
         batch_size="auto",
         device="auto",
         precision="auto",
@@ -65,7 +62,6 @@ class BackboneEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Frozen
     ):
         self.backbone = backbone
         self.image_size = image_size
-        self.pixel_range = pixel_range
         self.batch_size = batch_size
         self.device = device
         self.precision = precision
@@ -85,7 +81,7 @@ class BackboneEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Frozen
         ----------
         X : array-like of images, or of shape (n_samples, n_features) with ``backbone=None``
             An array of shape (n_samples, height, width, 3) or (n_samples, height, width), uint8
-            or floats in ``pixel_range``; PIL images; or paths, which are streamed.
+            or floats in [0, 1]; PIL images; or paths, which are streamed.
         y : None
             Ignored.
 

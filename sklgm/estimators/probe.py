@@ -61,10 +61,8 @@ def is_default(head: Any) -> bool:
 
 def _exact_canvases(source: ImageSource, size: int) -> np.ndarray | None:
     """Return images given as floats in [0, 1] of the canvas' size; None for any others."""
-    if (
-        isinstance(source, ArraySource)
-        and source.pixel_range == (0, 1)
-        and all(item.dtype.kind == "f" and item.shape == (size, size, 3) for item in source.items)
+    if isinstance(source, ArraySource) and all(
+        item.dtype.kind == "f" and item.shape == (size, size, 3) for item in source.items
     ):
         return np.ascontiguousarray(source.items, dtype=np.float32)
     return None
@@ -102,8 +100,6 @@ class FrozenBackboneProbe(
         Of the default head's Adam at the first epoch; it falls to 0 by a cosine.
     image_size : int or None, default=None
         Side in pixels of what the net sees; None is the backbone's own.
-    pixel_range : tuple of (float, float), default=(0, 1)
-        Black and white in float arrays.
     batch_size : int or "auto", default="auto"
         Images that pass the net at once. "auto" takes about 1.6 million pixels: 32 images of
         224 x 224, 512 at most. The head has batches of 100.
@@ -182,7 +178,6 @@ class FrozenBackboneProbe(
         max_epochs=1000,
         learning_rate=1e-3,
         image_size=None,
-        pixel_range=(0, 1),
         batch_size="auto",
         device="auto",
         precision="auto",
@@ -199,7 +194,6 @@ class FrozenBackboneProbe(
         self.max_epochs = max_epochs
         self.learning_rate = learning_rate
         self.image_size = image_size
-        self.pixel_range = pixel_range
         self.batch_size = batch_size
         self.device = device
         self.precision = precision
@@ -217,7 +211,7 @@ class FrozenBackboneProbe(
         ----------
         X : array-like of images, or of shape (n_samples, n_features) with ``backbone=None``
             An array of shape (n_samples, height, width, 3) or (n_samples, height, width), uint8
-            or floats in ``pixel_range``; PIL images; or paths, which are streamed. Or the
+            or floats in [0, 1]; PIL images; or paths, which are streamed. Or the
             similarities a distiller returned.
         y : array-like of shape (n_samples,)
             Class labels.

@@ -69,7 +69,7 @@ def default_selections(
     backbone : str, Backbone or None
         Frozen net.
     probe : FrozenBackboneProbe or None, default=None
-        Whose image size, pixel range, augmentation and other settings about the net the
+        Whose image size, augmentation and other settings about the net the
         selections share. An augmentation other than "standard" is the distiller's as it is,
         without the blur of the distiller's own standard views unless it says so.
 

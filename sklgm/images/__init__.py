@@ -10,8 +10,8 @@ How a file or a PIL image becomes 8-bit RGB:
   composited over ``background``;
 - 16-bit grey is divided by 257, which takes 65535 to 255. Pillow itself clips at 255. Its 32-bit
   integer mode ``I`` is read as 16-bit grey, and is an error where a value does not fit;
-- 32-bit float images (mode ``F``) have no agreed range and are an error: pass them as an array,
-  with ``pixel_range``;
+- 32-bit float images (mode ``F``) have no agreed range and are an error: pass them as an array
+  of floats in [0, 1];
 - of an animation or a multi-page file, the first frame is taken. A PIL image is taken at the frame
   it stands at;
 - PostScript (EPS) is a program, which Pillow would have Ghostscript run: it is an error;

@@ -17,19 +17,17 @@ from sklgm.images.source import ArraySource, FileSource, ImageSource, PillowSour
 
 _ALLOWED = (
     "X may be an array of shape (n_samples, height, width, 3) or (n_samples, height, width), "
-    "of uint8 or of floats in pixel_range; a list of PIL images; or a list, array or Series of "
+    "of uint8 or of floats in [0, 1]; a list of PIL images; or a list, array or Series of "
     "paths of image files."
 )
 _TABULAR = "For rows of features rather than images, use backbone=None."
 
-# How far rounding may carry a float beyond pixel_range, as a part of the range.
+# How far rounding may carry a float beyond [0, 1].
 _SLACK = 1e-6
 _VALUES_AT_ONCE = 2**22
 
 
-def check_images(
-    X: Any, *, pixel_range: tuple[float, float] = (0, 1), background: str | RGB = "white"
-) -> ImageSource:
+def check_images(X: Any, *, background: str | RGB = "white") -> ImageSource:
     """Recognise what X is and return it as a sequence of RGB images.
 
     Array pixels are checked at once, a part at a time, without a copy of the whole; files are
@@ -40,11 +38,8 @@ def check_images(
     X : array-like, or sequence of arrays, PIL images or paths, or ImageSource
         An array of shape (n_samples, height, width, 3) or (n_samples, height, width); a list of
         arrays of shape (height, width, 3) or (height, width), of any sizes; a list or object array
-        of PIL images; a list, array or Series of paths. Arrays hold uint8, or floats in
-        ``pixel_range``. An ImageSource is returned as it is.
-    pixel_range : tuple of two floats, default=(0, 1)
-        The values that stand for black and for white in float arrays. Values between are mapped
-        linearly to 0..255 and rounded.
+        of PIL images; a list, array or Series of paths. Arrays hold uint8, or floats from
+        0, black, to 1, white, which are rounded to 8 bits. An ImageSource is returned as it is.
     background : str or tuple of three ints, default="white"
         What transparent PIL images and files are composited over: a colour name or code that
         Pillow knows, or red, green and blue in 0..255.
@@ -61,7 +56,6 @@ def check_images(
     """
     if isinstance(X, ImageSource):
         return X
-    pixel_range = _check_pixel_range(pixel_range)
     background = _check_background(background)
     if isinstance(X, str | os.PathLike):
         raise _refusal(
@@ -91,11 +85,11 @@ def check_images(
     if len(X) == 0:
         raise _refusal("an empty X", "Pass at least one image.")
     if isinstance(X, np.ndarray):
-        return _from_array(X, pixel_range)
-    return _from_list(X, pixel_range, background)
+        return _from_array(X)
+    return _from_list(X, background)
 
 
-def _from_array(X: NDArray[Any], pixel_range: tuple[float, float]) -> ImageSource:
+def _from_array(X: NDArray[Any]) -> ImageSource:
     got = f"an array of shape {X.shape}"
     if X.ndim < 3:
         raise _refusal(got, _TABULAR)
@@ -105,13 +99,11 @@ def _from_array(X: NDArray[Any], pixel_range: tuple[float, float]) -> ImageSourc
         raise _refusal(got, advice)
     _check_dtype(X.dtype, "X")
     step = max(1, _VALUES_AT_ONCE // math.prod(X.shape[1:]))
-    _check_range((X[i : i + step] for i in range(0, len(X), step)), pixel_range)
-    return ArraySource(X, np.arange(len(X)), pixel_range)
+    _check_range(X[i : i + step] for i in range(0, len(X), step))
+    return ArraySource(X, np.arange(len(X)))
 
 
-def _from_list(
-    items: Sequence[Any], pixel_range: tuple[float, float], background: RGB
-) -> ImageSource:
+def _from_list(items: Sequence[Any], background: RGB) -> ImageSource:
     kind = _kind(items[0])
     for i, item in enumerate(items):
         if _kind(item) != kind:
@@ -134,14 +126,14 @@ def _from_list(
             if advice := _shape_advice(array.shape):
                 raise _refusal(f"X[{i}] of shape {array.shape}", advice)
             _check_dtype(array.dtype, f"X[{i}]")
-        _check_range((array[None] for array in items), pixel_range)
-        return ArraySource(list(items), positions, pixel_range)
+        _check_range(array[None] for array in items)
+        return ArraySource(list(items), positions)
     if kind == "tensor":
         raise _torch_refusal("a list of torch tensors")
-    return _from_nested(items, pixel_range)
+    return _from_nested(items)
 
 
-def _from_nested(items: Sequence[Any], pixel_range: tuple[float, float]) -> ImageSource:
+def _from_nested(items: Sequence[Any]) -> ImageSource:
     try:
         array = np.asarray(items)
     except ValueError as error:
@@ -150,7 +142,7 @@ def _from_nested(items: Sequence[Any], pixel_range: tuple[float, float]) -> Imag
         ) from error
     if array.dtype.kind not in "biufc":
         raise _refusal(f"a list whose X[0] is {_a(items[0])}", "Pass images of one of these kinds.")
-    return _from_array(array, pixel_range)
+    return _from_array(array)
 
 
 def _kind(item: Any) -> str:
@@ -212,16 +204,14 @@ def _check_dtype(dtype: np.dtype[Any], name: str) -> None:
         advice = f"Use {name}.astype(np.uint8) * 255."
     else:
         advice = (
-            f"Use {name}.astype(np.uint8) where the values are in 0..255; otherwise "
-            f"{name}.astype(np.float32), with pixel_range=(lowest, highest)."
+            f"Use {name}.astype(np.uint8) where the values are in 0..255; otherwise divide {name} "
+            f"by the value of white, which makes floats in [0, 1]."
         )
     raise _refusal(f"{name} of dtype {dtype}", advice)
 
 
-def _check_range(chunks: Iterable[NDArray[Any]], pixel_range: tuple[float, float]) -> None:
-    """Raise unless all floats in chunks of images are finite and in the range."""
-    low, high = pixel_range
-    slack = (high - low) * _SLACK
+def _check_range(chunks: Iterable[NDArray[Any]]) -> None:
+    """Raise unless all floats in chunks of images are finite and in [0, 1]."""
     start, found_low, found_high = 0, math.inf, -math.inf
     first_not_finite = first_outside = None
     for chunk in chunks:
@@ -230,7 +220,7 @@ def _check_range(chunks: Iterable[NDArray[Any]], pixel_range: tuple[float, float
             lows = chunk.min(axis=axes).astype(np.float64)
             highs = chunk.max(axis=axes).astype(np.float64)
             finite = np.isfinite(lows) & np.isfinite(highs)
-            outside = finite & ((lows < low - slack) | (highs > high + slack))
+            outside = finite & ((lows < -_SLACK) | (highs > 1 + _SLACK))
             if first_not_finite is None and not finite.all():
                 first_not_finite = start + int(finite.argmin())
             if first_outside is None and outside.any():
@@ -245,22 +235,10 @@ def _check_range(chunks: Iterable[NDArray[Any]], pixel_range: tuple[float, float
         )
     if first_outside is not None:
         raise ValueError(
-            f"X holds pixels outside pixel_range={pixel_range}, first in X[{first_outside}]: they "
-            f"go from {found_low:.8g} to {found_high:.8g}. Set pixel_range to the values that "
-            "stand for black and white, such as (0, 255)."
+            f"Floats must be in [0, 1], but pixels of X go from {found_low:.8g} to "
+            f"{found_high:.8g}, first outside in X[{first_outside}]. Divide values in 0..255 by "
+            f"255; of any other range, subtract the value of black and divide by white less black."
         )
-
-
-def _check_pixel_range(pixel_range: Any) -> tuple[float, float]:
-    try:
-        low, high = (float(value) for value in pixel_range)
-    except (TypeError, ValueError):
-        low = high = math.nan
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
-        raise ValueError(
-            f"pixel_range must be two finite numbers, the lower one first, got {pixel_range!r}."
-        )
-    return low, high
 
 
 def _check_background(background: Any) -> RGB:

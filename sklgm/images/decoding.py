@@ -14,13 +14,11 @@ RGB = tuple[int, int, int]
 _first_use = threading.Lock()
 
 
-def array_to_rgb(array: NDArray[Any], pixel_range: tuple[float, float]) -> NDArray[np.uint8]:
-    """Return a new uint8 RGB array of an (H, W) or (H, W, 3) array of uint8 or float."""
+def array_to_rgb(array: NDArray[Any]) -> NDArray[np.uint8]:
+    """Return a new uint8 RGB array of an (H, W) or (H, W, 3) array, uint8 or floats in [0, 1]."""
     if array.dtype != np.uint8:
-        low, high = pixel_range
         values = array.astype(np.result_type(array, np.float32))
-        values = np.rint((values - low) * (255 / (high - low)))
-        array = np.clip(values, 0, 255).astype(np.uint8)
+        array = np.clip(np.rint(values * 255), 0, 255).astype(np.uint8)
     if array.ndim == 2:
         array = np.broadcast_to(array[:, :, None], (*array.shape, 3))
     return np.array(array, order="C")
@@ -53,8 +51,8 @@ def _to_rgb(image: Image.Image, background: RGB) -> NDArray[np.uint8]:
     image = ImageOps.exif_transpose(image)
     if image.mode == "F":
         raise ValueError(
-            "32-bit float pixels have no agreed range; pass the image as an array, with "
-            "pixel_range, or convert it to 8 or 16 bits"
+            "32-bit float pixels have no agreed range; pass the image as an array of floats in "
+            "[0, 1], or convert it to 8 or 16 bits"
         )
     if image.mode.startswith("I"):
         image = _from_16_bit(image)
@@ -71,7 +69,7 @@ def _from_16_bit(image: Image.Image) -> Image.Image:
     if values.min() < 0 or values.max() > 65535:
         raise ValueError(
             f"integer pixels from {values.min()} to {values.max()} do not fit 16 bits; pass the "
-            "image as an array of floats, with pixel_range"
+            "image as an array of floats in [0, 1]"
         )
     grey = Image.fromarray(np.rint(values / 257).astype(np.uint8))
     if isinstance(clear := image.info.get("transparency"), int):

@@ -107,12 +107,10 @@ class ImageSource:
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ArraySource(ImageSource):
-    """Images from arrays of uint8, or of floats in ``pixel_range``."""
-
-    pixel_range: tuple[float, float]
+    """Images from arrays of uint8, or of floats in [0, 1]."""
 
     def _decode(self, item: NDArray[Any]) -> NDArray[np.uint8]:
-        return array_to_rgb(item, self.pixel_range)
+        return array_to_rgb(item)
 
 
 @dataclass(frozen=True, eq=False, repr=False)

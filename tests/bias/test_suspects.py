@@ -90,7 +90,7 @@ def test_sets_of_images_need_a_backbone():
     kept = PrototypeSet.from_estimator(chosen)
     expected = suspect_classes(chosen, X, y)
     assert suspect_classes(kept, X, y, backbone=net).records == expected.records
-    named = FrozenBackboneProbe(pixel_range=(0, 1))
+    named = FrozenBackboneProbe()
     assert suspect_classes(kept, X / 255, y, backbone=net, probe=named).records == expected.records
     with pytest.raises(ValueError, match="Pass backbone="):
         suspect_classes(kept, X, y)

@@ -381,7 +381,6 @@ MORE = RandomImages(NET, random_state=0).fit(
         ({"selections": {"n": NearestImages(distiller(prototypes_per_class=7))}}, "has 6 images"),
         ({"selections": {"n": NearestImages(distiller(n_views=0))}}, "n_views"),
         ({"selections": {"r": RandomImages(None)}}, "X holds images"),
-        ({"selections": {"r": RandomImages(NET, pixel_range=(0, 0))}}, "pixel_range"),
         ({"selections": {"f": FrozenEstimator(MORE)}}, r"prototypes of \['d'\]"),
         ({"probe": KNeighborsClassifier()}, "probe must be a FrozenBackboneProbe.*head="),
         ({"probe": FrozenBackboneProbe(distiller=distiller())}, "among the selections"),

@@ -211,7 +211,7 @@ def test_32_bit_integers_hold_16_bits_or_are_refused(tmp_path):
 
 def test_float_pictures_are_refused(tmp_path):
     Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "image.tif")
-    with pytest.raises(ValueError, match=r"image\.tif.*32-bit float pixels.*pixel_range"):
+    with pytest.raises(ValueError, match=r"image\.tif.*32-bit float pixels.*floats in \[0, 1\]"):
         check_images([tmp_path / "image.tif"])[0]
 
 

@@ -90,7 +90,6 @@ class BackboneSelector(Selector):
         *,
         prototypes_per_class=1,
         image_size=None,
-        pixel_range=(0, 1),
         batch_size="auto",
         device="auto",
         precision="auto",
@@ -101,7 +100,6 @@ class BackboneSelector(Selector):
         self.backbone = backbone
         self.prototypes_per_class = prototypes_per_class
         self.image_size = image_size
-        self.pixel_range = pixel_range
         self.batch_size = batch_size
         self.device = device
         self.precision = precision
@@ -118,7 +116,7 @@ class BackboneSelector(Selector):
         ----------
         X : array-like of images, or of shape (n_samples, n_features) with ``backbone=None``
             An array of shape (n_samples, height, width, 3) or (n_samples, height, width), uint8
-            or floats in ``pixel_range``; PIL images; or paths, which are streamed.
+            or floats in [0, 1]; PIL images; or paths, which are streamed.
         y : array-like of shape (n_samples,)
             Class labels.
 

@@ -28,8 +28,6 @@ class ClassCentroids(BackboneSelector):
     image_size : int or None, default=None
         Side in pixels of what the net sees; None is the backbone's own. Prototypes have the side
         of its `canvas_size`.
-    pixel_range : tuple of (float, float), default=(0, 1)
-        Black and white in float arrays.
     batch_size : int or "auto", default="auto"
         Images that pass the net at once.
     device : str or torch.device, default="auto"

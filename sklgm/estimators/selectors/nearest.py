@@ -84,7 +84,7 @@ class NearestImages(Selector):
         ----------
         X : array-like of images, or of shape (n_samples, n_features) with ``backbone=None``
             An array of shape (n_samples, height, width, 3) or (n_samples, height, width), uint8
-            or floats in ``pixel_range``; PIL images; or paths, which are streamed.
+            or floats in [0, 1]; PIL images; or paths, which are streamed.
         y : array-like of shape (n_samples,)
             Class labels.
 
