@@ -42,7 +42,7 @@ IMAGE_SIZE, MEMORY_IMAGE_SIZE = 224, 56
 N_DISTINCT = 500
 N_CLASSES = 8
 # Views of an image in the default real pass: the centre crop plain and mirrored, and random ones.
-VIEWS = {"one view": (None, 1), "default views": ("standard", 2)}
+VIEWS = {"one view": (None, 1), "default views": ("blurred", 2)}
 BAR = 1.25
 
 

@@ -647,9 +647,7 @@ def test_bad_calls(name, case, folder):
     bad = CASES[name][case]
     with pytest.raises(bad.kind, match=f"(?s){bad.message}"):
         bad.call()
-    assert not fitted_names(
-        DISTILLER.set_params(augmentation="standard", parametrization="pyramid")
-    )
+    assert not fitted_names(DISTILLER.set_params(augmentation="blurred", parametrization="pyramid"))
     assert not fitted_names(PROBE)
 
 

@@ -219,6 +219,10 @@ def test_shortcuts_stand_for_objects():
     expected = distiller().fit(X, Y).prototypes_
     objects = distiller(parametrization=Pyramid(), augmentation=StandardAugmentation(blur=0.5))
     assert_array_equal(objects.fit(X, Y).prototypes_, expected)
+    kinds = ("standard", StandardAugmentation())
+    standard, same = (distiller(augmentation=kind).fit(X, Y).prototypes_ for kind in kinds)
+    assert_array_equal(standard, same)
+    assert np.abs(standard - expected).max() > 0
 
 
 def test_nested_parameters_can_be_set():
@@ -278,7 +282,7 @@ def shards(estimator, n_shards=3, **given):
     ]
 
 
-@pytest.mark.parametrize("augmentation", ["standard", None])
+@pytest.mark.parametrize("augmentation", ["blurred", None])
 def test_the_sum_over_shards_is_the_whole(augmentation):
     estimator = distiller(n_real_views=0, augmentation=augmentation)
     whole = clone(estimator).fit(X, Y)

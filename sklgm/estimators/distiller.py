@@ -87,9 +87,10 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         of class means alone.
     parametrization : {"pyramid", "pixels"}, Pyramid or Pixels, default="pyramid"
         What is optimised.
-    augmentation : {"standard"}, StandardAugmentation or None, default="standard"
-        Random views of real and synthetic images. "standard" is
-        ``StandardAugmentation(blur=0.5)``; None uses centre crops alone.
+    augmentation : {"standard", "blurred"}, StandardAugmentation or None, default="blurred"
+        Random views of real and synthetic images. "standard" is ``StandardAugmentation()``;
+        "blurred" is ``StandardAugmentation(blur=0.5)``, whose prototypes serve other nets better;
+        None uses centre crops alone.
     class_weight : "balanced", dict or None, default="balanced"
         Weight of each class in the real gradient. "balanced" lets every class pull alike,
         however many images it has.
@@ -200,7 +201,7 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         "prototypes_per_class": [Interval(Integral, 1, None, closed="left")],
         "heads": [StrOptions({"random", "zero"}), RandomHeads],
         "parametrization": [StrOptions({"pyramid", "pixels"}), Pyramid, Pixels],
-        "augmentation": [StrOptions({"standard"}), StandardAugmentation, None],
+        "augmentation": [StrOptions({"standard", "blurred"}), StandardAugmentation, None],
         "class_weight": [StrOptions({"balanced"}), dict, None],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
@@ -219,7 +220,7 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         prototypes_per_class=1,
         heads="random",
         parametrization="pyramid",
-        augmentation="standard",
+        augmentation="blurred",
         class_weight="balanced",
         image_size=None,
         max_iter=100,
@@ -523,8 +524,7 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         return describe_views(encoder, self._augmentation(), self.n_real_views)
 
     def _augmentation(self) -> StandardAugmentation | None:
-        # Prototypes that are recognised when blurred serve other nets better.
-        return resolve_augmentation(self.augmentation, blur=0.5)
+        return resolve_augmentation(self.augmentation)
 
     def _add(
         self,

@@ -88,9 +88,9 @@ class FrozenBackboneProbe(
     head : classifier or None, default=None
         Any scikit-learn classifier; a clone is fitted on the features of all views and the labels
         of y. None is softmax regression by Adam, as in the paper.
-    augmentation : {"standard"}, StandardAugmentation or None, default="standard"
+    augmentation : {"standard", "blurred"}, StandardAugmentation or None, default="standard"
         Random views of the training images. "standard" is ``StandardAugmentation()``, flips and
-        crops; None uses centre crops alone.
+        crops; "blurred" is ``StandardAugmentation(blur=0.5)``; None uses centre crops alone.
     n_views : int or "auto", default="auto"
         Views of each training image, embedded once. "auto" spends about 8000 views: 100 for
         each of 80 images or fewer, 4 for each of 2000 or more.
@@ -159,7 +159,7 @@ class FrozenBackboneProbe(
         **FrozenBackboneEstimator._parameter_constraints,
         "distiller": [HasMethods(["fit"]), None],
         "head": [HasMethods(["fit", "predict"]), None],
-        "augmentation": [StrOptions({"standard"}), StandardAugmentation, None],
+        "augmentation": [StrOptions({"standard", "blurred"}), StandardAugmentation, None],
         "n_views": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],

@@ -60,6 +60,12 @@ def net_parameters(estimator: Any) -> dict[str, Any]:
     return {name: getattr(estimator, name) for name in _OF_THE_NET}
 
 
+def distiller_parameters(probe: FrozenBackboneProbe) -> dict[str, Any]:
+    """Return a probe's parameters that a distiller shares; its standard views are blurred there."""
+    augmentation = "blurred" if probe.augmentation == "standard" else probe.augmentation
+    return {**net_parameters(probe), "augmentation": augmentation}
+
+
 def check_prototypes(prototypes: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return prototypes and their labels, of whatever holds them.
 

@@ -9,7 +9,7 @@ from typing import Any
 from sklgm.backbones import Backbone
 from sklgm.estimators.distiller import LGMDistiller
 from sklgm.estimators.probe import FrozenBackboneProbe
-from sklgm.estimators.probing import check_probe, net_parameters
+from sklgm.estimators.probing import check_probe, distiller_parameters, net_parameters
 from sklgm.estimators.selectors import ClassCentroids, NearestImages, RandomImages
 from sklgm.evaluation._checks import (
     Split,
@@ -70,8 +70,8 @@ def default_selections(
         Frozen net.
     probe : FrozenBackboneProbe or None, default=None
         Whose image size, augmentation and other settings about the net the
-        selections share. An augmentation other than "standard" is the distiller's as it is,
-        without the blur of the distiller's own standard views unless it says so.
+        selections share. Its augmentation "standard" is "blurred" for the distiller, as by
+        default; any other is the same there.
 
     Returns
     -------
@@ -92,7 +92,7 @@ def default_selections(
     """
     probe = check_probe(probe, backbone)
     net = net_parameters(probe)
-    distiller = LGMDistiller(**net, augmentation=probe.augmentation, random_state=0)
+    distiller = LGMDistiller(**distiller_parameters(probe), random_state=0)
     return {
         "random": RandomImages(**net),
         "centroid": ClassCentroids(**net),

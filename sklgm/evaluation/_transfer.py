@@ -12,7 +12,7 @@ from sklgm.backbones import Backbone
 from sklgm.backbones._several import name_backbones
 from sklgm.estimators.distiller import LGMDistiller
 from sklgm.estimators.probe import FrozenBackboneProbe
-from sklgm.estimators.probing import check_probe, net_parameters
+from sklgm.estimators.probing import check_probe, distiller_parameters, net_parameters
 from sklgm.estimators.selectors import ClassCentroids, RandomImages
 from sklgm.evaluation._checks import (
     Split,
@@ -207,7 +207,7 @@ def cross_model_transfer(
     settings = next(iter(probes.values()))
     split = Split.check(X, y, X_test, y_test, groups, settings, "cross_model_transfer")
     if distillers is None:
-        distillers = LGMDistiller(**net_parameters(settings), augmentation=settings.augmentation)
+        distillers = LGMDistiller(**distiller_parameters(settings))
     if baselines is None:
         net = net_parameters(settings)
         baselines = {"random": RandomImages(**net), "centroid": ClassCentroids(**net)}

@@ -55,14 +55,11 @@ def _joined(first: Views, second: Views) -> Views:
 
 
 def resolve_augmentation(
-    augmentation: str | StandardAugmentation | None, *, blur: float = 0.0
+    augmentation: str | StandardAugmentation | None,
 ) -> StandardAugmentation | None:
-    """Turn an ``augmentation=`` parameter into a checked object, or None.
-
-    "standard" blurs with probability ``blur``.
-    """
+    """Turn an ``augmentation=`` parameter into a checked object, or None."""
     if isinstance(augmentation, str):
-        augmentation = StandardAugmentation(blur=blur)
+        augmentation = StandardAugmentation(blur={"standard": 0.0, "blurred": 0.5}[augmentation])
     if augmentation is not None:
         augmentation.check()
     return augmentation

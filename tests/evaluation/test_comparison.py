@@ -329,6 +329,7 @@ def test_default_selections_take_the_probe_s_settings():
         assert (found[name].backbone, found[name].image_size) == (NET, 12)
         assert found[name].batch_size == 7
     assert found["distilled"].augmentation.flip == 0
+    assert default_selections(NET)["distilled"].augmentation == "blurred"
     assert found["nearest"].distiller is found["distilled"]
     assert found["all"] is None
 
