@@ -10,6 +10,7 @@ from sklearn.utils.class_weight import compute_class_weight
 from sklgm import (
     Backbone,
     BackboneEmbedder,
+    FrozenBackboneProbe,
     LGMDistiller,
     Pixels,
     Pyramid,
@@ -17,12 +18,14 @@ from sklgm import (
     RealGradients,
     StandardAugmentation,
 )
+from sklgm.checkpoint.settings import fit_settings
 from tests.image_checks import fitted_names, toy_images
 from tests.tiny_backbones import TinyConvNet, counting_backbone, tiny_backbone
 
 NET = tiny_backbone()
 X, Y = toy_images()
 N_CLASSES = 3
+COUNTS = dict.fromkeys(np.unique(Y).tolist(), 6)
 
 
 def distiller(backbone=NET, **params):
@@ -457,6 +460,113 @@ def test_views_of_another_kind_of_augmentation_are_not_merged():
     ]
     with pytest.raises(ValueError, match="views"):
         shards[0] + shards[1]
+
+
+CALLS = []
+
+
+class Shift:
+    """Move images to the right: an augmentation that is no subclass of ours."""
+
+    def __init__(self, most, kind=torch.as_tensor):
+        self.most, self.kind = most, kind
+
+    def draw(self, n, canvas_size, generator):
+        CALLS.append("draw")
+        return self.kind(torch.randint(self.most + 1, (n,), generator=generator))
+
+    def apply(self, images, views, size):
+        CALLS.append("apply")
+        moved = [image.roll(int(by), 2) for image, by in zip(images, views, strict=True)]
+        return torch.stack(moved)[..., :size, :size]
+
+
+@pytest.mark.parametrize("kind", [torch.as_tensor, list])
+def test_an_augmentation_of_ones_own(kind, monkeypatch):
+    monkeypatch.setattr("sklgm.passes.views._VIEW_BLOCK", 5)
+    CALLS.clear()
+    estimator = distiller(augmentation=Shift(2, kind))
+    fitted = clone(estimator).fit(X, Y)
+    assert set(CALLS) == {"draw", "apply"}
+    assert_array_equal(fitted.prototypes_, distiller(augmentation=Shift(2)).fit(X, Y).prototypes_)
+    for other in (Shift(0), None):
+        found = distiller(augmentation=other).fit(X, Y).prototypes_
+        assert np.abs(found - fitted.prototypes_).max() > 1e-3
+    CALLS.clear()
+    FrozenBackboneProbe(NET, augmentation=Shift(2, kind), n_views=2, max_epochs=1).fit(X, Y)
+    assert set(CALLS) == {"draw", "apply"}
+
+
+def test_an_augmentation_of_ones_own_mirrors_no_centre_crops():
+    own, none = (
+        distiller(n_real_views=0, augmentation=kind).compute_gradients(X, Y)
+        for kind in (Shift(2), None)
+    )
+    assert_array_equal(own.sums, none.sums)
+
+
+def test_settings_of_an_augmentation_of_ones_own_are_told_apart():
+    first, same, other = (
+        distiller(augmentation=Shift(most)).compute_gradients(X, Y, class_counts=COUNTS)
+        for most in (2, 2, 1)
+    )
+    first + same
+    with pytest.raises(ValueError, match="views"):
+        first + other
+    first, same, other = (
+        fit_settings(
+            {"augmentation": Shift(most)},
+            [],
+            data={},
+            seeds=None,
+            device=torch.device("cpu"),
+            n_processes=1,
+        )
+        for most in (2, 2, 1)
+    )
+    assert first == same != other
+
+
+class Grey:
+    """Write images of one grey: a parametrisation that is no subclass of ours."""
+
+    def __init__(self, start_at):
+        self.start_at = start_at
+
+    def get_params(self, deep=True):
+        return {"start_at": self.start_at}
+
+    def check(self, size):
+        CALLS.append("check")
+
+    def start(self, n, size, max_iter, generator, device, around, own):
+        CALLS.append("start")
+        return GreyImages(torch.full((n, 1, 1, 1), self.start_at, device=device)[own], size)
+
+
+class GreyImages:
+    generator = None
+    level_starts = ()
+
+    def __init__(self, values, size):
+        self.parameters, self.size = [values.requires_grad_()], size
+
+    def decode(self):
+        return self.parameters[0].sigmoid().expand(-1, 3, self.size, self.size)
+
+    def grow(self, step):
+        return False
+
+
+def test_a_parametrization_of_ones_own():
+    CALLS.clear()
+    estimator = clone(distiller(parametrization=Grey(1.0)))
+    assert estimator.parametrization.start_at == 1
+    prototypes = estimator.fit(X, Y).prototypes_
+    assert CALLS == ["check", "start"]
+    greys = prototypes[:, :1, :1, :1]
+    assert_array_equal(prototypes, np.broadcast_to(greys, prototypes.shape))
+    assert np.abs(greys - 1 / (1 + np.exp(-1))).min() > 0.01
 
 
 def test_fit_works_where_gradients_are_switched_off():

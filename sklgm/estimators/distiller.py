@@ -31,14 +31,15 @@ from sklgm.passes.views import resolve_augmentation
 from sklgm.prototypes.similarities import PrototypeSimilarities
 from sklgm.synthesis import (
     ALONE,
+    Augmentation,
     BatchSize,
     FeatureRows,
     MatchingSettings,
     Objective,
+    Parametrization,
     Pixels,
     Pyramid,
     Ranks,
-    StandardAugmentation,
     Synthetic,
     match_gradients,
 )
@@ -86,11 +87,11 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         single head of zeros: sums take 1/256 of the memory, and prototypes match the differences
         of class means alone.
     parametrization : {"pyramid", "pixels"}, Pyramid or Pixels, default="pyramid"
-        What is optimised.
+        What is optimised; or an object of your own, see `Pyramid`.
     augmentation : {"standard", "blurred"}, StandardAugmentation or None, default="blurred"
         Random views of real and synthetic images. "standard" is ``StandardAugmentation()``;
         "blurred" is ``StandardAugmentation(blur=0.5)``, whose prototypes serve other nets better;
-        None uses centre crops alone.
+        None uses centre crops alone. Or an object of your own, see `StandardAugmentation`.
     class_weight : "balanced", dict or None, default="balanced"
         Weight of each class in the real gradient. "balanced" lets every class pull alike,
         however many images it has.
@@ -200,8 +201,8 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         "backbone": [str, Backbone, list, tuple, None],
         "prototypes_per_class": [Interval(Integral, 1, None, closed="left")],
         "heads": [StrOptions({"random", "zero"}), RandomHeads],
-        "parametrization": [StrOptions({"pyramid", "pixels"}), Pyramid, Pixels],
-        "augmentation": [StrOptions({"standard", "blurred"}), StandardAugmentation, None],
+        "parametrization": [StrOptions({"pyramid", "pixels"}), HasMethods(["start", "check"])],
+        "augmentation": [StrOptions({"standard", "blurred"}), HasMethods(["draw", "apply"]), None],
         "class_weight": [StrOptions({"balanced"}), dict, None],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
@@ -523,7 +524,7 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
     def _views(self, encoder: Encoder) -> str:
         return describe_views(encoder, self._augmentation(), self.n_real_views)
 
-    def _augmentation(self) -> StandardAugmentation | None:
+    def _augmentation(self) -> Augmentation | None:
         return resolve_augmentation(self.augmentation)
 
     def _add(
@@ -692,7 +693,7 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         self.heads._validate_params()
         return self.heads
 
-    def _parametrization(self) -> Pyramid | Pixels:
+    def _parametrization(self) -> Parametrization:
         if isinstance(self.parametrization, str):
             return {"pyramid": Pyramid, "pixels": Pixels}[self.parametrization]()
         return self.parametrization

@@ -28,7 +28,7 @@ from sklgm.images.source import ArraySource
 from sklgm.passes.encoder import Encoder
 from sklgm.passes.views import describe_augmentation, resolve_augmentation
 from sklgm.prototypes.similarities import has_references
-from sklgm.synthesis import StandardAugmentation
+from sklgm.synthesis import Augmentation
 from sklgm.utils.devices import plain_torch
 from sklgm.utils.notebook import ShowsPrototypes
 from sklgm.utils.random import own_random_state
@@ -90,7 +90,8 @@ class FrozenBackboneProbe(
         of y. None is softmax regression by Adam, as in the paper.
     augmentation : {"standard", "blurred"}, StandardAugmentation or None, default="standard"
         Random views of the training images. "standard" is ``StandardAugmentation()``, flips and
-        crops; "blurred" is ``StandardAugmentation(blur=0.5)``; None uses centre crops alone.
+        crops; "blurred" is ``StandardAugmentation(blur=0.5)``; None uses centre crops alone. Or
+        an object of your own, see `StandardAugmentation`.
     n_views : int or "auto", default="auto"
         Views of each training image, embedded once. "auto" spends about 8000 views: 100 for
         each of 80 images or fewer, 4 for each of 2000 or more.
@@ -159,7 +160,7 @@ class FrozenBackboneProbe(
         **FrozenBackboneEstimator._parameter_constraints,
         "distiller": [HasMethods(["fit"]), None],
         "head": [HasMethods(["fit", "predict"]), None],
-        "augmentation": [StrOptions({"standard", "blurred"}), StandardAugmentation, None],
+        "augmentation": [StrOptions({"standard", "blurred"}), HasMethods(["draw", "apply"]), None],
         "n_views": [Interval(Integral, 1, None, closed="left"), StrOptions({"auto"})],
         "max_epochs": [Interval(Integral, 1, None, closed="left")],
         "learning_rate": [Interval(Real, 0, None, closed="neither")],
@@ -435,7 +436,7 @@ class FrozenBackboneProbe(
         self,
         source: ImageSource | np.ndarray,
         encoder: Encoder | None,
-        augmentation: StandardAugmentation | None,
+        augmentation: Augmentation | None,
         seed: int,
     ) -> np.ndarray:
         """Return features (n, n_views, d) of views of the training samples."""

@@ -15,7 +15,7 @@ from sklgm.backbones import Backbone, get_backbone
 from sklgm.images import ImageSource, iter_batches, resize_crop
 from sklgm.passes.upload import Upload
 from sklgm.passes.views import ViewStream
-from sklgm.synthesis import BatchSize, StandardAugmentation, centre_views, micro_batches
+from sklgm.synthesis import Augmentation, BatchSize, centre_views, micro_batches
 from sklgm.utils.devices import resolve_precision
 
 
@@ -148,7 +148,7 @@ class Encoder:
     def bank(
         self,
         canvases: Iterable[Tensor],
-        augmentation: StandardAugmentation | None,
+        augmentation: Augmentation | None,
         n_views: int,
         seed: int,
     ) -> np.ndarray:
@@ -158,7 +158,7 @@ class Encoder:
         ----------
         canvases : iterable of Tensor of shape (b, 3, canvas, canvas)
             n images altogether, in batches, pixels in [0, 1].
-        augmentation : StandardAugmentation or None
+        augmentation : Augmentation or None
             Of the views; None embeds the centre crop, once.
         n_views : int
             Views of each image.

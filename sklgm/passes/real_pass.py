@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import joblib
 import numpy as np
 import torch
 from torch import Tensor
@@ -15,16 +16,14 @@ from sklgm.images import ImageSource
 from sklgm.matching import RealGradients
 from sklgm.passes.encoder import Encoder
 from sklgm.passes.views import ViewStream, describe_augmentation
-from sklgm.synthesis import StandardAugmentation, centre_views, micro_batches, mirror
+from sklgm.synthesis import Augmentation, centre_views, micro_batches, mirror, mirrors
 
 # Feature rows gathered before they meet the heads: large products, and few draws of a pool
 # too large to be kept.
 _ROWS_AT_ONCE = 4096
 
 
-def describe_views(
-    encoder: Encoder, augmentation: StandardAugmentation | None, n_real_views: int
-) -> str:
+def describe_views(encoder: Encoder, augmentation: Augmentation | None, n_real_views: int) -> str:
     """Return what :func:`add_canvases` computes features on, as text that compares equal."""
     settings = {
         "backbone": encoder.backbone.fingerprint(),
@@ -32,8 +31,12 @@ def describe_views(
         "n_real_views": n_real_views,
         "augmentation": describe_augmentation(augmentation),
     }
-    # A grid of parameters holds numpy's numbers, which JSON does not know.
-    return json.dumps(settings, default=lambda number: number.item())
+    return json.dumps(settings, default=_as_json)
+
+
+def _as_json(value: Any) -> Any:
+    # A grid of parameters holds numpy's numbers; an augmentation of a user's own holds anything.
+    return value.item() if isinstance(value, np.generic) else joblib.hash(value)
 
 
 def gradients_in_order(gradients: Any, backbones: list[str] | None) -> list[RealGradients]:
@@ -161,7 +164,7 @@ class RealPass:
         From images to features; None where rows are features already.
     device : torch.device
         Where to compute.
-    augmentation : StandardAugmentation or None
+    augmentation : Augmentation or None
         Of the random views.
     n_real_views : int
         Random views of each image.
@@ -171,7 +174,7 @@ class RealPass:
 
     encoder: Encoder | None
     device: torch.device
-    augmentation: StandardAugmentation | None
+    augmentation: Augmentation | None
     n_real_views: int
     seed: int
 
@@ -241,7 +244,7 @@ def add_canvases(
     batches: Iterable[Tensor],
     y: np.ndarray,
     encoder: Encoder,
-    augmentation: StandardAugmentation | None,
+    augmentation: Augmentation | None,
     n_random_views: int,
     seed: int,
     on_batch: Callable[[], None],
@@ -264,7 +267,7 @@ def add_canvases(
         Labels.
     encoder : Encoder
         From pixels to features.
-    augmentation : StandardAugmentation or None
+    augmentation : Augmentation or None
         Of the random views; None takes the centre crop alone.
     n_random_views : int
         Random views of each image.
@@ -310,7 +313,7 @@ def add_canvases(
 def _views(
     canvases: Tensor,
     encoder: Encoder,
-    augmentation: StandardAugmentation | None,
+    augmentation: Augmentation | None,
     n_real_views: int,
     stream: ViewStream | None,
 ) -> Iterator[tuple[Tensor, float]]:
@@ -320,7 +323,7 @@ def _views(
     # The first draw of an image is for its centre crop, the others are its random views.
     n_drawn = 1 + n_real_views
     views = None if stream is None else stream.take(len(canvases) * n_drawn)
-    if augmentation is None or augmentation.flip == 0:
+    if augmentation is None or not mirrors(augmentation):
         crops = [centre]
     elif views is None or n_real_views > 1:
         crops = [centre, centre.flip(-1)]

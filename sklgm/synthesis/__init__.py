@@ -1,18 +1,33 @@
 """What is optimised, how it is augmented, and the loop that does it."""
 
-from sklgm.synthesis.augmentation import StandardAugmentation, Views, centre_views, mirror
+from sklgm.synthesis.augmentation import (
+    Augmentation,
+    StandardAugmentation,
+    Views,
+    centre_views,
+    mirror,
+    mirrors,
+)
 from sklgm.synthesis.batch_size import BatchSize
 from sklgm.synthesis.loop import MatchingSettings, Step, match_gradients
-from sklgm.synthesis.parametrization import FeatureRows, Pixels, Pyramid, Synthetic
+from sklgm.synthesis.parametrization import (
+    FeatureRows,
+    Parametrization,
+    Pixels,
+    Pyramid,
+    Synthetic,
+)
 from sklgm.synthesis.ranks import ALONE, Ranks
 from sklgm.synthesis.two_phase import Objective, micro_batches
 
 __all__ = [
     "ALONE",
+    "Augmentation",
     "BatchSize",
     "FeatureRows",
     "MatchingSettings",
     "Objective",
+    "Parametrization",
     "Pixels",
     "Pyramid",
     "Ranks",
@@ -24,4 +39,5 @@ __all__ = [
     "match_gradients",
     "micro_batches",
     "mirror",
+    "mirrors",
 ]

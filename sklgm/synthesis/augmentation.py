@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from dataclasses import dataclass
 from numbers import Real
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from sklearn.base import BaseEstimator
@@ -49,6 +49,16 @@ class Views:
         return Views(self.boxes[rows], self.flip[rows], self.blur[rows], self.noise_seeds[rows])
 
 
+class Augmentation(Protocol):
+    """What makes views, such as `StandardAugmentation`, where the methods are explained."""
+
+    def draw(self, n: int, canvas_size: int, generator: torch.Generator) -> Any:
+        """Draw what is random."""
+
+    def apply(self, images: Tensor, views: Any, size: int) -> Tensor:
+        """Make the views."""
+
+
 class StandardAugmentation(BaseEstimator):
     """Random views of an image.
 
@@ -71,6 +81,18 @@ class StandardAugmentation(BaseEstimator):
     Notes
     -----
     ``StandardAugmentation(scale=(0.08, 1), noise=0.5)`` is the published setting.
+
+    Any object with the first two of these serves as ``augmentation=``:
+
+    ``draw(n, canvas_size, generator)``
+        Draws all that is random about n views, from the generator alone. Returns a tensor or list
+        of length n, or a dataclass of tensors that can be sliced.
+    ``apply(images, views, size)``
+        Makes a view of each image by a slice of what was drawn: differentiable, not random, each
+        by itself.
+    ``flip``
+        Probability that a centre crop is mirrored; ``views.flip``, a tensor of bool, says which.
+        Where there is no such attribute, none is.
     """
 
     _parameter_constraints: dict[str, list[Any]] = {
@@ -232,7 +254,12 @@ def centre_views(images: Tensor, size: int, share: float) -> Tensor:
     return sandwich(matrix, crop, matrix)
 
 
-def mirror(images: Tensor, views: Views) -> Tensor:
+def mirrors(augmentation: Augmentation) -> bool:
+    """Return whether an augmentation has centre crops mirrored, some of them."""
+    return getattr(augmentation, "flip", 0) > 0
+
+
+def mirror(images: Tensor, views: Any) -> Tensor:
     """Mirror the images whose views are mirrored.
 
     Parameters

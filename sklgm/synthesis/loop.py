@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sklgm.matching import matching_loss
 from sklgm.matching.gradients import Matching
-from sklgm.synthesis.augmentation import StandardAugmentation
+from sklgm.synthesis.augmentation import Augmentation
 from sklgm.synthesis.parametrization import Synthetic
 from sklgm.synthesis.ranks import ALONE, Ranks
 from sklgm.synthesis.state import collect, restore
@@ -47,7 +47,7 @@ class MatchingSettings:
         Random views of each sample in a step, beside its centre crop; 0 without augmentation.
     matching : {"global", "row"}
         As in :func:`sklgm.matching.angular_distance`.
-    augmentation : StandardAugmentation or None
+    augmentation : Augmentation or None
         How random views of the samples are made, and whether centre crops are mirrored; None
         embeds the plain centre crop of images, and rows as they are.
     """
@@ -57,7 +57,7 @@ class MatchingSettings:
     n_heads: int
     n_views: int
     matching: Matching
-    augmentation: StandardAugmentation | None
+    augmentation: Augmentation | None
 
 
 @dataclass(frozen=True)

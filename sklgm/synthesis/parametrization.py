@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from numbers import Integral
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from sklearn.base import BaseEstimator
@@ -66,6 +66,26 @@ class Synthetic(ABC):
     def level_starts(self) -> list[int]:
         """Steps, counted from 0, at whose beginning :meth:`grow` adds something."""
         return []
+
+
+class Parametrization(Protocol):
+    """What makes images to optimise, such as `Pyramid`, where the methods are explained."""
+
+    def check(self, size: int) -> None:
+        """Raise if it cannot make images of a size."""
+
+    def start(
+        self,
+        n: int,
+        size: int,
+        max_iter: int,
+        generator: torch.Generator,
+        device: torch.device,
+        around: Tensor | None,
+        own: slice,
+        /,
+    ) -> Synthetic:
+        """Return images at their start."""
 
 
 class _Parametrization(BaseEstimator, ABC):
@@ -142,6 +162,30 @@ class Pyramid(_Parametrization):
         the last step are left out.
     decorrelate : bool, default=True
         Optimise along the colour axes of natural images.
+
+    Notes
+    -----
+    Any object with two methods serves as ``parametrization=``:
+
+    ``check(size)``
+        Raises an error where there can be no images of this side.
+    ``start(n, size, max_iter, generator, device, around, own)``
+        Returns images ``own``, a slice, of ``n``, on the device. What is random is drawn for all
+        n, from the generator alone. ``around`` is None or holds n mean images of any size.
+
+    What ``start`` returns has these members, or is of a subclass of
+    ``sklgm.synthesis.Synthetic``, which needs only the first two:
+
+    ``parameters``
+        List of tensors that require a gradient, each with a row for each image.
+    ``decode()``
+        Returns the images, of shape (n, 3, size, size), in [0, 1], with a graph.
+    ``grow(step)``
+        Adds a tensor to the list if one is due, and returns whether it did.
+    ``level_starts``
+        The steps at which ``grow`` adds one.
+    ``generator``
+        What ``grow`` draws from, or None.
     """
 
     _parameter_constraints: dict[str, list[Any]] = {

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from sklgm.matching import RealGradients
 from sklgm.matching.moving import to_device
-from sklgm.synthesis.augmentation import StandardAugmentation, Views, centre_views, mirror
+from sklgm.synthesis.augmentation import Augmentation, centre_views, mirror, mirrors
 from sklgm.synthesis.batch_size import BatchSize
 
 
@@ -59,23 +59,23 @@ class StepViews:
 
     Attributes
     ----------
-    augmentation : StandardAugmentation or None
+    augmentation : Augmentation or None
         How random views are made; None shows the plain centre crop alone.
-    drawn : Views or None
+    drawn : sequence or None
         The draws of this process's samples, ``n_each`` of each. The first one of a sample only
         says whether its centre crop is mirrored.
     n_each : int
         Views of a sample, the centre crop included.
     """
 
-    augmentation: StandardAugmentation | None
-    drawn: Views | None
+    augmentation: Augmentation | None
+    drawn: Any
     n_each: int
 
     @classmethod
     def draw(
         cls,
-        augmentation: StandardAugmentation | None,
+        augmentation: Augmentation | None,
         n_views: int,
         size: int,
         n_samples: int,
@@ -86,7 +86,7 @@ class StepViews:
 
         Parameters
         ----------
-        augmentation : StandardAugmentation or None
+        augmentation : Augmentation or None
             As the attribute.
         n_views : int
             Random views of a sample; 0 without augmentation.
@@ -113,9 +113,9 @@ class StepViews:
     def cut(self, images: Tensor, rows: slice, size: int, centre_share: float) -> Tensor:
         """Return views of images (n, 3, canvas, canvas), one of each: those numbered ``rows``."""
         centre = centre_views(images, size, centre_share)
-        if self.augmentation is None or self.drawn is None:
+        if self.augmentation is None:
             return centre
-        crops = mirror(centre, self.drawn[rows])
+        crops = mirror(centre, self.drawn[rows]) if mirrors(self.augmentation) else centre
         is_crop = torch.arange(rows.start, rows.stop, device=images.device) % self.n_each == 0
         random = self.augmentation.apply(images, self.drawn[rows], size)
         return torch.where(is_crop[:, None, None, None], crops, random)
