@@ -114,7 +114,7 @@ def write_backbone_table(app):
             f"     - {spec.image_size}",
             f"     - {spec.n_features}",
             f"     - {spec.pooling}",
-            f"     - {spec.licence}",
+            f"     - {spec.license}",
         ]
     target = Path(app.srcdir) / "generated" / "backbones.inc"
     target.parent.mkdir(exist_ok=True)

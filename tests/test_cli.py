@@ -229,7 +229,7 @@ def test_a_table_of_images_is_as_good_as_a_folder(folder, tmp_path):
 
 @pytest.mark.real
 def test_json_is_all_that_is_printed(folder, tmp_path):
-    result = distill(folder, tmp_path / "out", "--json", "--licence", "CC0-1.0")
+    result = distill(folder, tmp_path / "out", "--json", "--license", "CC0-1.0")
     record = json.loads(result.stdout)
     assert record.pop("seconds") > 0
     assert record.pop("loss") > 0
@@ -241,7 +241,7 @@ def test_json_is_all_that_is_printed(folder, tmp_path):
         "n_iter": 3,
     }
     data = PrototypeSet.load(tmp_path / "out").provenance["data"]
-    assert (data["name"], data["n_images"], data["licence"]) == ("data", 6, "CC0-1.0")
+    assert (data["name"], data["n_images"], data["license"]) == ("data", 6, "CC0-1.0")
     evaluated = run(
         *("evaluate", tmp_path / "out", "--test", folder, "--train", folder, "--seeds", 1),
         *("--n-views", 2, "--max-epochs", 5, "--json"),

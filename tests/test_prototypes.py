@@ -151,7 +151,7 @@ def card_of(folder):
 
 
 @pytest.mark.parametrize(
-    ("licence", "expected"),
+    ("license", "expected"),
     [
         (None, {"license": "unknown"}),
         ("cc-by-sa-4.0", {"license": "cc-by-sa-4.0"}),
@@ -161,8 +161,8 @@ def card_of(folder):
         ),
     ],
 )
-def test_the_readme_is_a_card(tmp_path, licence, expected):
-    data = {"name": "pets | toys", "licence": licence}
+def test_the_readme_is_a_card(tmp_path, license, expected):
+    data = {"name": "pets | toys", "license": license}
     estimator = Distiller(backbone="<b>*").fit()
     PrototypeSet.from_estimator(estimator, data=data).save(tmp_path)
     head, text = card_of(tmp_path)

@@ -80,7 +80,7 @@ def with_checkpoint(spec: BackboneSpec, path: str) -> BackboneSpec:
         repository=spec.repository if spec.config else "",
         checkpoint=file,
         digest=digest,
-        licence="",
+        license="",
         reference="",
     )
 

@@ -19,7 +19,7 @@ class BackboneNames(list[str]):
         )
 
 
-BACKBONE_COLUMNS = ("name", "alias", "px", "dim", "feature", "licence", "weights")
+BACKBONE_COLUMNS = ("name", "alias", "px", "dim", "feature", "license", "weights")
 
 
 def list_backbones() -> BackboneNames:
@@ -61,7 +61,7 @@ def backbone_rows(names: list[str]) -> list[tuple[str, ...]]:
             str(spec.image_size),
             str(spec.n_features),
             spec.pooling,
-            spec.licence,
+            spec.license,
             _whereabouts(spec),
         )
         for spec in REGISTRY.values()

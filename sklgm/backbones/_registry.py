@@ -27,7 +27,7 @@ _clip = partial(
     pooling="projected class token",
     fixed_size=True,
     files=OPEN_CLIP_FILES,
-    licence="MIT",
+    license="MIT",
     reference="https://arxiv.org/abs/2103.00020",
 )
 _timm_vit = partial(
@@ -40,7 +40,7 @@ _timm_vit = partial(
     patch_size=16,
     fixed_size=True,
     files=TIMM_FILES,
-    licence="Apache-2.0",
+    license="Apache-2.0",
 )
 _dinov2 = partial(
     _timm_vit,
@@ -60,7 +60,7 @@ _eva02 = partial(
     crop_pct=0.9,
     pooling="normed patch mean",
     patch_size=14,
-    licence="MIT",
+    license="MIT",
     reference="https://arxiv.org/abs/2303.11331",
 )
 _moco_v3 = partial(
@@ -69,7 +69,7 @@ _moco_v3 = partial(
     weights="in1k_300ep",
     crop_pct=0.875,
     interpolation="bilinear",
-    licence="CC-BY-NC-4.0",
+    license="CC-BY-NC-4.0",
     reference="https://arxiv.org/abs/2104.02057",
 )
 _efficientnet_lite = partial(
@@ -79,7 +79,7 @@ _efficientnet_lite = partial(
     std=_HALF,
     pooling="global average",
     n_features=1280,
-    licence="Apache-2.0",
+    license="Apache-2.0",
     reference="https://arxiv.org/abs/1905.11946",
 )
 
@@ -169,7 +169,7 @@ REGISTRY = {
             global_pool="token",
             n_features=768,
             repository="timm/vit_base_patch16_dinov3.lvd1689m",
-            licence="DINOv3",
+            license="DINOv3",
             reference="https://arxiv.org/abs/2508.10104",
         ),
         _dino(
@@ -191,7 +191,7 @@ REGISTRY = {
             crop_pct=0.9,
             n_features=768,
             repository="timm/vit_base_patch16_224.mae",
-            licence="CC-BY-NC-4.0",
+            license="CC-BY-NC-4.0",
             reference="https://arxiv.org/abs/2111.06377",
         ),
         _clip(
@@ -205,7 +205,7 @@ REGISTRY = {
             n_features=768,
             patch_size=16,
             repository="timm/ViT-B-16-SigLIP",
-            licence="Apache-2.0",
+            license="Apache-2.0",
             reference="https://arxiv.org/abs/2303.15343",
         ),
         _eva02(

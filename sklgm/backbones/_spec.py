@@ -58,7 +58,7 @@ class BackboneSpec:
     digest : str
         Of the checkpoint's content, and of that of the file that describes the net. Others are
         not loaded in their place.
-    licence : str
+    license : str
         Of the weights.
     reference : str
         Where they are described.
@@ -84,7 +84,7 @@ class BackboneSpec:
     config: str = ""
     checkpoint: str = ""
     digest: str = ""
-    licence: str = ""
+    license: str = ""
     reference: str = ""
 
 

@@ -76,7 +76,7 @@ def from_net(net: Any) -> BackboneSpec:
         fixed_size=fixed,
         repository=repository,
         files=(filename,) if filename else TIMM_FILES,
-        licence=config.get("license") or "",
+        license=config.get("license") or "",
         reference=f"https://huggingface.co/{repository}" if repository else "",
     )
 

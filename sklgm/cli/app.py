@@ -147,7 +147,7 @@ def distill(
         _backbones('Frozen net, "clip" by default; several make joint prototypes.'),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the prototypes.")] = Path("prototypes"),
-    licence: Annotated[
+    license: Annotated[
         str | None, typer.Option(help="Licence of the images, for the card of the prototypes.")
     ] = None,
     resume: Annotated[
@@ -198,7 +198,7 @@ def distill(
             raise KeyboardInterrupt(told) from interrupt
         if ranks.rank > 0:
             return
-        made_of = describe_files(images, data, licence=licence)
+        made_of = describe_files(images, data, license=license)
         PrototypeSet.from_estimator(distiller, data=made_of).save(out, overwrite=overwrite)
         if work is not None:
             shutil.rmtree(work, ignore_errors=True)

@@ -36,7 +36,7 @@ def load_files(path: Path) -> Bunch:
     return load_folder(path)
 
 
-def describe_files(path: Path, data: Bunch, *, licence: str | None) -> dict[str, Any]:
+def describe_files(path: Path, data: Bunch, *, license: str | None) -> dict[str, Any]:
     """Describe a data set without its images, so that another copy of it can be compared.
 
     Parameters
@@ -45,13 +45,13 @@ def describe_files(path: Path, data: Bunch, *, licence: str | None) -> dict[str,
         The folder or CSV file that it was loaded from.
     data : Bunch
         As of :func:`load_files`.
-    licence : str or None
+    license : str or None
         Of the images.
 
     Returns
     -------
     dict of str to object
-        ``name``, that of the folder or file; ``n_images``; ``licence``; and ``sha256``, of the
+        ``name``, that of the folder or file; ``n_images``; ``license``; and ``sha256``, of the
         sorted lines "label, tab, size in bytes, tab, path from the folder", each ended by a
         newline, which reads no image.
     """
@@ -63,6 +63,6 @@ def describe_files(path: Path, data: Bunch, *, licence: str | None) -> dict[str,
     return {
         "name": root.resolve().name if root is path else path.stem,
         "n_images": len(lines),
-        "licence": licence,
+        "license": license,
         "sha256": hashlib.sha256("".join(lines).encode(errors="surrogateescape")).hexdigest(),
     }

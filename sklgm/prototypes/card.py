@@ -8,7 +8,7 @@ from typing import Any
 
 _HEADER = """\
 ---
-license: {licence}
+license: {license}
 {name}task_categories:
 - image-classification
 tags:
@@ -59,17 +59,17 @@ def data_card(shape: tuple[int, ...], classes: list[Any], provenance: dict[str, 
         *_section("Versions", _dict(provenance.get("versions"))),
         *_section("Classes", dict(enumerate(classes))),
     ]
-    return _yaml(data.get("licence"), has_pictures=len(shape) == 4) + "\n" + "\n".join(lines) + "\n"
+    return _yaml(data.get("license"), has_pictures=len(shape) == 4) + "\n" + "\n".join(lines) + "\n"
 
 
-def _yaml(licence: Any, *, has_pictures: bool) -> str:
+def _yaml(license: Any, *, has_pictures: bool) -> str:
     name = ""
-    if not licence:
-        licence = "unknown"
-    elif not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", str(licence)):
+    if not license:
+        license = "unknown"
+    elif not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", str(license)):
         # None of the Hub's identifiers, which look like cc-by-sa-4.0.
-        name, licence = _OTHER.format(name=json.dumps(str(licence))), "other"
-    return _HEADER.format(licence=licence, name=name, configs=_CONFIGS if has_pictures else "")
+        name, license = _OTHER.format(name=json.dumps(str(license))), "other"
+    return _HEADER.format(license=license, name=name, configs=_CONFIGS if has_pictures else "")
 
 
 def _settings(provenance: dict[str, Any]) -> dict[str, Any]:

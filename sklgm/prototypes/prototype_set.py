@@ -103,7 +103,7 @@ class PrototypeSet:
             Anything fitted with ``prototypes_`` and ``prototype_labels_``.
         data : dict or None, default=None
             What is to be said of the data they were made of, such as its ``name`` and
-            ``licence``; kept as ``provenance["data"]``.
+            ``license``; kept as ``provenance["data"]``.
 
         Returns
         -------

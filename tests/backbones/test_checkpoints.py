@@ -149,7 +149,7 @@ def test_a_registry_name_with_a_file(tmp_path, picture):
     assert Backbone.from_name(f"dinov2_vits14@{path}") is backbone
     assert backbone.image_size == 224
     assert backbone.name.startswith("dinov2_vits14#")
-    assert (backbone.spec.licence, backbone.spec.reference, backbone.spec.repository) == ("",) * 3
+    assert (backbone.spec.license, backbone.spec.reference, backbone.spec.repository) == ("",) * 3
     net.set_input_size(224)
     assert_features_of(backbone, net, picture)
 

@@ -245,7 +245,7 @@ def test_the_table_of_names():
     }
     for name, record in REGISTRY.items():
         assert record.name == name
-        assert record.licence
+        assert record.license
         assert record.reference.startswith("https://")
         assert record.pooling
 
