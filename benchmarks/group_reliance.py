@@ -35,6 +35,7 @@ from sklearn.linear_model import LogisticRegression
 from sklgm import BackboneEmbedder, FrozenBackboneProbe, LGMDistiller, RandomImages
 from sklgm.bias import diagnose_bias
 from sklgm.datasets import make_spurious_images
+from sklgm.utils.tables import markdown
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.real_backbones import real_backbone
@@ -171,7 +172,7 @@ def run(net, correlation, seed, arguments, folder):
 def table(records):
     """Return means over the seeds, with standard deviations."""
     titles = ["net", "correlation", "prototypes", *COLUMNS.values()]
-    lines = ["| " + " | ".join(titles) + " |", "| --- | ---: | --- |" + " ---: |" * len(COLUMNS)]
+    lines = []
     for key in dict.fromkeys((r["net"], r["correlation"], r["selection"]) for r in records):
         mine = [r for r in records if (r["net"], r["correlation"], r["selection"]) == key]
         cells = [str(part) for part in key]
@@ -179,8 +180,8 @@ def table(records):
             values = [record[name] for record in mine]
             deviation = f" ± {np.std(values, ddof=1):.2f}" if len(values) > 1 else ""
             cells.append(f"{np.mean(values):.2f}{deviation}")
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+        lines.append(cells)
+    return markdown(titles, lines)
 
 
 def ranks(records, correlation=1.0):

@@ -36,6 +36,7 @@ from sklgm.alignment import alignment_matrix
 from sklgm.backbones import Backbone
 from sklgm.datasets import load_folder, load_spawrious, load_waterbirds
 from sklgm.evaluation import compare_selections, cross_model_transfer
+from sklgm.utils.tables import markdown
 
 DATA = {
     "1": ("imagenet-100", "imagenet-1k"),
@@ -227,11 +228,11 @@ def to_markdown(table, data, found):
     with PUBLISHED.open(newline="", encoding="utf-8") as file:
         rows = [r for r in csv.DictReader(file) if (r["table"], r["data"]) == (table, data)]
     titles = [data, *(title for name in NETS for title in (f"{name}, published", "here"))]
-    lines = [titles, ["---", *["---:"] * (len(titles) - 1)]]
+    lines = []
     for row in rows:
         cells = [cell for name in NETS for cell in (row[name], found.get((row["row"], name), ""))]
         lines.append([row["row"], *cells])
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+    return markdown(titles, lines)
 
 
 def published_run(arguments):

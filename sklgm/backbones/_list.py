@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from tabulate import tabulate
+
 from sklgm.backbones._registry import ALIASES, REGISTRY
 from sklgm.backbones._spec import BackboneSpec
 from sklgm.backbones._weights import are_weights_here
@@ -11,12 +13,7 @@ class BackboneNames(list[str]):
     """Names of backbones. As text it is a table, with what is known of each."""
 
     def __str__(self) -> str:
-        rows = [BACKBONE_COLUMNS, *backbone_rows(self)]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        return "\n".join(
-            "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-            for row in rows
-        )
+        return tabulate(backbone_rows(self), BACKBONE_COLUMNS, "plain", disable_numparse=True)
 
 
 BACKBONE_COLUMNS = ("name", "alias", "px", "dim", "feature", "license", "weights")

@@ -8,6 +8,7 @@ from html import escape
 from typing import Any
 
 import numpy as np
+from tabulate import tabulate
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -55,16 +56,8 @@ class Table:
         raise NotImplementedError
 
     def __repr__(self) -> str:
-        titles, cells = self._table()
-        widths = [max(map(len, column)) for column in zip(titles, *cells, strict=True)]
-        lines = [
-            "  ".join(
-                cell.rjust(width) if i else cell.ljust(width)
-                for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-            )
-            for line in (titles, *cells)
-        ]
-        return "\n".join([type(self).__name__, *(line.rstrip() for line in lines), self._caption()])
+        text = _as_text(*self._table(), style="plain")
+        return "\n".join([type(self).__name__, text, self._caption()])
 
     def _repr_html_(self) -> str:
         return html_table(*self._table(), caption=self._caption())
@@ -89,18 +82,17 @@ def spread(mean: float, deviation: float) -> str:
 
 def markdown(titles: Sequence[str], cells: Iterable[Sequence[str]]) -> str:
     """Return a Markdown table, the first column to the left and the others to the right."""
-    lines = [titles, ["---", *["---:"] * (len(titles) - 1)], *cells]
-    return "\n".join(
-        "| " + " | ".join(cell.replace("|", "\\|") for cell in line) + " |" for line in lines
-    )
+    lines = [[cell.replace("|", "\\|") for cell in line] for line in (titles, *cells)]
+    return _as_text(lines[0], lines[1:], style="pipe")
 
 
 def html_table(titles: Sequence[str], cells: Iterable[Sequence[str]], caption: str = "") -> str:
     """Return a table in HTML, its caption above."""
     above = f"<caption>{escape(caption)}</caption>" if caption else ""
-    body = "".join(_html_line("td", line) for line in cells)
-    return f"<table>{above}<thead>{_html_line('th', titles)}</thead><tbody>{body}</tbody></table>"
+    return _as_text(titles, cells, style="html").replace("<table>", f"<table>{above}", 1)
 
 
-def _html_line(tag: str, cells: Sequence[str]) -> str:
-    return "<tr>" + "".join(f"<{tag}>{escape(cell)}</{tag}>" for cell in cells) + "</tr>"
+def _as_text(titles: Sequence[str], cells: Iterable[Sequence[str]], *, style: str) -> str:
+    sides = ["left", *["right"] * (len(titles) - 1)]
+    # The cells are text; tabulate would write some of the numbers in them anew.
+    return tabulate(list(cells), titles, style, disable_numparse=True, colalign=sides)

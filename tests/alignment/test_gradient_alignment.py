@@ -298,7 +298,7 @@ def test_a_matrix_has_the_single_measurements():
             one = gradient_alignment(prototypes, X, Y, net, distiller=sets["A"], random_state=0)
             cell = found.scores[i, j], found.low[i, j], found.high[i, j]
             assert cell == (one.score, one.low, one.high)
-    lines = found.to_markdown().splitlines()
+    lines = [" ".join(line.split()) for line in found.to_markdown().splitlines()]
     assert lines[0] == "| gradient alignment | A | B |"
     assert lines[2].startswith(
         f"| A | {found.scores[0, 0]:.3f} [{found.low[0, 0]:.3f}, {found.high[0, 0]:.3f}] |"

@@ -102,13 +102,12 @@ def test_summary_and_tables():
         assert_allclose(row["accuracy_sem"], np.std(scores, ddof=1) / np.sqrt(2))
     mean = np.mean(found["A", "B"])
     error = np.std(found["A", "B"], ddof=1) / np.sqrt(2)
-    lines = result.to_markdown().splitlines()
+    lines = [" ".join(line.split()) for line in result.to_markdown().splitlines()]
     assert lines[0] == "| distilled on \\ evaluated on | A | B |"
-    assert lines[1] == "| --- | ---: | ---: |"
     assert lines[2].endswith(f"| {mean:.3f} ± {error:.3f} |")
     assert len(lines) == 2 + 3
     relative = result.to_markdown(metric="relative_accuracy").splitlines()
-    assert relative[-1].startswith("| all | 1.000")
+    assert relative[-1].split()[:4] == ["|", "all", "|", "1.000"]
     with pytest.raises(ValueError, match=r"none of .*: accuracy, balanced"):
         result.to_markdown(metric="top_5_accuracy")
 
