@@ -6,23 +6,7 @@ import json
 import re
 from typing import Any
 
-_HEADER = """\
----
-license: {license}
-{name}task_categories:
-- image-classification
-tags:
-- dataset-distillation
-- sklgm
-{configs}---
-"""
-# Which lets `load_dataset` find the pictures, with the names of their folders as labels.
-_CONFIGS = """\
-configs:
-- config_name: default
-  data_dir: images
-"""
-_OTHER = "license_name: {name}\n"
+from tabulate import tabulate
 
 
 def data_card(shape: tuple[int, ...], classes: list[Any], provenance: dict[str, Any]) -> str:
@@ -42,7 +26,19 @@ def data_card(shape: tuple[int, ...], classes: list[Any], provenance: dict[str, 
     str
         Markdown, below the YAML that the Hub reads.
     """
+    # Imported here, since it takes a while and most programs write no card.
+    from huggingface_hub import DatasetCard, DatasetCardData
+
     data = _dict(provenance.get("data"))
+    license, license_name = _license(data.get("license"))
+    header = DatasetCardData(
+        license=license,
+        license_name=license_name,
+        task_categories=["image-classification"],
+        tags=["dataset-distillation", "sklgm"],
+        # By which `load_dataset` finds the pictures, with the names of their folders as labels.
+        configs=[{"config_name": "default", "data_dir": "images"}] if len(shape) == 4 else None,
+    )
     kind = " x ".join(map(str, shape[1:3])) + " pixels" if len(shape) == 4 else "features"
     what = "Synthetic images" if len(shape) == 4 else "Synthetic rows"
     lines = [
@@ -59,17 +55,14 @@ def data_card(shape: tuple[int, ...], classes: list[Any], provenance: dict[str, 
         *_section("Versions", _dict(provenance.get("versions"))),
         *_section("Classes", dict(enumerate(classes))),
     ]
-    return _yaml(data.get("license"), has_pictures=len(shape) == 4) + "\n" + "\n".join(lines) + "\n"
+    return str(DatasetCard("\n".join(["---", header.to_yaml(), "---", "", *lines, ""])))
 
 
-def _yaml(license: Any, *, has_pictures: bool) -> str:
-    name = ""
-    if not license:
-        license = "unknown"
-    elif not re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", str(license)):
-        # None of the Hub's identifiers, which look like cc-by-sa-4.0.
-        name, license = _OTHER.format(name=json.dumps(str(license))), "other"
-    return _HEADER.format(license=license, name=name, configs=_CONFIGS if has_pictures else "")
+def _license(name: Any) -> tuple[str, str | None]:
+    """Return the Hub's identifier of a licence, and the name of one that has no identifier."""
+    name = str(name or "unknown")
+    # Identifiers look like cc-by-sa-4.0.
+    return (name, None) if re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", name) else ("other", name)
 
 
 def _settings(provenance: dict[str, Any]) -> dict[str, Any]:
@@ -87,8 +80,8 @@ def _dict(value: Any) -> dict[str, Any]:
 def _section(title: str, facts: dict[Any, Any]) -> list[str]:
     if not facts:
         return []
-    rows = [f"| {_cell(name)} | {_cell(value)} |" for name, value in facts.items()]
-    return ["", f"## {title}", "", "| | |", "|---|---|", *rows]
+    rows = [[_cell(name), _cell(value)] for name, value in facts.items()]
+    return ["", f"## {title}", "", tabulate(rows, ["", ""], "pipe", disable_numparse=True)]
 
 
 def _cell(value: Any) -> str:
