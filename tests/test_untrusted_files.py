@@ -256,58 +256,26 @@ def test_postscript_is_not_run(tmp_path, monkeypatch):
 # Sizes
 
 
-def claiming(path, shape, honest):
-    """Write a safetensors file whose header claims a tensor of a shape that is not there."""
-    end = 4 * int(np.prod([float(side) for side in shape])) if honest else 8
-    tensor = {"dtype": "F32", "shape": shape, "data_offsets": [0, end]}
-    write_raw(path, {"images": tensor, "sums": tensor}, bytes(8))
-
-
-@pytest.mark.parametrize("honest", [False, True])
-@pytest.mark.parametrize("shape", [[10**12], [10**6, 10**6], [2**32, 2**32]])
 @pytest.mark.parametrize("reader", ["weights, .safetensors", "gradients", "prototypes"])
-def test_tensors_that_are_not_there(reader, shape, honest, tmp_path):
+def test_tensors_that_are_not_there(reader, tmp_path):
+    """The library refuses a header that claims more than the file holds."""
     read, name = READERS[reader]
-    claiming(tmp_path / name, shape, honest)
-    if reader != "prototypes":
-        with refused("cannot be read|is not a file written by"):
-            read(tmp_path / name)
-        return
-    with refused("is damaged or unreadable"):
-        read(tmp_path / name)
-
-
-@pytest.mark.parametrize("reader", ["weights, .safetensors", "gradients", "prototypes"])
-def test_a_header_longer_than_its_file(reader, tmp_path):
-    read, name = READERS[reader]
-    (tmp_path / name).write_bytes(struct.pack("<Q", 10**9) + b"{}")
+    tensor = {"dtype": "F32", "shape": [2**32, 2**32], "data_offsets": [0, 8]}
+    write_raw(tmp_path / name, {"images": tensor, "sums": tensor}, bytes(8))
     with refused("cannot be read|is not a file written by|is damaged"):
         read(tmp_path / name)
 
 
-def change_archive(path, numbers, *, rest=None, packed=False):
-    """Rewrite a file of torch.save, of ten floats, to claim more of them."""
+def packs_zeros(path):
+    """Rewrite a file of torch.save, of ten floats, to hold very many zeros."""
     torch.save({"w": torch.arange(10.0)}, path)
     with zipfile.ZipFile(path) as archive:
         entries = {entry.filename: archive.read(entry) for entry in archive.infolist()}
-    with zipfile.ZipFile(
-        path, "w", zipfile.ZIP_DEFLATED if packed else zipfile.ZIP_STORED
-    ) as archive:
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, content in entries.items():
             if name.endswith("data.pkl"):
-                long = b"\x8a\x08" + numbers.to_bytes(8, "little")
-                content = content.replace(b"K\n", long)
-            if name.endswith("data/0") and rest is not None:
-                content = rest
-            archive.writestr(name, content)
-
-
-def claims_numbers(path):
-    change_archive(path, 10**12)
-
-
-def packs_zeros(path):
-    change_archive(path, 2**26, rest=bytes(2**28), packed=True)
+                content = content.replace(b"K\n", b"\x8a\x08" + (2**26).to_bytes(8, "little"))
+            archive.writestr(name, bytes(2**28) if name.endswith("data/0") else content)
     assert path.stat().st_size < 2**20
 
 
@@ -329,7 +297,6 @@ def has_no_numbers(path):
 @pytest.mark.parametrize(
     ("write", "message"),
     [
-        (claims_numbers, "cannot be read: .*does not match expected size"),
         (packs_zeros, r"cannot be read: it has \d+ bytes and would unpack to 268\d+\. What can"),
         (repeats_one_number, r"claim more numbers than are in the file.*Save \{name"),
         (leaves_out_zeros, "cannot be read|claim more numbers"),
@@ -479,13 +446,6 @@ def test_gradients_that_only_together_claim_too_much(crossed, tmp_path):
         RealGradients.load(path)
 
 
-def nested(levels):
-    value = "end"
-    for _ in range(levels):
-        value = {"a": value}
-    return value
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
@@ -495,7 +455,6 @@ def nested(levels):
         ({"labels": {"dtype": ["x"], "values": ["a", "b"]}}, "cannot be read"),
         ({"labels": {"dtype": "int64", "values": 7}}, "cannot be read"),
         ({"labels": {"dtype": "int64", "values": [10**30, 1]}}, "cannot be read"),
-        ({"provenance": nested(200)}, "at most 50 deep"),
         ({"provenance": ["x"]}, "provenance must be a dict"),
     ],
 )
@@ -582,7 +541,7 @@ def test_tables_with_other_content(content, message, tmp_path):
     ("content", "message"),
     [
         (b"path,group\n" + b"x" * 200_000 + b",a\n", "is no CSV file: field larger"),
-        (b"path,group\na\0b,a\n", "Line 2 of|line contains NUL"),
+        (b"path,group\na\0b,a\n", "null byte"),
         (b"path,group\n\xff,a\n", "is no text in UTF-8"),
     ],
 )
@@ -631,7 +590,7 @@ def test_a_page_escapes_what_a_card_says(tmp_path):
     evil = "<script>alert(1)</script>"
     saved = prototypes(
         tmp_path / "set",
-        {evil: evil, "parameters": {evil: [evil]}, "versions": evil, "deep": nested(40)},
+        {evil: evil, "parameters": {evil: [evil]}, "versions": evil},
         labels=(evil, "b"),
     )
     page = HTMLReport.from_prototypes(PrototypeSet.load(saved), title=evil).html
@@ -676,22 +635,9 @@ def test_what_is_no_file_is_not_waited_for(reader, make, tmp_path):
     assert str(caught[0])
 
 
-def svg(path):
-    path.write_text('<svg xmlns="http://www.w3.org/2000/svg" width="8" height="8"/>')
-
-
-def xml_bomb(path):
-    entities = "".join(f'<!ENTITY a{i + 1} "{f"&a{i};" * 10}">' for i in range(9))
-    path.write_text(f'<!DOCTYPE x [<!ENTITY a0 "ha">{entities}]><svg>&a9;</svg>')
-
-
 def cut_short(path):
     Image.fromarray(np.resize(X, (200, 200, 3))).save(path, "PNG")
     path.write_bytes(path.read_bytes()[:3000])
-
-
-def no_pixels(path):
-    path.write_bytes(b"GIF89a" + bytes(20))
 
 
 def far_too_large(path):
@@ -707,10 +653,7 @@ def far_too_large(path):
 @pytest.mark.parametrize(
     ("write", "reason"),
     [
-        (svg, "cannot identify"),
-        (xml_bomb, "cannot identify"),
         (cut_short, "truncated"),
-        (no_pixels, "."),
         (far_too_large, "10000000000 pixels.*decompression bomb"),
     ],
 )
@@ -719,14 +662,6 @@ def test_odd_images_are_named(reader, write, reason, tmp_path):
     write(tmp_path / name)
     with refused(rf"a\.png'? cannot be read as an image: .*{reason}", seconds=5):
         read(tmp_path / name)
-
-
-def test_large_images_warn_once_and_are_read(tmp_path, monkeypatch):
-    """Between Pillow's limit and twice that: its own warning, and then as any other."""
-    paths = save_images(X, tmp_path)
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", X[0, :, :, 0].size - 1)
-    with pytest.warns(Image.DecompressionBombWarning, match="could be decompression bomb"):
-        assert len(BackboneEmbedder(NET).fit_transform(paths)) == len(X)
 
 
 def test_links_of_images_are_followed(tmp_path):

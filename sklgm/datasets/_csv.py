@@ -42,7 +42,7 @@ def read_table(path: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str
             f"{path} has no column {' and '.join(missing)}. Its first line must name {wanted}."
         )
     for number, line in lines:
-        empty = [name for name in columns if not line[name] or "\0" in line[name]]
+        empty = [name for name in columns if not line[name]]
         if empty:
             raise ValueError(
                 f"Line {number} of {path} has no {' and no '.join(empty)}. Give {wanted}, or leave "

@@ -1,7 +1,6 @@
 """One image at a time: from an array, a PIL image or a file to 8-bit RGB of a wanted size."""
 
 import threading
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,8 +33,6 @@ def pillow_to_rgb(image: Image.Image, background: RGB) -> NDArray[np.uint8]:
 
 def file_to_rgb(path: str, background: RGB) -> NDArray[np.uint8]:
     """Read an image file, as :func:`pillow_to_rgb` does a PIL image."""
-    if Path(path).stat().st_size == 0:
-        raise ValueError("the file is empty")
     with Image.open(path) as image:
         refuse_programs(image)
         return _to_rgb(image, background)

@@ -19,9 +19,6 @@ from sklgm._version import __version__
 from sklgm.prototypes.folder import check_target, read_folder, write_folder
 from sklgm.utils.pictures import picture_strip
 
-# Dicts and lists within each other in provenance, at most.
-_DEEPEST = 50
-
 # Parameters that say where and how a fit ran; they do not shape the prototypes.
 _OF_THE_MACHINE = ("memory", "checkpoint", "n_jobs", "device", "verbose")
 
@@ -284,19 +281,9 @@ def _check_provenance(provenance: Any) -> dict[str, Any]:
     if not isinstance(provenance, dict):
         raise ValueError(f"{advice}; got {type(provenance).__name__}.")
     try:
-        kept = json.loads(json.dumps(provenance, allow_nan=False))
+        return json.loads(json.dumps(provenance, allow_nan=False))
     except (TypeError, ValueError, RecursionError) as error:
         raise ValueError(f"{advice}: {error}.") from error
-    if _is_deeper(kept, _DEEPEST):
-        raise ValueError(f"{advice}, at most {_DEEPEST} deep; got deeper ones.")
-    return kept
-
-
-def _is_deeper(value: Any, levels: int) -> bool:
-    if not isinstance(value, dict | list):
-        return False
-    inner = value.values() if isinstance(value, dict) else value
-    return levels == 0 or any(_is_deeper(item, levels - 1) for item in inner)
 
 
 def _as_json(value: Any) -> Any:

@@ -239,7 +239,7 @@ def bad_files(folder):
     ("name", "reason"),
     [
         ("truncated.jpg", "truncated"),
-        ("empty.png", "the file is empty"),
+        ("empty.png", "cannot identify"),
         ("text.png", "cannot identify"),
         ("header.png", "cannot identify"),
         ("bomb.png", "decompression bomb"),
