@@ -18,7 +18,6 @@ from sklgm import (
     RealGradients,
     StandardAugmentation,
 )
-from sklgm.checkpoint.settings import fit_settings
 from tests.image_checks import fitted_names, toy_images
 from tests.tiny_backbones import TinyConvNet, counting_backbone, tiny_backbone
 
@@ -513,18 +512,6 @@ def test_settings_of_an_augmentation_of_ones_own_are_told_apart():
     first + same
     with pytest.raises(ValueError, match="views"):
         first + other
-    first, same, other = (
-        fit_settings(
-            {"augmentation": Shift(most)},
-            [],
-            data={},
-            seeds=None,
-            device=torch.device("cpu"),
-            n_processes=1,
-        )
-        for most in (2, 2, 1)
-    )
-    assert first == same != other
 
 
 class Grey:
