@@ -671,7 +671,7 @@ COMMANDS = {
     "distill: a number": (
         ["distill", "data", "--max-iter", "many"],
         2,
-        "'many' is none of INTEGER",
+        "Invalid value for '--max-iter'",
     ),
     "distill: seed": (["distill", "data", "--seed", "-1"], 1, "random_state"),
     "distill: option": (["distill", "data", "--backbones", "clip"], 2, "No such option"),

@@ -1,21 +1,20 @@
 """The command, on real files and the real default net."""
 
-import inspect
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
-import typer
 from PIL import Image
 from typer.testing import CliRunner
 
-from sklgm import FrozenBackboneProbe, LGMDistiller, PrototypeSet, __version__
-from sklgm.cli.app import app
+from sklgm import FrozenBackboneProbe, LGMDistiller, PrototypeSet, Pyramid, __version__
+from sklgm.cli.app import _set, app
 from sklgm.datasets import load_csv, load_folder
 from tests.interrupted_fits import kept
 
@@ -107,10 +106,7 @@ def test_an_interrupted_command_says_how_to_go_on_and_does(folder, tmp_path):
     ("options", "message"),
     [
         ((), "Interrupted. Nothing is kept; with --resume the work would be."),
-        (
-            ("--memory", "work"),
-            "Interrupted. Give the same command again to go on from what work holds.",
-        ),
+        (("--resume",), "Interrupted. Give the same command again to go on from what "),
     ],
 )
 def test_an_early_interrupt_leaves_nothing(folder, tmp_path, monkeypatch, options, message):
@@ -125,72 +121,90 @@ def test_an_early_interrupt_leaves_nothing(folder, tmp_path, monkeypatch, option
     assert not (tmp_path / "out").exists()
 
 
-COMMANDS = {
-    "distill": (LGMDistiller, {"backbone", "distributed", "heads", "pixel_range", "verbose"}),
-    "evaluate": (
-        FrozenBackboneProbe,
-        {"backbone", "distiller", "head", "pixel_range", "random_state", "verbose"},
-    ),
-    "transfer": (
-        LGMDistiller,
-        {"backbone", "distributed", "heads", "pixel_range", "random_state", "verbose"},
-    ),
-}
+def parameters_in(monkeypatch, target):
+    """Have a call note the parameters of the estimators it is given, and end the command."""
+    seen = []
 
+    def note(*args, **kwargs):
+        estimators = [*args, *kwargs.values()]
+        seen.extend(e.get_params(deep=False) for e in estimators if hasattr(e, "get_params"))
+        raise ValueError("seen")
 
-@pytest.mark.parametrize("name", COMMANDS)
-def test_options_are_the_parameters(name):
-    estimator, left_out = COMMANDS[name]
-    options = {option.name: option for option in typer.main.get_command(app).commands[name].params}
-    parameters = inspect.signature(estimator).parameters
-    assert parameters.keys() - options.keys() == left_out - {"backbone"}
-    for parameter in parameters.keys() & options.keys() - {"backbone"}:
-        expected = -1 if parameter == "n_jobs" else parameters[parameter].default
-        option = options[parameter]
-        assert (option.name, option.default) == (parameter, expected)
-        assert f"--{parameter.replace('_', '-')}" in option.opts
-        assert option.help, parameter
+    monkeypatch.setattr(target, note)
+    return seen
 
 
 GIVEN = {
-    "--class-weight": ("none", None),
-    "--batch-size": ("3", 3),
-    "--learning-rate": ("1e-3", 1e-3),
-    "--head-scale": ("0", 0.0),
-    "--seed": ("7", 7),
-    "--memory": ("cache", "cache"),
-    "--n-jobs": ("none", None),
-    "--precision": ("float32", "float32"),
+    ("--prototypes-per-class", "2"): ("prototypes_per_class", 2),
+    ("--image-size", "64"): ("image_size", 64),
+    ("--max-iter", "7"): ("max_iter", 7),
+    ("--batch-size", "3"): ("batch_size", 3),
+    ("--device", "cpu"): ("device", "cpu"),
+    ("--precision", "float32"): ("precision", "float32"),
+    ("--jobs", "2"): ("n_jobs", 2),
+    ("--memory", "cache"): ("memory", Path("cache")),
+    ("--seed", "5"): ("random_state", 5),
+    ("--set", "learning_rate=1e-3"): ("learning_rate", 1e-3),
+    ("--set", "n_views=2"): ("n_views", 2),
+    ("--set", "augmentation=None"): ("augmentation", None),
+    ("--set", "matching=row"): ("matching", "row"),
+    ("--set", "parametrization='pixels'"): ("parametrization", "pixels"),
+    ("--set", "class_weight={'red': 2}"): ("class_weight", {"red": 2}),
 }
 
 
-def test_options_reach_the_estimator(folder, tmp_path, monkeypatch):
-    seen = {}
-
-    def fit(self, X, y):
-        seen.update(self.get_params(deep=False))
-        raise ValueError("seen")
-
-    monkeypatch.setattr(LGMDistiller, "fit", fit)
-    words = [word for option, (text, _) in GIVEN.items() for word in (option, text)]
+@pytest.mark.parametrize("given", [(), GIVEN])
+def test_options_reach_the_estimator(folder, tmp_path, monkeypatch, given):
+    seen = parameters_in(monkeypatch, "sklgm.LGMDistiller.fit")
     nets = ("--backbone", "a", "--backbone", "b")
-    result = run("distill", folder, "--out", tmp_path / "out", *nets, *words)
+    options = [word for option in given for word in option]
+    result = run("distill", folder, "--out", tmp_path / "out", *nets, *options)
     assert (result.exit_code, result.stderr) == (1, "Error: seen\n")
-    for option, (_, value) in GIVEN.items():
-        name = "random_state" if option == "--seed" else option.strip("-").replace("-", "_")
-        assert seen.pop(name) == value
-    assert seen.pop("backbone") == ["a", "b"]
-    defaults = LGMDistiller().get_params(deep=False)
-    assert seen == {name: defaults[name] for name in seen}
+    expected = {**LGMDistiller(["a", "b"], n_jobs=-1).get_params(), **dict(map(GIVEN.get, given))}
+    assert seen == [expected]
+
+
+def test_options_of_evaluate_reach_the_probe(folder, tmp_path, monkeypatch):
+    seen = parameters_in(monkeypatch, "sklgm.evaluation._homes.compare_prototypes")
+    images = np.zeros((2, 36, 36, 3), np.float32)
+    PrototypeSet(images, ["blue", "red"]).save(tmp_path / "set")
+    options = ("--backbone", "efficientnet_lite0", "--device", "cpu", "--n-jobs", 2)
+    more = ("--memory", "cache", "--set", "n_views=2", "--set", "precision=float32")
+    result = run("evaluate", tmp_path / "set", "--test", folder, *options, *more)
+    assert result.stderr == "Error: seen\n"
+    *_, probe = seen
+    given = {"device": "cpu", "n_jobs": 2, "memory": Path("cache"), "n_views": 2}
+    defaults = FrozenBackboneProbe(probe["backbone"], precision="float32").get_params()
+    assert probe == {**defaults, **given}
+
+
+def test_options_of_transfer_reach_distiller_and_probe(folder, monkeypatch):
+    seen = parameters_in(monkeypatch, "sklgm.evaluation.cross_model_transfer")
+    options = ("--max-iter", 7, "--image-size", 64, "--set", "batch_size=3", "--jobs", 2)
+    result = run("transfer", folder, "--test", folder, "--backbone", "a", *options)
+    assert result.stderr == "Error: seen\n"
+    shared = {"image_size": 64, "batch_size": 3, "n_jobs": 2}
+    assert seen == [
+        LGMDistiller("a", max_iter=7, **shared).get_params(),
+        FrozenBackboneProbe("a", **shared).get_params(),
+    ]
+
+
+def test_parameters_of_a_part_are_set_as_in_python():
+    distiller = LGMDistiller(parametrization=Pyramid())
+    _set(distiller, [("parametrization__start_size", 4), ("n_views", 1)])
+    assert (distiller.parametrization.start_size, distiller.n_views) == (4, 1)
 
 
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--max-iter", "many"), "'many' is none of INTEGER"),
-        (("--learning-rate", "low"), "'low' is none of NUMBER"),
-        (("--matching", "column"), "'column' is none of global|row"),
-        (("--batch-size", "1.5"), "'1.5' is none of INTEGER|auto"),
+        (("--max-iter", "many"), "Invalid value for '--max-iter'"),
+        (("--precision", "half"), "'half' is not one of 'auto', 'float32'"),
+        (("--set", "matching"), "'matching' is not of the form NAME=VALUE"),
+        (("--set", "=3"), "'' is no parameter of LGMDistiller"),
+        (("--set", "max_steps=3"), "'max_steps' is no parameter of LGMDistiller. It has augm"),
+        (("--set", "matching__rows=3"), "'matching__rows' is no parameter of LGMDistiller"),
         (("--max-steps", "3"), "No such option"),
     ],
 )
@@ -199,6 +213,33 @@ def test_wrong_usage_is_exit_code_2(folder, tmp_path, words, message):
     assert result.exit_code == 2
     assert message in " ".join(result.stderr.replace("│", " ").split())
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--batch-size", "1.5"), "The 'batch_size' parameter of LGMDistiller must be an int"),
+        (("--set", "learning_rate=low"), "The 'learning_rate' parameter of LGMDistiller must be"),
+        (("--set", "matching=column"), "The 'matching' parameter of LGMDistiller must be a str"),
+        (("--set", "class_weight={[]: 1}"), "The 'class_weight' parameter of LGMDistiller must be"),
+    ],
+)
+def test_a_wrong_value_is_one_line_and_exit_code_1(folder, tmp_path, words, message):
+    result = run("distill", folder, "--out", tmp_path / "out", "--quiet", *words)
+    assert result.exit_code == 1
+    assert result.stderr.startswith(f"Error: {message}")
+    assert result.stderr.count("\n") == 1
+
+
+def test_help_tells_options_and_defaults():
+    told = " ".join(run("distill", "--help").output.replace("│", " ").split())
+    for line in (
+        "--prototypes-per-class <int> Synthetic images of each class. [default: 1]",
+        "--max-iter <int> Steps of the optimisation. [default: 100]",
+        "--set NAME=VALUE Another parameter",
+        "--license",
+    ):
+        assert line in told
 
 
 def table_of(folder):
@@ -244,7 +285,7 @@ def test_json_is_all_that_is_printed(folder, tmp_path):
     assert (data["name"], data["n_images"], data["license"]) == ("data", 6, "CC0-1.0")
     evaluated = run(
         *("evaluate", tmp_path / "out", "--test", folder, "--train", folder, "--seeds", 1),
-        *("--n-views", 2, "--max-epochs", 5, "--json"),
+        *("--set", "n_views=2", "--set", "max_epochs=5", "--json"),
     )
     assert evaluated.exit_code == 0, evaluated.stderr
     (rows,) = json.loads(evaluated.stdout).values()
@@ -261,8 +302,8 @@ def test_json_is_all_that_is_printed(folder, tmp_path):
 def test_quiet_prints_nothing(folder, tmp_path):
     result = distill(folder, tmp_path / "out", "--quiet")
     assert (result.exit_code, result.output) == (0, "")
-    options = ("--test", folder, "--seeds", 1, "--n-views", 2, "--max-epochs", 5, "-q")
-    result = run("evaluate", tmp_path / "out", *options)
+    options = ("--set", "n_views=2", "--set", "max_epochs=5", "--quiet")
+    result = run("evaluate", tmp_path / "out", "--test", folder, "--seeds", 1, *options)
     assert (result.exit_code, result.output) == (0, "")
     result = distill(folder, tmp_path / "out", "--quiet")
     assert result.exit_code == 1
@@ -273,7 +314,7 @@ def test_quiet_prints_nothing(folder, tmp_path):
 @pytest.mark.real
 def test_transfer_between_two_nets(folder):
     nets = ("--backbone", "efficientnet_lite0", "--backbone", "efficientnet_lite1")
-    small = ("--image-size", 32, "--max-iter", 3, "--n-views", 1, "--head-pool-size", 8)
+    small = ("--image-size", 32, "--max-iter", 3, "--set", "n_views=1")
     result = run(
         "transfer", folder, "--test", folder, *nets, *small, "--seeds", 1, "--joint", "--json"
     )
@@ -298,7 +339,7 @@ def test_the_version():
     ("typed", "offered"),
     [
         ("sklgm re", ["report"]),
-        ("sklgm distill x --matching ", ["global", "row"]),
+        ("sklgm distill x --precision ", ["auto", "float32", "bfloat16", "float16"]),
         ("sklgm evaluate x --backbone dinov2_vitb", ["dinov2_vitb14", "dinov2_vitb14_reg"]),
     ],
 )

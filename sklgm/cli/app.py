@@ -6,22 +6,20 @@ import json
 import math
 import shutil
 import time
+from ast import literal_eval
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from enum import StrEnum
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple
 
 import typer
 from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from sklearn.callback import ProgressBar
 
-from sklgm import FrozenBackboneProbe, LGMDistiller, PrototypeSet, __version__, list_backbones
-from sklgm.cli.options import estimator_options
+from sklgm._version import __version__
 
 app = typer.Typer(
     add_completion=True,
@@ -33,10 +31,33 @@ app = typer.Typer(
 _console = Console()
 _errors = Console(stderr=True)
 
-# Files have 8 bits; verbosity is --quiet.
-_NOT_OF_FILES = ("pixel_range", "verbose")
-# Threads that read files: all of them, since nothing else goes on meanwhile.
-_N_JOBS = -1
+# What is slow to import is imported by the command that needs it, so that --help is quick.
+
+
+def _backbone_names(incomplete: str) -> list[str]:
+    from sklgm import list_backbones
+
+    return [name for name in list_backbones() if name.startswith(incomplete)]
+
+
+def _backbones(help: str) -> Any:
+    return typer.Option(help=help, metavar="NAME", autocompletion=_backbone_names)
+
+
+def _value(text: str) -> Any:
+    """Return the Python literal that a text is, and the text itself where it is none."""
+    try:
+        return literal_eval(text)
+    except (ValueError, SyntaxError, TypeError):
+        return text
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise typer.BadParameter(f"{text!r} is not of the form NAME=VALUE.")
+    return name, _value(value)
+
 
 Images = Annotated[
     Path,
@@ -45,25 +66,33 @@ Images = Annotated[
         help="Folder with a subfolder for each class, or CSV file with the columns path and label.",
     ),
 ]
+PrototypesPerClass = Annotated[int, typer.Option(help="Synthetic images of each class.")]
+MaxIter = Annotated[int, typer.Option(help="Steps of the optimisation.")]
+ImageSize = Annotated[
+    int | None,
+    typer.Option(help="Side in pixels of what the net sees, by default the net's own."),
+]
+Device = Annotated[str, typer.Option(help="auto takes cuda, then mps, then cpu.")]
+Jobs = Annotated[
+    int, typer.Option("--jobs", "--n-jobs", help="Threads that decode images; -1 is one a core.")
+]
+Memory = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", help="Cache of what nets make of the images."),
+]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and no progress.")]
-Overwrite = Annotated[bool, typer.Option(help="Replace what is already there.")]
-Seeds = Annotated[int, typer.Option(help="Probes of each row.", min=1)]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what is already there.")]
+Seeds = Annotated[int, typer.Option(metavar="<int>", help="Probes of each row.", min=1)]
 
 
-def _backbone_names(incomplete: str) -> list[str]:
-    return [name for name in list_backbones() if name.startswith(incomplete)]
-
-
-def _backbones(help: str) -> Any:
-    return typer.Option(help=help, metavar="NAME", autocompletion=_backbone_names)
-
-
-class DemoData(StrEnum):
-    """Data sets of the demo."""
-
-    openmoji = "openmoji"
-    digits = "digits"
+def _settings(estimator: str) -> Any:
+    return typer.Option(
+        "--set",
+        metavar="NAME=VALUE",
+        parser=_setting,
+        help=f"Another parameter of {estimator}; may be repeated.",
+    )
 
 
 class _Output(NamedTuple):
@@ -122,7 +151,9 @@ def main(
 
 @app.command()
 def demo(
-    data: Annotated[DemoData, typer.Option(help="Images to distil.")] = DemoData.openmoji,
+    data: Annotated[
+        Literal["openmoji", "digits"], typer.Option(help="Images to distil.")
+    ] = "openmoji",
     out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("sklgm-demo"),
     seed: Annotated[int, typer.Option(help="Seed of the distillation.", min=0)] = 0,
 ) -> None:
@@ -133,13 +164,10 @@ def demo(
     with _errors_told():
         from sklgm.cli.demo import run_demo
 
-        run_demo(data.value, out, seed, _console)
+        run_demo(data, out, seed, _console)
 
 
 @app.command()
-@estimator_options(
-    LGMDistiller, leave_out=("backbone", "distributed", "heads", *_NOT_OF_FILES), n_jobs=_N_JOBS
-)
 def distill(
     images: Images,
     backbone: Annotated[
@@ -147,54 +175,80 @@ def distill(
         _backbones('Frozen net, "clip" by default; several make joint prototypes.'),
     ] = None,
     out: Annotated[Path, typer.Option(help="Folder for the prototypes.")] = Path("prototypes"),
+    prototypes_per_class: PrototypesPerClass = 1,
+    image_size: ImageSize = None,
+    max_iter: MaxIter = 100,
+    batch_size: Annotated[
+        Any,
+        typer.Option(
+            metavar="INTEGER|auto", parser=_value, help="Images that pass the net at once."
+        ),
+    ] = "auto",
+    device: Device = "auto",
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16", "float16"],
+        typer.Option(
+            metavar="TYPE",
+            help="auto, float32, bfloat16 or float16; auto is bfloat16 on a GPU that has it.",
+        ),
+    ] = "auto",
+    jobs: Jobs = -1,
+    memory: Memory = None,
+    seed: Annotated[int, typer.Option(help="Makes the result reproducible.")] = 0,
+    settings: Annotated[list[Any] | None, _settings("LGMDistiller")] = None,
     license: Annotated[
         str | None, typer.Option(help="Licence of the images, for the card of the prototypes.")
     ] = None,
     resume: Annotated[
         bool,
         typer.Option(
-            "--resume", help="Keep the work in OUT.work, and go on from it if it is there."
+            "--resume", help="Keep the work in the folder OUT.work, and go on from it if it is there."
         ),
     ] = False,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     as_json: Json = False,
-    *,
-    parameters: dict[str, Any],
 ) -> None:
     """Distil images and save the prototypes.
 
-    Under torchrun the work is shared out among its processes, and the first one saves. With
-    --resume, or a folder of your own by --memory, Ctrl-C and crashes lose a minute of work at
-    most: give the same command again.
+    Under torchrun the processes share the work, and the first one saves.
+    With --resume, Ctrl-C and crashes lose a minute of work at most:
+    give the same command again.
     """
+    from sklearn.callback import ProgressBar
+
+    from sklgm import LGMDistiller, PrototypeSet
     from sklgm.cli.torchrun import torchrun_job
     from sklgm.datasets._files import describe_files, load_files
 
     output = _Output(quiet, as_json)
     names = backbone or ["clip"]
-    device = parameters.pop("device")
     work = out.with_name(f"{out.name}.work") if resume else None
-    parameters["memory"] = parameters["memory"] or work
-    if parameters["random_state"] is None:
-        parameters["random_state"] = 0  # by which kept work is found
     start = time.perf_counter()
     with _errors_told(), torchrun_job(device) as (ranks, own_device):
+        distiller = LGMDistiller(
+            names if len(names) > 1 else names[0],
+            prototypes_per_class=prototypes_per_class,
+            image_size=image_size,
+            max_iter=max_iter,
+            batch_size=batch_size,
+            device=own_device,
+            precision=precision,
+            n_jobs=jobs,
+            memory=memory or work,
+            distributed=ranks.size > 1,
+            random_state=seed,
+        )
+        _set(distiller, settings)
         # Before the work, not after it.
         PrototypeSet.check_target(out, overwrite=overwrite)
         data: Any = load_files(images)
-        distiller = LGMDistiller(
-            names if len(names) > 1 else names[0],
-            device=own_device,
-            distributed=ranks.size > 1,
-            **parameters,
-        )
         if ranks.rank == 0 and output.shows_progress:
             distiller.set_callbacks(ProgressBar())
         try:
             distiller.fit(data.paths, data.target)
         except KeyboardInterrupt as interrupt:
-            told = _how_to_go_on(parameters["memory"]) if ranks.rank == 0 else ""
+            told = _how_to_go_on(distiller.memory) if ranks.rank == 0 else ""
             raise KeyboardInterrupt(told) from interrupt
         if ranks.rank > 0:
             return
@@ -219,11 +273,6 @@ def distill(
 
 
 @app.command()
-@estimator_options(
-    FrozenBackboneProbe,
-    leave_out=("backbone", "distiller", "head", "random_state", *_NOT_OF_FILES),
-    n_jobs=_N_JOBS,
-)
 def evaluate(
     prototypes: Annotated[Path, typer.Argument(help="Folder of prototypes, from distill.")],
     test: Annotated[Path, typer.Option(help="Images to score probes on, as distill takes them.")],
@@ -235,12 +284,16 @@ def evaluate(
         list[str] | None, _backbones("Net of the probes, by default their own; may be repeated.")
     ] = None,
     seeds: Seeds = 5,
+    image_size: ImageSize = None,
+    device: Device = "auto",
+    jobs: Jobs = -1,
+    memory: Memory = None,
+    settings: Annotated[list[Any] | None, _settings("FrozenBackboneProbe")] = None,
     quiet: Quiet = False,
     as_json: Json = False,
-    *,
-    parameters: dict[str, Any],
 ) -> None:
     """Score linear probes trained on prototypes alone, on real images."""
+    from sklgm import FrozenBackboneProbe, PrototypeSet
     from sklgm.datasets._files import load_files
     from sklgm.evaluation._homes import compare_prototypes, nets_of
 
@@ -248,9 +301,10 @@ def evaluate(
     results = {}
     with _errors_told(), output.status("Training probes"), TemporaryDirectory() as folder:
         # Rows share what they embed.
-        parameters["memory"] = parameters["memory"] or folder
+        probe = FrozenBackboneProbe(device=device, n_jobs=jobs, memory=memory or folder)
+        _set(probe, settings)
         made = PrototypeSet.load(prototypes)
-        nets = nets_of(made, backbone or (), parameters.pop("image_size"))
+        nets = nets_of(made, backbone or (), image_size)
         held_out: Any = load_files(test)
         real: Any = None if train is None else load_files(train)
         for name, net in nets.items():
@@ -258,7 +312,7 @@ def evaluate(
                 made,
                 None if real is None else (real.paths, real.target),
                 (held_out.paths, held_out.target),
-                probe=FrozenBackboneProbe(net, **parameters),
+                probe=probe.set_params(backbone=net),
                 n_seeds=seeds,
             )
     output.give(
@@ -268,29 +322,44 @@ def evaluate(
 
 
 @app.command()
-@estimator_options(
-    LGMDistiller,
-    leave_out=("backbone", "distributed", "heads", "random_state", *_NOT_OF_FILES),
-    n_jobs=_N_JOBS,
-)
 def transfer(
     images: Images,
     test: Annotated[Path, typer.Option(help="Images to score probes on, as distill takes them.")],
     backbone: Annotated[list[str], _backbones("Net to distil and to probe on; repeat it.")],
-    joint: Annotated[bool, typer.Option(help="Distil on all of them at once, too.")] = False,
-    seeds: Annotated[int, typer.Option(help="Distillations of each row.", min=1)] = 3,
+    joint: Annotated[
+        bool, typer.Option("--joint", help="Distil on all of them at once, too.")
+    ] = False,
+    seeds: Annotated[
+        int, typer.Option(metavar="<int>", help="Distillations of each row.", min=1)
+    ] = 3,
+    prototypes_per_class: PrototypesPerClass = 1,
+    image_size: ImageSize = None,
+    max_iter: MaxIter = 100,
+    device: Device = "auto",
+    jobs: Jobs = -1,
+    memory: Memory = None,
+    settings: Annotated[list[Any] | None, _settings("LGMDistiller")] = None,
     quiet: Quiet = False,
     as_json: Json = False,
-    *,
-    parameters: dict[str, Any],
 ) -> None:
     """Distil on each of several nets, and probe the prototypes on all of them."""
+    from sklgm import FrozenBackboneProbe, LGMDistiller
     from sklgm.datasets._files import load_files
+    from sklgm.estimators.probing import net_parameters
     from sklgm.evaluation import cross_model_transfer
 
     output = _Output(quiet, as_json)
-    own = ("image_size", "batch_size", "device", "precision", "n_jobs", "memory")
     with _errors_told():
+        distiller = LGMDistiller(
+            backbone[0],
+            prototypes_per_class=prototypes_per_class,
+            image_size=image_size,
+            max_iter=max_iter,
+            device=device,
+            n_jobs=jobs,
+            memory=memory,
+        )
+        _set(distiller, settings)
         data: Any = load_files(images)
         held_out: Any = load_files(test)
         with output.status("Distilling"):
@@ -300,9 +369,9 @@ def transfer(
                 held_out.paths,
                 held_out.target,
                 backbones=backbone,
-                distillers=LGMDistiller(backbone[0], **parameters),
+                distillers=distiller,
                 distilled_on=[*backbone, tuple(backbone)] if joint else None,
-                probe=FrozenBackboneProbe(**{name: parameters[name] for name in own}),
+                probe=FrozenBackboneProbe(**net_parameters(distiller)),
                 n_seeds=seeds,
                 verbose=int(output.shows_progress),
             )
@@ -310,7 +379,6 @@ def transfer(
 
 
 @app.command()
-@estimator_options(FrozenBackboneProbe, only=("image_size", "device", "n_jobs"), n_jobs=_N_JOBS)
 def report(
     prototypes: Annotated[Path, typer.Argument(help="Folder of prototypes, from distill.")],
     train: Annotated[Path, typer.Option(help="Images they were made of, as distill takes them.")],
@@ -326,15 +394,17 @@ def report(
     out: Annotated[Path, typer.Option(help="File for the page.")] = Path("report.html"),
     title: Annotated[str, typer.Option(help="Heading of the page.")] = "Prototypes",
     seeds: Seeds = 5,
+    image_size: ImageSize = None,
+    device: Device = "auto",
+    jobs: Jobs = -1,
     overwrite: Overwrite = False,
     quiet: Quiet = False,
     as_json: Json = False,
-    *,
-    parameters: dict[str, Any],
 ) -> None:
     """Write a page about prototypes: pictures, comparisons and settings, in one HTML file."""
     import matplotlib
 
+    from sklgm import PrototypeSet
     from sklgm.report import HTMLReport
     from sklgm.report._folders import report_on_folders
 
@@ -350,9 +420,11 @@ def report(
                 test=test,
                 groups=groups,
                 backbones=backbone or (),
+                image_size=image_size,
+                device=device,
+                n_jobs=jobs,
                 n_seeds=seeds,
                 title=title,
-                **parameters,
             )
         page.save(out, overwrite=overwrite)
     output.give({"report": str(out)}, f"The page is {escape(str(out))}")
@@ -361,7 +433,7 @@ def report(
 @app.command()
 def backbones(as_json: Json = False) -> None:
     """List the nets that have a short name, and whether their weights are on this machine."""
-    from sklgm.backbones._list import BACKBONE_COLUMNS, backbone_rows
+    from sklgm.backbones._list import BACKBONE_COLUMNS, backbone_rows, list_backbones
 
     rows = backbone_rows(list_backbones())
     table = Table(*BACKBONE_COLUMNS, box=None, padding=(0, 1, 0, 0))
@@ -377,7 +449,20 @@ def backbones(as_json: Json = False) -> None:
     )
 
 
-def _how_to_go_on(memory: Any) -> str:
+def _set(estimator: Any, settings: list[Any] | None) -> None:
+    """Set parameters that were given by --set."""
+    for name, value in settings or ():
+        known = estimator.get_params()
+        if name not in known:
+            raise typer.BadParameter(
+                f"{name!r} is no parameter of {type(estimator).__name__}. It has "
+                f"{', '.join(known)}.",
+                param_hint="'--set'",
+            )
+        estimator.set_params(**{name: value})
+
+
+def _how_to_go_on(memory: Path | None) -> str:
     if memory is None:
         return "Interrupted. Nothing is kept; with --resume the work would be."
     return f"Interrupted. Give the same command again to go on from what {memory} holds."
