@@ -1,15 +1,9 @@
 """Linear Gradient Matching for scikit-learn: distil a labelled image set into a few images."""
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from sklgm._version import __version__ as __version__
-from sklgm.backbones import Backbone, BackboneSpec, WeightsNotFoundError, list_backbones
-from sklgm.estimators.distiller import LGMDistiller
-from sklgm.estimators.embedder import BackboneEmbedder
-from sklgm.estimators.probe import FrozenBackboneProbe
-from sklgm.estimators.sampler import PrototypeSampler
-from sklgm.estimators.selectors import ClassCentroids, HerdingImages, NearestImages, RandomImages
-from sklgm.matching import RandomHeads, RealGradients
-from sklgm.prototypes.prototype_set import PrototypeSet
-from sklgm.synthesis import Pixels, Pyramid, StandardAugmentation
 
 __all__ = [
     "Backbone",
@@ -31,3 +25,41 @@ __all__ = [
     "WeightsNotFoundError",
     "list_backbones",
 ]
+
+if TYPE_CHECKING:
+    from sklgm.backbones import Backbone, BackboneSpec, WeightsNotFoundError, list_backbones
+    from sklgm.estimators.distiller import LGMDistiller
+    from sklgm.estimators.embedder import BackboneEmbedder
+    from sklgm.estimators.probe import FrozenBackboneProbe
+    from sklgm.estimators.sampler import PrototypeSampler
+    from sklgm.estimators.selectors import (
+        ClassCentroids,
+        HerdingImages,
+        NearestImages,
+        RandomImages,
+    )
+    from sklgm.matching import RandomHeads, RealGradients
+    from sklgm.prototypes.prototype_set import PrototypeSet
+    from sklgm.synthesis import Pixels, Pyramid, StandardAugmentation
+else:
+    # Imported when first asked for: torch takes seconds, and `sklgm --help` does without.
+    _HOMES = (
+        "sklgm.backbones",
+        "sklgm.matching",
+        "sklgm.synthesis",
+        "sklgm.prototypes.prototype_set",
+        "sklgm.estimators.distiller",
+        "sklgm.estimators.embedder",
+        "sklgm.estimators.probe",
+        "sklgm.estimators.sampler",
+        "sklgm.estimators.selectors",
+    )
+
+    def __getattr__(name: str) -> Any:
+        for home in _HOMES if name in __all__ else ():
+            if hasattr(module := import_module(home), name):
+                return getattr(module, name)
+        raise AttributeError(f"module 'sklgm' has no attribute {name!r}")
+
+    def __dir__() -> list[str]:
+        return [*globals(), *__all__]

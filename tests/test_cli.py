@@ -440,6 +440,19 @@ def test_python_m_sklgm_is_the_command():
     assert "distill" in done.stdout
 
 
+def test_help_waits_for_no_heavy_package():
+    script = (
+        "import sys\n"
+        "from typer.testing import CliRunner\n"
+        "from sklgm.cli.app import app\n"
+        "for command in ([], ['distill']):\n"
+        "    assert CliRunner().invoke(app, [*command, '--help']).exit_code == 0\n"
+        "heavy = {'torch', 'sklearn', 'numpy', 'timm', 'open_clip', 'matplotlib'}\n"
+        "assert not heavy & sys.modules.keys(), heavy & sys.modules.keys()\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
 def test_backbones_tells_where_weights_are(monkeypatch, tmp_path):
     from huggingface_hub import constants
 

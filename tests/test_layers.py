@@ -159,6 +159,20 @@ def test_importing_chooses_no_device_and_sets_no_state(module):
         assert name.rpartition(".")[2] not in GLOBAL_STATE, call
 
 
+def test_public_names_are_imported_when_asked_for():
+    script = (
+        "import sys, sklgm\n"
+        "assert {*sklgm.__all__} <= {*dir(sklgm)}\n"
+        "assert not hasattr(sklgm, 'LGMDistillers')\n"
+        "assert 'torch' not in sys.modules\n"
+        "from sklgm import *\n"
+        "from sklgm.estimators import distiller\n"
+        "assert LGMDistiller is sklgm.LGMDistiller is distiller.LGMDistiller\n"
+        "assert all(name in globals() for name in sklgm.__all__)\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=True)
+
+
 def test_import_is_light():
     script = (
         "import sys, torch\n"

@@ -202,7 +202,7 @@ def distill(
     resume: Annotated[
         bool,
         typer.Option(
-            "--resume", help="Keep the work in the folder OUT.work, and go on from it if it is there."
+            "--resume", help="Keep the work in folder OUT.work, and go on from it if it is there."
         ),
     ] = False,
     overwrite: Overwrite = False,
