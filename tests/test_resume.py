@@ -294,7 +294,10 @@ def test_where_and_how_it_runs_may_change(begun):
 
 def test_folds_of_two_processes_keep_their_own(tmp_path):
     probe = FrozenBackboneProbe(
-        nets(1)[0], distiller=distiller(backbone=nets(1)[0], memory=tmp_path), max_epochs=2
+        nets(1)[0],
+        distiller=distiller(backbone=nets(1)[0], memory=tmp_path),
+        max_epochs=2,
+        random_state=0,
     )
     scores = cross_val_score(probe, X, Y, cv=2, n_jobs=2, error_score="raise")
     probe.distiller.set_params(memory=None)
@@ -306,9 +309,9 @@ def test_an_interrupted_search_goes_on_when_repeated(tmp_path):
     def search(callback):
         maker = distiller(backbone=nets(1)[0], memory=tmp_path)
         probe = FrozenBackboneProbe(nets(1)[0], distiller=maker, max_epochs=2, random_state=0)
-        probe.set_callbacks(callback)
         grid = {"distiller__learning_rate": [0.06, 0.1]}
-        return GridSearchCV(probe, grid, cv=2, error_score="raise", refit=False).fit(X, Y)
+        found = GridSearchCV(probe, grid, cv=2, error_score="raise", refit=False)
+        return found.set_callbacks(callback).fit(X, Y)
 
     # In the second fold of the first candidate.
     with pytest.raises(KeyboardInterrupt, match="after step 10"):

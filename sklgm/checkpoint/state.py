@@ -47,8 +47,8 @@ class FitState:
     memory : None, str, Path or joblib.Memory
         The cache that the file is a part of; None keeps nothing.
     key : callable
-        Returns everything that the result depends on. It is called in the first process alone,
-        and only with a memory.
+        Returns everything that the result depends on, as a list. It is called in the first process
+        alone, and only with a memory.
     ranks : Ranks
         The processes of the job.
     sizes : sequence of BatchSize
@@ -65,7 +65,7 @@ class FitState:
     """
 
     def __init__(
-        self, memory: Any, key: Callable[[], Any], ranks: Ranks, sizes: Sequence[BatchSize]
+        self, memory: Any, key: Callable[[], list[Any]], ranks: Ranks, sizes: Sequence[BatchSize]
     ) -> None:
         self.ranks = ranks
         self.steps: dict[str, Tensor] | None = None
@@ -80,7 +80,9 @@ class FitState:
             folder = folder_of_states(memory)
             if folder is not None:
                 versions = (__version__, torch.__version__, torch.get_num_threads(), ranks.size)
-                self._path = folder / f"{joblib.hash((versions, key()))}.safetensors"
+                # One by one: joblib hashes an object that two parts share like no copy of it.
+                hashes = [joblib.hash(part) for part in (versions, *key())]
+                self._path = folder / f"{joblib.hash(hashes)}.safetensors"
                 found = _read(self._path)
         found = ranks.tell(found) if self._keeps else None
         if found is not None:

@@ -630,15 +630,15 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
 
     def _key(
         self, targets: list[RealGradients], encoders: list[Encoder | None], seeds: _Seeds
-    ) -> Any:
-        """Return all that the result of a fit depends on."""
+    ) -> list[Any]:
+        """Return all that the result of a fit depends on, in parts that share no object."""
         nets = [None if encoder is None else encoder.key for encoder in encoders]
-        # As arrays: tensors of equal content are pickled in more ways than one.
-        data = [
-            (target.settings, {name: tensor.numpy() for name, tensor in target.tensors().items()})
-            for target in targets
-        ]
-        return self._settings(), nets, data, seeds, self._device().type
+        parts = [self._settings(), nets, seeds, self._device().type]
+        for target in targets:
+            # As arrays: tensors of equal content are pickled in more ways than one.
+            arrays = {name: tensor.numpy() for name, tensor in target.tensors().items()}
+            parts += [target.settings, arrays]
+        return parts
 
     def _attributes_of(
         self,
