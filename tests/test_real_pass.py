@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from sklgm import LGMDistiller
-from sklgm.passes.real_pass import _views
+from sklgm.passes.real_pass import RealPass
 from sklgm.passes.views import ViewStream
 from sklgm.synthesis import StandardAugmentation, centre_views
 from tests.tiny_backbones import tiny_backbone
@@ -22,7 +22,8 @@ def views_of(flip, n_real_views):
     stream = None
     if augmentation is not None and n_real_views:
         stream = ViewStream(augmentation, NET.canvas_size, seed=0)
-    found = list(_views(canvases, ENCODER, augmentation, n_real_views, stream))
+    real_pass = RealPass(ENCODER, NET.device, augmentation, n_real_views, seed=0)
+    found = list(real_pass._views(canvases, stream))
     assert sum(share for _, share in found) == pytest.approx(1)
     assert {len(pixels) for pixels, _ in found} == {N}
     return centre_views(canvases, NET.image_size, NET.centre_share), found

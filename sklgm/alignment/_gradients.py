@@ -19,7 +19,7 @@ from sklgm.estimators.distiller import LGMDistiller
 from sklgm.estimators.probing import check_prototypes, check_square, probe_of
 from sklgm.matching import RealGradients, angular_distance
 from sklgm.passes.encoder import Encoder
-from sklgm.passes.real_pass import add_canvases, add_rows, check_gradients
+from sklgm.passes.real_pass import RealPass, check_gradients
 from sklgm.prototypes.prototype_set import PrototypeSet
 from sklgm.utils.numbers import is_whole
 from sklgm.utils.random import own_random_state
@@ -327,20 +327,18 @@ def _prototype_gradients(
     def ignore() -> None:
         pass
 
-    if encoder is None:
-        add_rows(gradients, images, labels, settings._device(), ignore)
-        return gradients
-    add_canvases(
-        gradients,
-        encoder.split(images),
-        labels,
+    real_pass = RealPass(
         encoder,
-        settings._augmentation(),
-        _n_views(n_views, settings.n_real_views, real, len(images)),
+        settings._device(),
+        None if encoder is None else settings._augmentation(),
+        0 if encoder is None else _n_views(n_views, settings.n_real_views, real, len(images)),
         # That of the real views: a set compared with itself is seen in the same views.
         settings._seeds().real_views,
-        ignore,
     )
+    if encoder is None:
+        real_pass.add(gradients, images, labels, ignore)
+    else:
+        real_pass.add_canvases(gradients, encoder.split(images), labels, ignore)
     return gradients
 
 

@@ -27,7 +27,7 @@ from sklgm.images import ImageSource
 from sklgm.images.source import ArraySource
 from sklgm.passes.encoder import Encoder
 from sklgm.passes.views import describe_augmentation, resolve_augmentation
-from sklgm.prototypes.similarities import has_references
+from sklgm.prototypes.similarities import PrototypeSimilarities, has_references
 from sklgm.synthesis import Augmentation
 from sklgm.utils.devices import plain_torch
 from sklgm.utils.notebook import ShowsPrototypes
@@ -66,6 +66,17 @@ def _exact_canvases(source: ImageSource, size: int) -> np.ndarray | None:
     ):
         return np.ascontiguousarray(source.items, dtype=np.float32)
     return None
+
+
+def _check_labels_of_prototypes(y: Any, similarities: PrototypeSimilarities, name: str) -> None:
+    """Raise ValueError unless y has the classes of the prototypes that X was compared with."""
+    given, _ = check_targets(y, len(similarities), name)
+    made = np.unique(similarities.prototype_labels)
+    if not np.array_equal(given, made):
+        raise ValueError(
+            f"y has the classes {given.tolist()}, but the prototypes that X was compared with have "
+            f"{made.tolist()}. Pass the labels that the distiller was fitted with."
+        )
 
 
 class FrozenBackboneProbe(
@@ -250,14 +261,7 @@ class FrozenBackboneProbe(
         distiller = None
         if self._uses_references(X):
             self._check_X(X.images, reset=True)
-            given, _ = check_targets(y, len(X), type(self).__name__)
-            made = np.unique(X.prototype_labels)
-            if not np.array_equal(given, made):
-                raise ValueError(
-                    f"y has the classes {given.tolist()}, but the prototypes that X was compared "
-                    f"with have {made.tolist()}. Pass the labels that the distiller was fitted "
-                    f"with."
-                )
+            _check_labels_of_prototypes(y, X, type(self).__name__)
             source, y = X.prototypes, X.prototype_labels
         else:
             source = self._check_X(X, reset=True)
@@ -271,21 +275,7 @@ class FrozenBackboneProbe(
         task.call_on_fit_task_begin(estimator=self)
         with plain_torch(self._device()):
             bank = self._bank(source, encoder, augmentation, view_seed)
-        if self.head is None:
-            head = fit_linear_head(
-                bank,
-                labels,
-                len(classes),
-                max_epochs=self.max_epochs,
-                learning_rate=self.learning_rate,
-                seed=head_seed,
-                device=self._device(),
-            )
-        else:
-            rows = np.arange(len(bank)).repeat(bank.shape[1])
-            metadata = _check_method_params(labels, metadata, indices=rows)
-            targets = classes[labels[rows]]
-            head = clone(self.head).fit(bank.reshape(len(rows), -1), targets, **metadata)
+        head = self._fit_head(bank, labels, classes, head_seed, metadata)
         task.call_on_fit_task_end(estimator=self)
         self.backbone_fingerprint_ = self._fingerprint(encoder)
         self.classes_ = classes
@@ -431,6 +421,30 @@ class FrozenBackboneProbe(
                 return X.features
             X = X.images
         return self._embed_source(self._check_X(X, reset=False), encoder)
+
+    def _fit_head(
+        self,
+        bank: np.ndarray,
+        labels: np.ndarray,
+        classes: np.ndarray,
+        seed: int,
+        metadata: dict[str, Any],
+    ) -> Any:
+        """Return a head trained on features (n, n_views, d) of samples with class indices."""
+        if self.head is None:
+            return fit_linear_head(
+                bank,
+                labels,
+                len(classes),
+                max_epochs=self.max_epochs,
+                learning_rate=self.learning_rate,
+                seed=seed,
+                device=self._device(),
+            )
+        rows = np.arange(len(bank)).repeat(bank.shape[1])
+        metadata = _check_method_params(labels, metadata, indices=rows)
+        targets = classes[labels[rows]]
+        return clone(self.head).fit(bank.reshape(len(rows), -1), targets, **metadata)
 
     def _bank(
         self,

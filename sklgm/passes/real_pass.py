@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import joblib
@@ -24,7 +24,7 @@ _ROWS_AT_ONCE = 4096
 
 
 def describe_views(encoder: Encoder, augmentation: Augmentation | None, n_real_views: int) -> str:
-    """Return what :func:`add_canvases` computes features on, as text that compares equal."""
+    """Return what a `RealPass` computes features on, as text that compares equal."""
     settings = {
         "backbone": encoder.backbone.fingerprint(),
         "image_size": encoder.backbone.image_size,
@@ -202,136 +202,102 @@ class RealPass:
             Place of the first image in the whole data set.
         """
         if self.encoder is None or isinstance(source, np.ndarray):
-            add_rows(gradients, np.asarray(source), y, self.device, on_batch)
-            return
-        # Out of a pickle, a net is on the CPU.
-        encoder = self.encoder.to(self.device)
-        views = (self.augmentation, self.n_real_views, self.seed, on_batch, start)
-        add_canvases(gradients, encoder.canvases(source), y, encoder, *views)
+            rows = np.asarray(source)
+            for part in micro_batches(len(rows), _ROWS_AT_ONCE):
+                features = torch.from_numpy(np.array(rows[part], dtype=np.float32))
+                gradients.update(features.to(self.device), y[part])
+                on_batch()
+        else:
+            # Out of a pickle, a net is on the CPU.
+            encoder = self.encoder.to(self.device)
+            canvases = encoder.canvases(source)
+            replace(self, encoder=encoder).add_canvases(gradients, canvases, y, on_batch, start)
 
+    @torch.no_grad()
+    def add_canvases(
+        self,
+        gradients: RealGradients,
+        batches: Iterable[Tensor],
+        y: np.ndarray,
+        on_batch: Callable[[], None],
+        start: int = 0,
+    ) -> None:
+        """Embed views of square images and add their gradients, and the images to the means.
 
-def add_rows(
-    gradients: RealGradients,
-    rows: np.ndarray,
-    y: np.ndarray,
-    device: torch.device,
-    on_batch: Callable[[], None],
-) -> None:
-    """Add rows that are their own features.
+        The centre crop makes one half of the target, the random views make the other, or the
+        crop makes all of it without any. If the augmentation flips, both the plain and the
+        mirrored crop are taken, but with one random view only one of the two, chosen as often as
+        the augmentation flips: a pass is half as long then, and many images make a class.
 
-    Parameters
-    ----------
-    gradients : RealGradients
-        Updated.
-    rows : ndarray of shape (n, d)
-        Features.
-    y : ndarray of shape (n,)
-        Labels.
-    device : torch.device
-        Where to compute.
-    on_batch : callable
-        Called after each batch.
-    """
-    for part in micro_batches(len(rows), _ROWS_AT_ONCE):
-        features = torch.from_numpy(np.array(rows[part], dtype=np.float32))
-        gradients.update(features.to(device), y[part])
-        on_batch()
+        Parameters
+        ----------
+        gradients : RealGradients
+            Updated.
+        batches : iterable of Tensor of shape (b, 3, canvas, canvas)
+            n images altogether, pixels in [0, 1], on the encoder's device.
+        y : ndarray of shape (n,)
+            Labels.
+        on_batch : callable
+            Called after each batch.
+        start : int, default=0
+            Place of the first image in the whole data set, which decides its random views.
+        """
+        assert self.encoder is not None
+        stream = None
+        features: list[Tensor] = []
+        labels: list[np.ndarray] = []
+        weights: list[np.ndarray] = []
 
+        def flush() -> None:
+            gradients.update(
+                torch.cat(features), np.concatenate(labels), sample_weight=np.concatenate(weights)
+            )
+            for buffer in (features, labels, weights):
+                buffer.clear()
 
-@torch.no_grad()
-def add_canvases(
-    gradients: RealGradients,
-    batches: Iterable[Tensor],
-    y: np.ndarray,
-    encoder: Encoder,
-    augmentation: Augmentation | None,
-    n_random_views: int,
-    seed: int,
-    on_batch: Callable[[], None],
-    start: int = 0,
-) -> None:
-    """Embed views of square images and add their gradients, and the images to the means.
-
-    The centre crop makes one half of the target, ``n_random_views`` random views the other, or
-    all of it without any. If the augmentation flips, both the plain and the mirrored crop are
-    taken, but with one random view only one of the two, chosen as often as the augmentation
-    flips: a pass is half as long then, and many images make a class.
-
-    Parameters
-    ----------
-    gradients : RealGradients
-        Updated.
-    batches : iterable of Tensor of shape (b, 3, canvas, canvas)
-        n images altogether, pixels in [0, 1], on the encoder's device.
-    y : ndarray of shape (n,)
-        Labels.
-    encoder : Encoder
-        From pixels to features.
-    augmentation : Augmentation or None
-        Of the random views; None takes the centre crop alone.
-    n_random_views : int
-        Random views of each image.
-    seed : int
-        Of the random views.
-    on_batch : callable
-        Called after each batch.
-    start : int, default=0
-        Place of the first image in the whole data set, which decides its random views.
-    """
-    stream = None
-    features: list[Tensor] = []
-    labels: list[np.ndarray] = []
-    weights: list[np.ndarray] = []
-
-    def flush() -> None:
-        gradients.update(
-            torch.cat(features), np.concatenate(labels), sample_weight=np.concatenate(weights)
-        )
-        for buffer in (features, labels, weights):
-            buffer.clear()
-
-    seen = 0
-    for canvases in batches:
-        if stream is None and augmentation is not None and n_random_views:
-            # Of prototypes, which may have another canvas than the backbone asks for.
-            side = canvases.shape[-1]
-            stream = ViewStream(augmentation, side, seed, start * (1 + n_random_views))
-        batch = y[seen : seen + len(canvases)]
-        seen += len(canvases)
-        gradients.update_mean_images(canvases, batch)
-        for pixels, weight in _views(canvases, encoder, augmentation, n_random_views, stream):
-            features.append(encoder.still_features(pixels))
-            labels.append(batch)
-            weights.append(np.full(len(batch), weight))
-        if sum(map(len, labels)) >= _ROWS_AT_ONCE:
+        seen = 0
+        for canvases in batches:
+            if stream is None and self.augmentation is not None and self.n_real_views:
+                # Of prototypes, which may have another canvas than the backbone asks for.
+                n_before = start * (1 + self.n_real_views)
+                stream = ViewStream(self.augmentation, canvases.shape[-1], self.seed, n_before)
+            batch = y[seen : seen + len(canvases)]
+            seen += len(canvases)
+            gradients.update_mean_images(canvases, batch)
+            for pixels, weight in self._views(canvases, stream):
+                features.append(self.encoder.still_features(pixels))
+                labels.append(batch)
+                weights.append(np.full(len(batch), weight))
+            if sum(map(len, labels)) >= _ROWS_AT_ONCE:
+                flush()
+            on_batch()
+        if labels:
             flush()
-        on_batch()
-    if labels:
-        flush()
 
-
-def _views(
-    canvases: Tensor,
-    encoder: Encoder,
-    augmentation: Augmentation | None,
-    n_real_views: int,
-    stream: ViewStream | None,
-) -> Iterator[tuple[Tensor, float]]:
-    """Yield batches of views, each with its share of the target."""
-    size = encoder.backbone.image_size
-    centre = centre_views(canvases, size, encoder.backbone.centre_share)
-    # The first draw of an image is for its centre crop, the others are its random views.
-    n_drawn = 1 + n_real_views
-    views = None if stream is None else stream.take(len(canvases) * n_drawn)
-    if augmentation is None or not mirrors(augmentation):
-        crops = [centre]
-    elif views is None or n_real_views > 1:
-        crops = [centre, centre.flip(-1)]
-    else:
-        crops = [mirror(centre, views[::n_drawn])]
-    share = 1.0 if views is None else 0.5
-    for crop in crops:
-        yield crop, share / len(crops)
-    if augmentation is not None and views is not None:
-        for i in range(1, n_drawn):
-            yield augmentation.apply(canvases, views[i::n_drawn], size), share / n_real_views
+    def _views(self, canvases: Tensor, stream: ViewStream | None) -> Iterator[tuple[Tensor, float]]:
+        """Yield batches of views, each with its share of the target."""
+        assert self.encoder is not None
+        net, augmentation, n_real_views = (
+            self.encoder.backbone,
+            self.augmentation,
+            self.n_real_views,
+        )
+        centre = centre_views(canvases, net.image_size, net.centre_share)
+        # The first draw of an image is for its centre crop, the others are its random views.
+        n_drawn = 1 + n_real_views
+        views = None if stream is None else stream.take(len(canvases) * n_drawn)
+        if augmentation is None or not mirrors(augmentation):
+            crops = [centre]
+        elif views is None or n_real_views > 1:
+            crops = [centre, centre.flip(-1)]
+        else:
+            crops = [mirror(centre, views[::n_drawn])]
+        share = 1.0 if views is None else 0.5
+        for crop in crops:
+            yield crop, share / len(crops)
+        if augmentation is not None and views is not None:
+            for i in range(1, n_drawn):
+                yield (
+                    augmentation.apply(canvases, views[i::n_drawn], net.image_size),
+                    share / n_real_views,
+                )
