@@ -343,7 +343,7 @@ IMAGES, LABELS = FITTED.prototypes_, FITTED.prototype_labels_
         ({"backbone": "efficientnet_lite7"}, "efficientnet_lite"),
         ({"distiller": RandomImages()}, "distiller must be an LGMDistiller"),
         ({"distiller": LGMDistiller(heads=RandomHeads(pool_size=0))}, "pool_size"),
-        ({"distiller": LGMDistiller(heads=RandomHeads(pool_size=1))}, "Raise pool_size"),
+        ({"distiller": LGMDistiller(heads=RandomHeads(pool_size=1))}, "Raise its pool_size"),
         ({"n_views": 0}, "n_views must be"),
         ({"n_views": "all"}, "n_views must be"),
         ({"n_resamples": 0}, "n_resamples"),
