@@ -38,9 +38,9 @@ if TYPE_CHECKING:
         NearestImages,
         RandomImages,
     )
-    from sklgm.matching import RandomHeads, RealGradients
+    from sklgm.matching import RealGradients
     from sklgm.prototypes.prototype_set import PrototypeSet
-    from sklgm.synthesis import Pixels, Pyramid, StandardAugmentation
+    from sklgm.synthesis import Pixels, Pyramid, RandomHeads, StandardAugmentation
 else:
     # Imported when first asked for: torch takes seconds, and `sklgm --help` does without.
     _HOMES = (

@@ -22,8 +22,7 @@ from sklgm.checkpoint.state import FitState
 from sklgm.estimators.base import FrozenBackboneEstimator, PrototypeTransformer
 from sklgm.estimators.run import Run
 from sklgm.images import ImageSource
-from sklgm.matching import RandomHeads, RealGradients
-from sklgm.matching.heads import ZERO_HEADS
+from sklgm.matching import RealGradients
 from sklgm.passes.encoder import Encoder
 from sklgm.passes.real_pass import RealPass, check_gradients, describe_views, gradients_in_order
 from sklgm.passes.shards import add_in_shards, take
@@ -39,10 +38,12 @@ from sklgm.synthesis import (
     Parametrization,
     Pixels,
     Pyramid,
+    RandomHeads,
     Ranks,
     Synthetic,
     match_gradients,
 )
+from sklgm.synthesis.heads import ZERO_HEADS
 from sklgm.utils.devices import plain_torch
 from sklgm.utils.numbers import is_whole
 from sklgm.utils.random import own_random_state

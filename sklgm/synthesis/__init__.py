@@ -9,6 +9,7 @@ from sklgm.synthesis.augmentation import (
     mirrors,
 )
 from sklgm.synthesis.batch_size import BatchSize
+from sklgm.synthesis.heads import RandomHeads
 from sklgm.synthesis.loop import MatchingSettings, Step, match_gradients
 from sklgm.synthesis.parametrization import (
     FeatureRows,
@@ -30,6 +31,7 @@ __all__ = [
     "Parametrization",
     "Pixels",
     "Pyramid",
+    "RandomHeads",
     "Ranks",
     "StandardAugmentation",
     "Step",
