@@ -160,7 +160,8 @@ def test_options_reach_the_estimator(folder, tmp_path, monkeypatch, given):
     options = [word for option in given for word in option]
     result = run("distill", folder, "--out", tmp_path / "out", *nets, *options)
     assert (result.exit_code, result.stderr) == (1, "Error: seen\n")
-    expected = {**LGMDistiller(["a", "b"], n_jobs=-1, random_state=0).get_params(), **dict(map(GIVEN.get, given))}
+    defaults = LGMDistiller(["a", "b"], n_jobs=-1, random_state=0).get_params()
+    expected = {**defaults, **dict(map(GIVEN.get, given))}
     assert seen == [expected]
 
 
