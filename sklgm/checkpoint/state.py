@@ -74,17 +74,16 @@ class FitState:
         self._sizes = sizes
         self._path: Path | None = None
         self._interrupted = False
-        self._keeps = memory is not None
-        found = None
-        if self._keeps and ranks.rank == 0:
-            folder = folder_of_states(memory)
-            if folder is not None:
-                versions = (__version__, torch.__version__, torch.get_num_threads(), ranks.size)
-                # One by one: joblib hashes an object that two parts share like no copy of it.
-                hashes = [joblib.hash(part) for part in (versions, *key())]
-                self._path = folder / f"{joblib.hash(hashes)}.safetensors"
-                found = _read(self._path)
-        found = ranks.tell(found) if self._keeps else None
+        folder = folder_of_states(memory)
+        self._keeps = folder is not None
+        if folder is not None and ranks.rank == 0:
+            versions = (__version__, torch.__version__, torch.get_num_threads(), ranks.size)
+            # One by one: joblib hashes an object that two parts share like no copy of it.
+            hashes = [joblib.hash(part) for part in (versions, *key())]
+            self._path = folder / f"{joblib.hash(hashes)}.safetensors"
+        found = None if self._path is None else _read(self._path)
+        if self._keeps:
+            found = ranks.tell(found)
         if found is not None:
             facts, self.steps = found
             self.losses = self.steps.pop("losses")

@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 from numbers import Integral, Real
 from typing import Any, NamedTuple
 
-import joblib
 import numpy as np
 import torch
 from sklearn.base import _fit_context, clone
@@ -490,8 +489,7 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         """Return what a fit runs in; raise unless all processes were given the same."""
         ranks = Ranks.of_group() if self.distributed else ALONE
         seeds = self._seeds(ranks)
-        digest = int(joblib.hash((classes, data, seeds, self._settings()))[:15], 16)
-        if len(ranks.gather(torch.tensor([digest]), ranks.size).unique()) > 1:
+        if not ranks.have_same([classes, data, seeds, self._settings()]):
             raise ValueError(
                 f"The {ranks.size} processes of this torch.distributed job were given different "
                 f"labels, parameters or seeds. Give all of them the whole data set and the same "
