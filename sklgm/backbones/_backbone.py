@@ -40,13 +40,13 @@ class Backbone:
     Parameters
     ----------
     spec : BackboneSpec
-        The record it is made from.
+        The record that the backbone is made from.
     image_size : int
         Side of the square images that the net sees, in pixels.
     pretrained : bool
         Whether the weights are trained ones; always True around a user's module.
     device : torch.device
-        Where the net is.
+        The device of the net.
     module : torch.nn.Module or None, default=None
         The net; None is loaded at first use.
 
@@ -61,7 +61,7 @@ class Backbone:
 
     Notes
     -----
-    What a pickle of a backbone holds:
+    A pickle of a backbone holds:
 
     ==============  =============================================================
     made by         pickle
@@ -136,7 +136,7 @@ class Backbone:
         Returns
         -------
         Backbone
-            On the CPU.
+            The backbone, on the CPU.
 
         Raises
         ------
@@ -188,7 +188,7 @@ class Backbone:
         Returns
         -------
         Backbone
-            On the CPU. The file is read at first use.
+            The backbone, on the CPU. The file is read at first use.
 
         Raises
         ------
@@ -229,7 +229,7 @@ class Backbone:
         Returns
         -------
         Backbone
-            On the CPU. The file is read at first use.
+            The backbone, on the CPU. The file is read at first use.
 
         Raises
         ------
@@ -300,13 +300,13 @@ class Backbone:
         mean, std : float or sequence of 3 floats, default=0.0 and 1.0
             The net sees ``(pixels - mean) / std``, with RGB pixels in [0, 1].
         name : str, default=None
-            For display; None takes the name of the module's class.
+            Name for display; None takes that of the module's class.
 
         Returns
         -------
         Backbone
-            On the device of the module's first parameter. Images are prepared by a bicubic
-            resize of the shorter side to `canvas_size` and a centre crop.
+            The backbone, on the device of the module's first parameter. Images are prepared by a
+            bicubic resize of the shorter side to `canvas_size` and a centre crop.
 
         Raises
         ------
@@ -394,7 +394,7 @@ class Backbone:
         Parameters
         ----------
         pixels : float tensor of shape (n, 3, image_size, image_size)
-            RGB in [0, 1]; moved to the backbone's device where it is elsewhere.
+            RGB in [0, 1]. Pixels on another device are moved to the backbone's.
         autocast : torch.dtype, default=None
             Precision of `torch.autocast`; None is plain float32, whatever autocast the caller
             is in.
@@ -402,7 +402,7 @@ class Backbone:
         Returns
         -------
         float32 tensor of shape (n, n_features)
-            With gradients to `pixels`, unless called under `torch.no_grad`.
+            The features, with gradients to `pixels` unless called under `torch.no_grad`.
 
         Raises
         ------
@@ -448,7 +448,7 @@ class Backbone:
         Returns
         -------
         uint8 array of shape (image_size, image_size, 3)
-            What the net is to see, before pixels are normalised.
+            The image that the net is to see, before pixels are normalised.
 
         Raises
         ------
@@ -479,7 +479,7 @@ class Backbone:
         Returns
         -------
         float32 tensor of shape (n, 3, image_size, image_size)
-            In [0, 1], on the CPU.
+            Pixels in [0, 1], on the CPU.
         """
         side = self.image_size
         resized = [self.resize(image) for image in images]
@@ -493,12 +493,12 @@ class Backbone:
         Parameters
         ----------
         device : str, int or torch.device
-            As `sklgm` estimators take it.
+            A device as the estimators of `sklgm` take it.
 
         Returns
         -------
         Backbone
-            Repeated calls return the same object.
+            The backbone there. Repeated calls return the same object.
         """
         device = resolve_device(device)
         if device == self.device:
@@ -656,12 +656,12 @@ def get_backbone(
     image_size : int, default=None
         Side of the images that the net sees; None leaves it to the record or the backbone.
     device : str, int or torch.device, default="auto"
-        Where the net is to run.
+        The device that the net is to run on.
 
     Returns
     -------
     Backbone
-        Loaded and placed.
+        The backbone, loaded and on the device.
 
     Raises
     ------

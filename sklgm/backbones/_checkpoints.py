@@ -67,7 +67,7 @@ def read_checkpoint(path: str) -> dict[str, Tensor]:
     Returns
     -------
     dict of str to Tensor
-        On the CPU.
+        The tensors by name, on the CPU.
 
     Raises
     ------
@@ -137,7 +137,7 @@ def check_total(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> 
     expected : mapping of str to Tensor
         State of the net, without memory.
     state : mapping of str to Tensor
-        What the file holds.
+        The tensors that the file holds.
     """
     wanted, held = (sum(t.numel() for t in tensors.values()) for tensors in (expected, state))
     # Position embeddings grow where images are to be larger than in training.

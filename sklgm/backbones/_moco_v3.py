@@ -43,7 +43,7 @@ def to_timm(state: dict[str, Tensor]) -> dict[str, Tensor]:
     Parameters
     ----------
     state : dict of str to Tensor
-        As `read_checkpoint` returns it.
+        The tensors, as `read_checkpoint` returns them.
 
     Returns
     -------

@@ -28,7 +28,7 @@ def resolve_backbones(backbone: Any, image_size: int | None) -> list[Backbone]:
     Returns
     -------
     list of Backbone
-        In the order given, each loaded at its first use.
+        The backbones in the order given. Each is loaded at its first use.
 
     Raises
     ------
@@ -63,9 +63,9 @@ def find_backbone(asked: str | Backbone, backbone: Any, image_size: int | None) 
     Parameters
     ----------
     asked : str or Backbone
-        As it was listed, or the backbone's name.
+        The backbone as it was listed, or its name.
     backbone, image_size
-        As in :func:`resolve_backbones`.
+        The parameters that :func:`resolve_backbones` takes.
 
     Returns
     -------
@@ -109,12 +109,12 @@ def name_backbones(backbones: Any) -> dict[str, str | Backbone]:
     Parameters
     ----------
     backbones : list of str or Backbone, or dict of str to str or Backbone
-        What was given.
+        The argument.
 
     Returns
     -------
     dict of str to str or Backbone
-        At least one, in the order given; those of a list under their own names.
+        At least one backbone, in the order given. Those of a list have their own names.
 
     Raises
     ------

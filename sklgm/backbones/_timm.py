@@ -114,13 +114,13 @@ def load(
     Parameters
     ----------
     name : str
-        What `timm.create_model` takes.
+        Name that `timm.create_model` takes.
     state : dict of str to Tensor
-        Changed by timm.
+        The tensors by name. timm changes this dict.
     path : str
-        Where it came from, for errors.
+        Path of the file they came from, for errors.
     options : dict
-        For `timm.create_model`.
+        Further arguments of `timm.create_model`.
 
     Returns
     -------

@@ -93,11 +93,11 @@ def find_on_hub(name: str, repository: str, filenames: Sequence[str]) -> str:
     Parameters
     ----------
     name : str
-        Of the backbone, for the error.
+        Name of the backbone, for the error.
     repository : str
         ``"owner/name"``, optionally with ``"@revision"``.
     filenames : sequence of str
-        In order of preference.
+        Names of files in order of preference.
 
     Returns
     -------

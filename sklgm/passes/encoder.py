@@ -26,9 +26,9 @@ class Encoder:
     Attributes
     ----------
     backbone : Backbone
-        On the device.
+        The net, on the device.
     autocast : torch.dtype or None
-        Precision of the net.
+        Precision that the net computes in; None is float32.
     batch_size : BatchSize
         Images that pass the net at once.
     n_jobs : int or None
@@ -62,7 +62,7 @@ class Encoder:
 
     @property
     def key(self) -> tuple[str, str]:
-        """What features depend on, beside the images."""
+        """Everything that features depend on, beside the images."""
         return f"{self.backbone.fingerprint()}-{self.backbone.canvas_size}", str(self.autocast)
 
     def to(self, device: torch.device) -> Encoder:
@@ -159,11 +159,11 @@ class Encoder:
         canvases : iterable of Tensor of shape (b, 3, canvas, canvas)
             n images altogether, in batches, pixels in [0, 1].
         augmentation : Augmentation or None
-            Of the views; None embeds the centre crop, once.
+            It makes the views; with None the centre crop is embedded, once.
         n_views : int
             Views of each image.
         seed : int
-            Of the views.
+            Seed of the views.
 
         Returns
         -------

@@ -31,9 +31,9 @@ def add_in_shards(
     Parameters
     ----------
     real_pass : RealPass
-        What each worker does.
+        The pass that each worker makes over its shard.
     gradients : RealGradients
-        Empty. Updated where there is no worker but this process.
+        Empty gradients. They are updated in place where this process is the only worker.
     source : ImageSource, or ndarray of shape (n, d)
         n images, or rows of features.
     y : ndarray of shape (n,)
@@ -46,7 +46,7 @@ def add_in_shards(
     Returns
     -------
     RealGradients
-        Of all the data; on the CPU where it came from workers.
+        The sums over all the data. They are on the CPU if workers made them.
     """
     n_shards = min(_n_workers(), len(y))
     if n_shards <= 1:

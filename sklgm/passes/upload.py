@@ -1,4 +1,4 @@
-"""From arrays that threads fill to tensors on the device."""
+"""Batches go from arrays that threads fill to tensors on the device."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from torch import Tensor
 
 
 class Upload:
-    """Takes batches to a device: to a CUDA one while that still works on the batch before.
+    """Copies batches to a device.
 
-    Such a copy needs memory that the system cannot move, which :meth:`empty` gives, and a stream
-    of its own. On other devices both are ordinary.
+    A CUDA device receives a batch while it still works on the one before. Such a copy needs
+    pinned memory, which :meth:`empty` gives, and a stream of its own. On other devices both the
+    memory and the copy are ordinary ones.
 
     Parameters
     ----------
     device : torch.device
-        Where batches go.
+        The device that batches are copied to.
     """
 
     def __init__(self, device: torch.device) -> None:

@@ -17,18 +17,18 @@ _VIEW_BLOCK = 1024
 
 
 class ViewStream:
-    """Random views, one after the other, that do not depend on how many are taken at once.
+    """A stream of random views, which are the same however many are taken at once.
 
     Parameters
     ----------
     augmentation : Augmentation
-        Draws them.
+        It draws the views.
     canvas_size : int
         Side of the images.
     seed : int
-        Of the views, non-negative.
+        Seed of the views, non-negative.
     start : int, default=0
-        Views to leave out at the beginning, most of which are not drawn.
+        Number of views to skip at the beginning. Most of them are never drawn.
     """
 
     def __init__(

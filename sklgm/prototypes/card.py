@@ -15,16 +15,16 @@ def data_card(shape: tuple[int, ...], classes: list[Any], provenance: dict[str, 
     Parameters
     ----------
     shape : tuple of int
-        Of the prototypes.
+        Shape of the prototypes.
     classes : list
         Their labels, each once.
     provenance : dict
-        How they were made, as `PrototypeSet` holds it.
+        Facts about how they were made, as `PrototypeSet` holds them.
 
     Returns
     -------
     str
-        Markdown, below the YAML that the Hub reads.
+        The card: YAML that the Hub reads, and Markdown below it.
     """
     # Imported here, since it takes a while and most programs write no card.
     from huggingface_hub import DatasetCard, DatasetCardData

@@ -73,7 +73,7 @@ def write_folder(
     directory : Path
         The folder.
     images, labels, provenance
-        As a `PrototypeSet` holds them.
+        The attributes of a `PrototypeSet`.
     """
     target = directory.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -95,12 +95,12 @@ def read_folder(directory: Path, make: Callable[[np.ndarray, np.ndarray, dict[st
     directory : Path
         The folder.
     make : callable
-        Called with images, labels and provenance.
+        It is called with images, labels and provenance.
 
     Returns
     -------
     object
-        What it returns.
+        The result of ``make``.
 
     Raises
     ------

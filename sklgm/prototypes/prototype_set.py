@@ -36,7 +36,7 @@ class PrototypeSet:
         Class labels: all integers, all strings, all booleans or all floats. Kept as a read-only
         copy.
     provenance : dict, default={}
-        How the prototypes were made. Holds JSON values only: None, booleans, finite numbers,
+        How the prototypes were made. It holds JSON values only: None, booleans, finite numbers,
         strings, lists, and dicts with string keys.
 
     Raises
@@ -99,8 +99,8 @@ class PrototypeSet:
         estimator : estimator
             Anything fitted with ``prototypes_`` and ``prototype_labels_``.
         data : dict or None, default=None
-            What is to be said of the data they were made of, such as its ``name`` and
-            ``license``; kept as ``provenance["data"]``.
+            Facts about the data they were made of, such as its ``name`` and ``license``, which
+            are kept as ``provenance["data"]``.
 
         Returns
         -------
@@ -289,7 +289,7 @@ def _check_provenance(provenance: Any) -> dict[str, Any]:
 def _as_json(value: Any) -> Any:
     """Return `value` if JSON can hold it, else its repr without memory addresses.
 
-    Of a list, each item by itself.
+    Items of a list are treated one by one.
     """
     if isinstance(value, np.generic):
         value = value.item()

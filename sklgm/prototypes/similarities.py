@@ -28,7 +28,7 @@ class PrototypeSimilarities(np.ndarray):
     features : ndarray of shape (n_samples, n_features)
         The images' features, with which a probe on the same backbone saves a second pass.
     feature_key : tuple
-        What ``features`` depend on beside the images.
+        Everything that ``features`` depend on beside the images.
     """
 
     _references = ("images", "prototypes", "prototype_labels", "features", "feature_key")

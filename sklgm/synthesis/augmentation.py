@@ -129,7 +129,7 @@ class StandardAugmentation(BaseEstimator):
         Raises
         ------
         ValueError
-            If one is.
+            If a parameter is out of its range.
         """
         self._validate_params()
         for name in ("scale", "ratio"):
@@ -151,12 +151,12 @@ class StandardAugmentation(BaseEstimator):
         canvas_size : int
             Side of the square images, in pixels.
         generator : torch.Generator
-            On the CPU.
+            Generator on the CPU.
 
         Returns
         -------
         Views
-            To be passed to :meth:`apply`.
+            The numbers, as :meth:`apply` takes them.
         """
 
         def uniform(*shape: int) -> Tensor:
@@ -186,14 +186,14 @@ class StandardAugmentation(BaseEstimator):
     def apply(self, images: Tensor, views: Views, size: int) -> Tensor:
         """Cut the views out of their images.
 
-        Differentiable, deterministic, and independent of how views are batched.
+        The result is differentiable, deterministic, and does not depend on how views are batched.
 
         Parameters
         ----------
         images : Tensor of shape (n, 3, canvas, canvas)
             Pixels in [0, 1].
         views : Views of length n
-            From :meth:`draw`.
+            The numbers that :meth:`draw` returned.
         size : int
             Side of a view in pixels.
 
@@ -255,7 +255,7 @@ def centre_views(images: Tensor, size: int, share: float) -> Tensor:
 
 
 def mirrors(augmentation: Augmentation) -> bool:
-    """Return whether an augmentation has centre crops mirrored, some of them."""
+    """Return whether an augmentation has some of the centre crops mirrored."""
     return getattr(augmentation, "flip", 0) > 0
 
 
@@ -267,7 +267,7 @@ def mirror(images: Tensor, views: Any) -> Tensor:
     images : Tensor of shape (n, 3, h, w)
         Pixels.
     views : Views of length n
-        Only ``flip`` counts.
+        Only their ``flip`` is looked at.
 
     Returns
     -------

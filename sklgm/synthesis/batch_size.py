@@ -58,19 +58,19 @@ class BatchSize:
 
     @classmethod
     def auto(cls, image_size: int, device: torch.device) -> BatchSize:
-        """Choose for square images of a side in pixels, on a device.
+        """Choose a batch size by the size of the images and the kind of device.
 
         Parameters
         ----------
         image_size : int
             Side of what the net sees, in pixels.
         device : torch.device
-            Where the net is.
+            Device of the net.
 
         Returns
         -------
         BatchSize
-            Adaptive.
+            An adaptive one.
         """
         pixels = _GPU_PIXELS
         if device.type == "cpu":
@@ -80,16 +80,16 @@ class BatchSize:
 
     @property
     def state(self) -> list[int]:
-        """What was found out, to be given to :meth:`restore` of one made alike."""
+        """What was learnt about the memory, as :meth:`restore` of another BatchSize takes it."""
         return [self.images, self.graphs, int(self._measured)]
 
     def restore(self, state: list[int]) -> None:
-        """Take over what another one found out.
+        """Take over what another BatchSize with the same arguments has learnt.
 
         Parameters
         ----------
         state : list of int
-            Its :attr:`state`.
+            The :attr:`state` of the other one.
         """
         self.images, self.graphs = state[:2]
         self._measured = bool(state[2])
@@ -105,12 +105,12 @@ class BatchSize:
         Returns
         -------
         object
-            What it returned.
+            The result of the function.
 
         Raises
         ------
         RuntimeError
-            Out of memory with one image, or with a batch size that is not adaptive.
+            If memory runs out with one image, or with a batch size that is not adaptive.
         """
         while True:
             try:
@@ -128,14 +128,16 @@ class BatchSize:
 
     @contextlib.contextmanager
     def learning(self, n_images: int, device: torch.device) -> Iterator[None]:
-        """Set how many graphs are kept from the size of those that are made within, once.
+        """Measure the graphs made in this context, and set how many may be kept at once.
+
+        Only the first context measures; later ones change nothing.
 
         Parameters
         ----------
         n_images : int
-            Images that pass within, with a graph.
+            Images that pass the net in this context, with a graph.
         device : torch.device
-            Where they are.
+            Device of the images.
         """
         if self._measured:
             yield
@@ -155,7 +157,7 @@ class BatchSize:
 
 
 def _free_bytes(device: torch.device) -> int | None:
-    """Return the memory that is free for this process on a device; None where nothing tells."""
+    """Return the memory that this process may still take on a device, None if not known."""
     if device.type == "cuda":
         free, _ = torch.cuda.mem_get_info(device)
         # What the allocator holds but does not use is free too.
@@ -184,7 +186,7 @@ def _read_numbers(path: Path) -> dict[str, int]:
 
 @contextlib.contextmanager
 def counting_graph() -> Iterator[list[int]]:
-    """Count the bytes that graphs made within keep, weights left out.
+    """Count the bytes that graphs made in this context keep, without the weights.
 
     Yields
     ------

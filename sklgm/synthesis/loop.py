@@ -40,16 +40,16 @@ class MatchingSettings:
     max_iter : int
         Number of steps.
     learning_rate : float
-        Of the first step; it falls to 0 by a cosine.
+        Learning rate of the first step. It falls to 0 along a cosine.
     n_heads : int
         Heads compared in a step.
     n_views : int
         Random views of each sample in a step, beside its centre crop; 0 without augmentation.
     matching : {"global", "row"}
-        As in :func:`sklgm.matching.angular_distance`.
+        See :func:`sklgm.matching.angular_distance`.
     augmentation : Augmentation or None
-        How random views of the samples are made, and whether centre crops are mirrored; None
-        embeds the plain centre crop of images, and rows as they are.
+        It makes the random views, and says whether centre crops are mirrored. With None the plain
+        centre crop of images is embedded, and rows are as they are.
     """
 
     max_iter: int
@@ -67,15 +67,15 @@ class Step:
     Attributes
     ----------
     index : int
-        From 0.
+        Number of the step, counted from 0.
     loss : Tensor of shape ()
-        Loss before the step, random views of the steps before that still count included; it
-        stays on the device until read.
+        Loss before the step. It includes the random views of earlier steps that still count, and
+        stays on the device until it is read.
     learning_rate : float
         Rate the step was taken with.
     state : callable
-        Returns what the loop needs to go on after this step, a dict of tensors. To be called
-        before the next step, and by all processes.
+        Returns what the loop needs to go on after this step, as a dict of tensors. All processes
+        must call it, before the next step.
     """
 
     index: int
@@ -97,33 +97,33 @@ def match_gradients(
     """Optimise synthetic samples until their gradient points where the real one does.
 
     Each step draws heads from the pools and views of the samples, the same for every objective,
-    and takes one step of Adam along the gradient of the summed angular distances. To stop early
-    is to stop iterating.
+    and takes one step of Adam along the gradient of the summed angular distances. A caller that
+    stops iterating ends the optimisation early.
 
     Parameters
     ----------
     synthetic : Synthetic
-        Changed in place. With several processes, this one's share of the samples.
+        The samples, or this process's share of them. They are changed in place.
     labels : Tensor of shape (n,)
-        Class index of each sample, of all processes, int64, on the samples' device.
+        Class index of each sample of all processes, int64, on the samples' device.
     objectives : sequence of Objective
         One for each backbone. Their gradients are of the same classes and pool size. The
         backbones are passed one after the other, so that their graphs never take memory at once.
     settings : MatchingSettings
         Steps, rate, heads and views.
     generator : torch.Generator
-        On the CPU; draws heads and views.
+        It draws heads and views, on the CPU.
     ranks : Ranks, optional
-        Processes that share the samples out among them: each embeds views of its own, and all
-        features are gathered. They must draw the same numbers.
+        The processes that share the samples. Each embeds the views of its own samples, and all
+        features are gathered. The generators of all must draw the same numbers.
     resume : mapping of str to Tensor, optional
-        State of a step of a loop with the same arguments, to go on after it. Everything else is
-        given as at the start.
+        The state that a step of an earlier loop returned. The loop goes on after that step; all
+        other arguments are the same as at the start of the earlier loop.
 
     Returns
     -------
     iterator of Step
-        Each comes after its step. What is resumed is in place before the first.
+        Each is yielded after its step was taken. A state to resume from is restored at the call.
 
     Raises
     ------
@@ -210,15 +210,15 @@ def distance_of_views(
     Parameters
     ----------
     features : Tensor of shape (n, n_each, d)
-        Of the views of all samples, the centre crop of each first.
+        Features of the views of all samples, with the centre crop of each first.
     labels : Tensor of shape (n,)
-        Their classes.
+        Class index of each sample.
     objective : Objective
         Whose real gradients are matched.
     chosen : ndarray of shape (n_heads,)
-        Which heads of the pool are compared.
+        Indices of the heads of the pool that are compared.
     matching : {"global", "row"}
-        As in :func:`sklgm.matching.angular_distance`.
+        See :func:`sklgm.matching.angular_distance`.
     recent : sequence of Tensor of shape (n * n_views, d)
         Features of earlier steps' random views, which count in their gradient too.
     own : slice
@@ -227,9 +227,9 @@ def distance_of_views(
     Returns
     -------
     loss : Tensor of shape ()
-        In [0, 2].
+        The distance, in [0, 2].
     derivative : Tensor of shape (n_own * n_each, d)
-        Of the loss by the features of ``own`` samples' views.
+        Derivative of the loss by the features of the views of the ``own`` samples.
     """
     heads, targets = objective.targets(chosen, labels.device)
     crops, views = features[:, 0], features[:, 1:]

@@ -46,9 +46,9 @@ class Synthetic(ABC):
     Attributes
     ----------
     parameters : list of Tensor
-        Leaves that require a gradient; it grows.
+        Leaves that require a gradient. The list grows.
     generator : torch.Generator or None
-        What is added later is drawn from it.
+        Tensors that are added later are drawn from it.
     """
 
     parameters: list[Tensor]
@@ -64,7 +64,7 @@ class Synthetic(ABC):
 
     @property
     def level_starts(self) -> list[int]:
-        """Steps, counted from 0, at whose beginning :meth:`grow` adds something."""
+        """The steps, counted from 0, at whose beginning :meth:`grow` adds something."""
         return []
 
 
@@ -104,7 +104,7 @@ class _Parametrization(BaseEstimator, ABC):
         Raises
         ------
         ValueError
-            If one is.
+            If a parameter does not fit.
         """
         self._validate_params()
 
@@ -127,23 +127,23 @@ class _Parametrization(BaseEstimator, ABC):
         Parameters
         ----------
         n, size : int
-            How many, and their side in pixels.
+            Number of images, and their side in pixels.
         max_iter : int
-            Steps to come.
+            Number of steps to come.
         generator : torch.Generator
-            On the CPU.
+            Generator on the CPU.
         device : torch.device
-            Where the images are to be.
+            Device of the images.
         around : Tensor of shape (n, 3, h, w), optional
             Images of any size, pixels in [0, 1], that the random ones vary around; grey when
             not given.
         own : slice, optional
-            Which of the n to make, with the numbers they have when all are made.
+            Which of the n images to make. Each is the same as when all are made.
 
         Returns
         -------
         Synthetic
-            At its start.
+            The images at their start.
         """
         self.check(size)
         sizes, every = self._levels(size, max_iter)
@@ -212,7 +212,7 @@ class Pyramid(_Parametrization):
         Raises
         ------
         ValueError
-            If one is.
+            If a parameter does not fit.
         """
         super().check(size)
         if self.start_size > size:
@@ -326,9 +326,9 @@ class FeatureRows(Synthetic):
     mean, std : Tensor of shape (d,)
         Mean and standard deviation of the real features.
     generator : torch.Generator
-        On the CPU.
+        Generator on the CPU.
     own : slice, optional
-        Which of the n to make, with the numbers they have when all are made.
+        Which of the n rows to make. Each is the same as when all are made.
     """
 
     def __init__(

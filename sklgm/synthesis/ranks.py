@@ -21,7 +21,7 @@ class Ranks:
     Parameters
     ----------
     rank : int
-        Of this process, from 0.
+        Number of this process, counted from 0.
     size : int
         Number of processes.
     """
@@ -53,7 +53,7 @@ class Ranks:
         return cls(distributed.get_rank(), distributed.get_world_size())
 
     def share(self, n: int, rank: int | None = None) -> slice:
-        """Return which of ``n`` things are a process's own: a run of them, as long as the others'.
+        """Return which of ``n`` things belong to a process: consecutive ones, about n / size.
 
         Parameters
         ----------
@@ -65,7 +65,7 @@ class Ranks:
         Returns
         -------
         slice
-            Of at most ``ceil(n / size)``; perhaps empty.
+            It holds at most ``ceil(n / size)`` things, and may be empty.
         """
         rank = self.rank if rank is None else rank
         return slice(n * rank // self.size, n * (rank + 1) // self.size)
@@ -104,7 +104,7 @@ class Ranks:
         Parameters
         ----------
         own : Tensor
-            Of the same shape in every process, on a device the group can send from.
+            It has the same shape in every process, and is on a device the group can send from.
         """
         if self.size > 1:
             distributed.all_reduce(own)
@@ -123,7 +123,7 @@ class Ranks:
         Parameters
         ----------
         value : object
-            What can be pickled; ignored in the other processes.
+            An object that can be pickled. Those of the other processes are ignored.
 
         Returns
         -------

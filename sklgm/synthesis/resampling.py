@@ -41,7 +41,7 @@ def resizing(start: Tensor, length: Tensor, canvas: int, size: int, dtype: torch
     size : int
         Pixels of the axis after.
     dtype : torch.dtype
-        Of the result.
+        Dtype of the result.
 
     Returns
     -------
@@ -66,7 +66,7 @@ def rescaling(side: int, size: int, like: Tensor) -> Tensor:
     side, size : int
         Pixels of the axis before and after.
     like : Tensor
-        Gives dtype and device.
+        The result has its dtype and device.
 
     Returns
     -------
@@ -85,7 +85,7 @@ def blurring(size: int, like: Tensor) -> Tensor:
     size : int
         Pixels of the axis.
     like : Tensor
-        Gives dtype and device.
+        The result has its dtype and device.
 
     Returns
     -------

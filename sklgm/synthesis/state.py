@@ -1,4 +1,4 @@
-"""What the loop has to remember, as tensors, to go on in another process as if never stopped."""
+"""The state of the loop as tensors, with which another process goes on as if never stopped."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def collect(
     Parameters
     ----------
     step : int
-        The one that comes next.
+        The step that comes next.
     synthetic : Synthetic
         This process's share of the samples.
     optimizer : torch.optim.Optimizer
@@ -36,17 +36,17 @@ def collect(
     recent : sequence of sequences of Tensor
         Features of earlier steps, for each objective.
     generator : torch.Generator
-        Of heads and views.
+        The generator that draws heads and views.
     n : int
-        Samples of all processes.
+        Number of samples of all processes.
     ranks : Ranks
-        These processes, all of which must call this.
+        The processes, all of which must call this.
 
     Returns
     -------
     dict of str to Tensor
-        Of all processes, on the device of the samples or on the CPU. Those that the loop changes
-        later are not copied.
+        The state of all processes, on the device of the samples or on the CPU. Tensors that are
+        no copies change with the next step of the loop.
     """
     state = {"next_step": torch.tensor([step]), "generator": generator.get_state()}
     if synthetic.generator is not None:
@@ -78,9 +78,9 @@ def restore(
     Parameters
     ----------
     state : mapping of str to Tensor
-        What was collected.
+        The state that :func:`collect` returned.
     synthetic, optimizer, recent, generator
-        As of a loop at its start. Changed in place.
+        Those of a loop at its start. They are changed in place.
     own : slice
         Which of the samples are this process's.
 

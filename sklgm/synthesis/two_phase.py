@@ -1,4 +1,4 @@
-"""The way of a step's views through a frozen net and back, in one phase or in two.
+"""Views of a step pass a frozen net, and their derivative comes back, in one phase or in two.
 
 Two phases need less memory: a pass without a graph, and a second one in micro-batches with it.
 """
@@ -23,19 +23,19 @@ from sklgm.synthesis.batch_size import BatchSize
 
 @dataclass(frozen=True)
 class Objective:
-    """What is to be matched on one backbone, and how samples become its features.
+    """The gradients to match on one backbone, and how samples become its features.
 
     Attributes
     ----------
     gradients : RealGradients
-        What to match.
+        The gradients to match.
     features : callable
         Differentiable map of pixels (n, 3, s, s) in [0, 1], or of rows, to features (n, d).
         It must treat its samples independently.
     image_size : int or None
-        Side ``s`` the map takes; None for rows.
+        Side ``s`` of the pixels that the map takes; None for rows.
     batch_size : BatchSize
-        Views that pass the net at once. Peak memory follows it.
+        Views that pass the net at once, on which the peak memory depends.
     centre_share : float
         Side of the centre crop as a share of the image's; 1 for rows.
     """
@@ -55,12 +55,12 @@ class Objective:
 
 @dataclass(frozen=True)
 class StepViews:
-    """What a step shows of each sample: its centre crop, then random views.
+    """The views that a step shows of each sample: its centre crop, then random ones.
 
     Attributes
     ----------
     augmentation : Augmentation or None
-        How random views are made; None shows the plain centre crop alone.
+        It makes the random views. With None the plain centre crop is shown alone.
     drawn : sequence or None
         The draws of this process's samples, ``n_each`` of each. The first one of a sample only
         says whether its centre crop is mirrored.
@@ -87,22 +87,22 @@ class StepViews:
         Parameters
         ----------
         augmentation : Augmentation or None
-            As the attribute.
+            See the attribute.
         n_views : int
             Random views of a sample; 0 without augmentation.
         size : int
             Side of the samples in pixels.
         n_samples : int
-            Samples of all processes.
+            Number of samples of all processes.
         own : slice
-            Which of them are this process's.
+            Which of them belong to this process.
         generator : torch.Generator
-            On the CPU.
+            Generator on the CPU.
 
         Returns
         -------
         StepViews
-            Of this process's samples.
+            The views of this process's samples.
         """
         n_each = 1 + n_views
         if augmentation is None:
@@ -111,7 +111,7 @@ class StepViews:
         return cls(augmentation, drawn[own.start * n_each : own.stop * n_each], n_each)
 
     def cut(self, images: Tensor, rows: slice, size: int, centre_share: float) -> Tensor:
-        """Return views of images (n, 3, canvas, canvas), one of each: those numbered ``rows``."""
+        """Return the views numbered ``rows``, one of each of images (n, 3, canvas, canvas)."""
         centre = centre_views(images, size, centre_share)
         if self.augmentation is None:
             return centre
@@ -131,7 +131,7 @@ class _Embedded(NamedTuple):
 
 
 class ViewPasses:
-    """The way of one step's views through one net, and back.
+    """The passes of one step's views through one net, and of the derivative back.
 
     Where memory holds the graphs of all views, each passes once. Otherwise there are two phases:
     all are embedded without a graph, and each micro-batch is embedded once more, with a graph, to
@@ -142,9 +142,9 @@ class ViewPasses:
     samples : Tensor of shape (n, 3, canvas, canvas) or (n, d)
         This process's samples, without a graph.
     objective : Objective
-        Whose net is passed.
+        The objective whose net is passed.
     views : StepViews
-        What is shown of them.
+        The views that are shown of the samples.
     """
 
     def __init__(self, samples: Tensor, objective: Objective, views: StepViews) -> None:
