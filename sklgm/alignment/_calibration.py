@@ -23,13 +23,13 @@ class Alignment:
     score : float
         The metric itself.
     calibrated : float
-        In [0, 1]: 0 up to ``threshold``, 1 where the score is 1, linear in between.
+        A score in [0, 1]: 0 up to ``threshold``, 1 where the score is 1, linear in between.
     p_value : float
         Share of permutations that score as high, in (0, 1]; the given order counts as one.
     null_mean : float
         Mean score of the permutations.
     threshold : float
-        What chance exceeds with probability ``alpha``.
+        The score that chance exceeds with probability ``alpha``.
     """
 
     score: float
@@ -62,7 +62,7 @@ def calibrate(
     metric : {"mutual_knn", "linear_cka"} or callable, default="mutual_knn"
         A callable takes two arrays of float64 and returns a float, at most 1.
     n_neighbors : int, default=10
-        Of "mutual_knn".
+        Number of neighbours that "mutual_knn" looks at.
     n_permutations : int, default=200
         Random orders of the rows of B, at least ``1 / alpha - 1``.
     alpha : float, default=0.05
@@ -141,11 +141,11 @@ def beside_chance(
     compare : callable
         Second step of the metric.
     a, b : object
-        What its first step made of each space.
+        The results of the metric's first step for each space.
     orders : ndarray of shape (n_permutations, n_samples)
         Orders of the rows of b.
     alpha : float
-        As in :func:`calibrate`.
+        See :func:`calibrate`.
 
     Returns
     -------

@@ -134,19 +134,19 @@ def metric_score(metric: Any, n_neighbors: int = 10) -> tuple[Callable, Callable
     metric : {"mutual_knn", "linear_cka"} or callable
         A callable takes A and B and returns a float.
     n_neighbors : int, default=10
-        Of "mutual_knn".
+        Number of neighbours that "mutual_knn" looks at.
 
     Returns
     -------
     prepare : callable
-        From the features of one space, an array, to what is compared.
+        It turns the features of one space, an array, into what is compared.
     compare : callable
-        From two such things and an order of the second one's rows, an array of int, to a float.
+        It turns two such things, and an order of the second one's rows (ints), into a float.
 
     Raises
     ------
     ValueError
-        For anything else.
+        If the metric is anything else.
     """
     if callable(metric):
         return (lambda features: features), lambda a, b, rows: float(metric(a, b[rows]))

@@ -80,7 +80,7 @@ class AlignmentMatrix:
         Parameters
         ----------
         values : str, default="scores"
-            Which matrix, as in :meth:`values`.
+            The matrix to take, as in :meth:`values`.
 
         Returns
         -------
@@ -111,9 +111,9 @@ class AlignmentMatrix:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw. None makes a figure.
+            The axes to draw on; None makes a figure.
         values : str, default="scores"
-            Which matrix, as in :meth:`values`.
+            The matrix to draw, as in :meth:`values`.
 
         Returns
         -------
@@ -159,9 +159,9 @@ def alignment_matrix(
     X : array-like of images
         Images, as every estimator takes them.
     metric : {"mutual_knn", "linear_cka"} or callable, default="mutual_knn"
-        As in :func:`calibrate`. A callable is taken to be symmetric.
+        See :func:`calibrate`. A callable is taken to be symmetric.
     n_neighbors : int, default=10
-        Of "mutual_knn".
+        Number of neighbours that "mutual_knn" looks at.
     n_permutations : int, default=200
         Random orders of the images, at least ``1 / alpha - 1``; the same ones for all pairs.
     alpha : float, default=0.05

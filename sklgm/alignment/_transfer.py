@@ -24,9 +24,9 @@ class Correlation:
     Parameters
     ----------
     statistic : float
-        In [-1, 1].
+        The correlation, in [-1, 1].
     low, high : float
-        Its interval.
+        Ends of its interval.
     """
 
     statistic: float
@@ -41,11 +41,11 @@ class AlignmentTransfer:
     Parameters
     ----------
     pairs : tuple of (str, str)
-        Where prototypes were made and where they were evaluated.
+        The backbones that prototypes were made on and evaluated on.
     alignment, transfer : ndarray of shape (n_pairs,)
-        Of each pair, float64.
+        Values of each pair, float64.
     pearson, spearman : Correlation
-        Of the two, over the pairs.
+        Correlation of the two, over the pairs.
     """
 
     pairs: tuple[tuple[str, str], ...]
@@ -104,7 +104,7 @@ def relate_alignment_to_transfer(
         From :func:`~sklgm.evaluation.cross_model_transfer`. Means over its seeds are used; rows
         that were not distilled are left out.
     values : str, default="scores"
-        What to take of the alignment: "scores" or "calibrated".
+        The values of the alignment to take: "scores" or "calibrated".
     metric : str, default="relative_accuracy"
         What to take of the transfer. Relative accuracy leaves out how good a net is at all.
     confidence_level : float, default=0.95

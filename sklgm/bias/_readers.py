@@ -40,11 +40,11 @@ class Reader:
     Attributes
     ----------
     scaler : StandardScaler
-        Of the features.
+        Scaler of the features.
     classifier : classifier
-        With ``predict_proba``; its classes are 0, 1, ...
+        A classifier with ``predict_proba``, whose classes are 0, 1, ...
     accuracy : float
-        On folds it was not trained on, every pair of class and group counting alike.
+        Accuracy on folds it was not trained on, with every pair of class and group counting alike.
     """
 
     scaler: StandardScaler
@@ -63,9 +63,9 @@ class Reader:
             Unfitted; None takes the logistic regression of the strength whose probabilities are
             best, by the log-loss on the folds.
         features : ndarray of shape (n, n_features)
-            Of the reference images.
+            Features of the reference images.
         targets : ndarray of int of shape (n,)
-            What to read: 0, 1, ..., each twice or more.
+            The targets to read: 0, 1, ..., each twice or more.
         weights : ndarray of shape (n,)
             See :func:`balanced_weights`.
 

@@ -37,9 +37,9 @@ class BiasReport(Table):
     groups : ndarray of shape (n_groups,)
         Group labels, sorted.
     class_probabilities : ndarray of shape (n_prototypes, n_classes)
-        What the class reader reads in each prototype.
+        The probabilities that the class reader gives each prototype.
     group_probabilities : ndarray of shape (n_prototypes, n_groups)
-        What the group reader reads.
+        The probabilities that the group reader gives each prototype.
     group_shares : ndarray of shape (n_classes, n_groups)
         Shares of the groups in each class of the training data.
     reader_accuracy : dict of str to float
@@ -114,7 +114,7 @@ class BiasReport(Table):
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw. None makes a figure.
+            The axes to draw on; None makes a figure.
 
         Returns
         -------
@@ -207,9 +207,9 @@ def diagnose_bias(
     X : array-like of images, or of shape (n_samples, n_features) if prototypes are rows
         Training images, where class and group go together.
     y : array-like of shape (n_samples,)
-        Their classes. Each has a prototype.
+        Classes of the reference images. Each has a prototype.
     groups : array-like of shape (n_samples,)
-        Their groups.
+        Groups of the reference images.
     reference : tuple of (X, y, groups)
         Real images with every class in every group.
     correlated_test, shifted_test : tuple of (X, y, groups), default=None

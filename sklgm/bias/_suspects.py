@@ -67,7 +67,7 @@ def suspect_classes(
     X : array-like of images, or of shape (n_samples, n_features) if prototypes are rows
         Real images.
     y : array-like of shape (n_samples,)
-        Their labels: every class of the prototypes.
+        Labels of the images: every class of the prototypes.
     backbone : str, Backbone or None, default=None
         Frozen net. None is the estimator's own, at its image size; a set of rows needs none.
     probe : FrozenBackboneProbe or None, default=None
@@ -131,7 +131,7 @@ def _nearer(
     Parameters
     ----------
     similarities : ndarray of shape (n_prototypes, n_images)
-        Of prototypes and images.
+        Similarities of prototypes and images.
     own, indices : ndarray of int of shape (n_prototypes,), (n_images,)
         Classes of both.
     n_classes : int

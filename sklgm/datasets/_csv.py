@@ -14,7 +14,7 @@ def read_table(path: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str
     path : Path
         The file, in UTF-8.
     columns : tuple of str
-        Those that it must have, with something in every line.
+        Columns that the file must have, with something in every line.
 
     Returns
     -------

@@ -24,7 +24,7 @@ def load_files(path: Path) -> Bunch:
     Returns
     -------
     Bunch
-        As of :func:`load_folder`.
+        The data, as :func:`load_folder` returns it.
 
     Raises
     ------
@@ -44,9 +44,9 @@ def describe_files(path: Path, data: Bunch, *, license: str | None) -> dict[str,
     path : Path
         The folder or CSV file that it was loaded from.
     data : Bunch
-        As of :func:`load_files`.
+        The data, as :func:`load_files` returned it.
     license : str or None
-        Of the images.
+        Licence of the images.
 
     Returns
     -------

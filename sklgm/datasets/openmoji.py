@@ -118,7 +118,7 @@ class DrawnOpenMoji:
     filenames : list of str
         Names of the vector files.
     version : str
-        Of OpenMoji.
+        Version of OpenMoji.
     credits : str
         Attribution, licence and source, a line each.
     """

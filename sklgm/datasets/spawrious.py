@@ -63,7 +63,7 @@ def load_spawrious(
         The folder that holds ``spawrious224``, or that folder itself.
     challenge : {"o2o_easy", "o2o_medium", "o2o_hard", "m2m_easy", "m2m_medium", "m2m_hard"}, \
             default="o2o_easy"
-        Which breeds go with which places.
+        The rule by which breeds go with places.
     subset : {"train", "test"}, default="train"
         Both training environments, or the test.
     return_X_y : bool, default=False

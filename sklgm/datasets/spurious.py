@@ -76,7 +76,7 @@ def make_spurious_images(
         from group name to images, as :func:`sklgm.images.check_images` takes them: random squares
         of random images of the group.
     correlation : float, default=1.0
-        In [0, 1]; see above.
+        Correlation in [0, 1]; see above.
     n_samples : int, default=400
         Images, the classes in equal numbers but for a rest.
     size : int, default=64
@@ -104,7 +104,7 @@ def make_spurious_images(
         groups : ndarray of shape (n_samples,), dtype int64
             Index of the background's group in ``group_names``.
         masks : ndarray of shape (n_samples, size, size), dtype float32
-            How much of each pixel is object, in [0, 1].
+            Share of each pixel that is object, in [0, 1].
         target_names : ndarray of shape (n_classes,), dtype str
             Names of the classes.
         group_names : ndarray of shape (n_groups,), dtype str

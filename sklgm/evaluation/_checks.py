@@ -102,7 +102,7 @@ def check_selections(selections: Any, split: Split) -> dict[str, Any]:
     Parameters
     ----------
     selections : mapping of str to estimator, PrototypeSet or None
-        As the user gave them.
+        The selections as the user gave them.
     split : Split
         The data.
 

@@ -40,9 +40,9 @@ class SelectionComparison(Result):
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw. None makes a figure.
+            The axes to draw on; None makes a figure.
         metric : str, default="accuracy"
-            What to draw.
+            The metric to draw.
 
         Returns
         -------
@@ -127,11 +127,11 @@ def compare_selections(
     X : array-like of images, or of shape (n_samples, n_features) with ``backbone=None``
         Training images, as every estimator takes them.
     y : array-like of shape (n_samples,)
-        Their labels.
+        Labels of the images.
     X_test : array-like of images, or of shape (n_test, n_features) with ``backbone=None``
         Test images.
     y_test : array-like of shape (n_test,)
-        Their labels, all among those of ``y``.
+        Labels of the test images, all among those of ``y``.
     backbone : str, Backbone or None
         Frozen net of the probes; None when rows of X are features already.
     selections : dict of str to estimator, PrototypeSet or None, default=None

@@ -34,9 +34,9 @@ class PrototypeCurve(Result):
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw. None makes a figure.
+            The axes to draw on; None makes a figure.
         metric : str, default="accuracy"
-            What to draw.
+            The metric to draw.
 
         Returns
         -------
@@ -77,11 +77,11 @@ def prototype_curve(
     X : array-like of images, or of shape (n_samples, n_features) with ``backbone=None``
         Training images, as every estimator takes them.
     y : array-like of shape (n_samples,)
-        Their labels.
+        Labels of the images.
     X_test : array-like of images, or of shape (n_test, n_features) with ``backbone=None``
         Test images.
     y_test : array-like of shape (n_test,)
-        Their labels, all among those of ``y``.
+        Labels of the test images, all among those of ``y``.
     backbone : str, Backbone or None
         Frozen net of the probes; None when rows of X are features already.
     selections : dict of str to estimator or None, default=None
@@ -95,7 +95,7 @@ def prototype_curve(
     n_probe_seeds : int, default=5
         Probes of each row, with ``random_state`` 0, 1, ...
     n_selection_seeds : int or None, default=None
-        As in :func:`compare_selections`.
+        See :func:`compare_selections`.
     groups : array-like of shape (n_test,) or None, default=None
         Group of each test image; adds the accuracy of the worst group.
     verbose : int, default=0

@@ -15,7 +15,7 @@ class GivenPrototypes(BaseEstimator):
     Parameters
     ----------
     prototypes : PrototypeSet
-        What it selects.
+        The prototypes that it selects.
     """
 
     def __init__(self, prototypes: PrototypeSet) -> None:

@@ -34,9 +34,9 @@ def nets_of(
     Parameters
     ----------
     prototypes : PrototypeSet
-        Of images.
+        A set of prototypes that are images.
     backbones : sequence of str
-        Their names. None named are those the prototypes were made on.
+        Names of backbones. If there are none, those that the prototypes were made on are taken.
     image_size : int or None
         Pixels the nets see. None takes the prototypes' for the nets they were made on, and each
         net's own for others.
@@ -44,7 +44,7 @@ def nets_of(
     Returns
     -------
     dict of str to Backbone
-        By name.
+        The backbones by name.
 
     Raises
     ------
@@ -88,17 +88,17 @@ def compare_prototypes(
     Parameters
     ----------
     prototypes : PrototypeSet
-        Of images.
+        A set of prototypes that are images.
     train : tuple of (X, y) or None
         Images they were made of. Without these there is a row for the prototypes alone.
     test : tuple of (X, y)
         Images to score on.
     probe : FrozenBackboneProbe
-        With the net, and the settings that the other rows share.
+        A probe with the net, and with the settings that the other rows share.
     n_seeds : int
         Probes of each row.
     groups : array-like of shape (n_test,) or None, default=None
-        As in :func:`compare_selections`.
+        See :func:`compare_selections`.
 
     Returns
     -------

@@ -99,7 +99,7 @@ def prototype_statistics(
         Real images. Those held back from the choice of prototypes compare fairly: a real image
         that was chosen from ``X`` has a share in its mean and spread, and was trained on.
     y : array-like of shape (n_samples,)
-        Their labels: all classes of the prototypes, with two images each or more.
+        Labels of the images: all classes of the prototypes, with two images each or more.
     backbone : str, Backbone or None, default=None
         Frozen net. None is the estimator's own, at its image size; a set of rows needs none.
     probe : FrozenBackboneProbe or None, default=None

@@ -27,7 +27,7 @@ class Result(Table):
     Parameters
     ----------
     records : tuple of dict
-        One for each probe, with plain values.
+        Records with plain values, one for each probe.
     """
 
     # The keys that tell the rows of the table apart, each with its title.

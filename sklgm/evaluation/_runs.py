@@ -30,7 +30,7 @@ class Bench:
     split : Split
         The data.
     features : ndarray of shape (n_test, n_features)
-        Of the test images, float32.
+        Features of the test images, float32.
     """
 
     probe: FrozenBackboneProbe
@@ -52,7 +52,7 @@ class Bench:
         selection : estimator or None
             Fitted; None trains on all images.
         seed : int
-            Of the probe.
+            Seed of the probe.
 
         Returns
         -------
@@ -119,7 +119,7 @@ def run_rows(
     Parameters
     ----------
     bench : Bench
-        Where they are probed.
+        The bench on which they are probed.
     rows : mapping of tuple to estimator or None
         Unfitted selections, by what tells their records apart; None for all images. What is
         nearest to the prototypes of another row is chosen without distilling these again.
@@ -183,7 +183,7 @@ def fits(
     seeds : list of int
         The seeds of the probe it serves.
     facts : dict
-        Its seed and the seconds it took, for the record.
+        The seed and the seconds of the selection, for the record.
 
     Raises
     ------

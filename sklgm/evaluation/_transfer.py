@@ -73,7 +73,7 @@ class TransferMatrix(Result):
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw. None makes a figure.
+            The axes to draw on; None makes a figure.
         metric : str, default="accuracy"
             What to write. Colour is the same divided by that of the probe on all images of the
             column.
@@ -146,11 +146,11 @@ def cross_model_transfer(
     X : array-like of images
         Training images, as every estimator takes them.
     y : array-like of shape (n_samples,)
-        Their labels.
+        Labels of the images.
     X_test : array-like of images
         Test images.
     y_test : array-like of shape (n_test,)
-        Their labels, all among those of ``y``.
+        Labels of the test images, all among those of ``y``.
     backbones : list of str or Backbone, or dict of str to str or Backbone
         Columns: the nets of the probes, perhaps under names of your own.
     distillers : estimator or dict of str to estimator, default=None
@@ -261,7 +261,7 @@ def with_relative_accuracy(records: Sequence[dict[str, Any]]) -> tuple[dict[str,
     Parameters
     ----------
     records : sequence of dict
-        Of a transfer matrix, those of "all" among them.
+        Records of a transfer matrix, those of "all" among them.
 
     Returns
     -------

@@ -23,7 +23,7 @@ class ImageSource:
     Parameters
     ----------
     items : sequence
-        What each image is decoded from.
+        The items that images are decoded from, one for each.
     positions : ndarray of int
         Where each item stood in the X the user gave: images are named after it.
     """

@@ -31,7 +31,7 @@ def heads_per_chunk(n_samples: int, n_classes: int, n_features: int) -> int:
     Returns
     -------
     int
-        At least 1.
+        The number of heads, at least 1.
     """
     return max(1, _CHUNK_FLOATS // (n_classes * max(n_samples, n_features + 1)))
 
@@ -117,7 +117,7 @@ def angular_distance(a: Tensor, b: Tensor, matching: Matching = "global") -> Ten
     Returns
     -------
     Tensor of shape ()
-        In [0, 2]. A zero gradient counts as orthogonal to everything.
+        The distance, in [0, 2]. A zero gradient counts as orthogonal to everything.
     """
     if matching == "global":
         a, b = a.flatten(1), b.flatten(1)
@@ -149,7 +149,7 @@ def matching_loss(
     targets : Tensor of shape (H, C, d + 1)
         Real gradient of each head. Only their directions matter.
     matching : {"global", "row"}
-        As in :func:`angular_distance`.
+        See :func:`angular_distance`.
     rows : slice, optional
         Samples whose derivative is wanted; all when not given. The gradient is that of all.
 
@@ -227,7 +227,7 @@ def _distance_and_derivative(
 def _norm(x: Tensor) -> Tensor:
     """Return the norms of rows, of shape (..., 1), to divide by: none is 0.
 
-    Also right where squares overflow or vanish.
+    The result is right where squares overflow or vanish, too.
     """
     tiny = torch.finfo(x.dtype).tiny
     largest = x.detach().abs().amax(dim=-1, keepdim=True).clamp_min(tiny)

@@ -25,7 +25,7 @@ def numbered_generator(seed: int, number: int) -> torch.Generator:
     Returns
     -------
     torch.Generator
-        At its start.
+        A generator at its start.
     """
     state = np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state))
@@ -48,7 +48,7 @@ class HeadPool:
     scale : float
         Standard deviation of the weights.
     seed : int
-        Non-negative.
+        A non-negative integer.
     """
 
     size: int
@@ -64,9 +64,9 @@ class HeadPool:
         Parameters
         ----------
         indices : slice or int array of shape (k,)
-            Which heads, each in [0, size).
+            Indices of the heads, each in [0, size).
         device : torch.device or str, default="cpu"
-            Where they are needed.
+            The device that they are needed on.
 
         Returns
         -------

@@ -12,14 +12,14 @@ def to_device(tensor: Tensor, device: torch.device | str) -> Tensor:
     Parameters
     ----------
     tensor : Tensor
-        On any device.
+        A tensor on any device.
     device : torch.device or str
-        Where it is needed.
+        The device that it is needed on.
 
     Returns
     -------
     Tensor
-        The same values.
+        A tensor of the same values.
     """
     # Not on other accelerators: CUDA alone copies ordinary memory aside before it returns.
     return tensor.to(device, non_blocking=torch.device(device).type == "cuda")

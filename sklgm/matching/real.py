@@ -313,7 +313,7 @@ class RealGradients:
         Parameters
         ----------
         device : torch.device or str
-            Where the sums are to be.
+            The device of the sums.
 
         Returns
         -------
@@ -330,9 +330,9 @@ class RealGradients:
         Returns
         -------
         mean : ndarray of shape (n_features,)
-            Of each feature, float32.
+            Mean of each feature, float32.
         std : ndarray of shape (n_features,)
-            Of each feature, float32.
+            Standard deviation of each feature, float32.
 
         Raises
         ------
@@ -473,7 +473,7 @@ class RealGradients:
         Returns
         -------
         RealGradients
-            On the CPU.
+            The statistics, on the CPU.
 
         Raises
         ------
@@ -516,7 +516,7 @@ class RealGradients:
         Returns
         -------
         dict of str to Tensor
-            By name.
+            The tensors by name.
         """
         return {name: torch.as_tensor(getattr(self, name)).cpu().contiguous() for name in _TENSORS}
 
@@ -526,7 +526,7 @@ class RealGradients:
         Parameters
         ----------
         tensors : mapping of str to Tensor
-            What :meth:`tensors` returned.
+            Tensors that :meth:`tensors` returned.
 
         Returns
         -------

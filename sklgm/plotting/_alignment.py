@@ -26,11 +26,11 @@ class AlignmentDisplay:
     Parameters
     ----------
     values : array-like of shape (n_rows, n_columns)
-        What to draw.
+        The values to draw.
     rows, columns : sequence of str
         Names.
     label : str, default="alignment"
-        What the values are, beside the colour bar.
+        Name of the values, beside the colour bar.
 
     Attributes
     ----------
@@ -79,7 +79,7 @@ class AlignmentDisplay:
         values : str, default="scores"
             "scores", "calibrated", or another of its matrices.
         ax : matplotlib Axes, default=None
-            Where to draw; see :meth:`plot`.
+            The axes to draw on; see :meth:`plot`.
 
         Returns
         -------
@@ -110,7 +110,7 @@ class AlignmentDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw. None makes a figure.
+            The axes to draw on; None makes a figure.
 
         Returns
         -------

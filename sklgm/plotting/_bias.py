@@ -38,7 +38,7 @@ class BiasDisplay:
     prototypes : array-like of shape (n_prototypes, height, width, 3), default=None
         Pictures to show beside the rows, float values in [0, 1].
     group_reliance : float, default=None
-        For the title.
+        A number for the title.
     class_names, group_names : dict or sequence of str, default=None
         Names to show instead of the labels: by label, or one each in sorted order.
 
@@ -53,7 +53,7 @@ class BiasDisplay:
     frames_ : list of matplotlib Rectangle
         The frame of each row.
     report_ : BiasReport
-        What was drawn, if it was made by :meth:`from_report`.
+        The report that was drawn, if the display was made by :meth:`from_report`.
 
     Raises
     ------
@@ -108,11 +108,11 @@ class BiasDisplay:
         Parameters
         ----------
         report : BiasReport
-            From :func:`sklgm.bias.diagnose_bias`.
+            A report of :func:`sklgm.bias.diagnose_bias`.
         class_names, group_names : dict or sequence of str, default=None
             Names to show instead of the labels: by label, or one each in sorted order.
         ax : matplotlib Axes, default=None
-            Where to draw; see :meth:`plot`.
+            The axes to draw on; see :meth:`plot`.
 
         Returns
         -------
@@ -147,7 +147,7 @@ class BiasDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw. None makes a figure.
+            The axes to draw on; None makes a figure.
 
         Returns
         -------

@@ -67,9 +67,9 @@ class SelectionComparisonDisplay:
         result : SelectionComparison
             The result.
         metric : str, default="accuracy"
-            What to draw.
+            The metric to draw.
         ax : matplotlib Axes, default=None
-            Where to draw; see :meth:`plot`.
+            The axes to draw on; see :meth:`plot`.
 
         Returns
         -------
@@ -100,7 +100,7 @@ class SelectionComparisonDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw. None makes a figure.
+            The axes to draw on; None makes a figure.
 
         Returns
         -------

@@ -38,7 +38,7 @@ class ConvergenceDisplay:
     raw_ : matplotlib Line2D
         The loss of each step, faint.
     marks_ : matplotlib Line2D or None
-        Where levels were added.
+        Marks at the steps at which levels were added.
 
     Raises
     ------
@@ -72,7 +72,7 @@ class ConvergenceDisplay:
         label : str, default=None
             Name of the curve, for the legend.
         ax : matplotlib Axes, default=None
-            Where to draw; see :meth:`plot`.
+            The axes to draw on; see :meth:`plot`.
         window : int, default=None
             Steps to average over; see :meth:`plot`.
 

@@ -33,7 +33,7 @@ class PrototypeCurveDisplay:
     figure_ : matplotlib Figure
         The figure.
     lines_ : dict of str to matplotlib ErrorbarContainer or Line2D
-        What was drawn, by name.
+        The lines that were drawn, by name.
 
     Raises
     ------
@@ -67,9 +67,9 @@ class PrototypeCurveDisplay:
         result : PrototypeCurve
             The result.
         metric : str, default="accuracy"
-            What to draw.
+            The metric to draw.
         ax : matplotlib Axes, default=None
-            Where to draw; see :meth:`plot`.
+            The axes to draw on; see :meth:`plot`.
 
         Returns
         -------
@@ -99,7 +99,7 @@ class PrototypeCurveDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw. None makes a figure.
+            The axes to draw on; None makes a figure.
 
         Returns
         -------

@@ -127,7 +127,7 @@ class EmbeddingDisplay:
         random_state : int, RandomState instance or None, default=None
             Decides which images are drawn; None decides anew each time.
         ax : matplotlib Axes, default=None
-            Where to draw; see :meth:`plot`.
+            The axes to draw on; see :meth:`plot`.
         legend : bool, default=True
             Whether to name the classes; see :meth:`plot`.
 
@@ -186,17 +186,17 @@ class EmbeddingDisplay:
         Parameters
         ----------
         features : ndarray of shape (n_samples, n_features)
-            Of real images; at least two rows and two columns.
+            Features of real images; at least two rows and two columns.
         labels : array-like of shape (n_samples,)
-            Their labels.
+            Labels of the real images.
         prototype_features : ndarray of shape (n_prototypes, n_features)
-            Of prototypes, in the same space.
+            Features of prototypes, in the same space.
         prototype_labels : array-like of shape (n_prototypes,)
-            Their labels.
+            Labels of the prototypes.
         class_names : dict or sequence of str, default=None
             Names to show instead of the labels: by label, or one per class in sorted order.
         ax : matplotlib Axes, default=None
-            Where to draw; see :meth:`plot`.
+            The axes to draw on; see :meth:`plot`.
         legend : bool, default=True
             Whether to name the classes; see :meth:`plot`.
 
@@ -225,7 +225,7 @@ class EmbeddingDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw. None makes a figure.
+            The axes to draw on; None makes a figure.
         legend : bool, default=True
             Whether to draw the legend or colour bar.
 

@@ -33,9 +33,9 @@ def draw_heat_map(
     Parameters
     ----------
     ax : matplotlib Axes or None
-        Where to draw. None makes a figure that grows with the matrix.
+        The axes to draw on; None makes a figure that grows with the matrix.
     shades : ndarray of shape (n_rows, n_columns)
-        What colours tell.
+        The values that colours stand for.
     rows, columns : sequence of str
         Names.
     texts, short_texts : ndarray of str of shape (n_rows, n_columns)
@@ -45,7 +45,7 @@ def draw_heat_map(
     framed : ndarray of bool of shape (n_rows, n_columns)
         Cells that get a frame.
     label : str
-        Of the colour bar.
+        Label of the colour bar.
 
     Returns
     -------

@@ -30,7 +30,7 @@ class PrototypesDisplay:
     prototypes : array-like of shape (n_prototypes, height, width, 3)
         Images, float values in [0, 1].
     prototype_labels : array-like of shape (n_prototypes,)
-        Their class labels.
+        Class labels of the prototypes.
     class_names : dict or sequence of str, default=None
         Names to show instead of the labels: by label, or one per class in sorted order.
     nearest : array-like of shape (n_prototypes, height, width, 3), default=None
@@ -44,7 +44,7 @@ class PrototypesDisplay:
     axes_ : ndarray of shape (n_prototypes,) of matplotlib Axes
         The axes of each picture, in the order of `prototypes`.
     nearest_axes_ : ndarray of shape (n_prototypes,) of matplotlib Axes, or None
-        Those of the real images.
+        The axes of the real images.
     figure_ : matplotlib Figure
         The figure.
 
@@ -91,11 +91,11 @@ class PrototypesDisplay:
             similar to each prototype is drawn below it, none twice: see
             :class:`~sklgm.NearestImages`. They pass the backbone once.
         y : array-like of shape (n_samples,), default=None
-            Their labels.
+            Labels of the images.
         class_names : dict or sequence of str, default=None
             Names to show instead of the labels: by label, or one per class in sorted order.
         ax : matplotlib Axes, default=None
-            Where to draw; see :meth:`plot`.
+            The axes to draw on; see :meth:`plot`.
         n_columns : int, default=None
             Classes side by side; see :meth:`plot`.
         scale : int, default=None

@@ -97,7 +97,7 @@ class TransferDisplay:
             What to write. Colour is the same divided by that of the probe on all images of the
             column.
         ax : matplotlib Axes, default=None
-            Where to draw; see :meth:`plot`.
+            The axes to draw on; see :meth:`plot`.
 
         Returns
         -------
@@ -135,7 +135,7 @@ class TransferDisplay:
         Parameters
         ----------
         ax : matplotlib Axes, default=None
-            Where to draw. None makes a figure.
+            The axes to draw on; None makes a figure.
 
         Returns
         -------

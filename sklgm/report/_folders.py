@@ -50,7 +50,7 @@ def report_on_folders(
     Parameters
     ----------
     prototypes : PrototypeSet
-        Of images.
+        A set of prototypes that are images.
     train : Path
         Images they were made of: a folder with a subfolder for each class, or a CSV file with the
         columns ``path`` and ``label``.
@@ -68,7 +68,7 @@ def report_on_folders(
         Pixels the nets see. None takes the prototypes' for the nets they were made on, and each
         net's own for others.
     device : str, default="auto"
-        Where to compute.
+        The device to compute on.
     n_jobs : int or None, default=None
         Threads that read images.
     n_seeds : int, default=5

@@ -125,7 +125,7 @@ class HTMLReport:
             Real images, as every estimator takes them. With them the page shows the most similar
             one beside each prototype, of the same class and none twice, and a map of both.
         y : array-like of shape (n_samples,), default=None
-            Their labels.
+            Labels of the images.
         results : sequence, or dict of str to object, default=()
             Tables and matrices that the protocols returned (:mod:`sklgm.evaluation`,
             :mod:`sklgm.alignment`, :mod:`sklgm.bias`), in the order of the page; a dict gives
@@ -134,7 +134,7 @@ class HTMLReport:
             Net whose features tell what is similar. None takes the estimator's, the first of
             several; a PrototypeSet has none.
         probe : FrozenBackboneProbe or None, default=None
-            Its image size and other settings about the net.
+            A probe whose image size and other settings about the net are taken.
         class_names : dict or sequence of str, default=None
             Names to show instead of the labels: by label, or one per class in sorted order.
         title : str, default="Prototypes"
@@ -211,7 +211,7 @@ class HTMLReport:
         Parameters
         ----------
         path : str or Path
-            Of the file.
+            Path of the file.
         overwrite : bool, default=False
             Whether to replace a file that is there.
 
@@ -237,7 +237,7 @@ class HTMLReport:
         Parameters
         ----------
         path : str or Path
-            Of the file.
+            Path of the file.
         overwrite : bool, default=False
             Whether a file that is there may be replaced.
 

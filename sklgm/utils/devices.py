@@ -56,12 +56,12 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype | Non
     precision : {"auto", "float32", "bfloat16", "float16"}
         ``"auto"`` is bfloat16 on a GPU with bfloat16 units and float32 everywhere else.
     device : torch.device
-        Where the net runs.
+        The device that the net runs on.
 
     Returns
     -------
     torch.dtype or None
-        What to hand to `torch.autocast`; None means plain float32 without autocast.
+        The dtype for `torch.autocast`; None means plain float32 without autocast.
 
     Raises
     ------

@@ -17,7 +17,7 @@ def directions(features: np.ndarray) -> np.ndarray:
     Returns
     -------
     ndarray of shape (n, n_features)
-        Of the same type; a row of zeros stays.
+        Rows of the same type. A row of zeros stays as it is.
     """
     largest = np.abs(features).max(axis=1, keepdims=True)
     return normalize(features / np.where(largest > 0, largest, 1))

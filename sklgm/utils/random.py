@@ -14,7 +14,7 @@ def own_random_state(seed: Any) -> np.random.RandomState:
     Parameters
     ----------
     seed : None, int or RandomState
-        As in scikit-learn, but None takes fresh entropy rather than the global generator.
+        Seed as scikit-learn takes it, but None draws fresh entropy and leaves the global generator.
 
     Returns
     -------

@@ -18,7 +18,7 @@ class Table:
     Parameters
     ----------
     records : tuple of dict
-        With plain values.
+        Records with plain values.
     """
 
     records: tuple[dict[str, Any], ...]

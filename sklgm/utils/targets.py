@@ -18,9 +18,9 @@ def check_targets(y: Any, n_samples: int, estimator_name: str) -> tuple[np.ndarr
     y : array-like of shape (n_samples,)
         Labels: integers, booleans, strings or whole-numbered floats.
     n_samples : int
-        How many there must be.
+        Number of labels that there must be.
     estimator_name : str
-        For the messages.
+        Name for the messages.
 
     Returns
     -------
