@@ -78,7 +78,7 @@ Jobs = Annotated[
 ]
 Memory = Annotated[
     Path | None,
-    typer.Option(metavar="FOLDER", help="Cache of what nets make of the images."),
+    typer.Option(metavar="FOLDER", help="Folder for work that is not to be done again."),
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print nothing but errors.")]
 Json = Annotated[bool, typer.Option("--json", help="Print the result as JSON, and no progress.")]

@@ -489,13 +489,9 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         """Return what a fit runs in; raise unless all processes were given the same."""
         ranks = Ranks.of_group() if self.distributed else ALONE
         seeds = self._seeds(ranks)
-        if not ranks.have_same([classes, data, seeds, self._settings()]):
-            raise ValueError(
-                f"The {ranks.size} processes of this torch.distributed job were given different "
-                f"labels, parameters or seeds. Give all of them the whole data set and the same "
-                f"parameters, or leave distributed=False."
-            )
-        return Run(self, None if self.random_state is None else self.memory, ranks), seeds
+        run = Run(self, None if self.random_state is None else self.memory, ranks)
+        run.check_same([classes, data, seeds, self._settings()])
+        return run, seeds
 
     def _settings(self) -> dict[str, Any]:
         """Return the parameters that a result depends on, beside the nets and the seeds."""

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import joblib
 import torch
 from sklearn.callback import CallbackContext
 from torch import Tensor
@@ -46,6 +47,20 @@ class Run:
         self._context.call_on_fit_task_begin(estimator=self.estimator, **data)
         yield
         self._context.call_on_fit_task_end(estimator=self.estimator, **data)
+
+    def check_same(self, given: list[Any]) -> None:
+        """Raise ValueError unless all processes of the job were given things of equal content."""
+        if self.ranks.size == 1:
+            return
+        # One by one: joblib hashes an object that two things share like no copy of it.
+        digest = joblib.hash([joblib.hash(thing) for thing in given])
+        digests = self.ranks.gather(torch.tensor([int(digest[:15], 16)]), self.ranks.size)
+        if len(digests.unique()) > 1:
+            raise ValueError(
+                f"The {self.ranks.size} processes of this torch.distributed job were given "
+                f"different labels, parameters or seeds. Give all of them the whole data set and "
+                f"the same parameters, or leave distributed=False."
+            )
 
     def once(
         self,

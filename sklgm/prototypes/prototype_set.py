@@ -20,7 +20,7 @@ from sklgm.prototypes.folder import check_target, read_folder, write_folder
 from sklgm.utils.pictures import picture_strip
 
 # Parameters that say where and how a fit ran; they do not shape the prototypes.
-_OF_THE_MACHINE = ("memory", "checkpoint", "n_jobs", "device", "verbose")
+_OF_THE_MACHINE = ("memory", "distributed", "n_jobs", "device", "verbose")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -107,7 +107,7 @@ class PrototypeSet:
         PrototypeSet
             Its provenance holds the estimator's class, parameters (what JSON cannot hold as its
             ``repr``), ``n_iter_`` if there is one, and the versions of the packages involved.
-            ``memory``, ``checkpoint``, ``n_jobs``, ``device`` and ``verbose`` are left out: they
+            ``memory``, ``distributed``, ``n_jobs``, ``device`` and ``verbose`` are left out: they
             belong to the machine.
 
         Raises

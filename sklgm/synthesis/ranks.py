@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
-import joblib
 import torch
 from torch import Tensor, distributed
 
@@ -108,14 +107,6 @@ class Ranks:
         """
         if self.size > 1:
             distributed.all_reduce(own)
-
-    def have_same(self, things: list[Any]) -> bool:
-        """Return whether all processes have things of the same content."""
-        if self.size == 1:
-            return True
-        # One by one: joblib hashes an object that two things share like no copy of it.
-        digest = joblib.hash([joblib.hash(thing) for thing in things])
-        return len(self.gather(torch.tensor([int(digest[:15], 16)]), self.size).unique()) == 1
 
     def tell(self, value: T) -> T:
         """Return the first process's value, in every process.
