@@ -55,11 +55,15 @@ else:
         "sklgm.estimators.selectors",
     )
 
+    _ROOMS = ("alignment", "backbones", "bias", "datasets", "evaluation", "plotting", "report")
+
     def __getattr__(name: str) -> Any:
+        if name in _ROOMS:
+            return import_module(f"sklgm.{name}")
         for home in _HOMES if name in __all__ else ():
             if hasattr(module := import_module(home), name):
                 return getattr(module, name)
         raise AttributeError(f"module 'sklgm' has no attribute {name!r}")
 
     def __dir__() -> list[str]:
-        return [*globals(), *__all__]
+        return [*globals(), *__all__, *_ROOMS]

@@ -284,8 +284,50 @@ def test_with_another_number_of_threads_it_starts_anew(begun, monkeypatch):
     assert n_steps("images", begun) == 50
 
 
+def test_numpy_numbers_are_numbers(begun):
+    assert n_steps("images", begun, learning_rate=np.float64(0.06), n_views=np.int64(2)) == 43
+
+
+class Remembering(StandardAugmentation):
+    """An augmentation that notes on itself what it did."""
+
+    n_drawn = 0
+
+    def draw(self, n, canvas_size, generator):
+        self.n_drawn += n
+        return super().draw(n, canvas_size, generator)
+
+
+def test_an_augmentation_that_changes_while_it_works_finds_its_fit(tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        fit("images", tmp_path, Interrupt(7), augmentation=Remembering())
+    assert n_steps("images", tmp_path, augmentation=Remembering()) == 43
+
+
+def test_what_cannot_be_pickled_cannot_be_kept(tmp_path):
+    class Local(StandardAugmentation):
+        pass
+
+    batches = Crash(None)
+    with pytest.raises(ValueError, match="that can be pickled, and one is not"):
+        fit("images", tmp_path, batches, augmentation=Local())
+    assert batches.n_batches == 0
+    fit("images", None, augmentation=Local(), max_iter=1)
+
+
+class OwnMemory:
+    """A memory of a user's own: it has the one method that is asked for."""
+
+    def cache(self, function, ignore=None):
+        return function
+
+
+def test_a_memory_with_cache_alone(at_every_step):
+    assert_same_fit(fit("images", OwnMemory()), uninterrupted("images"))
+
+
 def test_where_and_how_it_runs_may_change(begun):
-    changes = {"n_jobs": 2, "verbose": 0, "device": "cpu"}
+    changes = {"n_jobs": 2, "verbose": 1, "device": "cpu"}
     # The folder, given another way.
     found = fit("images", joblib.Memory(f"{begun}/.", verbose=0), **changes)
     assert_same_fit(found, uninterrupted("images"))
@@ -365,6 +407,16 @@ def test_a_full_disk_keeps_the_file_before_and_the_fit_going(
     steps = Crash(None)
     assert_same_fit(fit("images", tmp_path, steps), uninterrupted("images"))
     assert steps.n_steps == 50 - n_good
+
+
+def test_an_interrupt_that_could_not_be_kept_does_not_say_so(tmp_path, monkeypatch):
+    def fail(descriptor):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr("sklgm.checkpoint.state.os.fsync", fail)
+    warned = pytest.warns(UserWarning, match="cannot be kept")
+    with warned, pytest.raises(KeyboardInterrupt, match=r"after step 7\.$"):
+        fit("images", tmp_path, Interrupt(7))
 
 
 def test_a_file_that_may_not_grow(tmp_path, at_every_step):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
+from pickle import PicklingError
 from typing import Any
 
 import joblib
@@ -42,8 +43,28 @@ def folder_of_states(memory: Any) -> Path | None:
 
     It is a part of the cache, so that ``Memory.clear`` empties it too.
     """
-    backend = None if memory is None else _resolve(memory).store_backend
+    backend = None if memory is None else getattr(_resolve(memory), "store_backend", None)
     return None if backend is None else Path(backend.location) / "sklgm" / "interrupted"
+
+
+def hash_each(parts: list[Any]) -> str:
+    """Return a hash of things by their content.
+
+    They are hashed one by one, since joblib hashes an object that two of them share differently
+    from two equal ones.
+
+    Raises
+    ------
+    ValueError
+        If one of them cannot be pickled, and so has no name by its content.
+    """
+    try:
+        return joblib.hash([joblib.hash(part) for part in parts])
+    except (PicklingError, AttributeError, TypeError) as error:
+        raise ValueError(
+            f"With memory or distributed=True, parameters must be objects that can be pickled, and "
+            f"one is not: {error}. Define its class in a module, or set memory=None."
+        ) from error
 
 
 def _resolve(memory: Any) -> joblib.Memory:

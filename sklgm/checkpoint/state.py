@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import signal
-import tempfile
 import threading
 import time
 import warnings
@@ -15,14 +14,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import joblib
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from sklgm._version import __version__
-from sklgm.checkpoint.memory import folder_of_states
+from sklgm.checkpoint.memory import folder_of_states, hash_each
 from sklgm.synthesis import BatchSize, Ranks
 
 # Seconds between two files of a running fit.
@@ -78,9 +76,7 @@ class FitState:
         self._keeps = folder is not None
         if folder is not None and ranks.rank == 0:
             versions = (__version__, torch.__version__, torch.get_num_threads(), ranks.size)
-            # One by one: joblib hashes an object that two parts share like no copy of it.
-            hashes = [joblib.hash(part) for part in (versions, *key())]
-            self._path = folder / f"{joblib.hash(hashes)}.safetensors"
+            self._path = folder / f"{hash_each([versions, *key()])}.safetensors"
         found = None if self._path is None else _read(self._path)
         if self._keeps:
             found = ranks.tell(found)
@@ -122,28 +118,28 @@ class FitState:
         flags = torch.tensor([int(first and stop), int(due), int(self._interrupted)])
         self.ranks.add(flags)
         stop, due, interrupted = (bool(flag) for flag in flags.tolist())
-        if due or interrupted:
-            if not bool(losses.isfinite().all()):
-                return True  # nothing is worth keeping
-            start = time.monotonic()
+        if not (due or interrupted):
+            return stop
+        start, is_kept = time.monotonic(), False
+        is_finite = bool(losses.isfinite().all())  # or nothing is worth keeping
+        if is_finite:
             tensors = {**state(), "losses": losses}
-            if self._path is not None:
-                _write(self._path, self._facts(stop), tensors)
-            end = time.monotonic()
-            self._due = end + max(_SECONDS, _LEAST_TIMES * (end - start))
+            is_kept = self._path is not None and _write(self._path, self._facts(stop), tensors)
+        end = time.monotonic()
+        self._due = end + max(_SECONDS, _LEAST_TIMES * (end - start))
         if interrupted:
             self._interrupted = False
-            raise KeyboardInterrupt(
-                f"Interrupted after step {len(losses)}, which is kept. The same fit with the same "
-                f"memory goes on from there."
-            )
-        return stop
+            told = f"Interrupted after step {len(losses)}"
+            if is_kept:
+                told += ", which is kept. The same fit with the same memory goes on from there"
+            raise KeyboardInterrupt(f"{told}.")
+        return stop or not is_finite
 
     @contextmanager
     def holding_interrupts(self) -> Iterator[None]:
         """Hold back Ctrl-C until a step is done and kept, where it would raise KeyboardInterrupt.
 
-        A second one is not held back.
+        A second one is not held back, unless it comes within two seconds.
         """
         usual = signal.default_int_handler
         if (
@@ -164,9 +160,15 @@ class FitState:
         signal.signal(signal.SIGINT, hold)
         try:
             yield
+        except Exception as error:
+            if self._interrupted:
+                raise KeyboardInterrupt from error
+            raise
         finally:
             signal.signal(signal.SIGINT, usual)
-        if self._interrupted:
+        late = torch.tensor([int(self._interrupted)])
+        self.ranks.add(late)  # all processes end here, or none does
+        if bool(late):
             raise KeyboardInterrupt  # after the last step, too late to be kept
 
     def remove(self) -> None:
@@ -198,23 +200,24 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
         return None
 
 
-def _write(path: Path, facts: dict[str, Any], tensors: dict[str, Tensor]) -> None:
-    """Write a file in place of the one that is there, or warn and leave that as it is."""
+def _write(path: Path, facts: dict[str, Any], tensors: dict[str, Tensor]) -> bool:
+    """Write a file in place of the one that is there, or warn and leave that; return which."""
     on_cpu = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
+    partial = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, suffix=".partial", delete=False) as file:
-            partial = Path(file.name)
-            try:
+        try:
+            with partial.open("wb") as file:
                 file.write(save(on_cpu, {"facts": json.dumps(facts)}))
                 file.flush()
                 os.fsync(file.fileno())
-                partial.replace(path)
-            except BaseException:
-                partial.unlink(missing_ok=True)
-                raise
+            partial.replace(path)
+        finally:
+            partial.unlink(missing_ok=True)
     except OSError as error:
         warnings.warn(
             f"The state of this fit cannot be kept in {str(path)!r}: {error}. The fit goes on.",
             stacklevel=2,
         )
+        return False
+    return True

@@ -8,7 +8,7 @@ import shutil
 import time
 from ast import literal_eval
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated, Any, Literal, NamedTuple
@@ -212,8 +212,8 @@ def distill(
     """Distil images and save the prototypes.
 
     Under torchrun the processes share the work, and the first one saves.
-    With --resume, Ctrl-C and crashes lose a minute of work at most:
-    give the same command again.
+    With --resume, Ctrl-C and crashes lose a minute of steps at most, or the
+    pass over the images that was under way: give the same command again.
     """
     from sklearn.callback import ProgressBar
 
@@ -223,9 +223,11 @@ def distill(
 
     output = _Output(quiet, as_json)
     names = backbone or ["clip"]
-    work = out.with_name(f"{out.name}.work") if resume else None
     start = time.perf_counter()
     with _errors_told(), torchrun_job(device) as (ranks, own_device):
+        work = None
+        if resume and memory is None:
+            work = out.absolute().with_name(f"{out.absolute().name}.work")
         distiller = LGMDistiller(
             names if len(names) > 1 else names[0],
             prototypes_per_class=prototypes_per_class,
@@ -255,7 +257,9 @@ def distill(
         made_of = describe_files(images, data, license=license)
         PrototypeSet.from_estimator(distiller, data=made_of).save(out, overwrite=overwrite)
         if work is not None:
-            shutil.rmtree(work, ignore_errors=True)
+            shutil.rmtree(work / "joblib", ignore_errors=True)
+            with suppress(OSError):
+                work.rmdir()  # unless there is something else in it
     record = {
         "prototypes": str(out),
         "n_prototypes": len(distiller.prototypes_),

@@ -17,6 +17,7 @@ from sklearn.utils.validation import check_is_fitted
 
 from sklgm.backbones import Backbone
 from sklgm.backbones._several import find_backbone, is_several, resolve_backbones, resolve_first
+from sklgm.checkpoint.memory import folder_of_states
 from sklgm.checkpoint.state import FitState
 from sklgm.estimators.base import FrozenBackboneEstimator, PrototypeTransformer
 from sklgm.estimators.run import Run
@@ -48,9 +49,9 @@ from sklgm.utils.numbers import is_whole
 from sklgm.utils.random import own_random_state
 from sklgm.utils.targets import check_targets
 
-# Parameters that change no result, or count in another form: as fingerprints, or as seeds.
-_NOT_OF_THE_RESULT = (
-    *("backbone", "device", "distributed", "memory", "n_jobs", "random_state", "verbose"),
+# Parameters that change no result, or whose fingerprints, kind or seeds count in their place.
+_NOT_OF_THE_RESULT = frozenset(
+    {"backbone", "device", "distributed", "memory", "n_jobs", "random_state", "verbose"}
 )
 
 
@@ -83,7 +84,8 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
     prototypes_per_class : int, default=1
         Synthetic images of each class.
     heads : {"random", "zero"} or RandomHeads, default="random"
-        Linear heads on which gradients are compared. "random" is ``RandomHeads()``. "zero" is a
+        Linear heads on which gradients are compared. "random" is ``RandomHeads()``, whose own
+        parameters can be set where ``heads`` is such an object: ``heads__scale``. "zero" is a
         single head of zeros: sums take 1/256 of the memory, and prototypes match the differences
         of class means alone.
     parametrization : {"pyramid", "pixels"}, Pyramid or Pixels, default="pyramid"
@@ -123,9 +125,10 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         is to use several processes (see Notes).
     memory : str, path-like, joblib.Memory or None, default=None
         Cache that keeps work, with a fixed ``random_state``. The pass over the real data is kept
-        for good, so that a search over the other parameters pays for it once. A fit that was
-        interrupted or killed is kept as of its last minute: the same fit of the same data goes on
-        from there, and ends as one that was never stopped. See :doc:`/reliability`.
+        for good, so that a search over the other parameters pays for it once. Of a fit that was
+        interrupted or killed later on, all steps but those of its last minute are kept: the same
+        fit of the same data goes on from there, and ends as one that was never stopped. See
+        :doc:`/reliability`.
     distributed : bool, default=False
         Whether to share the work among the processes of the default process group of
         `torch.distributed`, all of which must call ``fit`` with the same data and parameters.
@@ -283,14 +286,15 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
             If X or y cannot be used, or with ``distributed=True`` there is no group that can be
             used; the message says why. Nothing is fitted then.
         KeyboardInterrupt
-            When interrupted; with ``memory``, in the loop, after the step is kept.
+            On Ctrl-C. With ``memory`` and a seed, the step under way is finished and kept first.
         """
         source = self._check_X(X, reset=True)
         classes, indices = check_targets(y, len(source), type(self).__name__)
         encoders = self._encoders()
         if self.backbone is not None:
             self._parametrization().check(max(_canvas_sizes(encoders)))
-        run, seeds = self._run(classes, indices)
+        run = self._run(encoders, classes, indices)
+        seeds = self._seeds(run.ranks)
         with plain_torch(self._device()), run.begun(len(encoders) + 1, X=X, y=y):
             with self._timed("(1 of 2) Gradients of the real data"):
                 targets = [
@@ -335,7 +339,8 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
                 views=None if encoder is None else self._views(encoder),
                 class_weight=self.class_weight,
             )
-        run, seeds = self._run(several[0].classes, several[0].rows_seen)
+        run = self._run(encoders, several[0].classes, several[0].rows_seen)
+        seeds = self._seeds(run.ranks)
         with plain_torch(self._device()), run.begun(1):
             self._distil(several, encoders, seeds, run)
             self._forget_features_in()
@@ -485,18 +490,24 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         seeds = own_random_state(self.random_state).randint(2**31 - 1, size=4).tolist()
         return _Seeds(*(seeds if isinstance(self.random_state, Integral) else ranks.tell(seeds)))
 
-    def _run(self, classes: np.ndarray, data: np.ndarray) -> tuple[Run, _Seeds]:
+    def _run(self, encoders: list[Encoder | None], classes: np.ndarray, data: np.ndarray) -> Run:
         """Return what a fit runs in; raise unless all processes were given the same."""
         ranks = Ranks.of_group() if self.distributed else ALONE
-        seeds = self._seeds(ranks)
-        run = Run(self, None if self.random_state is None else self.memory, ranks)
-        run.check_same([classes, data, seeds, self._settings()])
-        return run, seeds
+        memory = None if self.random_state is None else self.memory
+        nets = [None if encoder is None else encoder.key for encoder in encoders]
+        run = Run(self, memory, ranks, [self._settings(), nets, self._device().type])
+        seed = self.random_state if isinstance(self.random_state, Integral) else None
+        run.check_same([classes, data, seed, folder_of_states(memory) is None])
+        return run
 
     def _settings(self) -> dict[str, Any]:
         """Return the parameters that a result depends on, beside the nets and the seeds."""
-        params = self.get_params(deep=False)
-        return {name: value for name, value in params.items() if name not in _NOT_OF_THE_RESULT}
+        return {
+            # A number of numpy is the number.
+            name: value.item() if isinstance(value, np.generic) else value
+            for name, value in self.get_params(deep=False).items()
+            if name not in _NOT_OF_THE_RESULT
+        }
 
     def _timed(self, message: str) -> Any:
         return _print_elapsed_time(type(self).__name__, message if self.verbose else None)
@@ -591,7 +602,7 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         ]
         kept = FitState(
             run.memory,
-            lambda: self._key(targets, encoders, seeds),
+            lambda: [run.settings, seeds, *_as_arrays(targets)],
             ranks,
             [objective.batch_size for objective in objectives],
         )
@@ -623,18 +634,6 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         for name, value in fitted.items():
             setattr(self, name, value)
 
-    def _key(
-        self, targets: list[RealGradients], encoders: list[Encoder | None], seeds: _Seeds
-    ) -> list[Any]:
-        """Return all that the result of a fit depends on, in parts that share no object."""
-        nets = [None if encoder is None else encoder.key for encoder in encoders]
-        parts = [self._settings(), nets, seeds, self._device().type]
-        for target in targets:
-            # As arrays: tensors of equal content are pickled in more ways than one.
-            arrays = {name: tensor.numpy() for name, tensor in target.tensors().items()}
-            parts += [target.settings, arrays]
-        return parts
-
     def _attributes_of(
         self,
         samples: torch.Tensor,
@@ -656,7 +655,7 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
             max_iter=self.max_iter,
             learning_rate=self.learning_rate,
             n_heads=self._heads().n_heads,
-            n_views=0 if augmentation is None else self.n_views,
+            n_views=0 if augmentation is None else int(self.n_views),
             matching=self.matching,
             augmentation=augmentation,
         )
@@ -692,6 +691,12 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         if isinstance(self.parametrization, str):
             return {"pyramid": Pyramid, "pixels": Pixels}[self.parametrization]()
         return self.parametrization
+
+
+def _as_arrays(targets: list[RealGradients]) -> list[dict[str, Any]]:
+    """Return settings and contents of statistics: tensors are pickled in more ways than one."""
+    arrays = [{name: t.numpy() for name, t in target.tensors().items()} for target in targets]
+    return [*(target.settings for target in targets), *arrays]
 
 
 def _check_finite(fitted: dict[str, Any]) -> None:

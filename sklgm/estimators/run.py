@@ -7,12 +7,11 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
-import joblib
 import torch
 from sklearn.callback import CallbackContext
 from torch import Tensor
 
-from sklgm.checkpoint.memory import cached
+from sklgm.checkpoint.memory import cached, hash_each
 from sklgm.checkpoint.state import FitState
 from sklgm.matching import RealGradients
 from sklgm.synthesis import Ranks, Step
@@ -32,12 +31,16 @@ class Run:
         Where work is kept.
     ranks : Ranks
         The processes of the job.
+    settings : list
+        Everything that the result depends on, beside data and seeds.
     """
 
-    def __init__(self, estimator: Any, memory: Any, ranks: Ranks) -> None:
+    def __init__(self, estimator: Any, memory: Any, ranks: Ranks, settings: list[Any]) -> None:
         self.estimator = estimator
         self.memory = memory
         self.ranks = ranks
+        # Hashed before the work, in which an object may change.
+        self.settings = hash_each(settings) if memory is not None or ranks.size > 1 else ""
         self._context: CallbackContext
 
     @contextmanager
@@ -52,9 +55,8 @@ class Run:
         """Raise ValueError unless all processes of the job were given things of equal content."""
         if self.ranks.size == 1:
             return
-        # One by one: joblib hashes an object that two things share like no copy of it.
-        digest = joblib.hash([joblib.hash(thing) for thing in given])
-        digests = self.ranks.gather(torch.tensor([int(digest[:15], 16)]), self.ranks.size)
+        digest = int(hash_each([self.settings, *given])[:15], 16)
+        digests = self.ranks.gather(torch.tensor([digest]), self.ranks.size)
         if len(digests.unique()) > 1:
             raise ValueError(
                 f"The {self.ranks.size} processes of this torch.distributed job were given "

@@ -15,7 +15,7 @@ class RandomHeads(BaseEstimator):
     Parameters
     ----------
     n_heads : int, default=32
-        Heads compared in a step, drawn from the pool.
+        Heads compared in a step, drawn from the pool; all of a smaller one.
     pool_size : int, default=256
         Heads altogether. Gradients of the real data are summed for each of them.
     scale : float, default=0.01

@@ -97,8 +97,8 @@ def match_gradients(
     """Optimise synthetic samples until their gradient points where the real one does.
 
     Each step draws heads from the pools and views of the samples, the same for every objective,
-    and takes one step of Adam along the gradient of the summed angular distances. A caller that
-    stops iterating ends the optimisation early.
+    and takes one step of Adam against the gradient of the distances, summed over the objectives. A
+    caller that stops iterating ends the optimisation early.
 
     Parameters
     ----------
