@@ -20,6 +20,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from sklgm._version import __version__
+from sklgm.utils.extras import needs_extra
 
 app = typer.Typer(
     add_completion=True,
@@ -406,14 +407,15 @@ def report(
     as_json: Json = False,
 ) -> None:
     """Write a page about prototypes: pictures, comparisons and settings, in one HTML file."""
-    import matplotlib
-
-    from sklgm import PrototypeSet
-    from sklgm.report import HTMLReport
-    from sklgm.report._folders import report_on_folders
-
     output = _Output(quiet, as_json)
     with _errors_told():
+        with needs_extra("report", "A report"):
+            import matplotlib
+
+        from sklgm import PrototypeSet
+        from sklgm.report import HTMLReport
+        from sklgm.report._folders import report_on_folders
+
         # Before the work, not after it.
         HTMLReport.check_target(out, overwrite=overwrite)
         matplotlib.use("agg")

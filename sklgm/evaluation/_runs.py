@@ -246,6 +246,10 @@ def _parameters(selection: Any, name: str) -> dict[str, Any]:
 def report(line: str, verbose: int) -> None:
     """Print a line about what is finished, where the user wants to know."""
     if verbose:
-        from rich import get_console
-
-        get_console().print(line, highlight=False, markup=False, soft_wrap=True)
+        try:
+            from rich import get_console
+        except ImportError:
+            print(line)  # noqa: T201
+        else:
+            # Above a progress bar, should one be there.
+            get_console().print(line, highlight=False, markup=False, soft_wrap=True)

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.utils.validation import check_consistent_length
 
 from sklgm.plotting._heatmap import short_number
-from sklgm.plotting._style import check_result, fit_text, resolve_class_names
+from sklgm.plotting._style import check_result, fit_text, pyplot, resolve_class_names
 
 # Inches.
 _CELL = 0.62
@@ -154,7 +154,7 @@ class BiasDisplay:
         BiasDisplay
             The display itself.
         """
-        import matplotlib.pyplot as plt
+        plt = pyplot()
         from matplotlib.patches import Rectangle
 
         values, labels, own, groups, pictures = self._validate()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.utils.validation import check_consistent_length
 
-from sklgm.plotting._style import check_result, class_styles, fit_text
+from sklgm.plotting._style import check_result, class_styles, fit_text, pyplot
 
 
 class SelectionComparisonDisplay:
@@ -107,7 +107,7 @@ class SelectionComparisonDisplay:
         SelectionComparisonDisplay
             The display itself.
         """
-        import matplotlib.pyplot as plt
+        plt = pyplot()
 
         check_consistent_length(self.scores, self.names, self.n_images)
         n_rows = len(self.names)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from sklearn.utils.validation import check_is_fitted
 
-from sklgm.plotting._style import class_styles, fit_text
+from sklgm.plotting._style import class_styles, fit_text, pyplot
 
 # By which a display finds the curves of others on the same axes.
 _MARK = "sklgm-convergence"
@@ -117,7 +117,7 @@ class ConvergenceDisplay:
         ConvergenceDisplay
             The display itself.
         """
-        import matplotlib.pyplot as plt
+        plt = pyplot()
 
         loss, starts = self._validate()
         if window is None:

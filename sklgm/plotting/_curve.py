@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sklgm.plotting._style import MOST_NAMED_CLASSES, check_result, class_styles, fit_text
+from sklgm.plotting._style import MOST_NAMED_CLASSES, check_result, class_styles, fit_text, pyplot
 
 # Dashes tell lines apart without colour.
 _DASHES = ("-", "--", "-.", ":")
@@ -106,7 +106,7 @@ class PrototypeCurveDisplay:
         PrototypeCurveDisplay
             The display itself.
         """
-        import matplotlib.pyplot as plt
+        plt = pyplot()
 
         if ax is None:
             _, ax = plt.subplots(figsize=(7.2, 4.2), layout="constrained")

@@ -11,6 +11,7 @@ from sklgm.plotting._style import (
     MOST_NAMED_CLASSES,
     class_styles,
     fit_text,
+    pyplot,
     resolve_class_names,
 )
 from sklgm.utils.numbers import is_whole
@@ -234,7 +235,7 @@ class EmbeddingDisplay:
         EmbeddingDisplay
             The display itself.
         """
-        import matplotlib.pyplot as plt
+        plt = pyplot()
 
         dots, labels = _validate(self.embedding, self.labels, "embedding", "labels")
         stars, star_labels = _validate(

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from sklgm.plotting._style import fit_text
+from sklgm.plotting._style import fit_text, pyplot
 
 # Longest name that is written out, in characters.
 _NAME_LENGTH = 28
@@ -56,7 +56,7 @@ def draw_heat_map(
     drawn : ndarray of shape (n_rows, n_columns)
         Their matplotlib Texts, None where they are left out.
     """
-    import matplotlib.pyplot as plt
+    plt = pyplot()
     from matplotlib.patches import Rectangle
 
     shape = shades.shape

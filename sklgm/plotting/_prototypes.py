@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.utils.validation import check_consistent_length
 
-from sklgm.plotting._style import fit_text, resolve_class_names
+from sklgm.plotting._style import fit_text, pyplot, resolve_class_names
 from sklgm.prototypes.prototype_set import check_has_prototypes
 
 # Lengths are in pixels of a figure with 100 dots an inch and grow with its resolution.
@@ -153,7 +153,7 @@ class PrototypesDisplay:
         PrototypesDisplay
             The display itself.
         """
-        import matplotlib.pyplot as plt
+        plt = pyplot()
 
         images, labels, nearest = self._validate()
         classes = np.unique(labels)

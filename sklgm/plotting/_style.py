@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from sklgm.utils.extras import needs_extra
+
 # Okabe and Ito's palette, told apart under the common kinds of colour blindness. Black comes last
 # and yellow, faint on white, before it.
 _PALETTE = (
@@ -27,6 +29,13 @@ MOST_NAMED_CLASSES = len(_PALETTE) * len(_MARKERS)
 
 
 Marker = str | tuple[int, int, int]
+
+
+def pyplot() -> Any:
+    """Return matplotlib's module, or say that it is not there."""
+    with needs_extra("plot", "Drawing"):
+        import matplotlib.pyplot as plt
+    return plt
 
 
 def class_styles(n_classes: int) -> list[tuple[str, Marker, Marker]]:

@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, StrictUndefined
-from markupsafe import Markup
 from sklearn.base import clone
 
 from sklgm._version import __version__
@@ -26,8 +24,13 @@ from sklgm.estimators.probing import check_prototypes, embed_prototypes, embed_r
 from sklgm.estimators.selectors.nearest import nearest_rows
 from sklgm.images import ImageSource
 from sklgm.prototypes.prototype_set import PrototypeSet
+from sklgm.utils.extras import needs_extra
 from sklgm.utils.pictures import figure_picture, picture
 from sklgm.utils.targets import check_targets
+
+with needs_extra("report", "HTMLReport"):
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
 
 # Real images in the map, at most.
 _MOST_DOTS = 2000
