@@ -151,6 +151,10 @@ def augmented(**wrong):
     return DISTILLER.set_params(augmentation=StandardAugmentation(**wrong)).fit(X, Y)
 
 
+def with_heads(heads):
+    return LGMDistiller(NET, heads=heads, random_state=0).fit(X, Y)
+
+
 def parametrized(parametrization):
     return DISTILLER.set_params(parametrization=parametrization).fit(X, Y)
 
@@ -300,6 +304,11 @@ CASES: dict[str, dict[str, Bad]] = {
         "colours": Bad(lambda: parametrized(Pyramid(decorrelate="no")), "'decorrelate'.*'bool'"),
     },
     "sklgm.Pixels": {"colours": Bad(lambda: parametrized(Pixels("no")), "'decorrelate'.*'bool'")},
+    "sklgm.RandomHeads": {
+        "none": Bad(lambda: with_heads(RandomHeads(0)), "'n_heads' parameter of RandomHeads"),
+        "no pool": Bad(lambda: with_heads(RandomHeads(pool_size="4")), "'pool_size' parameter"),
+        "scale": Bad(lambda: with_heads(RandomHeads(scale=-1)), "'scale' parameter"),
+    },
     "sklgm.StandardAugmentation": {
         "scale": Bad(lambda: augmented(scale=0.5), "'scale'.*Got 0.5"),
         "order": Bad(lambda: augmented(scale=(1, 0.5)), r"scale must be.*got \(1, 0.5\)"),
