@@ -142,13 +142,8 @@ class FitState:
         A second one is not held back, unless it comes within two seconds.
         """
         usual = signal.default_int_handler
-        if (
-            not self._keeps
-            or threading.current_thread() is not threading.main_thread()
-            or signal.getsignal(signal.SIGINT) is not usual
-        ):
-            yield
-            return
+        in_main_thread = threading.current_thread() is threading.main_thread()
+        holds = self._keeps and in_main_thread and signal.getsignal(signal.SIGINT) is usual
         pressed: list[float] = []
 
         def hold(number: int, frame: Any) -> None:
@@ -157,7 +152,8 @@ class FitState:
                 usual(number, frame)
             self._interrupted = True
 
-        signal.signal(signal.SIGINT, hold)
+        if holds:
+            signal.signal(signal.SIGINT, hold)
         try:
             yield
         except Exception as error:
@@ -165,7 +161,8 @@ class FitState:
                 raise KeyboardInterrupt from error
             raise
         finally:
-            signal.signal(signal.SIGINT, usual)
+            if holds:
+                signal.signal(signal.SIGINT, usual)
         late = torch.tensor([int(self._interrupted)])
         self.ranks.add(late)  # all processes end here, or none does
         if bool(late):
