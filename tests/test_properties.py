@@ -220,7 +220,7 @@ def test_statistics_come_back(labels, seed, class_weight, views, empty):
         classes,
         class_counts=counts,
         class_weight=class_weight,
-        heads=RandomHeads(pool_size=2),
+        head_pool_size=2,
         head_seed=seed,
         views=views,
     )

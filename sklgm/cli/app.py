@@ -260,6 +260,7 @@ def distill(
         if work is not None:
             shutil.rmtree(work / "joblib", ignore_errors=True)
             with suppress(OSError):
+                (work / ".gitignore").unlink(missing_ok=True)  # joblib's
                 work.rmdir()  # unless there is something else in it
     record = {
         "prototypes": str(out),
