@@ -54,7 +54,7 @@ class FitState:
 
     Attributes
     ----------
-    steps : dict of str to Tensor, or None
+    loop : dict of str to Tensor, or None
         State of the loop after its last step; None at the start.
     losses : Tensor of shape (n,)
         Losses of the steps that were taken.
@@ -66,7 +66,7 @@ class FitState:
         self, memory: Any, key: Callable[[], list[Any]], ranks: Ranks, sizes: Sequence[BatchSize]
     ) -> None:
         self.ranks = ranks
-        self.steps: dict[str, Tensor] | None = None
+        self.loop: dict[str, Tensor] | None = None
         self.losses = torch.zeros(0)
         self.stopped = False
         self._sizes = sizes
@@ -81,8 +81,8 @@ class FitState:
         if self._keeps:
             found = ranks.tell(found)
         if found is not None:
-            facts, self.steps = found
-            self.losses = self.steps.pop("losses")
+            facts, self.loop = found
+            self.losses = self.loop.pop("losses")
             self.stopped = facts["stopped"]
             for size, learnt in zip(sizes, facts["batch_sizes"], strict=True):
                 size.restore(learnt)

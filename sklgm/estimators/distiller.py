@@ -613,7 +613,7 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
             self._matching_settings(),
             torch.Generator().manual_seed(seeds.steps),
             ranks=ranks,
-            resume=kept.steps,
+            resume=kept.loop,
         )
 
         def attributes(losses: torch.Tensor) -> dict[str, Any]:

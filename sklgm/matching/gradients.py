@@ -196,7 +196,7 @@ def _by_features(
 ) -> Tensor:
     """Take a derivative by the gradients, rows of all heads, back to some samples' features.
 
-    ``G = P^T [Z, 1]``: once through Z itself, once through P, a softmax of ``Z W^T``.
+    ``G = P^T [Z, 1]``: once through Z itself, once through P, a softmax of ``Z W^T`` less Y.
     """
     through_features = difference.flatten(1) @ by_gradient[:, :-1]
     by_residual = features @ by_gradient[:, :-1].T + by_gradient[:, -1]
@@ -218,7 +218,8 @@ def _distance_and_derivative(
     unit, unit_target = gradient / gradient_norm, target / _norm(target)
     cosine = (unit * unit_target).sum(-1, keepdim=True)
     derivative = (cosine * unit - unit_target) / gradient_norm / n_rows
-    # A zero gradient has no direction to turn; of a tiny one Adam could not square the derivative.
+    # A zero gradient has no direction to turn. A tiny one would have a derivative so large that its
+    # square, which Adam takes, is infinite.
     tiny = torch.finfo(gradient.dtype).tiny ** 0.5
     derivative = torch.where(gradient_norm > tiny, derivative, 0)
     return (1 - cosine).sum() / n_rows, derivative.view(shape)

@@ -159,6 +159,8 @@ def match_gradients(
                 views = StepViews.draw(
                     settings.augmentation, settings.n_views, samples.shape[-1], n, own, generator
                 )
+                # What it collects is the derivative of the loss by the samples; the last line of
+                # this block takes it on to what the samples are decoded from.
                 by_samples, losses = torch.zeros_like(samples), []
                 for objective, past in zip(objectives, recent, strict=True):
                     passes = ViewPasses(samples.detach(), objective, views)
@@ -169,6 +171,7 @@ def match_gradients(
                     )
                     passes.pull_back(by_features, by_samples)
                     losses.append(loss)
+                    # All that are remembered count from a fifth of the steps on.
                     remember(past, features[:, 1:], 5 * _REMEMBERED * index // settings.max_iter)
                 if len(samples):
                     samples.backward(by_samples)
@@ -231,7 +234,7 @@ def distance_of_views(
     derivative : Tensor of shape (n_own * n_each, d)
         Derivative of the loss by the features of the views of the ``own`` samples.
     """
-    heads, targets = objective.targets(chosen, labels.device)
+    heads, targets = objective.heads_and_targets(chosen, labels.device)
     crops, views = features[:, 0], features[:, 1:]
     n_views = views.shape[1]
     loss, by_crops = matching_loss(crops, labels, heads, targets, matching, rows=own)

@@ -46,7 +46,7 @@ class Objective:
     batch_size: BatchSize
     centre_share: float
 
-    def targets(self, chosen: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
+    def heads_and_targets(self, chosen: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return heads of the pool (H, C, d) and the real gradient of each (H, C, d + 1)."""
         indices = to_device(torch.from_numpy(chosen), device)
         heads = self.gradients.heads.take(chosen, device)
