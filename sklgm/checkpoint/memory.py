@@ -21,8 +21,8 @@ def cached(memory: Any, key: Any, function: Callable[[], Any]) -> Any:
     ----------
     memory : None, str, Path or joblib.Memory
         As scikit-learn's ``memory`` parameters; None computes.
-    key : object
-        Hashed by joblib; all that the result depends on.
+    key : sequence of object
+        Everything that the result depends on; see :func:`hash_each`.
     function : callable
         Takes no arguments.
 
@@ -34,8 +34,8 @@ def cached(memory: Any, key: Any, function: Callable[[], Any]) -> Any:
     if memory is None:
         return function()
     # Another version may compute another thing, or keep it in another form.
-    key = joblib.hash((__version__, key))
-    return _resolve(memory).cache(_call, ignore=["function"])(key, function)
+    name = hash_each([__version__, *key])
+    return _resolve(memory).cache(_call, ignore=["function"])(name, function)
 
 
 def folder_of_states(memory: Any) -> Path | None:

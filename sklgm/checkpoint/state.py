@@ -16,12 +16,13 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
 from torch import Tensor
 
 from sklgm._version import __version__
 from sklgm.checkpoint.memory import folder_of_states, hash_each
+from sklgm.matching.files import write_tensors
 from sklgm.synthesis import BatchSize, Ranks
+from sklgm.utils.files import replacing
 
 # Seconds between two files of a running fit.
 _SECONDS = 60.0
@@ -200,18 +201,13 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
 def _write(path: Path, facts: dict[str, Any], tensors: dict[str, Tensor]) -> bool:
     """Write a file in place of the one that is there, or warn and leave that; return which."""
     on_cpu = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
-    partial = path.with_suffix(f".{os.getpid()}-{threading.get_ident()}.partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with partial.open("wb") as file:
-                file.write(save(on_cpu, {"facts": json.dumps(facts)}))
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        finally:
-            partial.unlink(missing_ok=True)
-    except OSError as error:
+        with replacing(path) as partial:
+            write_tensors(partial, on_cpu, {"facts": json.dumps(facts)})
+            with partial.open("rb+") as file:
+                os.fsync(file.fileno())  # or a loss of power could leave it empty
+    except (OSError, SafetensorError) as error:
         warnings.warn(
             f"The state of this fit cannot be kept in {str(path)!r}: {error}. The fit goes on.",
             stacklevel=2,

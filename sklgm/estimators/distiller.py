@@ -35,7 +35,6 @@ from sklgm.synthesis import (
     FeatureRows,
     MatchingSettings,
     Objective,
-    Parametrization,
     Pixels,
     Pyramid,
     RandomHeads,
@@ -687,7 +686,7 @@ class LGMDistiller(CallbackSupportMixin, PrototypeTransformer):
         self.heads._validate_params()
         return self.heads
 
-    def _parametrization(self) -> Parametrization:
+    def _parametrization(self) -> Any:
         if isinstance(self.parametrization, str):
             return {"pyramid": Pyramid, "pixels": Pixels}[self.parametrization]()
         return self.parametrization

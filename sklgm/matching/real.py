@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import json
 import math
 import operator
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +26,7 @@ from sklgm.matching.classes import (
 from sklgm.matching.files import write_tensors
 from sklgm.matching.gradients import heads_per_chunk, probe_gradients
 from sklgm.matching.heads import HeadPool
+from sklgm.utils.files import replacing
 
 _FORMAT = 1
 _IDENTITY = (
@@ -448,18 +447,11 @@ class RealGradients:
         }
         tensors = self.tensors()
         metadata = {"sklgm.RealGradients": json.dumps(header, default=_plain)}
-        # Beside its place and then renamed: complete or not there at all, and safe for whoever
-        # has the old file mapped into memory.
-        target = Path(path)
-        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
         try:
-            write_tensors(partial, tensors, metadata)
-            partial.replace(target)
+            with replacing(Path(path)) as partial:
+                write_tensors(partial, tensors, metadata)
         except SafetensorError as error:  # with which safetensors says that the disk is full
             raise OSError(f"The gradients cannot be written to {path}: {error}.") from error
-        finally:
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
 
     @classmethod
     def load(cls, path: str | Path) -> RealGradients:

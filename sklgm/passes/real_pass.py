@@ -277,18 +277,14 @@ class RealPass:
     def _views(self, canvases: Tensor, stream: ViewStream | None) -> Iterator[tuple[Tensor, float]]:
         """Yield batches of views, each with its share of the target."""
         assert self.encoder is not None
-        net, augmentation, n_real_views = (
-            self.encoder.backbone,
-            self.augmentation,
-            self.n_real_views,
-        )
+        net, augmentation = self.encoder.backbone, self.augmentation
         centre = centre_views(canvases, net.image_size, net.centre_share)
         # The first draw of an image is for its centre crop, the others are its random views.
-        n_drawn = 1 + n_real_views
+        n_drawn = 1 + self.n_real_views
         views = None if stream is None else stream.take(len(canvases) * n_drawn)
         if augmentation is None or not mirrors(augmentation):
             crops = [centre]
-        elif views is None or n_real_views > 1:
+        elif views is None or self.n_real_views > 1:
             crops = [centre, centre.flip(-1)]
         else:
             crops = [mirror(centre, views[::n_drawn])]
@@ -297,7 +293,5 @@ class RealPass:
             yield crop, share / len(crops)
         if augmentation is not None and views is not None:
             for i in range(1, n_drawn):
-                yield (
-                    augmentation.apply(canvases, views[i::n_drawn], net.image_size),
-                    share / n_real_views,
-                )
+                shown = augmentation.apply(canvases, views[i::n_drawn], net.image_size)
+                yield shown, share / self.n_real_views

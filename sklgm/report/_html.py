@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime
 import html
 import json
-import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -25,6 +24,7 @@ from sklgm.estimators.selectors.nearest import nearest_rows
 from sklgm.images import ImageSource
 from sklgm.prototypes.prototype_set import PrototypeSet
 from sklgm.utils.extras import needs_extra
+from sklgm.utils.files import replacing
 from sklgm.utils.pictures import figure_picture, picture
 from sklgm.utils.targets import check_targets
 
@@ -224,14 +224,9 @@ class HTMLReport:
             If it is there.
         """
         self.check_target(path, overwrite=overwrite)
-        target = Path(path)
-        partial = target.with_name(f".{target.name}.{os.getpid()}.partial")
-        try:
+        with replacing(Path(path)) as partial:
             # Names of files may hold what is no text.
             partial.write_text(self.html, encoding="utf-8", errors="replace")
-            partial.replace(target)
-        finally:
-            partial.unlink(missing_ok=True)
 
     @staticmethod
     def check_target(path: str | Path, *, overwrite: bool = False) -> None:

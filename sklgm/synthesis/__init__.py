@@ -13,7 +13,6 @@ from sklgm.synthesis.heads import RandomHeads
 from sklgm.synthesis.loop import MatchingSettings, Step, match_gradients
 from sklgm.synthesis.parametrization import (
     FeatureRows,
-    Parametrization,
     Pixels,
     Pyramid,
     Synthetic,
@@ -28,7 +27,6 @@ __all__ = [
     "FeatureRows",
     "MatchingSettings",
     "Objective",
-    "Parametrization",
     "Pixels",
     "Pyramid",
     "RandomHeads",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from numbers import Integral
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from sklearn.base import BaseEstimator
@@ -66,26 +66,6 @@ class Synthetic(ABC):
     def level_starts(self) -> list[int]:
         """The steps, counted from 0, at whose beginning :meth:`grow` adds something."""
         return []
-
-
-class Parametrization(Protocol):
-    """What makes images to optimise, such as `Pyramid`, where the methods are explained."""
-
-    def check(self, size: int) -> None:
-        """Raise if it cannot make images of a size."""
-
-    def start(
-        self,
-        n: int,
-        size: int,
-        max_iter: int,
-        generator: torch.Generator,
-        device: torch.device,
-        around: Tensor | None,
-        own: slice,
-        /,
-    ) -> Synthetic:
-        """Return images at their start."""
 
 
 class _Parametrization(BaseEstimator, ABC):
