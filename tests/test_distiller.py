@@ -356,7 +356,9 @@ def test_gradients_that_do_not_fit_are_refused():
     lacking = estimator.compute_gradients(
         X[Y != "a"], Y[Y != "a"], class_counts={"a": 1, "b": 6, "c": 6}
     )
-    empty = estimator._empty_gradients(np.array(["a", "b"]), [1, 1], estimator._encoder(), 0)
+    empty = estimator._empty_gradients(
+        np.array(["a", "b"]), [1, 1], estimator._encoder(), estimator._seeds()
+    )
     unweighted = estimator.compute_gradients(X, Y, classes=["a", "b", "c"])
     plain = distiller(class_weight=None).compute_gradients(X, Y)
     named = Backbone.from_module(TinyConvNet(), image_size=16, name="another")

@@ -335,8 +335,8 @@ class _BytePrototypes(RandomImages):
         return self
 
 
-def test_prototypes_that_are_no_floats_are_refused_by_name():
-    with pytest.raises(ValueError, match=r"_BytePrototypes\.prototypes_ must be floats"):
+def test_prototypes_outside_of_0_to_1_are_refused():
+    with pytest.raises(ValueError, match=r"values in \[0, 1\]"):
         probe(distiller=_BytePrototypes(NET, random_state=0)).fit(X, Y)
 
 

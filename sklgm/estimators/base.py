@@ -20,6 +20,7 @@ from sklgm.backbones import Backbone
 from sklgm.checkpoint.memory import cached
 from sklgm.images import ImageSource, check_images
 from sklgm.passes.encoder import Encoder
+from sklgm.passes.rows import RowEncoder
 from sklgm.prototypes.similarities import PrototypeSimilarities
 from sklgm.utils.devices import resolve_device
 from sklgm.utils.directions import directions
@@ -40,11 +41,11 @@ def fit_distiller(owner: BaseEstimator, distiller: Any, X: Any, y: Any, context:
     Parameters
     ----------
     owner, distiller : estimator
-        Which has it, and the distiller.
+        The estimator that has a distiller, and the distiller.
     X, y : array-like
         As in the owner's ``fit``.
     context : CallbackContext
-        Of that fit.
+        Context of the owner's fit.
     """
     task = context.subcontext(task_name="distil")
     # In a frozen one nothing is fitted, and the callbacks it was fitted with are no obstacle.
@@ -104,8 +105,8 @@ class FrozenBackboneEstimator(BaseEstimator):
     def _device(self) -> torch.device:
         return resolve_device(self.device)
 
-    def _encoder(self) -> Encoder | None:
-        return None if self.backbone is None else self._resolve(self.backbone)
+    def _encoder(self) -> Any:
+        return RowEncoder() if self.backbone is None else self._resolve(self.backbone)
 
     def _resolve(self, backbone: str | Backbone) -> Encoder:
         return Encoder.resolve(
@@ -117,11 +118,7 @@ class FrozenBackboneEstimator(BaseEstimator):
             n_jobs=self.n_jobs,
         )
 
-    @staticmethod
-    def _fingerprint(encoder: Encoder | None) -> str | None:
-        return None if encoder is None else encoder.backbone.fingerprint()
-
-    def _check_same_net(self, encoder: Encoder | None, position: int = 0) -> None:
+    def _check_same_net(self, encoder: Any, position: int = 0) -> None:
         """Raise ValueError unless a backbone computes what it computed when ``fit`` used it.
 
         ``position`` says which of several backbones it is.
@@ -129,7 +126,7 @@ class FrozenBackboneEstimator(BaseEstimator):
         fitted = self.backbone_fingerprint_
         if not isinstance(fitted, list):
             fitted = [fitted]
-        if encoder is not None and self._fingerprint(encoder) not in fitted[position:][:1]:
+        if encoder.fingerprint not in fitted[position:][:1]:
             raise ValueError(
                 f"This {type(self).__name__} was fitted on other weights or another size than "
                 f"{encoder.backbone!r} has now, and features of the two do not compare. Set "
@@ -140,12 +137,10 @@ class FrozenBackboneEstimator(BaseEstimator):
         """Return the frozen features of X, float32 of shape (n_samples, n_features)."""
         return self._embed_source(self._check_X(X, reset=False), self._encoder())
 
-    def _embed_source(
-        self, source: ImageSource | np.ndarray, encoder: Encoder | None
-    ) -> np.ndarray:
-        if encoder is None or isinstance(source, np.ndarray):
-            return np.asarray(source, dtype=np.float32)
-        key = None if self.memory is None else ("embed", source.fingerprint(), encoder.key)
+    def _embed_source(self, source: Any, encoder: Any) -> np.ndarray:
+        if self.memory is None or self.backbone is None:
+            return encoder.embed(source)
+        key = ("embed", source.fingerprint(), encoder.key)
         return cached(self.memory, key, lambda: encoder.embed(source))
 
 
@@ -164,19 +159,14 @@ class PrototypeTransformer(
         return hasattr(self, "prototypes_")
 
     def _prototype_attributes(
-        self,
-        prototypes: np.ndarray,
-        labels: np.ndarray,
-        classes: np.ndarray,
-        encoder: Encoder | None,
+        self, prototypes: np.ndarray, labels: np.ndarray, classes: np.ndarray, encoder: Any
     ) -> dict[str, Any]:
         """Return the fitted attributes that follow from the prototypes."""
-        features = prototypes if encoder is None else encoder.embed_canvases(prototypes)
         return {
-            "backbone_fingerprint_": self._fingerprint(encoder),
+            "backbone_fingerprint_": encoder.fingerprint,
             "prototypes_": prototypes,
             "prototype_labels_": classes[labels],
-            "prototype_features_": features,
+            "prototype_features_": encoder.embed_canvases(prototypes),
             "classes_": classes,
         }
 
@@ -210,11 +200,7 @@ class PrototypeTransformer(
         return self._similarities(X, source, encoder, self.prototype_features_)
 
     def _similarities(
-        self,
-        X: Any,
-        source: ImageSource | np.ndarray,
-        encoder: Encoder | None,
-        prototype_features: np.ndarray,
+        self, X: Any, source: Any, encoder: Any, prototype_features: np.ndarray
     ) -> PrototypeSimilarities:
         features = self._embed_source(source, encoder)
         similarities = directions(features) @ directions(prototype_features).T
@@ -224,5 +210,5 @@ class PrototypeTransformer(
             prototypes=self.prototypes_,
             prototype_labels=self.prototype_labels_,
             features=features,
-            feature_key=None if encoder is None else encoder.key,
+            feature_key=encoder.key,
         )

@@ -28,7 +28,8 @@ class BackboneEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Frozen
     device : str or torch.device, default="auto"
         "auto" takes cuda, then mps, then cpu.
     precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
-        Of the net. "auto" is bfloat16 on a GPU that has it and float32 elsewhere.
+        Precision that the net computes in. "auto" is bfloat16 on a GPU that has it, and float32
+        elsewhere.
     n_jobs : int or None, default=None
         Threads that decode images, counted as joblib does.
     memory : str, joblib.Memory or None, default=None
@@ -39,7 +40,7 @@ class BackboneEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Frozen
     n_features_out_ : int
         Size of a feature.
     n_features_in_ : int
-        With ``backbone=None``.
+        Number of columns of X; only with ``backbone=None``.
 
     Examples
     --------
@@ -92,9 +93,7 @@ class BackboneEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Frozen
         """
         self._check_X(X, reset=True)
         encoder = self._encoder()
-        self.n_features_out_ = (
-            self.n_features_in_ if encoder is None else encoder.backbone.n_features
-        )
+        self.n_features_out_ = encoder.n_features or self.n_features_in_
         return self
 
     @property

@@ -28,7 +28,7 @@ class LinearHead(nn.Module):
     n_features, n_classes : int
         Size of the layer.
     seed : int
-        Of the weights; the bias starts at 0.
+        Seed of the weights; the bias starts at 0.
     """
 
     def __init__(self, n_features: int, n_classes: int, seed: int) -> None:
@@ -93,11 +93,11 @@ def fit_linear_head(
     max_epochs : int
         Passes over the samples.
     learning_rate : float
-        Of Adam at the first epoch; it falls to 0 by a cosine.
+        Learning rate of Adam at the first epoch. It falls to 0 by a cosine.
     seed : int
-        Of the initial weights, the order and the choice of views.
+        Seed of the initial weights, the order and the choice of views.
     device : torch.device
-        Where to train.
+        Device that the head is trained on.
 
     Returns
     -------

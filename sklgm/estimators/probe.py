@@ -5,7 +5,6 @@ from __future__ import annotations
 from numbers import Integral, Real
 from typing import Any
 
-import joblib
 import numpy as np
 from sklearn.base import ClassifierMixin, _fit_context, clone
 from sklearn.callback import CallbackSupportMixin, with_callbacks
@@ -20,23 +19,17 @@ from sklearn.utils.metadata_routing import (
 from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_method_params, _check_sample_weight, check_is_fitted
 
-from sklgm.checkpoint.memory import cached
+from sklgm.estimators.bank import embed_views
 from sklgm.estimators.base import FrozenBackboneEstimator, fit_distiller
 from sklgm.estimators.head import LinearHead, fit_linear_head
 from sklgm.images import ImageSource
-from sklgm.images.source import ArraySource
-from sklgm.passes.encoder import Encoder
-from sklgm.passes.views import describe_augmentation, resolve_augmentation
+from sklgm.passes.views import resolve_augmentation
+from sklgm.prototypes.prototype_set import PrototypeSet
 from sklgm.prototypes.similarities import PrototypeSimilarities, has_references
-from sklgm.synthesis import Augmentation
 from sklgm.utils.devices import plain_torch
 from sklgm.utils.notebook import ShowsPrototypes
 from sklgm.utils.random import own_random_state
 from sklgm.utils.targets import check_targets
-
-# Views embedded under n_views="auto", shared by the samples; at least and at most so many each.
-_AUTO_VIEWS = 8000
-_AUTO_FEWEST, _AUTO_MOST = 4, 100
 
 
 def _head_has(method: str) -> Any:
@@ -57,15 +50,6 @@ def _is_table(X: Any) -> bool:
 def is_default(head: Any) -> bool:
     """Return whether a head is the one of ``head=None``, fitted."""
     return isinstance(getattr(head, "module_", None), LinearHead)
-
-
-def _exact_canvases(source: ImageSource, size: int) -> np.ndarray | None:
-    """Return images given as floats in [0, 1] of the canvas' size; None for any others."""
-    if isinstance(source, ArraySource) and all(
-        item.dtype.kind == "f" and item.shape == (size, size, 3) for item in source.items
-    ):
-        return np.ascontiguousarray(source.items, dtype=np.float32)
-    return None
 
 
 def _check_labels_of_prototypes(y: Any, similarities: PrototypeSimilarities, name: str) -> None:
@@ -109,7 +93,7 @@ class FrozenBackboneProbe(
     max_epochs : int, default=1000
         Passes of the default head over the training images.
     learning_rate : float, default=0.001
-        Of the default head's Adam at the first epoch; it falls to 0 by a cosine.
+        Learning rate of the default head's Adam at the first epoch. It falls to 0 by a cosine.
     image_size : int or None, default=None
         Side in pixels of what the net sees; None is the backbone's own.
     batch_size : int or "auto", default="auto"
@@ -118,7 +102,8 @@ class FrozenBackboneProbe(
     device : str or torch.device, default="auto"
         "auto" takes cuda, then mps, then cpu.
     precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
-        Of the net. "auto" is bfloat16 on a GPU that has it and float32 elsewhere.
+        Precision that the net computes in. "auto" is bfloat16 on a GPU that has it, and float32
+        elsewhere.
     n_jobs : int or None, default=None
         Threads that decode images, counted as joblib does.
     memory : str, joblib.Memory or None, default=None
@@ -138,9 +123,9 @@ class FrozenBackboneProbe(
     distiller_ : estimator
         The fitted distiller, when one was given.
     backbone_fingerprint_ : str or None
-        Which net it was fitted on; another one is refused later.
+        Fingerprint of the net that it was fitted on. Another net is refused later.
     n_features_in_ : int
-        With ``backbone=None``.
+        Number of columns of X; only with ``backbone=None``.
 
     Notes
     -----
@@ -266,18 +251,20 @@ class FrozenBackboneProbe(
         else:
             source = self._check_X(X, reset=True)
             if self.distiller is not None:
-                distiller = self._fit_distiller(source if self.backbone is None else X, y, context)
-                source, y = self._prototypes(distiller), distiller.prototype_labels_
+                data = source if self.backbone is None else X
+                distiller, prototypes = self._fit_distiller(data, y, context)
+                source, y = prototypes.images, prototypes.labels
         classes, labels = check_targets(y, len(source), type(self).__name__)
         if "sample_weight" in metadata:
             metadata["sample_weight"] = _check_sample_weight(metadata["sample_weight"], labels)
         task = context.subcontext(task_name="head")
         task.call_on_fit_task_begin(estimator=self)
         with plain_torch(self._device()):
-            bank = self._bank(source, encoder, augmentation, view_seed)
+            memory = None if self.random_state is None else self.memory
+            bank = embed_views(source, encoder, augmentation, self.n_views, view_seed, memory)
         head = self._fit_head(bank, labels, classes, head_seed, metadata)
         task.call_on_fit_task_end(estimator=self)
-        self.backbone_fingerprint_ = self._fingerprint(encoder)
+        self.backbone_fingerprint_ = encoder.fingerprint
         self.classes_ = classes
         self.head_ = head
         if distiller is not None:
@@ -388,47 +375,32 @@ class FrozenBackboneProbe(
             )
         return super()._check_X(X, reset=reset)
 
-    def _fit_distiller(self, X: Any, y: Any, context: Any) -> Any:
+    def _fit_distiller(self, X: Any, y: Any, context: Any) -> tuple[Any, PrototypeSet]:
+        """Return a fitted clone of the distiller, and its prototypes if they can be used."""
         distiller = clone(self.distiller)
         if self.verbose and "verbose" in distiller.get_params(deep=False):
             distiller.set_params(verbose=self.verbose)
         fit_distiller(self, distiller, X, y, context)
-        return distiller
-
-    def _prototypes(self, distiller: Any) -> np.ndarray:
-        """Return a distiller's prototypes, float32, if this probe can train on them."""
-        name = type(distiller).__name__
-        prototypes = np.asarray(distiller.prototypes_)
-        rows = prototypes.ndim == 2
+        prototypes = PrototypeSet(distiller.prototypes_, distiller.prototype_labels_)
+        rows = prototypes.images.ndim == 2
         if rows != (self.backbone is None):
             raise ValueError(
-                f"{name} made {'rows' if rows else 'images'}, but this probe has "
-                f"backbone={self.backbone!r}. Use backbone=None in both or in neither."
+                f"{type(distiller).__name__} made {'rows' if rows else 'images'}, but this probe "
+                f"has backbone={self.backbone!r}. Use backbone=None in both or in neither."
             )
-        floating = prototypes.dtype.kind == "f"
-        if not rows and not (floating and prototypes.min() >= 0 and prototypes.max() <= 1):
-            raise ValueError(
-                f"{name}.prototypes_ must be floats in [0, 1]; got {prototypes.dtype} from "
-                f"{prototypes.min()} to {prototypes.max()}."
-            )
-        return np.asarray(prototypes, dtype=np.float32)
+        return distiller, prototypes
 
     def _features(self, X: Any) -> np.ndarray:
         encoder = self._encoder()
         self._check_same_net(encoder)
         if self._uses_references(X):
-            if encoder is not None and X.feature_key == encoder.key:
+            if X.feature_key == encoder.key:
                 return X.features
             X = X.images
         return self._embed_source(self._check_X(X, reset=False), encoder)
 
     def _fit_head(
-        self,
-        bank: np.ndarray,
-        labels: np.ndarray,
-        classes: np.ndarray,
-        seed: int,
-        metadata: dict[str, Any],
+        self, bank: np.ndarray, labels: np.ndarray, classes: np.ndarray, seed: int, metadata: Any
     ) -> Any:
         """Return a head trained on features (n, n_views, d) of samples with class indices."""
         if self.head is None:
@@ -445,30 +417,3 @@ class FrozenBackboneProbe(
         metadata = _check_method_params(labels, metadata, indices=rows)
         targets = classes[labels[rows]]
         return clone(self.head).fit(bank.reshape(len(rows), -1), targets, **metadata)
-
-    def _bank(
-        self,
-        source: ImageSource | np.ndarray,
-        encoder: Encoder | None,
-        augmentation: Augmentation | None,
-        seed: int,
-    ) -> np.ndarray:
-        """Return features (n, n_views, d) of views of the training samples."""
-        if encoder is None:
-            return np.asarray(source, dtype=np.float32)[:, None]
-        n_views = self.n_views
-        if n_views == "auto":
-            n_views = int(np.clip(_AUTO_VIEWS // len(source), _AUTO_FEWEST, _AUTO_MOST))
-        key = memory = None
-        if isinstance(source, np.ndarray):
-            canvases = encoder.split(source)
-        else:
-            # Prototypes as X: the way through 8 bits would change them.
-            exact = _exact_canvases(source, encoder.backbone.canvas_size)
-            canvases = encoder.canvases(source) if exact is None else encoder.split(exact)
-            if self.memory is not None and self.random_state is not None:
-                memory = self.memory
-                settings = describe_augmentation(augmentation)
-                pixels = source.fingerprint() if exact is None else joblib.hash(exact)
-                key = ("bank", pixels, encoder.key, settings, n_views, seed)
-        return cached(memory, key, lambda: encoder.bank(canvases, augmentation, n_views, seed))

@@ -22,9 +22,9 @@ def check_probe(probe: Any, backbone: Any) -> FrozenBackboneProbe:
     Parameters
     ----------
     probe : FrozenBackboneProbe or None
-        With the settings; None takes the defaults.
+        Probe whose settings are taken; None takes the defaults.
     backbone : str, Backbone or None
-        As in `FrozenBackboneProbe`.
+        Backbone that the probe gets.
 
     Returns
     -------
@@ -79,7 +79,7 @@ def check_prototypes(prototypes: Any) -> tuple[np.ndarray, np.ndarray]:
     images : ndarray of shape (n_prototypes, height, width, 3) or (n_prototypes, n_features)
         float32, in [0, 1] if they are images.
     labels : ndarray of shape (n_prototypes,)
-        Their classes.
+        Class of each prototype.
 
     Raises
     ------
@@ -104,10 +104,10 @@ def probe_of(prototypes: Any, backbone: Any, probe: Any) -> FrozenBackboneProbe:
     prototypes : estimator or PrototypeSet
         As in :func:`check_prototypes`; an estimator need not be fitted.
     backbone : str, Backbone or None
-        None takes that of the estimator, the first of several, at the estimator's image size and
-        with its other settings about the net.
+        Backbone to look through. None takes that of the estimator, the first of several, with
+        the estimator's image size and other settings about the net.
     probe : FrozenBackboneProbe or None
-        With the other settings; None takes the defaults.
+        Probe whose other settings are taken; None takes the defaults.
 
     Returns
     -------
@@ -142,16 +142,14 @@ def embed_real(probe: FrozenBackboneProbe, X: Any) -> np.ndarray:
 
 def embed_prototypes(probe: FrozenBackboneProbe, images: np.ndarray) -> np.ndarray:
     """Return features (n_prototypes, n_features) of prototypes' centre crops, float32."""
-    encoder = probe._encoder()
-    if (encoder is None) != (images.ndim == 2):
+    rows = images.ndim == 2
+    if rows != (probe.backbone is None):
         raise ValueError(
-            f"Prototypes are {'rows' if images.ndim == 2 else 'images'}, but the backbone to look "
-            f"at them with is {probe.backbone!r}. Use backbone=None for rows, and for no images."
+            f"Prototypes are {'rows' if rows else 'images'}, but the backbone to look at them "
+            f"with is {probe.backbone!r}. Use backbone=None for rows, and for no images."
         )
-    if encoder is None:
-        return images
     check_square(images)
-    return encoder.embed_canvases(images)
+    return probe._encoder().embed_canvases(images)
 
 
 def check_square(images: np.ndarray) -> None:
@@ -189,7 +187,7 @@ def margins(scores: np.ndarray, own: np.ndarray) -> np.ndarray:
     Parameters
     ----------
     scores : ndarray of shape (n, n_classes)
-        Of at least two classes.
+        Scores of at least two classes.
     own : ndarray of shape (n,)
         Index of the own class.
 

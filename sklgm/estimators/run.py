@@ -26,9 +26,9 @@ class Run:
     Parameters
     ----------
     estimator : estimator
-        Whose callbacks are called.
+        The estimator whose callbacks are called.
     memory : None, str, Path or joblib.Memory
-        Where work is kept.
+        Cache that work is kept in.
     ranks : Ranks
         The processes of the job.
     settings : list

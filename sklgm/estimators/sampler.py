@@ -41,7 +41,7 @@ class PrototypeSampler(ShowsPrototypes, OneToOneFeatureMixin, BaseEstimator):
     sampling_strategy_ : dict
         Number of prototypes of each class.
     n_features_in_ : int
-        With ``backbone=None`` in the distiller.
+        Number of columns of X; only with ``backbone=None`` in the distiller.
 
     See Also
     --------

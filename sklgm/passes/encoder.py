@@ -13,9 +13,10 @@ from torch import Tensor
 
 from sklgm.backbones import Backbone, get_backbone
 from sklgm.images import ImageSource, iter_batches, resize_crop
+from sklgm.matching import RealGradients
 from sklgm.passes.upload import Upload
 from sklgm.passes.views import ViewStream
-from sklgm.synthesis import Augmentation, BatchSize, centre_views, micro_batches
+from sklgm.synthesis import Augmentation, BatchSize, Objective, centre_views, micro_batches
 from sklgm.utils.devices import resolve_precision
 
 
@@ -61,9 +62,24 @@ class Encoder:
         return cls(net, resolve_precision(precision, device), size, n_jobs)
 
     @property
+    def name(self) -> str:
+        """The backbone's name."""
+        return self.backbone.name
+
+    @property
+    def n_features(self) -> int:
+        """Number of features of an image."""
+        return self.backbone.n_features
+
+    @property
+    def fingerprint(self) -> str:
+        """Which net it is, by its weights and the size of what it sees."""
+        return self.backbone.fingerprint()
+
+    @property
     def key(self) -> tuple[str, str]:
         """Everything that features depend on, beside the images."""
-        return f"{self.backbone.fingerprint()}-{self.backbone.canvas_size}", str(self.autocast)
+        return f"{self.fingerprint}-{self.backbone.canvas_size}", str(self.autocast)
 
     def to(self, device: torch.device) -> Encoder:
         """Return this encoder with its backbone on a device."""
@@ -72,6 +88,13 @@ class Encoder:
     def features(self, pixels: Tensor) -> Tensor:
         """Embed pixels (n, 3, s, s) in [0, 1] on the device, with a graph."""
         return self.backbone.features(pixels, autocast=self.autocast)
+
+    def objective(self, gradients: RealGradients) -> Objective:
+        """Return what images are optimised for: gradients like these, through this net."""
+        net = self.backbone
+        return Objective(
+            gradients, self.features, net.image_size, self.batch_size, net.centre_share
+        )
 
     @torch.no_grad()
     def still_features(self, pixels: Tensor) -> Tensor:
@@ -101,6 +124,11 @@ class Encoder:
         """Yield images brought to the canvas, from which views are cut."""
         size = self.backbone.canvas_size
         return self.batches(source, partial(resize_crop, size=size))
+
+    def canvas_array(self, source: ImageSource) -> np.ndarray:
+        """Return images brought to the canvas, float32 of shape (n, canvas, canvas, 3)."""
+        parts = [pixels.permute(0, 2, 3, 1).cpu().numpy() for pixels in self.canvases(source)]
+        return np.ascontiguousarray(np.concatenate(parts))
 
     @torch.no_grad()
     def embed(self, source: ImageSource) -> np.ndarray:

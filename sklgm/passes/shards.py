@@ -61,7 +61,7 @@ def add_in_shards(
     return total
 
 
-def take(source: ImageSource | np.ndarray, rows: slice) -> ImageSource | np.ndarray:
+def take(source: ImageSource | np.ndarray, rows: slice | np.ndarray) -> ImageSource | np.ndarray:
     """Return a part of the data."""
     return source.take(rows) if isinstance(source, ImageSource) else source[rows]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Callable
 from numbers import Integral
 from typing import Any
 
@@ -12,8 +13,7 @@ from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils._param_validation import Interval
 
 from sklgm.estimators.base import FrozenBackboneEstimator, PrototypeTransformer
-from sklgm.images import ImageSource
-from sklgm.passes.encoder import Encoder
+from sklgm.passes.shards import take
 from sklgm.utils.targets import check_targets
 
 
@@ -55,24 +55,15 @@ class Selector(CallbackSupportMixin, PrototypeTransformer):
     def _set_chosen(
         self,
         chosen: np.ndarray,
-        source: ImageSource | np.ndarray,
+        source: Any,
         classes: np.ndarray,
         indices: np.ndarray,
-        encoder: Encoder | None,
+        encoder: Any,
     ) -> None:
         """Assign the fitted attributes, of rows ordered by class."""
-        if encoder is None or isinstance(source, np.ndarray):
-            prototypes = np.asarray(source, dtype=np.float32)[chosen]
-        else:
-            parts = [
-                pixels.permute(0, 2, 3, 1).cpu().numpy()
-                for pixels in encoder.canvases(source.take(chosen))
-            ]
-            prototypes = np.ascontiguousarray(np.concatenate(parts))
+        prototypes = encoder.canvas_array(take(source, chosen))
         fitted = self._prototype_attributes(prototypes, indices[chosen], classes, encoder)
-        for name, value in fitted.items():
-            setattr(self, name, value)
-        self.prototype_indices_ = chosen
+        self.__dict__.update(fitted, prototype_indices_=chosen)
 
 
 class BackboneSelector(Selector):
@@ -136,17 +127,14 @@ class BackboneSelector(Selector):
         encoder = self._encoder()
         context = self._init_callback_context()
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        chosen = self._choose(source, indices, len(classes), encoder)
-        self._set_chosen(chosen, source, classes, indices, encoder)
+        rows_of = [np.flatnonzero(indices == c) for c in range(len(classes))]
+        chosen = self._choose(rows_of, lambda: self._embed_source(source, encoder))
+        self._set_chosen(np.concatenate(chosen), source, classes, indices, encoder)
         context.call_on_fit_task_end(estimator=self, X=X, y=y)
         return self
 
     @abstractmethod
     def _choose(
-        self,
-        source: ImageSource | np.ndarray,
-        indices: np.ndarray,
-        n_classes: int,
-        encoder: Encoder | None,
-    ) -> np.ndarray:
-        """Return the chosen rows, ordered by class."""
+        self, rows_of: list[np.ndarray], embed: Callable[[], np.ndarray]
+    ) -> list[np.ndarray]:
+        """Return the chosen ones of each class's rows; ``embed`` returns the features of X."""

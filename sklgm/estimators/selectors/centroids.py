@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from sklearn.cluster import KMeans
 
 from sklgm.estimators.selectors.base import BackboneSelector, choose_distinct
-from sklgm.images import ImageSource
-from sklgm.passes.encoder import Encoder
 from sklgm.utils.random import own_random_state
 
 
@@ -33,50 +33,44 @@ class ClassCentroids(BackboneSelector):
     device : str or torch.device, default="auto"
         "auto" takes cuda, then mps, then cpu.
     precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
-        Of the net.
+        Precision that the net computes in, as in `FrozenBackboneProbe`.
     n_jobs : int or None, default=None
         Threads that decode images, counted as joblib does.
     memory : str, joblib.Memory or None, default=None
         Cache of features.
     random_state : int, RandomState instance or None, default=None
-        Of the clustering, with more than one prototype a class. The global generator is not used.
+        Seed of the clustering, which takes place with more than one prototype a class. The global
+        generator is not used.
 
     Attributes
     ----------
     prototypes_ : ndarray of shape (n_prototypes, canvas, canvas, 3)
         The chosen images, float32 in [0, 1], ordered by class; rows with ``backbone=None``.
     prototype_labels_ : ndarray of shape (n_prototypes,)
-        Their classes.
+        Class of each prototype.
     prototype_features_ : ndarray of shape (n_prototypes, n_features)
-        Features of their centre crops, float32.
+        Features of the prototypes' centre crops, float32.
     prototype_indices_ : ndarray of shape (n_prototypes,)
-        Their rows in X.
+        Row of X that each prototype is.
     classes_ : ndarray of shape (n_classes,)
         Class labels, sorted.
     backbone_fingerprint_ : str or None
-        Which net it was fitted on; another one is refused later.
+        Fingerprint of the net that it was fitted on. Another net is refused later.
     n_features_in_ : int
-        With ``backbone=None``.
+        Number of columns of X; only with ``backbone=None``.
     """
 
     def _choose(
-        self,
-        source: ImageSource | np.ndarray,
-        indices: np.ndarray,
-        n_classes: int,
-        encoder: Encoder | None,
-    ) -> np.ndarray:
-        features = self._embed_source(source, encoder).astype(np.float64)
+        self, rows_of: list[np.ndarray], embed: Callable[[], np.ndarray]
+    ) -> list[np.ndarray]:
+        features = embed().astype(np.float64)
         state = own_random_state(self.random_state)
-        chosen = []
-        for c in range(n_classes):
-            rows = np.flatnonzero(indices == c)
-            distances = [
-                np.linalg.norm(features[rows] - centre, axis=1)
-                for centre in self._centres(features[rows], state)
-            ]
-            chosen.append(rows[choose_distinct(np.stack(distances))])
-        return np.concatenate(chosen)
+        return [rows[self._nearest_to_centres(features[rows], state)] for rows in rows_of]
+
+    def _nearest_to_centres(self, features: np.ndarray, state: np.random.RandomState) -> np.ndarray:
+        centres = self._centres(features, state)
+        distances = [np.linalg.norm(features - centre, axis=1) for centre in centres]
+        return choose_distinct(np.stack(distances))
 
     def _centres(self, features: np.ndarray, state: np.random.RandomState) -> np.ndarray:
         if self.prototypes_per_class == 1:

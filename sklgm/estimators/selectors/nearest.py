@@ -11,7 +11,6 @@ from sklearn.frozen import FrozenEstimator
 
 from sklgm.estimators.base import FrozenBackboneEstimator, PrototypeTransformer, fit_distiller
 from sklgm.estimators.selectors.base import Selector, choose_distinct
-from sklgm.passes.encoder import Encoder
 from sklgm.utils.directions import directions
 from sklgm.utils.targets import check_targets
 
@@ -39,19 +38,19 @@ class NearestImages(Selector):
     prototypes_ : ndarray of shape (n_prototypes, canvas, canvas, 3)
         The chosen images, float32 in [0, 1], ordered by class; rows with ``backbone=None``.
     prototype_labels_ : ndarray of shape (n_prototypes,)
-        Their classes.
+        Class of each prototype.
     prototype_features_ : ndarray of shape (n_prototypes, n_features)
-        Features of their centre crops, float32.
+        Features of the prototypes' centre crops, float32.
     prototype_indices_ : ndarray of shape (n_prototypes,)
-        Their rows in X.
+        Row of X that each prototype is.
     classes_ : ndarray of shape (n_classes,)
         Class labels, sorted.
     backbone_fingerprint_ : str or None
-        Which net it was fitted on; another one is refused later.
+        Fingerprint of the net that it was fitted on. Another net is refused later.
     distiller_ : estimator
         The fitted distiller.
     n_features_in_ : int
-        With ``backbone=None``.
+        Number of columns of X; only with ``backbone=None``.
 
     Examples
     --------
@@ -122,7 +121,7 @@ class NearestImages(Selector):
         context.call_on_fit_task_end(estimator=self, X=X, y=y)
         return self
 
-    def _encoder(self) -> Encoder | None:
+    def _encoder(self) -> Any:
         return self.distiller._encoder()
 
 
@@ -134,13 +133,13 @@ def nearest_rows(
     Parameters
     ----------
     features : ndarray of shape (n_samples, n_features)
-        Of the images.
+        Features of the images.
     indices : ndarray of int of shape (n_samples,)
-        Their classes.
+        Class of each prototype.
     prototype_features : ndarray of shape (n_prototypes, n_features)
-        Of the prototypes.
+        Features of the prototypes.
     own : ndarray of int of shape (n_prototypes,)
-        Their classes, none of which has fewer images than prototypes.
+        Classes of the prototypes, none of which has fewer images than prototypes.
 
     Returns
     -------

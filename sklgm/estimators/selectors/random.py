@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from sklgm.estimators.selectors.base import BackboneSelector
-from sklgm.images import ImageSource
-from sklgm.passes.encoder import Encoder
 from sklgm.utils.random import own_random_state
 
 
@@ -28,43 +28,34 @@ class RandomImages(BackboneSelector):
     device : str or torch.device, default="auto"
         "auto" takes cuda, then mps, then cpu.
     precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
-        Of the net.
+        Precision that the net computes in, as in `FrozenBackboneProbe`.
     n_jobs : int or None, default=None
         Threads that decode images, counted as joblib does.
     memory : str, joblib.Memory or None, default=None
         Cache of features.
     random_state : int, RandomState instance or None, default=None
-        Which images. The global generator is not used.
+        Seed of the choice. The global generator is not used.
 
     Attributes
     ----------
     prototypes_ : ndarray of shape (n_prototypes, canvas, canvas, 3)
         The chosen images, float32 in [0, 1], ordered by class; rows with ``backbone=None``.
     prototype_labels_ : ndarray of shape (n_prototypes,)
-        Their classes.
+        Class of each prototype.
     prototype_features_ : ndarray of shape (n_prototypes, n_features)
-        Features of their centre crops, float32.
+        Features of the prototypes' centre crops, float32.
     prototype_indices_ : ndarray of shape (n_prototypes,)
-        Their rows in X.
+        Row of X that each prototype is.
     classes_ : ndarray of shape (n_classes,)
         Class labels, sorted.
     backbone_fingerprint_ : str or None
-        Which net it was fitted on; another one is refused later.
+        Fingerprint of the net that it was fitted on. Another net is refused later.
     n_features_in_ : int
-        With ``backbone=None``.
+        Number of columns of X; only with ``backbone=None``.
     """
 
     def _choose(
-        self,
-        source: ImageSource | np.ndarray,
-        indices: np.ndarray,
-        n_classes: int,
-        encoder: Encoder | None,
-    ) -> np.ndarray:
+        self, rows_of: list[np.ndarray], embed: Callable[[], np.ndarray]
+    ) -> list[np.ndarray]:
         state = own_random_state(self.random_state)
-        return np.concatenate(
-            [
-                state.choice(np.flatnonzero(indices == c), self.prototypes_per_class, replace=False)
-                for c in range(n_classes)
-            ]
-        )
+        return [state.choice(rows, self.prototypes_per_class, replace=False) for rows in rows_of]

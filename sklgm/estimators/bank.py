@@ -1,0 +1,73 @@
+"""The bank of features that a probe trains on: every view of every sample, embedded once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import joblib
+import numpy as np
+
+from sklgm.checkpoint.memory import cached
+from sklgm.images.source import ArraySource
+from sklgm.passes.rows import RowEncoder
+from sklgm.passes.views import describe_augmentation
+from sklgm.synthesis import Augmentation
+
+# Views embedded under n_views="auto", shared by the samples; at least and at most so many each.
+_AUTO_VIEWS = 8000
+_AUTO_FEWEST, _AUTO_MOST = 4, 100
+
+
+def embed_views(
+    source: Any,
+    encoder: Any,
+    augmentation: Augmentation | None,
+    n_views: int | str,
+    seed: int,
+    memory: Any,
+) -> np.ndarray:
+    """Return features of views of the training samples.
+
+    Parameters
+    ----------
+    source : ImageSource or ndarray
+        Images; prototypes, of shape (n, canvas, canvas, 3), float32 in [0, 1]; or rows.
+    encoder : Encoder or RowEncoder
+        What embeds them. Rows have a single view.
+    augmentation : Augmentation or None
+        It makes the views; None takes the centre crop alone.
+    n_views : int or "auto"
+        Views of each sample.
+    seed : int
+        Seed of the views.
+    memory : None, str, Path or joblib.Memory
+        Where features of images are kept. Those of prototypes are not.
+
+    Returns
+    -------
+    ndarray of shape (n, n_views, n_features)
+        float32.
+    """
+    if isinstance(encoder, RowEncoder):
+        return encoder.embed(source)[:, None]
+    if n_views == "auto":
+        n_views = int(np.clip(_AUTO_VIEWS // len(source), _AUTO_FEWEST, _AUTO_MOST))
+    if isinstance(source, np.ndarray):
+        return encoder.bank(encoder.split(source), augmentation, n_views, seed)
+    # Prototypes as X: the way through 8 bits would change them.
+    exact = _exact_canvases(source, encoder.backbone.canvas_size)
+    canvases = encoder.canvases(source) if exact is None else encoder.split(exact)
+    key = None
+    if memory is not None:
+        pixels = source.fingerprint() if exact is None else joblib.hash(exact)
+        key = ("bank", pixels, encoder.key, describe_augmentation(augmentation), n_views, seed)
+    return cached(memory, key, lambda: encoder.bank(canvases, augmentation, n_views, seed))
+
+
+def _exact_canvases(source: Any, size: int) -> np.ndarray | None:
+    """Return images given as floats in [0, 1] of the canvas' size; None for any others."""
+    if isinstance(source, ArraySource) and all(
+        item.dtype.kind == "f" and item.shape == (size, size, 3) for item in source.items
+    ):
+        return np.ascontiguousarray(source.items, dtype=np.float32)
+    return None

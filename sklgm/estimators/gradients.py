@@ -1,0 +1,167 @@
+"""The statistics of the real data, as an estimator's parameters ask for them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from numbers import Integral
+from typing import Any, NamedTuple
+
+import numpy as np
+from sklearn.base import clone
+from sklearn.utils import check_consistent_length, column_or_1d
+
+from sklgm.backbones._several import is_several
+from sklgm.estimators.run import Run
+from sklgm.estimators.several import SeveralBackbonesTransformer
+from sklgm.matching import RealGradients
+from sklgm.passes.real_pass import RealPass, describe_views
+from sklgm.passes.shards import add_in_shards, take
+from sklgm.passes.views import resolve_augmentation
+from sklgm.synthesis import ALONE, Augmentation, RandomHeads, Ranks
+from sklgm.synthesis.heads import ZERO_HEADS
+from sklgm.utils.devices import plain_torch
+from sklgm.utils.numbers import is_whole
+from sklgm.utils.random import own_random_state
+from sklgm.utils.targets import check_targets
+
+
+class Seeds(NamedTuple):
+    """One seed for each purpose, so that changing one part leaves the others' draws alone."""
+
+    heads: int
+    real_views: int
+    start: int
+    steps: int
+
+
+class GradientEstimator(SeveralBackbonesTransformer):
+    """Base of the distiller: what it needs to know of the real data."""
+
+    def compute_gradients(
+        self, X: Any, y: Any, *, classes: Any = None, class_counts: Any = None, offset: int = 0
+    ) -> Any:
+        """Compute the statistics of a data set, or of one shard of it.
+
+        Sums over shards made with the same parameters and the same integer ``random_state``
+        can be added with ``+`` and distilled by :meth:`fit_gradients`; of several backbones, one
+        by one: ``[sum(parts) for parts in zip(*shards)]``.
+
+        Parameters
+        ----------
+        X : array-like of images, or of shape (n_samples, n_features) with ``backbone=None``
+            As in ``fit``.
+        y : array-like of shape (n_samples,)
+            Class labels.
+        classes : array-like of shape (n_classes,), optional
+            All classes, when the shard may lack some.
+        class_counts : mapping or array-like of shape (n_classes,), optional
+            Images of each class in the whole data set, for ``class_weight="balanced"``. Those
+            of ``y`` when neither ``classes`` nor ``class_counts`` is given.
+        offset : int, default=0
+            Position of the shard's first image in the whole data set, from which follow the
+            random views of each image: with it shards add up to the sums of the whole, without
+            it to others that are as good.
+
+        Returns
+        -------
+        RealGradients or list of RealGradients
+            Sums over this shard; with a list of backbones, one for each of them in their order.
+
+        Raises
+        ------
+        ValueError
+            If X or y cannot be used.
+        """
+        self._validate_params()
+        if not is_whole(offset) or offset < 0:
+            raise ValueError(f"offset must be a whole number of at least 0; got {offset!r}.")
+        # On a clone, since a shard's columns are not this estimator's to remember.
+        source = clone(self)._check_X(X, reset=True)
+        if classes is None and not isinstance(class_counts, Mapping | None):
+            raise ValueError("class_counts is no mapping from label to count; pass classes too.")
+        if classes is None and class_counts is None:
+            found, indices = check_targets(y, len(source), type(self).__name__)
+            class_counts = np.bincount(indices)
+            labels = found[indices]
+        else:
+            found = np.asarray(list(class_counts) if classes is None else classes)
+            labels = column_or_1d(y)
+            check_consistent_length(source, labels)
+        seeds = self._seeds()
+        several = []
+        with plain_torch(self._device()):
+            for encoder in self._encoders():
+                empty = self._empty_gradients(found, class_counts, encoder, seeds)
+                real_pass = self._real_pass(encoder, seeds)
+                several.append(
+                    add_in_shards(real_pass, empty, source, labels, lambda: None, offset)
+                )
+        return several if is_several(self.backbone) else several[0]
+
+    def _seeds(self, ranks: Ranks = ALONE) -> Seeds:
+        seeds = own_random_state(self.random_state).randint(2**31 - 1, size=4).tolist()
+        return Seeds(*(seeds if isinstance(self.random_state, Integral) else ranks.tell(seeds)))
+
+    def _heads(self) -> RandomHeads:
+        if isinstance(self.heads, str):
+            return {"random": RandomHeads(), "zero": ZERO_HEADS}[self.heads]
+        self.heads._validate_params()
+        return self.heads
+
+    def _augmentation(self) -> Augmentation | None:
+        return None if self.backbone is None else resolve_augmentation(self.augmentation)
+
+    def _views(self, encoder: Any) -> str | None:
+        """Return what features are computed on, as text; None for rows."""
+        if self.backbone is None:
+            return None
+        return describe_views(encoder, self._augmentation(), self.n_real_views)
+
+    def _empty_gradients(
+        self, classes: np.ndarray, class_counts: Any, encoder: Any, seeds: Seeds
+    ) -> RealGradients:
+        heads = self._heads()
+        return RealGradients(
+            classes,
+            class_counts=class_counts,
+            class_weight=self.class_weight,
+            head_pool_size=heads.pool_size,
+            head_scale=heads.scale,
+            head_seed=seeds.heads,
+            backbone=encoder.name,
+            views=self._views(encoder),
+        )
+
+    def _real_pass(self, encoder: Any, seeds: Seeds) -> RealPass:
+        return RealPass(
+            encoder, self._device(), self._augmentation(), self.n_real_views, seeds.real_views
+        )
+
+    def _real_gradients(
+        self,
+        source: Any,
+        classes: np.ndarray,
+        indices: np.ndarray,
+        encoder: Any,
+        seeds: Seeds,
+        run: Run,
+    ) -> RealGradients:
+        """Return the statistics of the data for one backbone, kept ones if there are."""
+        empty = self._empty_gradients(classes, np.bincount(indices), encoder, seeds)
+        # Each process sees its share of the data, and sums are added up.
+        own = run.ranks.share(len(source))
+        part = take(source, own)
+
+        def key() -> Any:
+            data = part if self.backbone is None else (part.fingerprint(), encoder.key)
+            return "real-gradients", data, indices, own, empty.settings, seeds.real_views
+
+        def compute(on_batch: Callable[[], None]) -> RealGradients:
+            real_pass, y = self._real_pass(encoder, seeds), classes[indices[own]]
+            return add_in_shards(real_pass, empty, part, y, on_batch, own.start)
+
+        gradients = run.once(key, compute)
+        if run.ranks.size > 1:
+            gradients = gradients.to(self._device())
+            gradients.add_up(run.ranks.add, encoder.n_features or source.shape[1])
+        return gradients
