@@ -19,6 +19,7 @@ import torch
 from numpy.testing import assert_array_equal
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
+from tests.test_callbacks import Recorder
 
 from sklgm import (
     Backbone,
@@ -32,7 +33,6 @@ from sklgm import (
 )
 from tests.image_checks import assert_same_outputs, toy_images
 from tests.interrupted_fits import CONTEXT
-from tests.test_callbacks import Recorder
 from tests.tiny_backbones import counting_backbone, tiny_backbone
 
 NET = tiny_backbone()

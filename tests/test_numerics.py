@@ -6,6 +6,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.linear_model import RidgeClassifier
+from tests.test_callbacks import Recorder
 from torch import nn
 
 from sklgm import (
@@ -21,7 +22,6 @@ from sklgm import (
 from sklgm.matching import angular_distance, matching_loss
 from tests.image_checks import fitted_names, toy_images
 from tests.interrupted_fits import kept
-from tests.test_callbacks import Recorder
 from tests.tiny_backbones import TinyConvNet, tiny_backbone
 
 NET = tiny_backbone()

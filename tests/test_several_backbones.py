@@ -12,6 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
+from tests.test_callbacks import Recorder
 
 from sklgm import (
     Backbone,
@@ -32,7 +33,6 @@ from tests.image_checks import (
     fitted_names,
     toy_images,
 )
-from tests.test_callbacks import Recorder
 from tests.tiny_backbones import CountingNet, TinyConvNet, counting_backbone, tiny_backbone
 
 

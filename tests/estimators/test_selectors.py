@@ -10,6 +10,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import pairwise_distances
 from sklearn.metrics.pairwise import cosine_similarity
+from tests.test_callbacks import Recorder
 
 from sklgm import (
     BackboneEmbedder,
@@ -29,7 +30,6 @@ from tests.image_checks import (
     save_images,
     toy_images,
 )
-from tests.test_callbacks import Recorder
 from tests.tiny_backbones import counting_backbone, tiny_backbone
 
 NET = tiny_backbone()
