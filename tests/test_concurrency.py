@@ -19,7 +19,7 @@ import torch
 from numpy.testing import assert_array_equal
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
-from tests.test_callbacks import Recorder
+from tests.estimators.test_callbacks import Recorder
 
 from sklgm import (
     Backbone,

@@ -6,7 +6,7 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.linear_model import RidgeClassifier
-from tests.test_callbacks import Recorder
+from tests.estimators.test_callbacks import Recorder
 from torch import nn
 
 from sklgm import (

@@ -12,7 +12,7 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
-from tests.test_callbacks import Recorder
+from tests.estimators.test_callbacks import Recorder
 
 from sklgm import LGMDistiller, RandomHeads, StandardAugmentation
 from sklgm.passes.views import ViewStream

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
-from tests.test_callbacks import Recorder
+from tests.estimators.test_callbacks import Recorder
 
 from sklgm import (
     Backbone,

@@ -70,16 +70,29 @@ class _WholeSet:
         yield self.features, torch.zeros(len(self.features))
 
 
+class SoftmaxRegression(NeuralNetClassifier):
+    """skorch's classifier with scores and with labels of any kind, those of ``classes``."""
+
+    def predict(self, X: Any) -> np.ndarray:
+        """Return labels of features (n, d)."""
+        return self.classes_[super().predict(X)]
+
+    def decision_function(self, X: Any) -> np.ndarray:
+        """Return logits (n, n_classes), or of two classes the second's less the first's (n,)."""
+        logits = self.forward(X).cpu().numpy()
+        return logits[:, 1] - logits[:, 0] if logits.shape[1] == 2 else logits
+
+
 def fit_linear_head(
     bank: np.ndarray,
     labels: np.ndarray,
-    n_classes: int,
+    classes: np.ndarray,
     *,
     max_epochs: int,
     learning_rate: float,
     seed: int,
     device: torch.device,
-) -> NeuralNetClassifier:
+) -> SoftmaxRegression:
     """Train the default head.
 
     Parameters
@@ -88,8 +101,8 @@ def fit_linear_head(
         Features of several views of each sample, float32.
     labels : ndarray of shape (n,)
         Class indices, int64.
-    n_classes : int
-        Number of classes.
+    classes : ndarray of shape (n_classes,)
+        Their labels.
     max_epochs : int
         Passes over the samples.
     learning_rate : float
@@ -101,8 +114,8 @@ def fit_linear_head(
 
     Returns
     -------
-    skorch.NeuralNetClassifier
-        Fitted; it predicts on features (n, d).
+    SoftmaxRegression
+        Fitted; it predicts labels of features (n, d).
 
     Raises
     ------
@@ -117,10 +130,10 @@ def fit_linear_head(
             f"or pass another classifier as head=."
         )
     schedule = LRScheduler(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=max_epochs)
-    net = NeuralNetClassifier(
+    net = SoftmaxRegression(
         LinearHead,
         module__n_features=bank.shape[-1],
-        module__n_classes=n_classes,
+        module__n_classes=len(classes),
         module__seed=seed,
         criterion=nn.CrossEntropyLoss,
         optimizer=torch.optim.Adam,
@@ -131,7 +144,7 @@ def fit_linear_head(
         iterator_train__generator=torch.Generator().manual_seed(seed),
         iterator_valid=_WholeSet,
         train_split=None,
-        classes=np.arange(n_classes),
+        classes=classes,
         callbacks=[("schedule", schedule)],
         # They time, score and print every epoch, at several times the cost of the step itself.
         callbacks__epoch_timer=None,

@@ -21,7 +21,7 @@ from sklearn.utils.validation import _check_method_params, _check_sample_weight,
 
 from sklgm.estimators.bank import embed_views
 from sklgm.estimators.base import FrozenBackboneEstimator, fit_distiller
-from sklgm.estimators.head import LinearHead, fit_linear_head
+from sklgm.estimators.head import fit_linear_head
 from sklgm.images import ImageSource
 from sklgm.passes.views import resolve_augmentation
 from sklgm.prototypes.prototype_set import PrototypeSet
@@ -37,7 +37,7 @@ def _head_has(method: str) -> Any:
 
     def check(probe: FrozenBackboneProbe) -> bool:
         head = getattr(probe, "head_", probe.head)
-        return head is None or hasattr(head, method) or is_default(head)
+        return head is None or hasattr(head, method)
 
     return check
 
@@ -45,11 +45,6 @@ def _head_has(method: str) -> Any:
 def _is_table(X: Any) -> bool:
     """Return whether X is a 2-D array or data frame of numbers."""
     return getattr(X, "ndim", None) == 2 and np.asarray(X).dtype.kind in "biuf"
-
-
-def is_default(head: Any) -> bool:
-    """Return whether a head is the one of ``head=None``, fitted."""
-    return isinstance(getattr(head, "module_", None), LinearHead)
 
 
 def _check_labels_of_prototypes(y: Any, similarities: PrototypeSimilarities, name: str) -> None:
@@ -119,7 +114,7 @@ class FrozenBackboneProbe(
     classes_ : ndarray of shape (n_classes,)
         Class labels, sorted.
     head_ : classifier
-        The fitted head. The default one numbers the classes as ``classes_`` does.
+        The fitted head.
     distiller_ : estimator
         The fitted distiller, when one was given.
     backbone_fingerprint_ : str or None
@@ -308,11 +303,7 @@ class FrozenBackboneProbe(
             Labels from ``classes_``.
         """
         check_is_fitted(self)
-        return self._predict_features(self._features(X))
-
-    def _predict_features(self, features: np.ndarray) -> np.ndarray:
-        predicted = self.head_.predict(features)
-        return self.classes_[predicted] if is_default(self.head_) else predicted
+        return self.head_.predict(self._features(X))
 
     @available_if(_head_has("predict_proba"))
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -346,11 +337,7 @@ class FrozenBackboneProbe(
             With two classes, positive speaks for ``classes_[1]``.
         """
         check_is_fitted(self)
-        features = self._features(X)
-        if not is_default(self.head_):
-            return self.head_.decision_function(features)
-        logits = self.head_.forward(features).cpu().numpy()
-        return logits[:, 1] - logits[:, 0] if len(self.classes_) == 2 else logits
+        return self.head_.decision_function(self._features(X))
 
     def _uses_references(self, X: Any) -> bool:
         """Return whether X brings prototypes of the kind this probe trains on."""
@@ -407,7 +394,7 @@ class FrozenBackboneProbe(
             return fit_linear_head(
                 bank,
                 labels,
-                len(classes),
+                classes,
                 max_epochs=self.max_epochs,
                 learning_rate=self.learning_rate,
                 seed=seed,

@@ -9,7 +9,7 @@ from sklearn.base import clone
 
 from sklgm.backbones._several import resolve_first
 from sklgm.estimators.base import FrozenBackboneEstimator
-from sklgm.estimators.probe import FrozenBackboneProbe, is_default
+from sklgm.estimators.probe import FrozenBackboneProbe
 from sklgm.passes.views import resolve_augmentation
 from sklgm.prototypes.prototype_set import PrototypeSet, check_has_prototypes
 
@@ -164,12 +164,10 @@ def check_square(images: np.ndarray) -> None:
 def class_scores(probe: FrozenBackboneProbe, features: np.ndarray) -> np.ndarray:
     """Return a fitted probe's scores (n, n_classes) of features.
 
-    Logits of the default head; of others ``decision_function`` (with two classes half of it, for
-    and against), or else the logarithm of probabilities.
+    They are ``decision_function`` of the head, with two classes half of it for and against, or
+    else the logarithm of probabilities.
     """
     head = probe.head_
-    if is_default(head):
-        return head.forward(features).cpu().numpy()
     if hasattr(head, "decision_function"):
         scores = np.asarray(head.decision_function(features))
         return np.stack([-scores / 2, scores / 2], axis=1) if scores.ndim == 1 else scores

@@ -76,7 +76,7 @@ class Bench:
 
     def _metrics(self, probe: FrozenBackboneProbe) -> dict[str, float]:
         y, head, classes = self.split.y_test, probe.head_, self.split.classes
-        predicted = probe._predict_features(self.features)
+        predicted = probe.head_.predict(self.features)
         found = {"accuracy": accuracy_score(y, predicted)}
         method = next((m for m in ("predict_proba", "decision_function") if hasattr(head, m)), None)
         if len(classes) > 5 and method is not None:

@@ -10,7 +10,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import pairwise_distances
 from sklearn.metrics.pairwise import cosine_similarity
-from tests.test_callbacks import Recorder
+from tests.estimators.test_callbacks import Recorder
 
 from sklgm import (
     BackboneEmbedder,
