@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from numbers import Integral
-from os import PathLike
 from typing import Any
 
 import numpy as np
 import torch
-from PIL.Image import Image
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Tags
@@ -25,14 +23,6 @@ from sklgm.prototypes.similarities import PrototypeSimilarities
 from sklgm.utils.devices import resolve_device
 from sklgm.utils.directions import directions
 from sklgm.utils.notebook import ShowsPrototypes
-
-
-def _holds_images(X: Any) -> bool:
-    """Return whether X cannot be rows of features, seen from its shape or its first item."""
-    if isinstance(X, list | tuple):
-        first = X[0] if X else None
-        return isinstance(first, str | PathLike | Image) or getattr(first, "ndim", 1) > 1
-    return getattr(X, "ndim", 2) > 2
 
 
 def fit_distiller(owner: BaseEstimator, distiller: Any, X: Any, y: Any, context: Any) -> None:
@@ -81,11 +71,6 @@ class FrozenBackboneEstimator(BaseEstimator):
     def _check_X(self, X: Any, *, reset: bool) -> ImageSource | np.ndarray:
         """Return X as an image source, or as finite 2-D rows without a backbone."""
         if self.backbone is None:
-            if _holds_images(X):
-                raise ValueError(
-                    "X holds images or paths, but backbone=None needs rows of features, of shape "
-                    "(n_samples, n_features). For images set backbone to a name or a Backbone."
-                )
             if not (reset or hasattr(self, "n_features_in_")):
                 raise ValueError(
                     f"This {type(self).__name__} was fitted on images, and with backbone=None X is "

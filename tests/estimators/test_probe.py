@@ -220,8 +220,8 @@ def test_augmentation_matters():
 @pytest.mark.parametrize(
     ("estimator", "message"),
     [
-        (probe(distiller=distiller(None)), "backbone=None needs rows"),
-        (probe(None, distiller=distiller()), "backbone=None needs rows"),
+        (probe(distiller=distiller(None)), "dim 4"),
+        (probe(None, distiller=distiller()), "dim 4"),
         (probe(distiller=FrozenEstimator(distiller(None).fit(X[:, :, 0, 0], Y))), "made rows"),
     ],
 )
