@@ -1,10 +1,11 @@
-"""Tell what kind of X was given, and say what to do where it is none that can be read."""
+"""Tell what kind of X was given, and say what is allowed where it is none that can be read.
 
-import math
-import operator
+A further kind of X takes two steps: a class in ``source.py`` that decodes one item of it, and a
+branch here that recognises and checks it.
+"""
+
 import os
-import stat
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,21 +17,28 @@ from sklgm.images.decoding import RGB
 from sklgm.images.source import ArraySource, FileSource, ImageSource, PillowSource
 
 _ALLOWED = (
-    "X may be an array of shape (n_samples, height, width, 3) or (n_samples, height, width), "
-    "of uint8 or of floats in [0, 1]; a list of PIL images; or a list, array or Series of "
-    "paths of image files."
+    "X may be an array of shape (n_samples, height, width, 3) or (n_samples, height, width), of "
+    "uint8 or of floats in [0, 1]; a list of such images, or of PIL images; or a list, array or "
+    "Series of paths of image files. Put a single image or path in a list, make an array of a "
+    "torch tensor by X.permute(0, 2, 3, 1).cpu().numpy(), read a folder by "
+    "sklgm.datasets.load_folder, and for rows of features use backbone=None."
 )
-_TABULAR = "For rows of features rather than images, use backbone=None."
+_SHAPE = (
+    "Channels come last: move them there by np.moveaxis(X, -3, -1), drop the axis of a single one "
+    "by X[..., 0] and a fourth one by X[..., :3]."
+)
+_DTYPE = (
+    "Integers in 0..255 become uint8 by X.astype(np.uint8), and booleans floats by X.astype(float)."
+)
 
 # How far rounding may carry a float beyond [0, 1].
 _SLACK = 1e-6
-_VALUES_AT_ONCE = 2**22
 
 
 def check_images(X: Any, *, background: str | RGB = "white") -> ImageSource:
     """Recognise what X is and return it as a sequence of RGB images.
 
-    Array pixels are checked at once, a part at a time, without a copy of the whole; files are
+    Array pixels are checked at once, an image at a time, without a copy of the whole; files are
     looked up but not opened before they are asked for. X is never modified.
 
     Parameters
@@ -57,228 +65,106 @@ def check_images(X: Any, *, background: str | RGB = "white") -> ImageSource:
     if isinstance(X, ImageSource):
         return X
     background = _check_background(background)
-    if isinstance(X, str | os.PathLike):
-        raise _refusal(
-            f"the single path {os.fspath(X)!r}",
-            "Read a folder with one subfolder a class by sklgm.datasets.load_folder, and pass its "
-            "paths; put the path of a single file in a list.",
-        )
-    if isinstance(X, Image.Image):
-        raise _refusal("a single PIL image", "Put it in a list: [X].")
-    if _is_torch(X):
-        raise _torch_refusal("a torch tensor")
     if not isinstance(X, list | tuple):
-        if not hasattr(X, "__array__"):
-            raise _refusal(_a(X), "Turn it into a list or an array.")
+        # Scalars have no dimension, and torch tensors have their channels first as a rule.
+        if getattr(X, "ndim", 0) == 0 or _kind(X) == "torch tensor":
+            raise _refusal(f"X of kind {_kind(X)}")
         X = np.asarray(X)
-    if isinstance(X, np.ndarray):
-        if X.ndim == 0:
-            raise _refusal("a 0-d array", "Pass a batch of images.")
-        if X.dtype.kind in "OSTU" and len(X):
-            if X.ndim > 1:
-                raise _refusal(
-                    f"an array of shape {X.shape} and dtype {X.dtype}",
-                    "Paths and PIL images go in one dimension: pass one column or X.ravel(). "
-                    "Turn an array of numbers into uint8 with X.astype(np.uint8).",
-                )
-            X = X.tolist()
     if len(X) == 0:
         raise _refusal("an empty X", "Pass at least one image.")
-    if isinstance(X, np.ndarray):
-        return _from_array(X)
-    return _from_list(X, background)
+    if isinstance(X, np.ndarray) and X.ndim > 1:
+        return _from_arrays(X)
+    return _from_list(list(X), background)
 
 
-def _from_array(X: NDArray[Any]) -> ImageSource:
-    got = f"an array of shape {X.shape}"
-    if X.ndim < 3:
-        raise _refusal(got, _TABULAR)
-    if X.ndim == 3 and X.shape[2] in (1, 3, 4) and X.shape[1] != X.shape[2]:
-        raise _refusal(f"{got}, a single image", "Add the axis of samples: X[None].")
-    if advice := _shape_advice(X.shape[1:]):
-        raise _refusal(got, advice)
-    _check_dtype(X.dtype, "X")
-    step = max(1, _VALUES_AT_ONCE // math.prod(X.shape[1:]))
-    _check_range(X[i : i + step] for i in range(0, len(X), step))
-    return ArraySource(X, np.arange(len(X)))
-
-
-def _from_list(items: Sequence[Any], background: RGB) -> ImageSource:
+def _from_list(items: list[Any], background: RGB) -> ImageSource:
     kind = _kind(items[0])
     for i, item in enumerate(items):
         if _kind(item) != kind:
             raise _refusal(
-                f"a list of mixed kinds: X[0] is {_a(items[0])}, X[{i}] is {_a(item)}",
-                "Pass images of one kind.",
+                f"a list of mixed kinds: X[0] is of kind {kind}, X[{i}] of kind {_kind(item)}"
             )
     positions = np.arange(len(items))
     if kind == "path":
         return FileSource(_check_files(items), positions, background)
-    if kind == "picture":
+    if kind == "PIL image":
         for i, picture in enumerate(items):
             if 0 in picture.size:
                 raise _refusal(f"X[{i}] of size {picture.size}", "Leave out empty images.")
-        return PillowSource(list(items), positions, background)
+        return PillowSource(items, positions, background)
     if kind == "array":
-        for i, array in enumerate(items):
-            if array.ndim < 2:
-                raise _refusal(f"X[{i}] of shape {array.shape}", _TABULAR)
-            if advice := _shape_advice(array.shape):
-                raise _refusal(f"X[{i}] of shape {array.shape}", advice)
-            _check_dtype(array.dtype, f"X[{i}]")
-        _check_range(array[None] for array in items)
-        return ArraySource(list(items), positions)
-    if kind == "tensor":
-        raise _torch_refusal("a list of torch tensors")
-    return _from_nested(items)
-
-
-def _from_nested(items: Sequence[Any]) -> ImageSource:
-    try:
-        array = np.asarray(items)
-    except ValueError as error:
-        raise _refusal(
-            "nested lists of unequal lengths", "Make each image an array or a PIL image first."
-        ) from error
-    if array.dtype.kind not in "biufc":
-        raise _refusal(f"a list whose X[0] is {_a(items[0])}", "Pass images of one of these kinds.")
-    return _from_array(array)
+        return _from_arrays(items)
+    if kind == "list":
+        return _from_arrays(np.asarray(items))
+    raise _refusal(f"a list whose X[0] is of kind {kind}")
 
 
 def _kind(item: Any) -> str:
     if isinstance(item, str | os.PathLike):
         return "path"
     if isinstance(item, Image.Image):
-        return "picture"
+        return "PIL image"
     if isinstance(item, np.ndarray):
         return "array"
-    return "tensor" if _is_torch(item) else "number or list"
+    if isinstance(item, list | tuple):
+        return "list"
+    # By its name, since this package does not import torch.
+    is_tensor = type(item).__module__.split(".")[0] == "torch"
+    return "torch tensor" if is_tensor else type(item).__name__
 
 
-def _is_torch(item: Any) -> bool:
-    # By name, since this package does not import torch.
-    return type(item).__module__.split(".")[0] == "torch"
+def _refusal(got: str, advice: str = "") -> ValueError:
+    return ValueError(f"Got {got}. {advice} {_ALLOWED}".replace("  ", " "))
 
 
-def _a(item: Any) -> str:
-    names = {"path": "a path", "picture": "a PIL image", "array": "a numpy array"}
-    return names.get(_kind(item), f"an object of type {type(item).__name__}")
-
-
-def _refusal(got: str, advice: str) -> ValueError:
-    return ValueError(f"Got {got}. {advice} {_ALLOWED}")
-
-
-def _torch_refusal(got: str) -> ValueError:
-    return _refusal(
-        got,
-        "Pass numpy arrays with the channels last: X.permute(0, 2, 3, 1).cpu().numpy(), or without "
-        "permute where they are last already.",
-    )
-
-
-def _shape_advice(shape: tuple[int, ...]) -> str | None:
-    """Say how to make an image of an array of this shape; None where it is one."""
-    if 0 in shape:
-        return "Leave out empty images."
-    if len(shape) == 2 or (len(shape) == 3 and shape[2] == 3):
-        return None
-    if len(shape) == 3 and shape[0] == 1:
-        return "The channels come first: drop the axis of the one channel, X[..., 0, :, :]."
-    if len(shape) == 3 and shape[0] in (3, 4):
-        return "The channels come first: move them to the end with np.moveaxis(X, -3, -1)."
-    if len(shape) == 3 and shape[2] == 1:
-        return "Drop the axis of the one channel: X[..., 0]."
-    if len(shape) == 3 and shape[2] == 4:
-        return (
-            "With 4 channels, drop the last one, X[..., :3], or pass PIL images, which are "
-            "composited over background."
-        )
-    return "An image has the shape (height, width, 3) or (height, width)."
-
-
-def _check_dtype(dtype: np.dtype[Any], name: str) -> None:
-    if dtype == np.uint8 or dtype.kind == "f":
-        return
-    if dtype.kind == "b":
-        advice = f"Use {name}.astype(np.uint8) * 255."
-    else:
-        advice = (
-            f"Use {name}.astype(np.uint8) where the values are in 0..255; otherwise divide {name} "
-            f"by the value of white, which makes floats in [0, 1]."
-        )
-    raise _refusal(f"{name} of dtype {dtype}", advice)
-
-
-def _check_range(chunks: Iterable[NDArray[Any]]) -> None:
-    """Raise unless all floats in chunks of images are finite and in [0, 1]."""
-    start, found_low, found_high = 0, math.inf, -math.inf
-    first_not_finite = first_outside = None
-    for chunk in chunks:
-        if chunk.dtype != np.uint8:
-            axes = tuple(range(1, chunk.ndim))
-            lows = chunk.min(axis=axes).astype(np.float64)
-            highs = chunk.max(axis=axes).astype(np.float64)
-            finite = np.isfinite(lows) & np.isfinite(highs)
-            outside = finite & ((lows < -_SLACK) | (highs > 1 + _SLACK))
-            if first_not_finite is None and not finite.all():
-                first_not_finite = start + int(finite.argmin())
-            if first_outside is None and outside.any():
-                first_outside = start + int(outside.argmax())
-            found_low = lows.min(initial=found_low, where=finite)
-            found_high = highs.max(initial=found_high, where=finite)
-        start += len(chunk)
-    if first_not_finite is not None:
-        raise ValueError(
-            f"X holds NaN or infinite pixels, first in X[{first_not_finite}]. "
-            "Replace them or leave these images out."
-        )
-    if first_outside is not None:
-        raise ValueError(
-            f"Floats must be in [0, 1], but pixels of X go from {found_low:.8g} to "
-            f"{found_high:.8g}, first outside in X[{first_outside}]. Divide values in 0..255 by "
-            f"255; of any other range, subtract the value of black and divide by white less black."
-        )
+def _from_arrays(arrays: NDArray[Any] | list[NDArray[Any]]) -> ImageSource:
+    if isinstance(arrays, np.ndarray) and arrays.ndim == 3:
+        _, height, width = arrays.shape
+        if width in (1, 3, 4) and height != width:
+            raise _refusal(
+                f"an array of shape {arrays.shape}, a single image",
+                "Add the axis of samples: X[None].",
+            )
+    for i, array in enumerate(arrays):
+        if array.size == 0 or (array.ndim != 2 and array.shape[2:] != (3,)):
+            raise _refusal(f"X[{i}] of shape {array.shape}", _SHAPE)
+        if array.dtype == np.uint8:
+            continue
+        if array.dtype.kind != "f":
+            raise _refusal(f"X[{i}] of dtype {array.dtype}", _DTYPE)
+        low, high = float(array.min()), float(array.max())
+        if not (low >= -_SLACK and high <= 1 + _SLACK):  # NaN is neither
+            raise ValueError(
+                f"Floats must be finite and in [0, 1], but those of X[{i}] go from {low:.8g} to "
+                f"{high:.8g}. Divide values in 0..255 by 255; of any other range, subtract the "
+                f"value of black and divide by white less black."
+            )
+    return ArraySource(arrays, np.arange(len(arrays)))
 
 
 def _check_background(background: Any) -> RGB:
-    try:
-        if isinstance(background, str):
-            return ImageColor.getrgb(background)[:3]
-        red, green, blue = (operator.index(value) for value in background)
-        if all(0 <= value <= 255 for value in (red, green, blue)):
-            return red, green, blue
-    except (TypeError, ValueError):
-        pass
-    raise ValueError(
-        "background must be a colour that Pillow knows, such as 'white' or '#ffffff', or red, "
-        f"green and blue in 0..255, got {background!r}."
-    )
+    if isinstance(background, str):
+        return ImageColor.getrgb(background)[:3]
+    colour = np.asarray(background)
+    if (
+        colour.shape != (3,)
+        or colour.dtype.kind not in "iu"
+        or ((colour < 0) | (colour > 255)).any()
+    ):
+        raise ValueError(
+            "background must be a colour that Pillow knows, such as 'white' or '#ffffff', or red, "
+            f"green and blue in 0..255, got {background!r}."
+        )
+    return tuple(colour.tolist())
 
 
 def _check_files(items: Sequence[Any]) -> list[str]:
     paths = [str(Path(item).absolute()) for item in items]
-    missing = []
-    first_error = None
-    for path in paths:
-        try:
-            mode = Path(path).stat().st_mode
-        except (OSError, ValueError) as error:
-            missing.append(path)
-            first_error = first_error or error
-            continue
-        if stat.S_ISDIR(mode):
-            raise _refusal(
-                f"the folder {path!r} in a list of paths",
-                "Read folders by sklgm.datasets.load_folder, and pass its paths.",
-            )
-        if not stat.S_ISREG(mode):  # to open a pipe may never end
-            raise _refusal(
-                f"the path {path!r} of a pipe, socket or device", "Save the image to a file."
-            )
+    # To open a pipe or a device may never end.
+    missing = [path for path in paths if not Path(path).is_file()]
     if missing:
         raise ValueError(
-            f"{len(missing)} of {len(paths)} files cannot be found, the first is {missing[0]!r} "
-            f"({first_error})."
-        ) from first_error
+            f"{len(missing)} of {len(paths)} files cannot be found, the first is {missing[0]!r}. "
+            f"A folder is read by sklgm.datasets.load_folder."
+        )
     return paths
