@@ -397,7 +397,7 @@ def test_report_writes_one_page(folder, tmp_path):
         (b"path,group\ndata/red/0.png,a\n", "has no group of"),
         (b"\xef\xbb\xbfpath,group\ndata/red/0.png\n", "Line 2"),
         (b"path,group\ndata/red/0.png,a\ndata/red/0.png,b\n", "Line 3"),
-        (b"path,group\ndata/red/0.png,\xe4\n", "no text in UTF-8"),
+        (b"path,group\ndata/red/0.png,\xe4\n", "no CSV file in UTF-8"),
     ],
 )
 def test_report_on_incomplete_groups_writes_nothing(folder, tmp_path, table, message):

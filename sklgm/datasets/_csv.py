@@ -32,20 +32,12 @@ def read_table(path: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str
     try:
         reader = csv.DictReader(path.read_text(encoding="utf-8-sig").splitlines())
         lines = [(reader.line_num, line) for line in reader]
-    except UnicodeDecodeError as error:
-        raise ValueError(f"{path} is no text in UTF-8: {error}. Save it as such.") from error
-    except csv.Error as error:
-        raise ValueError(f"{path} is no CSV file: {error}. Save it as such.") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise ValueError(f"{path} is no CSV file in UTF-8: {error}.") from error
     missing = [name for name in columns if name not in (reader.fieldnames or ())]
     if missing:
-        raise ValueError(
-            f"{path} has no column {' and '.join(missing)}. Its first line must name {wanted}."
-        )
+        raise ValueError(f"{path} has no column {' and '.join(missing)}; it needs {wanted}.")
     for number, line in lines:
-        empty = [name for name in columns if not line[name]]
-        if empty:
-            raise ValueError(
-                f"Line {number} of {path} has no {' and no '.join(empty)}. Give {wanted}, or leave "
-                f"the line out."
-            )
+        if not all(line[name] for name in columns):
+            raise ValueError(f"Line {number} of {path} must give {wanted}.")
     return lines

@@ -25,7 +25,7 @@ def load_folder(
     ----------
     path : str or Path
         The folder.
-    extensions : iterable of str, default=None
+    extensions : iterable of str or None, default=None
         Extensions to take, such as ``[".png", ".jpg"]``, in upper or lower case. None takes those
         of every format that Pillow reads, but PostScript.
     return_X_y : bool, default=False
@@ -52,30 +52,33 @@ def load_folder(
     if not root.is_dir():
         raise ValueError(f"{str(root)!r} is not a folder.")
     classes = sorted(
-        (folder for folder in root.iterdir() if folder.is_dir() and folder.name[0] != "."),
-        key=lambda folder: folder.name,
+        entry.name for entry in root.iterdir() if entry.is_dir() and entry.name[0] != "."
     )
     if not classes:
         raise ValueError(
             f"{str(root)!r} has no subfolders. Put the images of each class in a subfolder of its "
             "own, named after the class."
         )
-    wanted = _readable() if extensions is None else _normalised(extensions)
+    if extensions is None:
+        readable = {
+            ext for ext, name in Image.registered_extensions().items() if name in Image.OPEN
+        }
+        wanted = readable - {".eps", ".ps"}  # programs, which are not run
+    else:
+        wanted = {"." + extension.lower().lstrip(".") for extension in extensions}
     paths: list[str] = []
     target: list[str] = []
-    for folder in classes:
-        images = sorted(_images(folder, wanted))
+    for name in classes:
+        images = sorted(_images(root / name, wanted))
         if not images:
             raise ValueError(
-                f"The subfolder {str(folder)!r} holds no image with one of the extensions "
+                f"The subfolder {str(root / name)!r} holds no image with one of the extensions "
                 f"{', '.join(sorted(wanted))}. Add images or remove it."
             )
         paths += images
-        target += [folder.name] * len(images)
+        target += [name] * len(images)
     X, y = np.array(paths, dtype=object), np.array(target)
-    if return_X_y:
-        return X, y
-    return Bunch(paths=X, target=y, target_names=np.array([folder.name for folder in classes]))
+    return (X, y) if return_X_y else Bunch(paths=X, target=y, target_names=np.array(classes))
 
 
 def _images(folder: Path, wanted: set[str]) -> Iterable[str]:
@@ -84,20 +87,3 @@ def _images(folder: Path, wanted: set[str]) -> Iterable[str]:
         for name in files:
             if name[0] != "." and Path(name).suffix.lower() in wanted:
                 yield str(Path(parent, name))
-
-
-def _readable() -> set[str]:
-    found = {ext for ext, name in Image.registered_extensions().items() if name in Image.OPEN}
-    return found - {".eps", ".ps"}  # programs, which are not run
-
-
-def _normalised(extensions: Iterable[str]) -> set[str]:
-    if isinstance(extensions, str):
-        extensions = [extensions]
-    # Once, since they may be a generator.
-    given = list(extensions) if isinstance(extensions, Iterable) else [extensions]
-    if not all(isinstance(extension, str) for extension in given):
-        raise ValueError(
-            f"extensions must be a list such as ['.png', '.jpg'], or None; got {extensions!r}."
-        )
-    return {"." + extension.lower().lstrip(".") for extension in given}

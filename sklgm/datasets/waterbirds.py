@@ -1,6 +1,5 @@
 """Waterbirds: birds pasted over land and water, as paths and labels."""
 
-import csv
 import os
 from pathlib import Path
 
@@ -8,9 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import Bunch
 
+from sklgm.datasets._csv import read_table
+
 _FOLDER = "waterbird_complete95_forest2water2"
 _SPLITS = {"train": "0", "val": "1", "test": "2"}
-_COLUMNS = ("img_filename", "y", "split", "place")
 _WHERE = (
     'Waterbirds (S. Sagawa, P. W. Koh, T. Hashimoto, P. Liang, "Distributionally Robust Neural '
     'Networks for Group Shifts", 2020, arXiv:1911.08731) is linked from '
@@ -83,24 +83,24 @@ def load_waterbirds(
     table = folder / "metadata.csv"
     if not table.is_file():
         raise ValueError(f"There is no file {str(table)!r}. {_WHERE}")
+    inside = folder.resolve()
     paths: list[str] = []
     labels: list[tuple[int, int]] = []
-    for number, row in enumerate(_rows(table), start=2):
-        if row["y"] not in ("0", "1") or row["place"] not in ("0", "1"):
+    for number, row in read_table(table, ("img_filename", "y", "split", "place")):
+        if row["split"] != _SPLITS[subset]:
+            continue
+        # Wherever links lead.
+        file = Path(os.path.realpath(folder / row["img_filename"]))
+        is_there = inside in file.parents and file.is_file()
+        if not is_there or not {row["y"], row["place"]} <= {"0", "1"}:
             raise ValueError(
-                f"{str(table)!r}, line {number}: y and place must be 0 or 1; got {row['y']!r} and "
-                f"{row['place']!r}. {_WHERE}"
+                f"{str(table)!r}, line {number}: img_filename must name a file in the folder, and "
+                f"y and place must be 0 or 1; got {row}. {_WHERE}"
             )
-        if row["split"] == _SPLITS[subset]:
-            paths.append(
-                _inside(folder, row["img_filename"] or "", f"{str(table)!r}, line {number}")
-            )
-            labels.append((int(row["y"]), int(row["place"])))
+        paths.append(str(folder / row["img_filename"]))
+        labels.append((int(row["y"]), int(row["place"])))
     if not paths:
         raise ValueError(f"{str(table)!r} has no line of split {_SPLITS[subset]} ({subset}).")
-    missing = next((path for path in paths if not Path(path).is_file()), None)
-    if missing is not None:
-        raise ValueError(f"{str(table)!r} names {missing!r}, which is not there. {_WHERE}")
     X = np.array(paths, dtype=object)
     target, groups = np.array(labels, dtype=np.int64).T.copy()
     if return_X_y:
@@ -113,32 +113,3 @@ def load_waterbirds(
         group_names=np.array(["land", "water"]),
         DESCR=_DESCR.format(subset=subset, n=len(X), where=_WHERE),
     )
-
-
-def _inside(folder: Path, name: str, line: str) -> str:
-    """Return the path of a file, or raise if it is not in the folder, as links lead."""
-    path = folder / name
-    try:
-        real = path.resolve()
-        # What is still a link is one of a ring, which Python before 3.13 raises for.
-        inside = folder.resolve() in real.parents and not real.is_symlink()
-    except (ValueError, OSError, RuntimeError):  # no path at all, or a ring
-        inside = False
-    if not inside:
-        raise ValueError(
-            f"{line}: img_filename must name a file in {str(folder)!r}; got {name!r}. {_WHERE}"
-        )
-    return str(path)
-
-
-def _rows(table: Path) -> list[dict[str, str]]:
-    try:
-        with table.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            lacking = [name for name in _COLUMNS if name not in (reader.fieldnames or [])]
-            rows = list(reader)
-    except (csv.Error, UnicodeDecodeError) as error:
-        raise ValueError(f"{str(table)!r} is no table: {error}. {_WHERE}") from error
-    if lacking:
-        raise ValueError(f"{str(table)!r} has no column {', '.join(lacking)}. {_WHERE}")
-    return rows

@@ -39,16 +39,9 @@ def test_subfolders_are_classes(root):
     assert target.tolist() == data.target.tolist()
 
 
-@pytest.mark.parametrize("extensions", [[".png", "BMP"], ("png", ".bmp"), {"Png", "bmp"}])
+@pytest.mark.parametrize("extensions", [[".png", "BMP"], {"Png", "bmp"}, iter(["png", ".bmp"])])
 def test_extensions(root, extensions):
     assert load_folder(root, extensions=extensions).target.tolist() == ["ape", "cat"]
-
-
-def test_one_extension_as_a_string(root):
-    (root / "ape" / "b.png").touch()
-    assert load_folder(root, extensions="png").target.tolist() == ["ape", "cat"]
-    one = (extension for extension in ["png"])
-    assert load_folder(root, extensions=one).target.tolist() == ["ape", "cat"]
 
 
 def test_result_is_an_X_that_can_be_split(tmp_path):
@@ -66,25 +59,15 @@ def test_result_is_an_X_that_can_be_split(tmp_path):
     ("make", "message"),
     [
         ((), "is not a folder"),
-        (("set/",), "has no subfolders"),
-        (("set/a.png",), "has no subfolders"),
-        (("set/.hidden/a.png",), "has no subfolders"),
-        (("set/cat/a.png", "set/dog/"), r"dog' holds no image.*\.png"),
-        (("set/cat/a.png", "set/dog/a.txt"), "dog' holds no image"),
+        (("set",), "is not a folder"),
+        (("set/a.png", "set/.hidden/a.png"), "has no subfolders"),
+        (("set/cat/a.png", "set/dog/a.txt"), r"dog' holds no image.*\.png"),
     ],
 )
 def test_errors(tmp_path, make, message):
     for name in make:
         path = tmp_path / name
-        if name.endswith("/"):
-            path.mkdir(parents=True)
-        else:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.touch()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
     with pytest.raises(ValueError, match=rf"(?s){message}"):
         load_folder(tmp_path / "set")
-
-
-def test_a_file_is_not_a_folder(root):
-    with pytest.raises(ValueError, match="is not a folder"):
-        load_folder(root / "stray.png")

@@ -164,14 +164,14 @@ def test_waterbirds_errors(tmp_path):
     with pytest.raises(ValueError, match=r"(?s)no file.*metadata.csv.*arXiv:1911\.08731"):
         load_waterbirds(tmp_path)
     folder = write_waterbirds(tmp_path, columns=COLUMNS[:3])
-    with pytest.raises(ValueError, match="has no column split, place"):
+    with pytest.raises(ValueError, match="has no column split and place"):
         load_waterbirds(folder)
     write_waterbirds(tmp_path, rows=[(1, "a/a.jpg", 2, 0, 0, "")])
-    with pytest.raises(ValueError, match="line 2: y and place must be 0 or 1; got '2' and '0'"):
+    with pytest.raises(ValueError, match=r"line 2: .* y and place must be 0 or 1; got .*'2'"):
         load_waterbirds(folder)
     write_waterbirds(tmp_path, rows=ROWS[:1])
     with pytest.raises(ValueError, match=r"no line of split 2 \(test\)"):
         load_waterbirds(folder, subset="test")
     (folder / ROWS[0][1]).unlink()
-    with pytest.raises(ValueError, match=r"a\.jpg', which is not there"):
+    with pytest.raises(ValueError, match=r"line 2: img_filename must name a file"):
         load_waterbirds(folder)

@@ -2,7 +2,6 @@ import numpy as np
 import pytest
 from PIL import Image
 from scipy.stats import chisquare
-from sklearn.datasets import load_sample_images
 
 from sklgm.datasets import load_openmoji, make_spurious_images
 from sklgm.datasets._textures import TEXTURES, draw_texture
@@ -83,7 +82,7 @@ def test_places_and_sizes_vary(correlated):
 
 @pytest.mark.parametrize("correlation", [0.0, 0.4, 1.0])
 def test_probability_of_the_own_group(correlation):
-    n = 3000
+    n = 1000
     data = make_spurious_images(
         discs(), GREYS | {"black": np.zeros((1, 4, 4), np.uint8)},
         n_samples=n, size=8, correlation=correlation, random_state=0,
@@ -169,26 +168,14 @@ def test_groups_are_used_again_where_classes_are_more():
     assert data.own_groups.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 0, 1]
 
 
-def test_photographs_are_patches_of_scikit_learns():
-    data = make_spurious_images(
-        discs(), "photographs", n_samples=8, size=32, object_scale=(0.1, 0.1), random_state=0
-    )
-    assert data.group_names.tolist() == ["china", "flower"]
-    assert "Attribution" in data.DESCR
-    means = [photograph.mean(axis=(0, 1)) for photograph in load_sample_images().images]
-    for group in (0, 1):
-        mean = data.images[data.groups == group].mean(axis=(0, 1, 2))
-        assert np.linalg.norm(mean - means[group]) < np.linalg.norm(mean - means[1 - group])
-
-
-def test_objects_from_files_and_labels(tmp_path):
+def test_objects_from_files(tmp_path):
     disc, ring = discs()["disc"][0], discs()["ring"][0]
     Image.fromarray(disc).save(tmp_path / "disc.png")
     ring.save(tmp_path / "ring.webp", lossless=True)
-    paths = [str(tmp_path / "disc.png"), tmp_path / "ring.webp"]
-    data = make_spurious_images((paths, [1, 0]), GREYS, n_samples=4, size=16, random_state=0)
+    paths = {0: [tmp_path / "ring.webp"], 1: [str(tmp_path / "disc.png")]}
+    data = make_spurious_images(paths, GREYS, n_samples=4, size=16, random_state=0)
     assert data.target_names.tolist() == ["0", "1"]
-    assert set(data.object_names) == {str(path) for path in paths}
+    assert set(data.object_names) == {str(of_class[0]) for of_class in paths.values()}
     same = make_spurious_images(
         {"0": [ring], "1": [disc]}, GREYS, n_samples=4, size=16, random_state=0
     )
@@ -236,25 +223,21 @@ OPAQUE = np.zeros((4, 4, 3), np.uint8)
 @pytest.mark.parametrize(
     ("params", "message"),
     [
-        ({"correlation": 1.2}, r"correlation must be a number in \[0, 1\]; got 1.2"),
-        ({"correlation": "high"}, "correlation must be a number"),
-        ({"n_samples": 0}, "n_samples must be a whole number of at least 1; got 0"),
-        ({"size": 4}, "size must be a whole number of at least 8"),
+        ({"correlation": 1.2}, "'correlation' parameter"),
+        ({"n_samples": 0}, "'n_samples' parameter"),
+        ({"size": 4}, "'size' parameter"),
         ({"object_scale": (0.5, 1.5)}, "object_scale must be two numbers"),
-        ({"object_scale": 0.5}, "object_scale must be two numbers"),
-        ({"subset": "val"}, "subset must be one of all, train, test; got 'val'"),
-        ({"backgrounds": "wallpapers"}, "backgrounds must be .*'wallpapers'"),
-        ({"backgrounds": {}}, "backgrounds is empty"),
+        ({"object_scale": 0.5}, "'object_scale' parameter"),
+        ({"subset": "val"}, "'subset' parameter"),
+        ({"backgrounds": "textures"}, "'backgrounds' parameter"),
+        ({"backgrounds": {}}, "must each have a name"),
         ({"backgrounds": {"a": []}}, "empty X"),
-        ({"objects": {"a": discs()["disc"]}}, "at least two classes"),
-        ({"objects": {"a": discs()["disc"], "b": []}}, "'b' has none"),
-        ({"objects": [1, 2]}, "must be a dict from class name.*got list"),
-        ({"objects": ([OPAQUE], [0, 1])}, "1 pictures and labels of shape"),
-        ({"objects": {"a": [OPAQUE], "b": [OPAQUE]}}, r"a\[0\] is an array of shape \(4, 4, 3\)"),
-        ({"objects": {"a": [Image.new("RGB", (4, 4))], "b": [OPAQUE]}}, r"a\[0\] has no transp"),
-        ({"objects": {"a": [Image.new("RGBA", (4, 4))], "b": [OPAQUE]}}, "transparent everywhere"),
-        ({"objects": {"a": ["nowhere.png"], "b": [OPAQUE]}}, "'nowhere.png' is not a file"),
-        ({"objects": {"a": [3], "b": [OPAQUE]}}, "of type int"),
+        ({"objects": {}}, "must each have a name"),
+        ({"objects": {"a": discs()["disc"], "b": []}}, "'b' has no picture"),
+        ({"objects": [1, 2]}, "'objects' parameter"),
+        ({"objects": {"a": [OPAQUE]}}, r"a\[0\] has no transparency"),
+        ({"objects": {"a": [Image.new("RGBA", (4, 4))]}}, "no transparency, or nothing else"),
+        ({"objects": {"a": ["nowhere.png"]}}, "'nowhere.png' is not a file"),
         ({"objects": discs(2), "subset": "test"}, "'disc' has no picture in subset='test'"),
     ],
 )
