@@ -113,19 +113,12 @@ def check_clone_is_unfitted(estimator, X, y):
     assert_same_outputs(copy.fit(X, y), fitted, X)
 
 
-def check_fit_returns_self(estimator, X, y):
+def check_fit_keeps_parameters_and_adds_fitted_attributes(estimator, X, y):
+    names, before = set(vars(estimator)), estimator.get_params(deep=True)
     assert estimator.fit(X, y) is estimator
-
-
-def check_fit_adds_only_fitted_attributes(estimator, X, y):
-    before = set(vars(estimator))
-    estimator.fit(X, y)
-    assert all(name.endswith("_") for name in set(vars(estimator)) - before)
-
-
-def check_fit_keeps_parameters(estimator, X, y):
-    before = estimator.get_params(deep=True)
-    estimator.fit(X, y)
+    assert all(name.endswith("_") for name in set(vars(estimator)) - names)
+    assert not hasattr(estimator, "n_features_in_")
+    assert not hasattr(estimator, "feature_names_in_")
     after = estimator.get_params(deep=True)
     assert before.keys() == after.keys()
     assert all(after[name] is value for name, value in before.items())
@@ -156,12 +149,6 @@ def check_readonly_input_is_untouched(estimator, X, y):
     estimator.fit(X, y)
     outputs(estimator, X)
     assert_array_equal(X, original)
-
-
-def check_images_have_no_n_features_in(estimator, X, y):
-    estimator.fit(X, y)
-    assert not hasattr(estimator, "n_features_in_")
-    assert not hasattr(estimator, "feature_names_in_")
 
 
 def check_pickle(estimator, X, y):

@@ -53,14 +53,7 @@ def iter_batches(
     ndarray of shape (batch_size, ...)
         The transformed images of one batch.
     """
-    if batch_size < 1:
-        raise ValueError(f"batch_size must be at least 1, got {batch_size}.")
-    return _batches(source, transform, batch_size, joblib.effective_n_jobs(n_jobs), empty)
-
-
-def _batches(
-    source: ImageSource, transform: Transform, batch_size: int, n_threads: int, empty: Empty
-) -> Batches:
+    n_threads = joblib.effective_n_jobs(n_jobs)
     stopped = threading.Event()
     part_size = -(-batch_size // (n_threads * _PARTS_A_THREAD))
 
@@ -71,17 +64,18 @@ def _batches(
             batch.put(i, transform(source[i]))
 
     pool = ThreadPoolExecutor(n_threads, thread_name_prefix="sklgm-images")
-    ahead: deque[tuple[_Batch, list[Future[None]]]] = deque()
+    ahead: deque[_Batch] = deque()
     try:
         for start in range(0, len(source), batch_size):
             places = range(start, min(start + batch_size, len(source)))
             batch = _Batch(places, empty)
             parts = (places[i : i + part_size] for i in range(0, len(places), part_size))
-            ahead.append((batch, [pool.submit(prepare, batch, part) for part in parts]))
+            batch.futures = [pool.submit(prepare, batch, part) for part in parts]
+            ahead.append(batch)
             if len(ahead) > _BATCHES_AHEAD:
-                yield _finished(*ahead.popleft())
+                yield ahead.popleft().take()
         while ahead:
-            yield _finished(*ahead.popleft())
+            yield ahead.popleft().take()
     finally:
         stopped.set()
         pool.shutdown(cancel_futures=True)
@@ -95,6 +89,7 @@ class _Batch:
         self._empty = empty
         self._lock = threading.Lock()
         self._array: NDArray[Any] | None = None
+        self.futures: list[Future[None]] = []
 
     def put(self, place: int, image: NDArray[Any]) -> None:
         with self._lock:
@@ -103,13 +98,9 @@ class _Batch:
         self._array[place - self._places.start] = image
 
     def take(self) -> NDArray[Any]:
-        """Return the array, which the batch does not keep."""
+        """Wait for the threads, and return the array, which the batch does not keep."""
+        for future in self.futures:
+            future.result()
         array, self._array = self._array, None
         assert array is not None
         return array
-
-
-def _finished(batch: _Batch, futures: list[Future[None]]) -> NDArray[Any]:
-    for future in futures:
-        future.result()
-    return batch.take()

@@ -103,12 +103,6 @@ def test_memory_does_not_grow_with_the_number_of_files(tmp_path):
     assert max(peaks) < 6 * a_batch
 
 
-@pytest.mark.parametrize("batch_size", [0, -1])
-def test_bad_batch_size(batch_size):
-    with pytest.raises(ValueError, match="batch_size must be at least 1"):
-        iter_batches(numbered(3), first_pixel, batch_size=batch_size)
-
-
 class Counter:
     """A transform that counts its calls and the threads it ran in."""
 
