@@ -38,12 +38,11 @@ def load_digits(*, return_X_y: bool = False) -> Bunch | tuple[NDArray, NDArray]:
     """
     digits = sklearn.datasets.load_digits()
     images = np.rint((16 - digits.images) * (255 / 16)).astype(np.uint8)
-    target = digits.target.astype(np.int64)
     if return_X_y:
-        return images, target
+        return images, digits.target
     return Bunch(
         images=images,
-        target=target,
+        target=digits.target,
         target_names=digits.target_names.astype(str),
         DESCR=digits.DESCR,
     )

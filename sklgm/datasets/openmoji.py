@@ -24,15 +24,6 @@ _CLASSES: dict[str, list[tuple[int, int]]] = {
 }
 _REGIONAL_INDICATORS = range(0x1F1E6, 0x1F200)
 
-_DESCR = """\
-OpenMoji, eight classes
------------------------
-{n} colour pictures in {n_classes} classes of unequal size, chosen by Unicode code point and drawn
-at {size} x {size} pixels on a plain background.
-
-{credits}
-"""
-
 
 def load_openmoji(
     *,
@@ -88,9 +79,7 @@ def load_openmoji(
         target=target,
         target_names=np.array(list(drawn)),
         filenames=np.array([name for of_class in drawn.values() for name, _ in of_class]),
-        DESCR=_DESCR.format(
-            n=len(images), n_classes=len(drawn), size=size, credits=openmoji_credits()
-        ),
+        DESCR=f"Pictures of OpenMoji, {size} x {size} pixels.\n\n{openmoji_credits()}",
     )
 
 

@@ -23,22 +23,12 @@ _CHALLENGES: dict[str, tuple[str, str, str]] = {
 # Pictures of a breed in a place, of which the two training environments of the one-to-one sets
 # take these shares from the breed's own place and the rest from the shared one.
 _PER_FOLDER = 3168
-_SHARES = (0.97, 0.87)
+_SHARES = {"0": 0.97, "1": 0.87}
 
 _WHERE = (
-    'Spawrious (A. Lynch, G. J.-S. Dovonon, J. Kaddour, R. Silva, "Spawrious: A Benchmark for Fine '
-    'Control of Spurious Correlation Biases", 2023, arXiv:2303.05470) is linked from '
-    "https://github.com/aengusl/spawrious. Unpack it, and pass the folder that holds "
-    "'spawrious224'."
+    "Spawrious (arXiv:2303.05470) is linked from https://github.com/aengusl/spawrious. Unpack it, "
+    "and pass the folder that holds 'spawrious224'."
 )
-_DESCR = """\
-Spawrious, {challenge}, {subset}
---------------------------------
-{n} pictures of dogs of four breeds, in places that go with the breed in training and change
-in the test. {where}
-"""
-
-Part = tuple[str, str, str, int | None]
 
 
 def load_spawrious(
@@ -85,8 +75,6 @@ def load_spawrious(
             bulldog, corgi, dachshund, labrador.
         group_names : ndarray of shape (6,), dtype str
             beach, desert, dirt, jungle, mountain, snow.
-        DESCR : str
-            Description and source.
 
     Raises
     ------
@@ -129,26 +117,25 @@ def load_spawrious(
         environments=environments,
         target_names=np.array(_BREEDS),
         group_names=np.array(_LOCATIONS),
-        DESCR=_DESCR.format(challenge=challenge, subset=subset, n=len(X), where=_WHERE),
     )
 
 
-def _parts(challenge: str, subset: str) -> list[Part]:
-    """Return the folders of a subset, each with the number of pictures to take (None: all)."""
+def _parts(challenge: str, subset: str) -> list[tuple[str, str, str, int]]:
+    """Return the folders of a subset, each with the number of pictures to take of it."""
     train, test, shared = _CHALLENGES[challenge]
     places = (train if subset == "train" else test).split()
-    if challenge.startswith("m2m"):
-        # Breeds 0 and 1 share the first two places, 2 and 3 the others.
+    if not shared:
+        pairs = [places[:2], places[:2], places[2:], places[2:]]
         return [
-            ("0", places[i // 2 * 2 + j], breed, _PER_FOLDER if subset == "train" else None)
-            for i, breed in enumerate(_ORDER)
-            for j in range(2)
+            ("0", place, breed, _PER_FOLDER)
+            for breed, pair in zip(_ORDER, pairs, strict=True)
+            for place in pair
         ]
-    parts: list[Part] = []
-    for environment, share in enumerate(_SHARES):
-        own = int(share * _PER_FOLDER) if subset == "train" else None
-        name = str(environment)
-        parts += [(name, place, breed, own) for place, breed in zip(places, _ORDER, strict=True)]
-        if own is not None:
-            parts += [(name, shared, breed, _PER_FOLDER - own) for breed in _ORDER]
+    parts: list[tuple[str, str, str, int]] = []
+    for environment, share in _SHARES.items():
+        own = int(share * _PER_FOLDER) if subset == "train" else _PER_FOLDER
+        own_places = zip(places, _ORDER, strict=True)
+        parts += [(environment, place, breed, own) for place, breed in own_places]
+        if own < _PER_FOLDER:
+            parts += [(environment, shared, breed, _PER_FOLDER - own) for breed in _ORDER]
     return parts

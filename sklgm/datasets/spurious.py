@@ -22,15 +22,6 @@ _OPENMOJI_CLASSES = ("animal", "face", "food", "vehicle")
 # Sides of the squares that are cut out of background images, as shares of the shorter side.
 _PATCH_SHARES = (0.6, 1.0)
 
-_DESCR = """\
-Objects on backgrounds
-----------------------
-{n} images of objects ({classes}) on backgrounds ({groups}). An image has the background group of
-its class with probability {probability:.4g} (correlation {correlation:g}).
-
-{credits}
-"""
-
 Cutout = tuple[str, Image.Image]
 DrawBackground = Callable[[np.random.Generator], NDArray[np.uint8]]
 
@@ -187,14 +178,7 @@ def make_spurious_images(
         group_names=np.array(group_names),
         own_groups=np.arange(n_classes) % n_groups,
         object_names=np.array(names),
-        DESCR=_DESCR.format(
-            n=n_samples,
-            classes=", ".join(target_names),
-            groups=", ".join(group_names),
-            probability=correlation + (1 - correlation) / n_groups,
-            correlation=correlation,
-            credits=openmoji_credits() if objects is None else "",
-        ),
+        DESCR=f"Objects on backgrounds.\n\n{openmoji_credits() if objects is None else ''}",
     )
 
 

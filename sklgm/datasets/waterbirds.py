@@ -12,18 +12,9 @@ from sklgm.datasets._csv import read_table
 _FOLDER = "waterbird_complete95_forest2water2"
 _SPLITS = {"train": "0", "val": "1", "test": "2"}
 _WHERE = (
-    'Waterbirds (S. Sagawa, P. W. Koh, T. Hashimoto, P. Liang, "Distributionally Robust Neural '
-    'Networks for Group Shifts", 2020, arXiv:1911.08731) is linked from '
-    f"https://github.com/kohpangwei/group_DRO as {_FOLDER}.tar.gz. Unpack it, and pass the folder "
-    f"that holds its metadata.csv."
+    f"Waterbirds (arXiv:1911.08731) is linked from https://github.com/kohpangwei/group_DRO as "
+    f"{_FOLDER}.tar.gz. Unpack it, and pass the folder that holds its metadata.csv."
 )
-_DESCR = """\
-Waterbirds, {subset}
---------------------
-{n} photographs of birds, cut out and pasted over photographs of land and water. In training 95 % of
-the waterbirds are over water and 95 % of the landbirds over land; in the other splits half of each.
-{where}
-"""
 
 
 def load_waterbirds(
@@ -60,8 +51,6 @@ def load_waterbirds(
             landbird, waterbird.
         group_names : ndarray of shape (2,), dtype str
             land, water.
-        DESCR : str
-            Description and source.
 
     Raises
     ------
@@ -111,5 +100,4 @@ def load_waterbirds(
         groups=groups,
         target_names=np.array(["landbird", "waterbird"]),
         group_names=np.array(["land", "water"]),
-        DESCR=_DESCR.format(subset=subset, n=len(X), where=_WHERE),
     )
