@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
+from sklearn.utils import check_consistent_length
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
-from sklgm.estimators.probe import FrozenBackboneProbe, is_default
+from sklgm.estimators.probe import FrozenBackboneProbe
 from sklgm.estimators.probing import class_scores
 from sklgm.images import ImageSource
 from sklgm.passes.encoder import Encoder
+from sklgm.utils.numbers import is_whole
+
+Scores = Callable[[Tensor], Tensor]
 
 _METHODS = ("gradient", "occlusion")
 # Patches along a side of the image, when no size is given.
@@ -50,18 +54,15 @@ class ObjectFocus:
             an effect.
         """
         seen = np.isfinite(self.fractions)
-        fraction = float(self.fractions[seen].mean()) if seen.any() else np.nan
-        area = float(self.areas[seen].mean()) if seen.any() else np.nan
-        lift = fraction / area if area else np.nan
+        fraction = area = lift = np.nan
+        if seen.any():
+            fraction, area = float(self.fractions[seen].mean()), float(self.areas[seen].mean())
+            lift = fraction / area if area else np.nan
         return {"fraction": fraction, "area": area, "lift": lift, "n_images": int(seen.sum())}
 
     def __repr__(self) -> str:
-        found = self.summary()
-        return (
-            f"ObjectFocus(method={self.method!r}, n_images={found['n_images']}, "
-            f"fraction={found['fraction']:.3f}, area={found['area']:.3f}, "
-            f"lift={found['lift']:.2f})"
-        )
+        figures = ", ".join(f"{name}={value:.3g}" for name, value in self.summary().items())
+        return f"ObjectFocus(method={self.method!r}, {figures})"
 
 
 def object_focus(
@@ -84,7 +85,7 @@ def object_focus(
     X : array-like of images
         Real images, such as test images.
     masks : array-like of shape (n_samples, height, width), or list of (height, width) arrays
-        How much of each pixel is object: booleans, or floats in [0, 1]. They are resized and
+        How much of each pixel is object: booleans, or numbers in [0, 1]. They are resized and
         cropped as the images are.
     method : {"gradient", "occlusion"}, default="gradient"
         "gradient": the squared gradient of the margin with respect to the pixels, summed over the
@@ -129,23 +130,21 @@ def object_focus(
     probe._check_same_net(encoder)
     source = probe._check_X(X, reset=False)
     assert isinstance(source, ImageSource)
-    checked = _check_masks(masks, len(source))
+    check_consistent_length(source, masks)
     size = encoder.backbone.image_size
-    if patch_size is None:
-        patch_size = -(-size // _PATCHES)
-    if not isinstance(patch_size, int | np.integer) or not 1 <= patch_size <= size:
+    side = -(-size // _PATCHES) if patch_size is None else patch_size
+    if not is_whole(side) or not 1 <= side <= size:
         raise ValueError(
             f"patch_size must be a whole number from 1 to the {size} pixels that the net sees; got "
-            f"{patch_size!r}."
+            f"{side!r}."
         )
-    weight, bias = _linear(probe)
-    weight, bias = (t.to(encoder.backbone.device) for t in (weight, bias))
+    scores = _scores(probe, encoder)
     fractions, areas = [], []
-    for pixels, share in _batches(encoder, source, checked):
+    for pixels, share in _batches(encoder, source, masks):
         if method == "gradient":
-            effect = _gradient_energy(encoder, pixels, weight, bias)
+            effect = _gradient_energy(scores, pixels)
         else:
-            effect = _occlusion_effect(encoder, pixels, weight, bias, int(patch_size))
+            effect = _occlusion_effect(scores, pixels, side)
         total = effect.sum(dim=(1, 2))
         inside = (effect * share).sum(dim=(1, 2))
         fractions.append(torch.where(total > 0, inside / total, torch.nan).cpu().numpy())
@@ -157,69 +156,47 @@ def object_focus(
     )
 
 
-def _check_masks(masks: Any, n_images: int) -> list[np.ndarray]:
-    """Return masks as uint8 arrays, 255 for object."""
-    if len(masks) != n_images:
+def _scores(probe: FrozenBackboneProbe, encoder: Encoder) -> Scores:
+    """Return a function from pixels to the scores of a probe's linear head, with a graph.
+
+    Weights and biases are read off the scores of unit vectors, whatever the head calls them.
+    """
+    n_features = encoder.backbone.n_features
+    bias = class_scores(probe, np.zeros((1, n_features), np.float32))
+    weight = class_scores(probe, np.eye(n_features, dtype=np.float32)) - bias
+    rows = np.random.default_rng(0).normal(size=(32, n_features)).astype(np.float32)
+    found, linear = class_scores(probe, rows), rows @ weight + bias
+    if np.abs(found - linear).max() > 1e-3 * np.abs(linear).max():
         raise ValueError(
-            f"There are {len(masks)} masks for {n_images} images. Pass one for each image."
+            f"The scores of the head {probe.head_!r} are no linear function of features. Use "
+            f"head=None, or a classifier such as LogisticRegression or LinearSVC."
         )
-    found = []
-    for i, mask in enumerate(masks):
-        mask = np.asarray(mask)
-        if mask.ndim != 2 or mask.dtype.kind not in "bf":
-            raise ValueError(
-                f"masks[{i}] has shape {mask.shape} and dtype {mask.dtype}; a mask has shape "
-                f"(height, width) and holds booleans, or floats in [0, 1]."
-            )
-        if not (mask.min() >= 0 and mask.max() <= 1):
-            raise ValueError(f"masks[{i}] has values outside [0, 1].")
-        found.append(np.rint(mask * 255.0).astype(np.uint8))
-    return found
+    weight, bias = (
+        torch.from_numpy(part.astype(np.float32)).to(encoder.backbone.device)
+        for part in (weight, bias)
+    )
+    return lambda pixels: encoder.features(pixels) @ weight + bias
 
 
-def _linear(probe: FrozenBackboneProbe) -> tuple[Tensor, Tensor]:
-    """Return weights (n_classes, d) and biases (n_classes,) of a probe's head, float32."""
-    head = probe.head_
-    if is_default(head):
-        return head.module_.weight.detach(), head.module_.bias.detach()
-    if not (hasattr(head, "coef_") and hasattr(head, "intercept_")):
-        raise ValueError(
-            f"The head {type(head).__name__} has no coef_. object_focus needs a linear head: "
-            f"head=None or a linear classifier of scikit-learn, by itself."
-        )
-    coef, intercept = np.atleast_2d(head.coef_), np.atleast_1d(head.intercept_)
-    if len(coef) == 1:  # two classes: for the second, and against the first
-        coef, intercept = (np.concatenate([-part / 2, part / 2]) for part in (coef, intercept))
-    # Not so for one-against-one, whose rows are pairs of classes.
-    rows = np.eye(*coef.shape, dtype=np.float32)
-    wanted, linear = class_scores(probe, rows), rows @ coef.T + intercept
-    if wanted.shape != linear.shape or not np.allclose(wanted, linear, rtol=1e-3, atol=1e-5):
-        raise ValueError(
-            f"The scores of {type(head).__name__} are no linear function with a row of coef_ for "
-            f"each class. Use head=None, or a classifier such as LogisticRegression or LinearSVC."
-        )
-    return (torch.from_numpy(np.asarray(part, dtype=np.float32)) for part in (coef, intercept))  # type: ignore[return-value]
-
-
-def _batches(
-    encoder: Encoder, source: ImageSource, masks: list[np.ndarray]
-) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(encoder: Encoder, source: ImageSource, masks: Any) -> Iterator[tuple[Tensor, Tensor]]:
     """Yield pixels (n, 3, s, s) in [0, 1] and shares of object (n, s, s), both resized alike."""
     backbone = encoder.backbone
     for start in range(0, len(source), encoder.batch_size.images):
         images, shares = [], []
         for i in range(start, min(start + encoder.batch_size.images, len(source))):
-            image, mask = source[i], masks[i]
-            if image.shape[:2] != mask.shape:
+            image, mask = source[i], np.asarray(masks[i], dtype=np.float32)
+            if mask.shape != image.shape[:2] or not (mask.min() >= 0 and mask.max() <= 1):
                 raise ValueError(
-                    f"masks[{i}] has shape {mask.shape}, but {source.name(i)} is an image of shape "
-                    f"{image.shape}. A mask is as high and wide as its image."
+                    f"masks[{i}] must have the height and width of {source.name(i)}, "
+                    f"{image.shape[:2]}, and values in [0, 1]; got shape {mask.shape} and values "
+                    f"from {mask.min():.4g} to {mask.max():.4g}."
                 )
             images.append(backbone.resize(image))
-            shares.append(backbone.resize(np.repeat(mask[:, :, None], 3, axis=2))[:, :, 0])
-        pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2)
-        share = torch.from_numpy(np.stack(shares))
-        yield tuple(part.to(backbone.device).float() / 255 for part in (pixels, share))  # type: ignore[misc]
+            grey = np.rint(mask * 255).astype(np.uint8)
+            shares.append(backbone.resize(np.repeat(grey[:, :, None], 3, axis=2))[:, :, 0])
+        pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(backbone.device)
+        share = torch.from_numpy(np.stack(shares)).to(backbone.device)
+        yield pixels.float() / 255, share.float() / 255
 
 
 def _margin(scores: Tensor, winners: Tensor) -> Tensor:
@@ -229,23 +206,21 @@ def _margin(scores: Tensor, winners: Tensor) -> Tensor:
     return own - others.amax(dim=1)
 
 
-def _gradient_energy(encoder: Encoder, pixels: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+def _gradient_energy(scores: Scores, pixels: Tensor) -> Tensor:
     """Return the squared gradient (n, s, s) of the margin, summed over colours."""
     pixels = pixels.requires_grad_()
-    scores = encoder.features(pixels) @ weight.T + bias
-    margin = _margin(scores, scores.argmax(dim=1))
+    found = scores(pixels)
+    margin = _margin(found, found.argmax(dim=1))
     (gradient,) = torch.autograd.grad(margin.sum(), pixels)
     return gradient.square().sum(dim=1)
 
 
 @torch.no_grad()
-def _occlusion_effect(
-    encoder: Encoder, pixels: Tensor, weight: Tensor, bias: Tensor, side: int
-) -> Tensor:
+def _occlusion_effect(scores: Scores, pixels: Tensor, side: int) -> Tensor:
     """Return by how much the margin falls, (n, s, s), when the patch of each pixel is hidden."""
-    scores = encoder.features(pixels) @ weight.T + bias
-    winners = scores.argmax(dim=1)
-    whole = _margin(scores, winners)
+    found = scores(pixels)
+    winners = found.argmax(dim=1)
+    whole = _margin(found, winners)
     effect = torch.zeros_like(pixels[:, 0])
     mean = pixels.mean(dim=(2, 3), keepdim=True)
     for top in range(0, pixels.shape[2], side):
@@ -253,7 +228,7 @@ def _occlusion_effect(
             patch = ..., slice(top, top + side), slice(left, left + side)
             hidden = pixels.clone()
             hidden[patch] = mean
-            without = _margin(encoder.features(hidden) @ weight.T + bias, winners)
+            without = _margin(scores(hidden), winners)
             # Shared out among the pixels of the patch.
             area = effect[0][patch].numel()
             effect[patch] = ((whole - without).clamp(min=0) / area)[:, None, None]

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.special import entr
 from sklearn.base import clone
+from sklearn.utils import check_consistent_length, compute_sample_weight
 
 from sklgm.backbones import Backbone
-from sklgm.bias._readers import Reader, balanced_weights, entropies, excess
+from sklgm.bias._readers import excess, fit_reader
 from sklgm.estimators.probe import FrozenBackboneProbe
 from sklgm.estimators.probing import check_prototypes, embed_prototypes, embed_real, probe_of
 from sklgm.images import ImageSource
 from sklgm.prototypes.prototype_set import PrototypeSet
 from sklgm.utils.tables import Table
-from sklgm.utils.targets import check_column, check_targets
+from sklgm.utils.targets import check_column
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -91,7 +94,7 @@ class BiasReport(Table):
             accuracies, and those of the probe where there are test images.
         """
         names = ("group_reliance", "group_shown", "class_shown", "association")
-        found: dict[str, Any] = {name: getattr(self, name) for name in names}
+        found = {name: getattr(self, name) for name in names}
         found |= {f"{name}_reader_accuracy": v for name, v in self.reader_accuracy.items()}
         for where, scores in self.accuracy.items():
             found |= {f"{where}_{name}": value for name, value in scores.items()}
@@ -135,22 +138,14 @@ class BiasReport(Table):
         return np.stack([probabilities[labels == label].mean(axis=0) for label in self.classes])
 
     def _table(self) -> tuple[list[str], list[list[str]]]:
-        titles = ["class", "read as", "P(class)", "entropy"]
-        titles += ["its group", "read as", "P(group)", "entropy"]
         cells = [
             [
-                str(record["class"]),
-                str(record["read_class"]),
-                f"{record['class_probability']:.2f}",
-                f"{record['class_entropy']:.2f}",
-                str(record["group"]),
-                str(record["read_group"]),
-                f"{record['group_probability']:.2f}",
-                f"{record['group_entropy']:.2f}",
+                f"{value:.2f}" if isinstance(value, float) else str(value)
+                for value in record.values()
             ]
             for record in self.records
         ]
-        return titles, cells
+        return [name.replace("_", " ") for name in self.records[0]], cells
 
     def _caption(self) -> str:
         return (
@@ -170,7 +165,6 @@ def diagnose_bias(
     shifted_test: tuple[Any, Any, Any] | None = None,
     backbone: str | Backbone | None = None,
     probe: FrozenBackboneProbe | None = None,
-    reader: Any = None,
 ) -> BiasReport:
     r"""Ask of prototypes which group they show beside their class, and how far it replaces it.
 
@@ -219,9 +213,6 @@ def diagnose_bias(
     probe : FrozenBackboneProbe or None, default=None
         Settings of the probe on prototypes; None takes the defaults, with ``random_state=0``. Used
         with test images only.
-    reader : classifier or None, default=None
-        With ``predict_proba``, and ``sample_weight`` in ``fit``; it is given standardised features.
-        None is logistic regression, its strength ``C`` chosen by cross-validation on the reference.
 
     Returns
     -------
@@ -263,53 +254,50 @@ def diagnose_bias(
         check_prototypes(prototypes)  # says what was got
     probe = probe_of(prototypes, backbone, probe or FrozenBackboneProbe(random_state=0))
     checking = clone(probe)
-    train = _Labelled.check((X, y, groups), "X, y, groups", checking, reset=True)
-    real = _Labelled.check(reference, "reference", checking)
+    train = _check_labelled((X, y, groups), checking, reset=True)
+    real = _check_labelled(reference, checking)
     classes, group_names = np.unique(train.y), np.unique(real.groups)
     _check_known(train.groups, group_names, "groups of the training images", "reference")
     _check_known(real.y, classes, "classes of reference", "y")
     _check_pairs(real, classes, group_names)
-    tests = {"correlated": correlated_test, "shifted": shifted_test}
-    checked = {
-        name: _Labelled.check(test, f"{name}_test", checking, several=False)
-        for name, test in tests.items()
-        if test is not None
+    given = {"correlated": correlated_test, "shifted": shifted_test}
+    tests = {
+        name: _check_labelled(test, checking) for name, test in given.items() if test is not None
     }
-    for name, test in checked.items():
+    for name, test in tests.items():
         _check_known(test.y, classes, f"classes of {name}_test", "y")
-    if reader is not None and not (hasattr(reader, "fit") and hasattr(reader, "predict_proba")):
-        raise ValueError(f"reader must be a classifier with predict_proba; got {reader!r}.")
     if not fitted:
         prototypes = clone(prototypes).fit(train.X, train.y)
     images, labels = check_prototypes(prototypes)
-    _check_prototype_classes(labels, classes)
+    _check_known(labels, classes, "classes of the prototypes", "y")
+    _check_known(classes, labels, "classes of y", "prototypes")
 
     points, features = embed_prototypes(probe, images), embed_real(probe, real.X)
     class_of = np.searchsorted(classes, real.y)
     group_of = np.searchsorted(group_names, real.groups)
-    weights = balanced_weights(class_of, group_of)
+    pairs = class_of * len(group_names) + group_of
+    weights = compute_sample_weight("balanced", pairs)
     readers = {
-        name: Reader.fit(reader, features, targets, weights)
-        for name, targets in (("class", class_of), ("group", group_of))
+        "class": fit_reader(features, class_of, weights),
+        "group": fit_reader(features, group_of, weights),
     }
+    read = {kind: reader.predict_proba(points) for kind, (reader, _) in readers.items()}
     shares = np.zeros((len(classes), len(group_names)))
     places = np.searchsorted(classes, train.y), np.searchsorted(group_names, train.groups)
     np.add.at(shares, places, 1)
     shares /= shares.sum(axis=1, keepdims=True)
-    read = {name: one.read(points) for name, one in readers.items()}
-    kept = PrototypeSet(images, labels)
     if not isinstance(prototypes, PrototypeSet):
-        kept = PrototypeSet.from_estimator(prototypes)
+        prototypes = PrototypeSet.from_estimator(prototypes)
     return BiasReport(
-        _records(labels, classes, group_names, shares, read["class"], read["group"]),
-        prototypes=kept,
+        _records(labels, classes, group_names, shares, read),
+        prototypes=prototypes,
         classes=classes,
         groups=group_names,
         class_probabilities=read["class"],
         group_probabilities=read["group"],
         group_shares=shares,
-        reader_accuracy={name: one.accuracy for name, one in readers.items()},
-        accuracy=_accuracies(probe, images, labels, checked),
+        reader_accuracy={kind: accuracy for kind, (_, accuracy) in readers.items()},
+        accuracy=_accuracies(probe, images, labels, tests) if tests else {},
     )
 
 
@@ -319,44 +307,21 @@ def group_reliance(group_shown: float, class_shown: float) -> float:
     return a / max(1.0, a + k)
 
 
-@dataclass(frozen=True, eq=False)
-class _Labelled:
+class _Labelled(NamedTuple):
     """Checked images or rows with classes and groups."""
 
     X: ImageSource | np.ndarray
     y: np.ndarray
     groups: np.ndarray
 
-    @classmethod
-    def check(
-        cls,
-        data: Any,
-        name: str,
-        probe: FrozenBackboneProbe,
-        *,
-        reset: bool = False,
-        several: bool = True,
-    ) -> _Labelled:
-        """Check data; ``reset`` sets the number of columns, ``several`` asks for two classes."""
-        if not isinstance(data, tuple | list) or len(data) != 3:
-            raise ValueError(
-                f"{name} must be a tuple (X, y, groups); got {type(data).__name__}"
-                f"{f' of {len(data)}' if isinstance(data, tuple | list) else ''}."
-            )
-        X, y, groups = data
-        source = probe._check_X(X, reset=reset)
-        if several:
-            classes, indices = check_targets(y, len(source), f"diagnose_bias: {name}:")
-            y = classes[indices]
-        labels = {"classes": y, "groups": groups}
-        for what, values in labels.items():
-            labels[what] = check_column(values, what)
-            if len(labels[what]) != len(source):
-                raise ValueError(
-                    f"{name} has {len(labels[what])} {what} for {len(source)} images or rows. Pass "
-                    f"one for each."
-                )
-        return cls(source, labels["classes"], labels["groups"])
+
+def _check_labelled(data: Any, probe: FrozenBackboneProbe, *, reset: bool = False) -> _Labelled:
+    """Check images or rows, their classes and groups; ``reset`` sets the number of columns."""
+    X, y, groups = data
+    source = probe._check_X(X, reset=reset)
+    y, groups = check_column(y, "classes"), check_column(groups, "groups")
+    check_consistent_length(source, y, groups)
+    return _Labelled(source, y, groups)
 
 
 def _check_known(found: np.ndarray, known: np.ndarray, what: str, where: str) -> None:
@@ -370,25 +335,19 @@ def _check_known(found: np.ndarray, known: np.ndarray, what: str, where: str) ->
 
 
 def _check_pairs(real: _Labelled, classes: np.ndarray, groups: np.ndarray) -> None:
-    """Raise unless every class occurs in every group, and there are two groups."""
-    if len(groups) < 2:
-        raise ValueError(f"reference has one group, {groups.tolist()[0]!r}. It needs two or more.")
-    present = set(zip(real.y.tolist(), real.groups.tolist(), strict=True))
-    for label in classes.tolist():
-        for group in groups.tolist():
-            if (label, group) not in present:
-                raise ValueError(
-                    f"reference has no image of class {label!r} in group {group!r}. To tell class "
-                    f"from group, readers need every class in every group: add such images."
-                )
-
-
-def _check_prototype_classes(labels: np.ndarray, classes: np.ndarray) -> None:
-    found, wanted = set(labels.tolist()), set(classes.tolist())
-    if found != wanted:
+    """Raise unless there are two classes and two groups, and every class is in every group."""
+    if min(len(classes), len(groups)) < 2:
         raise ValueError(
-            f"Prototypes and y must have the same classes; only one of them has "
-            f"{sorted(found ^ wanted, key=str)[:5]}."
+            f"Two or more classes and groups are needed; got classes {classes.tolist()} and groups "
+            f"{groups.tolist()}."
+        )
+    wanted = itertools.product(classes.tolist(), groups.tolist())
+    missing = set(wanted) - set(zip(real.y.tolist(), real.groups.tolist(), strict=True))
+    if missing:
+        label, group = min(missing, key=str)
+        raise ValueError(
+            f"reference has no image of class {label!r} in group {group!r}. To tell class from "
+            f"group, readers need every class in every group: add such images."
         )
 
 
@@ -397,27 +356,23 @@ def _records(
     classes: np.ndarray,
     groups: np.ndarray,
     shares: np.ndarray,
-    class_probabilities: np.ndarray,
-    group_probabilities: np.ndarray,
+    read: Mapping[str, np.ndarray],
 ) -> tuple[dict[str, Any], ...]:
     own_class = np.searchsorted(classes, labels)
     own_group = (shares - shares.mean(axis=0)).argmax(axis=1)[own_class]
-    class_names, group_names = classes.tolist(), groups.tolist()
-    uncertain = entropies(class_probabilities), entropies(group_probabilities)
-    return tuple(
-        {
-            "prototype": i,
-            "class": class_names[own_class[i]],
-            "read_class": class_names[class_probabilities[i].argmax()],
-            "class_probability": float(class_probabilities[i, own_class[i]]),
-            "class_entropy": float(uncertain[0][i]),
-            "group": group_names[own_group[i]],
-            "read_group": group_names[group_probabilities[i].argmax()],
-            "group_probability": float(group_probabilities[i, own_group[i]]),
-            "group_entropy": float(uncertain[1][i]),
-        }
-        for i in range(len(labels))
-    )
+    records: list[dict[str, Any]] = [{"prototype": i} for i in range(len(labels))]
+    for kind, names, own in (
+        ("class", classes.tolist(), own_class),
+        ("group", groups.tolist(), own_group),
+    ):
+        uncertain = entr(read[kind], dtype=np.float64).sum(axis=1) / np.log(len(names))
+        for i, record in enumerate(records):
+            probabilities = read[kind][i]
+            record[kind] = names[own[i]]
+            record[f"read_{kind}"] = names[probabilities.argmax()]
+            record[f"{kind}_probability"] = float(probabilities[own[i]])
+            record[f"{kind}_entropy"] = float(uncertain[i])
+    return tuple(records)
 
 
 def _accuracies(
@@ -427,19 +382,14 @@ def _accuracies(
     tests: Mapping[str, _Labelled],
 ) -> dict[str, dict[str, float]]:
     """Return the scores of a probe trained on prototypes alone, by test."""
-    if not tests:
-        return {}
     probe = clone(probe).fit(images, labels)
     scores = {}
     for name, test in tests.items():
         right = probe.predict(test.X) == test.y
-        pairs = np.unique(
-            np.searchsorted(np.unique(test.y), test.y) * len(right)
-            + np.unique(test.groups, return_inverse=True)[1],
-            return_inverse=True,
-        )[1]
+        pairs = itertools.product(np.unique(test.y), np.unique(test.groups))
+        of_pairs = [right[(test.y == label) & (test.groups == group)] for label, group in pairs]
         scores[name] = {
             "accuracy": float(right.mean()),
-            "worst_pair_accuracy": float((np.bincount(pairs, right) / np.bincount(pairs)).min()),
+            "worst_pair_accuracy": min(float(part.mean()) for part in of_pairs if len(part)),
         }
     return scores

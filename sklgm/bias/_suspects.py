@@ -29,13 +29,8 @@ class SuspectClasses(Table):
 
     def _table(self) -> tuple[list[str], list[list[str]]]:
         cells = [
-            [
-                str(record["class"]),
-                f"{record['suspicion']:.3f}",
-                str(record["nearest_class"]),
-                str(record["n_images"]),
-            ]
-            for record in self.records
+            [str(r["class"]), f"{r['suspicion']:.3f}", str(r["nearest_class"]), str(r["n_images"])]
+            for r in self.records
         ]
         return ["class", "suspicion", "near to", "images"], cells
 

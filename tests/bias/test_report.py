@@ -5,12 +5,11 @@ from sklearn.base import clone
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score
 from sklearn.model_selection import StratifiedKFold, cross_val_score
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
+from sklearn.utils import compute_sample_weight
 
 from sklgm import ClassCentroids, FrozenBackboneProbe, PrototypeSet, RandomImages
 from sklgm.bias import BiasReport, diagnose_bias
-from sklgm.bias._readers import Reader, balanced_weights, entropies, excess
+from sklgm.bias._readers import excess, fit_reader
 from sklgm.bias._report import group_reliance
 from sklgm.datasets import make_spurious_images
 from tests.bias.toys import (
@@ -89,24 +88,7 @@ def test_group_reliance(shown, expected):
     assert group_reliance(*shown) == pytest.approx(expected)
 
 
-def test_entropies():
-    np.testing.assert_allclose(entropies(np.array([[0.5, 0.5], [1, 0]])), [1, 0], atol=1e-12)
-    p = np.array([[0.7, 0.2, 0.1]])
-    assert entropies(p)[0] == pytest.approx(-(p * np.log(p)).sum() / np.log(3))
-
-
 # The readers ------------------------------------------------------------------------------------
-
-
-def test_weights_make_class_and_group_independent():
-    rng = np.random.default_rng(0)
-    y = rng.integers(3, size=200)
-    g = np.where(rng.random(200) < 0.7, y, rng.integers(3, size=200))
-    weights = balanced_weights(y, g)
-    table = np.zeros((3, 3))
-    np.add.at(table, (y, g), weights)
-    np.testing.assert_allclose(table, 200 / 9)
-    assert weights.mean() == pytest.approx(1)
 
 
 def test_a_reader_does_not_take_the_class_for_the_group():
@@ -115,31 +97,27 @@ def test_a_reader_does_not_take_the_class_for_the_group():
     y = rng.integers(2, size=2000)
     g = np.where(rng.random(2000) < 0.8, y, rng.integers(2, size=2000))
     rows = np.stack([y, g], axis=1) + rng.normal(scale=0.8, size=(2000, 2))
-    fair = Reader.fit(LogisticRegression(), rows, g, balanced_weights(y, g))
-    unfair = Reader.fit(LogisticRegression(), rows, g, np.ones(2000))
-    assert abs(fair.classifier.coef_[0, 0]) < 0.1
-    assert abs(unfair.classifier.coef_[0, 0]) > 0.4
+    fair, _ = fit_reader(rows, g, compute_sample_weight("balanced", 2 * y + g))
+    unfair, _ = fit_reader(rows, g, np.ones(2000))
+    assert abs(fair[-1].coef_[0, 0]) < 0.1
+    assert abs(unfair[-1].coef_[0, 0]) > 0.4
 
 
 def test_reader_accuracy_is_cross_validated():
     rng = np.random.default_rng(0)
     targets = rng.permutation(np.arange(60) % 3)
     rows = rng.normal(size=(60, 4)) + np.eye(3)[targets] @ rng.normal(size=(3, 4))
-    model = LogisticRegression(C=0.1)
-    found = Reader.fit(model, rows, targets, np.ones(60))
+    reader, accuracy = fit_reader(rows, targets, np.ones(60))
     folds = StratifiedKFold(3, shuffle=True, random_state=0)
-    scores = cross_val_score(make_pipeline(StandardScaler(), model), rows, targets, cv=folds)
-    assert found.accuracy == pytest.approx(scores.mean())
+    assert accuracy == pytest.approx(cross_val_score(reader, rows, targets, cv=folds).mean())
 
 
-def test_the_default_reader_is_regularised_as_the_data_needs():
+def test_a_reader_is_regularised_as_the_data_needs():
     rng = np.random.default_rng(0)
     targets = np.arange(60) % 2
-    noise = Reader.fit(None, rng.normal(size=(60, 40)), targets, np.ones(60))
-    clear = Reader.fit(
-        None, targets[:, None] + 0.1 * rng.normal(size=(60, 1)), targets, np.ones(60)
-    )
-    assert noise.classifier.C < clear.classifier.C
+    noise, _ = fit_reader(rng.normal(size=(60, 40)), targets, np.ones(60))
+    clear, _ = fit_reader(targets[:, None] + 0.1 * rng.normal(size=(60, 1)), targets, np.ones(60))
+    assert noise[-1].C < clear[-1].C
 
 
 # Controls ---------------------------------------------------------------------------------------
@@ -195,7 +173,7 @@ def test_reliance_grows_with_the_correlation():
 def test_real_weights_see_both(correlation):
     def drawn(correlation, seed):
         data = make_spurious_images(
-            correlation=correlation, n_samples=120, subset="train", random_state=seed
+            correlation=correlation, n_samples=80, subset="train", random_state=seed
         )
         return data.images, data.target, data.groups
 
@@ -227,6 +205,8 @@ def test_records_are_what_the_arrays_say(blind):
         assert record["group_probability"] == blind.group_probabilities[i, i]
         assert record["class_probability"] == blind.class_probabilities[i, i]
         assert 0 <= record["group_entropy"] < record["class_entropy"] <= 1
+        p = blind.class_probabilities[i]
+        assert record["class_entropy"] == pytest.approx(-(p * np.log(p)).sum() / np.log(3))
     np.testing.assert_allclose(blind.group_probabilities.sum(axis=1), 1)
 
 
@@ -336,15 +316,6 @@ def test_rows():
     assert report.accuracy["shifted"]["worst_pair_accuracy"] < 0.7
 
 
-def test_a_reader_of_ones_own():
-    chosen = ClassCentroids(BORDER).fit(*TRAIN[:2])
-    strict, loose = (
-        diagnose_bias(chosen, *TRAIN, reference=REFERENCE, reader=LogisticRegression(C=c))
-        for c in (1e-6, 1.0)
-    )
-    assert strict.group_shown < 0.1 < loose.group_shown
-
-
 # Errors -----------------------------------------------------------------------------------------
 
 
@@ -357,29 +328,23 @@ def without(data, label, group):
     ("params", "message"),
     [
         ({"reference": without(REFERENCE, "red", "dark")}, "class 'red' in group 'dark'"),
-        ({"reference": REFERENCE[:2]}, r"must be a tuple \(X, y, groups\); got tuple of 2"),
-        ({"reference": None}, "reference must be a tuple.*got NoneType"),
-        ({"reference": (*REFERENCE[:2], REFERENCE[2][:-1])}, "reference has 89 groups for 90"),
+        ({"reference": REFERENCE[:2]}, "not enough values to unpack"),
+        ({"reference": (*REFERENCE[:2], REFERENCE[2][:-1])}, "inconsistent numbers of samples"),
         (
             {"reference": tuple(part[REFERENCE[2] == "dark"] for part in REFERENCE)},
             r"groups of the training images include \['grey', 'light'\]",
         ),
         ({"groups": np.full(90, "dusk")}, r"groups of the training images include \['dusk'\]"),
         ({"y": TRAIN[1][:-1]}, "inconsistent numbers of samples"),
-        (
-            {"shifted_test": (SHIFTED[0], np.full(90, "teal"), SHIFTED[2])},
-            "classes of shifted_test include",
-        ),
         ({"groups": [None, *TRAIN[2][1:]]}, "groups mixes labels of different types"),
         (
             {"shifted_test": (SHIFTED[0], np.char.add(SHIFTED[1], "ish"), SHIFTED[2])},
             "classes of shifted_test include",
         ),
-        ({"reader": 3}, "reader must be a classifier with predict_proba; got 3"),
         ({"prototypes": 3}, "must be a fitted distiller or selector, or a PrototypeSet; got 3"),
         (
             {"prototypes": PrototypeSet(np.zeros((2, 16, 16, 3)), ["red", "blue"])},
-            r"only one of them has \['green'\]",
+            r"classes of y include \['green'\], which prototypes does not have",
         ),
         ({"probe": FrozenBackboneProbe(distiller=RandomImages())}, "probe has a distiller"),
     ],
