@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from sklgm.plotting._heatmap import draw_heat_map, short_number
+import numpy as np
+from numpy.typing import ArrayLike
+
+from sklgm.plotting._heatmap import HeatMapDisplay, short_number
 from sklgm.plotting._style import check_result
 
 _METRICS = {"mutual_knn": "mutual k-NN", "linear_cka": "linear CKA"}
@@ -18,7 +22,8 @@ _LABELS = {
 }
 
 
-class AlignmentDisplay:
+@dataclass(kw_only=True, eq=False, repr=False)
+class AlignmentDisplay(HeatMapDisplay):
     """Heat map of the alignment of backbones, or of prototypes with backbones.
 
     It is recommended to use :meth:`from_matrix` to make a display.
@@ -42,11 +47,8 @@ class AlignmentDisplay:
         The coloured cells.
     texts_ : ndarray of shape (n_rows, n_columns)
         Their matplotlib Texts; None where a cell is too small for one.
-
-    Raises
-    ------
-    ValueError
-        If values are not finite or do not fit the names.
+    frames_ : list of matplotlib Rectangle
+        The frames.
 
     See Also
     --------
@@ -61,11 +63,10 @@ class AlignmentDisplay:
     <...>
     """
 
-    def __init__(self, *, values, rows, columns, label="alignment"):
-        self.values = values
-        self.rows = rows
-        self.columns = columns
-        self.label = label
+    values: ArrayLike
+    rows: Sequence[str]
+    columns: Sequence[str]
+    label: str = "alignment"
 
     @classmethod
     def from_matrix(cls, matrix, *, values="scores", ax=None):
@@ -117,36 +118,17 @@ class AlignmentDisplay:
         AlignmentDisplay
             The display itself.
         """
-        values = self._validate()
+        values = np.asarray(self.values, dtype=float)
         same = np.array([[row == column for column in self.columns] for row in self.rows])
         symmetric = values.shape[0] == values.shape[1] and np.array_equal(values, values.T)
-        # A third decimal where two would say the same everywhere.
-        apart = values[~same] if symmetric and not same.all() else values
-        decimals = 2 if np.ptp(apart) >= 0.03 or np.ptp(apart) == 0 else 3
-        texts = np.array([[short_number(value, decimals) for value in line] for line in values])
-        least = min(0.9, np.floor(10 * values.min()) / 10)
-        self.ax_, self.image_, self.texts_ = draw_heat_map(
+        self._draw_cells(
             ax,
             values,
             rows=self.rows,
             columns=self.columns,
-            texts=texts,
-            short_texts=texts,
-            limits=(least, max(1, values.max())),
+            texts=[[short_number(value, 3) for value in line] for line in values],
+            limits=(min(0.9, np.floor(10 * values.min()) / 10), max(1, values.max())),
             framed=same & (not symmetric),
             label=self.label,
         )
-        self.figure_ = self.ax_.figure
         return self
-
-    def _validate(self):
-        values = np.asarray(self.values, dtype=float)
-        shape = len(self.rows), len(self.columns)
-        if values.shape != shape or 0 in shape:
-            raise ValueError(
-                f"values must have shape {shape}, by the names of rows and columns; got "
-                f"{values.shape}."
-            )
-        if not np.isfinite(values).all():
-            raise ValueError("values hold NaN or infinity. Leave out the names they belong to.")
-        return values

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
-from sklearn.utils.validation import check_consistent_length
+from numpy.typing import ArrayLike
 
-from sklgm.plotting._style import check_result, class_styles, fit_text, pyplot
+from sklgm.plotting._style import PALETTE, Display, check_result, shorten
 
 
-class SelectionComparisonDisplay:
+@dataclass(kw_only=True, eq=False, repr=False)
+class SelectionComparisonDisplay(Display):
     """Each run of a comparison as a dot, mean and standard deviation of a row beside its dots.
 
     It is recommended to use :meth:`from_result` to make a display.
@@ -33,11 +37,6 @@ class SelectionComparisonDisplay:
     dots_ : list of matplotlib PathCollection
         The runs of each row.
 
-    Raises
-    ------
-    ValueError
-        If scores, names and numbers of images differ in length.
-
     See Also
     --------
     PrototypeCurveDisplay : Over the number of prototypes.
@@ -52,11 +51,10 @@ class SelectionComparisonDisplay:
     <...>
     """
 
-    def __init__(self, *, scores, names, n_images, metric="accuracy"):
-        self.scores = scores
-        self.names = names
-        self.n_images = n_images
-        self.metric = metric
+    scores: Sequence[ArrayLike]
+    names: Sequence[str]
+    n_images: Sequence[int]
+    metric: str = "accuracy"
 
     @classmethod
     def from_result(cls, result, *, metric="accuracy", ax=None):
@@ -107,31 +105,23 @@ class SelectionComparisonDisplay:
         SelectionComparisonDisplay
             The display itself.
         """
-        plt = pyplot()
-
-        check_consistent_length(self.scores, self.names, self.n_images)
         n_rows = len(self.names)
-        if ax is None:
-            figsize = (6.4, max(2, 1.3 + 0.36 * n_rows))
-            _, ax = plt.subplots(figsize=figsize, layout="constrained")
-        self.ax_, self.figure_, self.dots_ = ax, ax.figure, []
-        (color, *_) = class_styles(1)[0]
+        ax = self._set_axes(ax, (6.4, max(2, 1.3 + 0.36 * n_rows)))
+        self.dots_ = []
         for place, runs in enumerate(self.scores):
             at = np.full(len(runs), place)
-            self.dots_.append(ax.scatter(runs, at, s=22, color=color, alpha=0.35, lw=0))
+            self.dots_.append(ax.scatter(runs, at, s=22, color=PALETTE[0], alpha=0.35, lw=0))
             deviation = np.std(runs, ddof=1) if len(runs) > 1 else 0
             ax.errorbar(
                 np.mean(runs), place - 0.22, xerr=deviation, fmt="o", ms=5, color="black", capsize=3
             )
         labels = zip(self.names, self.n_images, strict=True)
-        ax.set_yticks(
-            range(n_rows), [f"{fit_text(name, 32)} ({n})" for name, n in labels], parse_math=False
-        )
+        rows = [f"{shorten(name)} ({n})" for name, n in labels]
+        ax.set_yticks(range(len(self.scores)), rows, parse_math=False)
         ax.set_ylim(n_rows - 0.5, -0.6)
         ax.set_xlabel(f"{self.metric.replace('_', ' ')} on test images")
         ax.set_ylabel("trained on (images)")
         ax.grid(axis="x", color="0.9")
-        ax.set_axisbelow(True)
-        ax.spines[["top", "right", "left"]].set_visible(False)
+        ax.spines["left"].set_visible(False)
         ax.tick_params(axis="y", length=0)
         return self

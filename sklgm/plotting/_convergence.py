@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
-from sklgm.plotting._style import class_styles, fit_text, pyplot
-
-# By which a display finds the curves of others on the same axes.
-_MARK = "sklgm-convergence"
-_MOST_COLOURS = 8
+from sklgm.plotting._style import PALETTE, Display, pyplot
 
 
-class ConvergenceDisplay:
+@dataclass(kw_only=True, eq=False, repr=False)
+class ConvergenceDisplay(Display):
     """Angular distance over the steps: a smooth line over what was measured.
 
     Several are compared by drawing them on the same axes. It is recommended to use
@@ -22,7 +22,7 @@ class ConvergenceDisplay:
     ----------
     loss : array-like of shape (n_iter,)
         Loss at each step.
-    level_starts : array-like of int, default=None
+    level_starts : array-like of int, default=()
         Steps before which a finer level was added to the pyramid.
     label : str, default=None
         Name of the curve, for the legend.
@@ -40,11 +40,6 @@ class ConvergenceDisplay:
     marks_ : matplotlib Line2D or None
         Marks at the steps at which levels were added.
 
-    Raises
-    ------
-    ValueError
-        If the loss is no finite curve, or levels start outside of it.
-
     Examples
     --------
     Two distillations on the same axes:
@@ -56,10 +51,9 @@ class ConvergenceDisplay:
     >>> fast = ConvergenceDisplay(loss=np.exp(-steps / 30), label="fast").plot(slow.ax_)
     """
 
-    def __init__(self, *, loss, level_starts=None, label=None):
-        self.loss = loss
-        self.level_starts = level_starts
-        self.label = label
+    loss: ArrayLike
+    level_starts: ArrayLike = ()
+    label: str | None = None
 
     @classmethod
     def from_estimator(cls, estimator, *, label=None, ax=None, window=None):
@@ -85,18 +79,10 @@ class ConvergenceDisplay:
         ------
         sklearn.exceptions.NotFittedError
             If `estimator` is not fitted.
-        TypeError
+        AttributeError
             If `estimator` has no loss curve, as selectors have none.
         """
-        fits = hasattr(estimator, "fit")
-        if fits:
-            check_is_fitted(estimator)
-        if not fits or not hasattr(estimator, "loss_curve_"):
-            advice = " Pass its distiller_." if hasattr(estimator, "distiller_") else ""
-            raise TypeError(
-                f"ConvergenceDisplay.from_estimator takes a fitted LGMDistiller; got "
-                f"{type(estimator).__name__}.{advice}"
-            )
+        check_is_fitted(estimator)
         display = cls(loss=estimator.loss_curve_, level_starts=estimator.level_starts_, label=label)
         return display.plot(ax, window=window)
 
@@ -117,88 +103,33 @@ class ConvergenceDisplay:
         ConvergenceDisplay
             The display itself.
         """
-        plt = pyplot()
+        loss, starts = np.asarray(self.loss, dtype=float), np.asarray(self.level_starts, dtype=int)
+        steps = np.arange(1, len(loss) + 1)
+        window = min(len(loss), window or max(1, len(loss) // 20))
+        smooth = np.convolve(loss, np.ones(window), "same")
+        smooth /= np.convolve(np.ones(len(loss)), np.ones(window), "same")
 
-        loss, starts = self._validate()
-        if window is None:
-            window = max(1, len(loss) // 20)
-        if not isinstance(window, (int, np.integer)) or window < 1:
-            raise ValueError(f"window must be a positive integer; got {window!r}.")
-        if ax is None:
-            _, ax = plt.subplots(figsize=(6.4, 4), layout="constrained")
-        drawn = sum(line.get_gid() == _MARK for line in ax.lines)
-        color, *_ = class_styles(_MOST_COLOURS)[drawn % _MOST_COLOURS]
-        steps, smooth = np.arange(1, len(loss) + 1), _moving_mean(loss, window)
-        self.ax_, self.figure_ = ax, ax.figure
-        (self.raw_,) = ax.plot(steps, loss, color=color, alpha=0.25, lw=1)
-        # In another way of drawing when the colours are used up.
-        style = ("-", "--", ":")[drawn // _MOST_COLOURS % 3]
-        (self.line_,) = ax.plot(steps, smooth, style, color=color, lw=2, gid=_MARK)
+        ax = self._set_axes(ax, (6.4, 4))
+        if not ax.lines:
+            # Lines are drawn in other ways when the colours are used up.
+            plt = pyplot()
+            ax.set_prop_cycle(plt.cycler(ls=["-", "--", ":"]) * plt.cycler(color=PALETTE))
+            ax.set(xlabel="step", ylabel="angular distance")
+            if loss.min() > 0:
+                ax.set_yscale("log")
+                ax.yaxis.set_major_locator(plt.LogLocator(subs=(1, 2, 5)))
+                ax.yaxis.set_major_formatter("{x:g}")
+                ax.yaxis.set_minor_formatter("")
+        (self.line_,) = ax.plot(steps, smooth, lw=2, label=self.label)
+        looks = {"color": self.line_.get_color(), "ls": "-"}
+        (self.raw_,) = ax.plot(steps, loss, alpha=0.25, lw=1, **looks)
         self.marks_ = None
         if len(starts):
+            named = "finer level" in ax.get_legend_handles_labels()[1]
+            looks |= {"ls": "", "marker": "|", "ms": 11, "mew": 1.5}
             (self.marks_,) = ax.plot(
-                *(steps[starts], smooth[starts]),
-                **{"ls": "", "marker": "|", "ms": 11, "mew": 1.5, "color": color},
+                steps[starts], smooth[starts], label=None if named else "finer level", **looks
             )
-        if drawn == 0:
-            ax.set_xlabel("step")
-            ax.set_ylabel("angular distance")
-            ax.spines[["top", "right"]].set_visible(False)
-            if loss.min() > 0:
-                self._to_logarithm()
-        self._name(ax)
+        if ax.get_legend_handles_labels()[0]:
+            ax.legend(frameon=False)
         return self
-
-    def _to_logarithm(self):
-        from matplotlib.ticker import FuncFormatter, LogLocator
-
-        axis = self.ax_.yaxis
-        self.ax_.set_yscale("log")
-        axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axis.set_minor_formatter("")
-
-    def _name(self, ax):
-        """Write the legend anew, for all curves of the axes."""
-        from matplotlib.lines import Line2D
-
-        if self.label is not None:
-            self.line_.set_label(fit_text(str(self.label), 40))
-        # Lines without a name of their own are called like this by matplotlib.
-        handles = [
-            line
-            for line in ax.lines
-            if line.get_gid() == _MARK and not line.get_label().startswith("_child")
-        ]
-        names = [line.get_label() for line in handles]
-        if any(line.get_marker() == "|" for line in ax.lines):
-            handles.append(Line2D([], [], ls="", marker="|", ms=11, mew=1.5, color="0.4"))
-            names.append("finer level")
-        if handles:
-            box = ax.legend(handles, [" "] * len(names), frameon=False)
-            # Set afterwards: a legend would leave out names that start with an underscore.
-            for text, name in zip(box.get_texts(), names, strict=True):
-                text.set(text=name, parse_math=False)
-
-    def _validate(self):
-        loss = np.asarray(self.loss, dtype=float)
-        if loss.ndim != 1 or not len(loss) or not np.isfinite(loss).all():
-            raise ValueError(
-                f"loss must be finite numbers of shape (n_iter,), one a step; got shape "
-                f"{loss.shape}."
-            )
-        starts = np.asarray([] if self.level_starts is None else self.level_starts, dtype=int)
-        if starts.ndim != 1 or not ((starts >= 0) & (starts < len(loss))).all():
-            raise ValueError(
-                f"level_starts must be steps from 0 to {len(loss) - 1}; got {starts.tolist()}."
-            )
-        return loss, starts
-
-
-def _moving_mean(loss, window):
-    """Return means over windows around each step, cut at the ends."""
-    sums = np.concatenate([[0.0], np.cumsum(loss)])
-    middle = np.arange(len(loss))
-    first = np.maximum(middle - (window - 1) // 2, 0)
-    last = np.minimum(middle + window // 2 + 1, len(loss))
-    return (sums[last] - sums[first]) / (last - first)

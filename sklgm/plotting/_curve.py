@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Mapping
+from dataclasses import dataclass
 
-from sklgm.plotting._style import MOST_NAMED_CLASSES, check_result, class_styles, fit_text, pyplot
+import numpy as np
+from numpy.typing import ArrayLike
+
+from sklgm.plotting._style import (
+    MOST_NAMED_CLASSES,
+    Display,
+    check_result,
+    class_styles,
+    draw_legend,
+    pyplot,
+)
 
 # Dashes tell lines apart without colour.
 _DASHES = ("-", "--", "-.", ":")
 
 
-class PrototypeCurveDisplay:
+@dataclass(kw_only=True, eq=False, repr=False)
+class PrototypeCurveDisplay(Display):
     """A line for each selection over the number of prototypes, and level lines beside them.
 
     It is recommended to use :meth:`from_result` to make a display.
@@ -35,11 +47,6 @@ class PrototypeCurveDisplay:
     lines_ : dict of str to matplotlib ErrorbarContainer or Line2D
         The lines that were drawn, by name.
 
-    Raises
-    ------
-    ValueError
-        If a curve does not have three columns.
-
     See Also
     --------
     SelectionComparisonDisplay : With one number of prototypes.
@@ -53,10 +60,9 @@ class PrototypeCurveDisplay:
     <...>
     """
 
-    def __init__(self, *, curves, levels=None, metric="accuracy"):
-        self.curves = curves
-        self.levels = levels
-        self.metric = metric
+    curves: Mapping[str, ArrayLike]
+    levels: Mapping[str, float] | None = None
+    metric: str = "accuracy"
 
     @classmethod
     def from_result(cls, result, *, metric="accuracy", ax=None):
@@ -106,20 +112,11 @@ class PrototypeCurveDisplay:
         PrototypeCurveDisplay
             The display itself.
         """
-        plt = pyplot()
-
-        if ax is None:
-            _, ax = plt.subplots(figsize=(7.2, 4.2), layout="constrained")
-        self.ax_, self.figure_, self.lines_ = ax, ax.figure, {}
+        ax = self._set_axes(ax, (7.2, 4.2))
+        self.lines_ = {}
         looks = class_styles(MOST_NAMED_CLASSES)
         for index, (name, points) in enumerate(self.curves.items()):
-            points = np.asarray(points, dtype=float)
-            if points.ndim != 2 or points.shape[1] != 3:
-                raise ValueError(
-                    f"curves[{name!r}] must have shape (n_points, 3): prototypes per class, mean "
-                    f"and deviation; got {points.shape}."
-                )
-            places, means, deviations = points.T
+            places, means, deviations = np.asarray(points, dtype=float).T
             color, marker, _ = looks[index % len(looks)]
             # Side by side, since the deviations of several lines at one place would hide others.
             shift = 1.15 ** ((index + 0.5) / len(self.curves) - 0.5)
@@ -137,31 +134,12 @@ class PrototypeCurveDisplay:
             )
         for name, level in (self.levels or {}).items():
             self.lines_[name] = ax.axhline(level, color="0.35", lw=1.2, ls=(0, (6, 3)))
-        counts = {int(point[0]) for points in self.curves.values() for point in points}
-        every = sorted(counts or {1})
+        counts = sorted({int(point[0]) for points in self.curves.values() for point in points})
         ax.set_xscale("log")
-        ax.set_xticks(every, [str(count) for count in every])
-        ax.xaxis.set_minor_locator(plt.NullLocator())
+        ax.set_xticks(counts, map(str, counts))
+        ax.xaxis.set_minor_locator(pyplot().NullLocator())
         ax.set_xlabel("prototypes per class")
         ax.set_ylabel(f"{self.metric.replace('_', ' ')} on test images")
         ax.grid(axis="y", color="0.9")
-        ax.set_axisbelow(True)
-        ax.spines[["top", "right"]].set_visible(False)
-        self._name()
+        draw_legend(ax, list(self.lines_.values()), list(self.lines_), handlelength=2.6)
         return self
-
-    def _name(self):
-        """Write the legend beside the axes."""
-        box = self.ax_.legend(
-            list(self.lines_.values()),
-            [" "] * len(self.lines_),
-            loc="upper left",
-            bbox_to_anchor=(1.01, 1),
-            borderaxespad=0,
-            frameon=False,
-            fontsize=9 if len(self.lines_) <= 16 else 8,
-            handlelength=2.6,
-        )
-        # Set afterwards: a legend would leave out names that start with an underscore.
-        for text, name in zip(box.get_texts(), self.lines_, strict=True):
-            text.set(text=fit_text(name, 24), parse_math=False)

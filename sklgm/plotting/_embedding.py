@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Any
+
 import numpy as np
+from numpy.typing import ArrayLike
 from sklearn.decomposition import PCA
 from sklearn.utils import _safe_indexing, resample
-from sklearn.utils.validation import check_consistent_length, check_is_fitted
+from sklearn.utils.validation import check_consistent_length
 
 from sklgm.plotting._style import (
     MOST_NAMED_CLASSES,
+    Display,
     class_styles,
-    fit_text,
-    pyplot,
+    draw_legend,
     resolve_class_names,
+    shorten,
 )
-from sklgm.utils.numbers import is_whole
+from sklgm.prototypes.prototype_set import check_has_prototypes
+from sklgm.utils.random import own_random_state
 from sklgm.utils.targets import check_column
 
 
-class EmbeddingDisplay:
+@dataclass(kw_only=True, eq=False, repr=False)
+class EmbeddingDisplay(Display):
     """Real images as dots and prototypes as stars, in the plane that real images span best.
 
     It is recommended to use :meth:`from_estimator` to make a display.
@@ -50,11 +57,6 @@ class EmbeddingDisplay:
     stars_ : list of matplotlib PathCollection
         Prototypes, likewise.
 
-    Raises
-    ------
-    ValueError
-        If points and labels do not fit each other.
-
     See Also
     --------
     PrototypesDisplay : The prototypes as pictures.
@@ -80,22 +82,12 @@ class EmbeddingDisplay:
     <...>
     """
 
-    def __init__(
-        self,
-        *,
-        embedding,
-        labels,
-        prototype_embedding,
-        prototype_labels,
-        explained_variance_ratio=None,
-        class_names=None,
-    ):
-        self.embedding = embedding
-        self.labels = labels
-        self.prototype_embedding = prototype_embedding
-        self.prototype_labels = prototype_labels
-        self.explained_variance_ratio = explained_variance_ratio
-        self.class_names = class_names
+    embedding: ArrayLike
+    labels: ArrayLike
+    prototype_embedding: ArrayLike
+    prototype_labels: ArrayLike
+    explained_variance_ratio: ArrayLike | None = None
+    class_names: Any = None
 
     @classmethod
     def from_estimator(
@@ -108,7 +100,6 @@ class EmbeddingDisplay:
         max_samples=2000,
         random_state=None,
         ax=None,
-        legend=True,
     ):
         """Embed real images and draw them with the prototypes of a fitted estimator.
 
@@ -119,18 +110,16 @@ class EmbeddingDisplay:
         X : array-like of images, list of images or paths, or array-like of shape (n, n_features)
             Real images, of any kind the estimator accepts, or feature rows with ``backbone=None``.
         y : array-like of shape (n_samples,)
-            Their labels, all among ``estimator.classes_``.
+            Their labels.
         class_names : dict or sequence of str, default=None
             Names to show instead of the labels: by label, or one per class in sorted order.
         max_samples : int or None, default=2000
-            Embed and draw at most so many real images, drawn at random with the proportions of
-            `y`. None takes all.
+            Embed and draw at most so many real images, at least two, chosen at random with the
+            proportions of `y`. None takes all.
         random_state : int, RandomState instance or None, default=None
             Decides which images are drawn; None decides anew each time.
         ax : matplotlib Axes, default=None
             The axes to draw on; see :meth:`plot`.
-        legend : bool, default=True
-            Whether to name the classes; see :meth:`plot`.
 
         Returns
         -------
@@ -141,25 +130,16 @@ class EmbeddingDisplay:
         ------
         sklearn.exceptions.NotFittedError
             If `estimator` is not fitted.
-        TypeError
-            If `estimator` is not one of sklgm that makes prototypes.
         ValueError
-            If `X` and `y` differ in length, `y` holds labels that `estimator` does not know, or
-            `max_samples` is below 2.
+            If `estimator` is not one of sklgm that makes prototypes, or `X` and `y` differ in
+            length.
         """
-        _check_estimator(estimator)
-        _check_most(max_samples)
+        check_has_prototypes(estimator, "estimator must be a fitted distiller or selector")
         y = check_column(y, "y")
         check_consistent_length(X, y)
-        unknown = np.setdiff1d(y, estimator.classes_)
-        if len(unknown):
-            raise ValueError(
-                f"y holds labels the estimator was not fitted on: {unknown[:5].tolist()}."
-            )
         if max_samples is not None and len(y) > max_samples:
             chosen = choose_rows(y, max_samples, random_state)
             X, y = _safe_indexing(X, chosen), y[chosen]
-
         return cls.from_features(
             estimator._embed(X),
             y,
@@ -167,7 +147,6 @@ class EmbeddingDisplay:
             estimator.prototype_labels_,
             class_names=class_names,
             ax=ax,
-            legend=legend,
         )
 
     @classmethod
@@ -180,7 +159,6 @@ class EmbeddingDisplay:
         *,
         class_names=None,
         ax=None,
-        legend=True,
     ):
         """Draw what is embedded already.
 
@@ -198,8 +176,6 @@ class EmbeddingDisplay:
             Names to show instead of the labels: by label, or one per class in sorted order.
         ax : matplotlib Axes, default=None
             The axes to draw on; see :meth:`plot`.
-        legend : bool, default=True
-            Whether to name the classes; see :meth:`plot`.
 
         Returns
         -------
@@ -215,9 +191,9 @@ class EmbeddingDisplay:
             explained_variance_ratio=pca.explained_variance_ratio_,
             class_names=class_names,
         )
-        return display.plot(ax, legend=legend)
+        return display.plot(ax)
 
-    def plot(self, ax=None, *, legend=True):
+    def plot(self, ax=None):
         """Draw dots and stars.
 
         Up to 24 classes have a colour and marker of their own and a legend beside the axes. With
@@ -227,167 +203,78 @@ class EmbeddingDisplay:
         ----------
         ax : matplotlib Axes, default=None
             The axes to draw on; None makes a figure.
-        legend : bool, default=True
-            Whether to draw the legend or colour bar.
 
         Returns
         -------
         EmbeddingDisplay
             The display itself.
         """
-        plt = pyplot()
+        dots, stars = np.asarray(self.embedding), np.asarray(self.prototype_embedding)
+        labels = np.concatenate([self.labels, self.prototype_labels])
+        classes, indices = np.unique(labels, return_inverse=True)
+        of_dot, of_star = np.split(indices, [len(self.labels)])
+        names = resolve_class_names(classes, self.class_names)
+        # Sizes keep many points apart and few visible.
+        dot_looks = {"s": np.clip(12000 / max(1, len(dots)), 8, 36), "alpha": 0.75, "zorder": 2}
+        dot_looks |= {"edgecolors": "white", "linewidths": 0.3}
+        star_looks = {"s": np.clip(8000 / max(1, len(stars)), 70, 260), "zorder": 3}
+        star_looks |= {"edgecolors": "black", "linewidths": 0.8}
 
-        dots, labels = _validate(self.embedding, self.labels, "embedding", "labels")
-        stars, star_labels = _validate(
-            self.prototype_embedding,
-            self.prototype_labels,
-            "prototype_embedding",
-            "prototype_labels",
-        )
-        classes = np.unique(np.concatenate([labels, star_labels]))
-        names = [fit_text(name, 24) for name in resolve_class_names(classes, self.class_names)]
-
-        if ax is None:
-            _, ax = plt.subplots(figsize=(7.2, 5), layout="constrained")
-        self.ax_ = ax
-        self.figure_ = ax.figure
+        ax = self._set_axes(ax, (7.2, 5))
         self.dots_, self.stars_ = [], []
-        draw = self._draw_named if len(classes) <= MOST_NAMED_CLASSES else self._draw_ordered
-        draw(
-            (dots, np.searchsorted(classes, labels)),
-            (stars, np.searchsorted(classes, star_labels)),
-            names,
-            legend,
-        )
-        for set_label, axis in ((ax.set_xlabel, 0), (ax.set_ylabel, 1)):
-            set_label(self._axis_label(axis))
-        ax.set(xticks=[], yticks=[])
+        if len(classes) <= MOST_NAMED_CLASSES:
+            for index, (color, dot, star) in enumerate(class_styles(len(classes))):
+                points = dots[of_dot == index].T
+                self.dots_.append(ax.scatter(*points, color=color, marker=dot, **dot_looks))
+                points = stars[of_star == index].T
+                self.stars_.append(ax.scatter(*points, color=color, marker=star, **star_looks))
+            self._draw_legend(names)
+        else:
+            colors = {"cmap": "viridis", "vmin": 0, "vmax": len(names) - 1}
+            self.dots_.append(ax.scatter(*dots.T, c=of_dot, **colors, **dot_looks))
+            self.stars_.append(ax.scatter(*stars.T, c=of_star, marker="*", **colors, **star_looks))
+            self._draw_color_bar(names)
+        for axis, name in ((0, "x"), (1, "y")):
+            label = f"principal component {axis + 1}"
+            if self.explained_variance_ratio is not None:
+                label += f" ({self.explained_variance_ratio[axis]:.0%} of variance)"
+            ax.set(**{f"{name}label": label, f"{name}ticks": []})
         ax.set_aspect("equal", adjustable="datalim")
         ax.margins(0.06)
-        ax.spines[["top", "right"]].set_visible(False)
         return self
 
-    def _draw_named(self, dots, stars, names, legend):
-        styles = class_styles(len(names))
-        dot_looks, star_looks = _looks(dots, stars)
-        (points, of_class), (star_points, of_star) = dots, stars
-        for index, (color, dot, star) in enumerate(styles):
-            self.dots_.append(
-                self.ax_.scatter(*points[of_class == index].T, color=color, marker=dot, **dot_looks)
-            )
-            self.stars_.append(
-                self.ax_.scatter(
-                    *star_points[of_star == index].T, color=color, marker=star, **star_looks
-                )
-            )
-        if legend:
-            self._draw_legend(styles, names)
-
-    def _draw_legend(self, styles, names):
+    def _draw_legend(self, names):
         from matplotlib.legend_handler import HandlerTuple
-        from matplotlib.lines import Line2D
 
-        def handle(marker, size, edge, color):
-            return Line2D(
-                [], [], marker=marker, markersize=size, mec=edge, mew=0.6, color=color, ls=""
-            )
-
-        few = len(names) <= 16
-        box = self.ax_.legend(
-            [
-                handle("o", 6, "none", "0.6"),
-                handle("*", 10, "black", "0.6"),
-                *(
-                    (handle(dot, 6, "none", color), handle(star, 10, "black", color))
-                    for color, dot, star in styles
-                ),
-            ],
-            ["real image", "prototype", *(" " for _ in names)],
+        draw_legend(
+            self.ax_,
+            list(zip(self.dots_, self.stars_, strict=True)),
+            names,
             handler_map={tuple: HandlerTuple(ndivide=None, pad=0.4)},
-            loc="upper left",
-            bbox_to_anchor=(1.01, 1),
-            borderaxespad=0,
-            frameon=False,
-            fontsize=9 if few else 8,
-            labelspacing=0.5 if few else 0.3,
             handlelength=2.6,
-            handletextpad=0.5,
-        )
-        # Set afterwards: a legend would leave out names that start with an underscore.
-        for text, name in zip(box.get_texts()[2:], names, strict=True):
-            text.set(text=name, parse_math=False)
-
-    def _draw_ordered(self, dots, stars, names, legend):
-        dot_looks, star_looks = _looks(dots, stars)
-        color = {"cmap": "viridis", "vmin": 0, "vmax": len(names) - 1}
-        (points, of_class), (star_points, of_star) = dots, stars
-        self.dots_ = [self.ax_.scatter(*points.T, c=of_class, **color, **dot_looks)]
-        self.stars_ = [
-            self.ax_.scatter(*star_points.T, c=of_star, marker="*", **color, **star_looks)
-        ]
-        if legend:
-            shown = np.linspace(0, len(names) - 1, 6).round().astype(int)
-            bar = self.figure_.colorbar(self.stars_[0], ax=self.ax_, ticks=shown, pad=0.02)
-            bar.set_label(f"{len(names)} classes in order; stars are prototypes")
-            bar.ax.set_yticklabels([names[index] for index in shown], fontsize=8, parse_math=False)
-            bar.outline.set_visible(False)
-
-    def _axis_label(self, axis):
-        label = f"principal component {axis + 1}"
-        if self.explained_variance_ratio is None:
-            return label
-        return f"{label} ({self.explained_variance_ratio[axis]:.0%} of variance)"
-
-
-def _check_estimator(estimator):
-    """Raise unless the estimator embeds images and has prototypes."""
-    embeds = hasattr(estimator, "_embed")
-    if embeds:
-        check_is_fitted(estimator)
-    if not embeds or not hasattr(estimator, "prototypes_"):
-        advice = " Pass its distiller_." if hasattr(estimator, "distiller_") else ""
-        raise TypeError(
-            "EmbeddingDisplay.from_estimator takes a fitted estimator of sklgm with prototypes: "
-            f"LGMDistiller, RandomImages or ClassCentroids; got {type(estimator).__name__}."
-            f"{advice} For anything else, pass projected points to EmbeddingDisplay itself."
+            labelspacing=0.4,
+            markerscale=0.65,
+            title="dots: real images\nstars: prototypes",
+            title_fontsize=8,
+            alignment="left",
         )
 
-
-def _check_most(max_samples):
-    if max_samples is not None and (not is_whole(max_samples) or max_samples < 2):
-        raise ValueError(
-            f"max_samples must be an integer of at least 2, or None; got {max_samples!r}."
-        )
+    def _draw_color_bar(self, names):
+        shown = np.linspace(0, len(names) - 1, 6).round().astype(int)
+        bar = self.figure_.colorbar(self.stars_[0], ax=self.ax_, ticks=shown, pad=0.02)
+        bar.set_label(f"{len(names)} classes in order; stars are prototypes")
+        ticks = [shorten(names[index]) for index in shown]
+        bar.ax.set_yticklabels(ticks, fontsize=8, parse_math=False)
+        bar.outline.set_visible(False)
 
 
 def choose_rows(y, max_samples, random_state):
     """Pick rows at random, in the proportions of the labels and in their order."""
-    if random_state is None:
-        # scikit-learn would draw from numpy's global generator.
-        random_state = int(np.random.SeedSequence().generate_state(1)[0])
-    rows = np.arange(len(y))
     chosen = resample(
-        rows, replace=False, n_samples=max_samples, stratify=y, random_state=random_state
+        np.arange(len(y)),
+        replace=False,
+        n_samples=max_samples,
+        stratify=y,
+        random_state=own_random_state(random_state),
     )
     return np.sort(chosen)
-
-
-def _looks(dots, stars):
-    """Sizes that keep many points apart and few visible."""
-    dot_size = np.clip(12000 / max(1, len(dots[0])), 8, 36)
-    star_size = np.clip(8000 / max(1, len(stars[0])), 70, 260)
-    return (
-        {"s": dot_size, "alpha": 0.75, "edgecolors": "white", "linewidths": 0.3, "zorder": 2},
-        {"s": star_size, "edgecolors": "black", "linewidths": 0.8, "zorder": 3},
-    )
-
-
-def _validate(points, labels, points_name, labels_name):
-    points, labels = np.asarray(points), np.asarray(labels)
-    if points.ndim != 2 or points.shape[1] != 2:
-        raise ValueError(f"{points_name} must have shape (n, 2); got shape {points.shape}.")
-    if labels.shape != points.shape[:1]:
-        raise ValueError(
-            f"{points_name} has {len(points)} points, but {labels_name} has shape {labels.shape}."
-        )
-    return points, labels

@@ -1,8 +1,8 @@
-"""Colours, markers and class names that all displays share."""
+"""Axes, colours, markers and names, as all displays have them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -11,24 +11,12 @@ from sklgm.utils.extras import needs_extra
 
 # Okabe and Ito's palette, told apart under the common kinds of colour blindness. Black comes last
 # and yellow, faint on white, before it.
-_PALETTE = (
-    "#0072B2",
-    "#E69F00",
-    "#009E73",
-    "#CC79A7",
-    "#D55E00",
-    "#56B4E9",
-    "#F0E442",
-    "#000000",
-)
+PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F0E442", "#000000")
 # Dots of each kind go with stars of five, four and eight points.
-_MARKERS = (("o", (5, 1, 0)), ("s", (4, 1, 0)), ("^", (8, 1, 0)))
+_MARKERS: tuple[tuple[str, Any], ...] = (("o", (5, 1, 0)), ("s", (4, 1, 0)), ("^", (8, 1, 0)))
 
-MOST_NAMED_CLASSES = len(_PALETTE) * len(_MARKERS)
+MOST_NAMED_CLASSES = len(PALETTE) * len(_MARKERS)
 """With more classes than this, colour can only show a class's place in the order."""
-
-
-Marker = str | tuple[int, int, int]
 
 
 def pyplot() -> Any:
@@ -38,7 +26,20 @@ def pyplot() -> Any:
     return plt
 
 
-def class_styles(n_classes: int) -> list[tuple[str, Marker, Marker]]:
+class Display:
+    """Base of the displays, which know the axes that they were drawn on."""
+
+    def _set_axes(self, ax: Any, figsize: tuple[float, float]) -> Any:
+        """Take the given axes, or those of a new figure of that size, and return them."""
+        if ax is None:
+            _, ax = pyplot().subplots(figsize=figsize, layout="constrained")
+        ax.spines[["top", "right"]].set_visible(False)
+        ax.set_axisbelow(True)
+        self.ax_, self.figure_ = ax, ax.figure
+        return ax
+
+
+def class_styles(n_classes: int) -> list[tuple[str, str, Any]]:
     """Give each class a look of its own.
 
     Parameters
@@ -52,7 +53,7 @@ def class_styles(n_classes: int) -> list[tuple[str, Marker, Marker]]:
         Colour, dot and star of each class: the markers change when the colours are used up.
     """
     return [
-        (_PALETTE[index % len(_PALETTE)], *_MARKERS[index // len(_PALETTE)])
+        (PALETTE[index % len(PALETTE)], *_MARKERS[index // len(PALETTE)])
         for index in range(n_classes)
     ]
 
@@ -77,22 +78,15 @@ def resolve_class_names(
     Raises
     ------
     ValueError
-        If it is something else, or a sequence has another length than `classes`.
+        If a sequence has another length than `classes`.
     """
     labels = classes.tolist()
-    if class_names is None:
-        return [str(label) for label in labels]
-    if isinstance(class_names, Mapping):
-        return [str(class_names.get(label, label)) for label in labels]
-    if isinstance(class_names, str) or not hasattr(class_names, "__len__"):
+    if class_names is None or isinstance(class_names, Mapping):
+        return [str((class_names or {}).get(label, label)) for label in labels]
+    if isinstance(class_names, str) or len(class_names) != len(labels):
         raise ValueError(
-            f"class_names must be a list of names, or a dict from label to name; got "
-            f"{class_names!r}."
-        )
-    if len(class_names) != len(labels):
-        raise ValueError(
-            f"class_names has {len(class_names)} names for {len(labels)} classes; "
-            "pass one for each, or a dict from label to name."
+            f"class_names must be {len(labels)} names, one for each class, or a dict from label "
+            f"to name; got {class_names!r}."
         )
     return [str(name) for name in class_names]
 
@@ -103,43 +97,26 @@ def check_result(result: Any, kind: str, source: str) -> None:
         raise ValueError(f"This draws what {source} returns; got {type(result).__name__}.")
 
 
-def fit_text(
-    text: str, width: float, *, max_lines: int = 1, measure: Callable[[str], float] = len
-) -> str:
-    """Break a name into lines and shorten what still does not fit.
-
-    Parameters
-    ----------
-    text : str
-        Underscores count as places to break.
-    width : float
-        What a line may measure.
-    max_lines : int, default=1
-        Lines.
-    measure : callable, default=len
-        Measures a text: characters, unless something else is passed.
-
-    Returns
-    -------
-    str
-        At most `max_lines` lines, each within `width` unless a single character is wider.
-    """
-    if measure(text) <= width and "\n" not in text:
-        return text
-    lines: list[str] = []
-    for word in text.replace("_", " ").split():
-        if lines and measure(f"{lines[-1]} {word}") <= width:
-            lines[-1] += f" {word}"
-        else:
-            lines.append(word)
-    if len(lines) > max_lines:
-        lines = [*lines[: max_lines - 1], " ".join(lines[max_lines - 1 :])]
-    return "\n".join(_shorten(line, width, measure) for line in lines)
+def shorten(name: str, length: int = 28) -> str:
+    """Leave out the middle of a long name: names often differ at the end."""
+    if len(name) <= length:
+        return name
+    half = (length - 1) // 2
+    return f"{name[: length - 1 - half]}…{name[len(name) - half :]}"
 
 
-def _shorten(line: str, width: float, measure: Callable[[str], float]) -> str:
-    if measure(line) <= width:
-        return line
-    while len(line) > 1 and measure(f"{line}…") > width:
-        line = line[:-1]
-    return f"{line.rstrip()}…"
+def draw_legend(ax: Any, handles: Sequence[Any], names: Sequence[str], **looks: Any) -> None:
+    """Draw a legend to the right of the axes, with names shown letter by letter."""
+    legend = ax.legend(
+        handles,
+        [" "] * len(names),
+        loc="upper left",
+        bbox_to_anchor=(1.01, 1),
+        borderaxespad=0,
+        frameon=False,
+        fontsize=9 if len(names) <= 16 else 8,
+        **looks,
+    )
+    # Set afterwards: a legend would leave out names that start with an underscore.
+    for text, name in zip(legend.get_texts(), names, strict=True):
+        text.set(text=shorten(name), parse_math=False)

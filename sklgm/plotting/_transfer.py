@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-from sklgm.plotting._heatmap import draw_heat_map, short_number
+import numpy as np
+from numpy.typing import ArrayLike
+
+from sklgm.plotting._heatmap import HeatMapDisplay, short_number
 from sklgm.plotting._style import check_result
 
 
-class TransferDisplay:
+@dataclass(kw_only=True, eq=False, repr=False)
+class TransferDisplay(HeatMapDisplay):
     """Heat map of a transfer matrix: made for the row, evaluated on the column.
 
     It is recommended to use :meth:`from_matrix` to make a display.
@@ -40,11 +45,8 @@ class TransferDisplay:
         The coloured cells.
     texts_ : ndarray of shape (n_rows, n_columns)
         Their matplotlib Texts; None where a cell is too small for one.
-
-    Raises
-    ------
-    ValueError
-        If arrays and names do not fit each other.
+    frames_ : list of matplotlib Rectangle
+        The frames.
 
     See Also
     --------
@@ -64,26 +66,14 @@ class TransferDisplay:
     <...>
     """
 
-    def __init__(
-        self,
-        *,
-        scores,
-        errors,
-        reference,
-        rows,
-        columns,
-        at_home=None,
-        n_distilled=None,
-        metric="accuracy",
-    ):
-        self.scores = scores
-        self.errors = errors
-        self.reference = reference
-        self.rows = rows
-        self.columns = columns
-        self.at_home = at_home
-        self.n_distilled = n_distilled
-        self.metric = metric
+    scores: ArrayLike
+    errors: ArrayLike
+    reference: ArrayLike
+    rows: Sequence[str]
+    columns: Sequence[str]
+    at_home: ArrayLike | None = None
+    n_distilled: int | None = None
+    metric: str = "accuracy"
 
     @classmethod
     def from_matrix(cls, matrix, *, metric="accuracy", ax=None):
@@ -142,44 +132,26 @@ class TransferDisplay:
         TransferDisplay
             The display itself.
         """
-        scores, errors, reference, at_home = self._validate()
+        scores, reference = (np.asarray(one, dtype=float) for one in (self.scores, self.reference))
         shares = np.divide(scores, reference, out=np.zeros(scores.shape), where=reference > 0)
-        short = np.array([[short_number(score) for score in line] for line in scores])
-        texts = short.astype(object)
-        for place, error in np.ndenumerate(errors):
-            if not np.isnan(error):
-                texts[place] += f"\n± {short_number(error)}"
-        least = min(0.9, np.floor(10 * shares.min()) / 10)
-        name = self.metric.replace("_", " ").removeprefix("relative ")
-        self.ax_, self.image_, self.texts_ = draw_heat_map(
+        errors = np.broadcast_to(self.errors, scores.shape)
+        texts = np.vectorize(_score_text, otypes=[object])(scores, errors)
+        framed = np.zeros(scores.shape) if self.at_home is None else np.asarray(self.at_home)
+        self._draw_cells(
             ax,
             shares,
             rows=self.rows,
             columns=self.columns,
             texts=texts,
-            short_texts=short,
-            limits=(least, max(1, shares.max())),
-            framed=at_home,
-            label=f"{name} / that of all images",
+            limits=(min(0.9, np.floor(10 * shares.min()) / 10), max(1, shares.max())),
+            framed=framed,
+            label=f"{self.metric.replace('_', ' ').removeprefix('relative ')} / that of all images",
         )
-        self.figure_ = self.ax_.figure
         if self.n_distilled is not None:
             self.ax_.axhline(self.n_distilled - 0.5, color="white", lw=4)
-        self.ax_.set_xlabel("evaluated on")
-        self.ax_.set_ylabel("distilled on, or chosen as")
+        self.ax_.set(xlabel="evaluated on", ylabel="distilled on, or chosen as")
         return self
 
-    def _validate(self):
-        shape = len(self.rows), len(self.columns)
-        home = np.zeros(shape, dtype=bool) if self.at_home is None else self.at_home
-        found = {"scores": self.scores, "errors": self.errors, "at_home": home}
-        arrays = {name: np.asarray(array) for name, array in found.items()}
-        arrays["reference"] = np.asarray(self.reference, dtype=float)
-        for name, array in arrays.items():
-            wanted = shape[1:] if name == "reference" else shape
-            if array.shape != wanted or 0 in wanted:
-                raise ValueError(
-                    f"{name} must have shape {wanted}, by the names of rows and columns; got "
-                    f"{array.shape}."
-                )
-        return (arrays[name] for name in ("scores", "errors", "reference", "at_home"))
+
+def _score_text(score, error):
+    return short_number(score) + ("" if np.isnan(error) else f"\n± {short_number(error)}")
