@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from sklgm.plotting._heatmap import HeatMapDisplay, short_number
 from sklgm.plotting._style import check_result
@@ -63,7 +63,7 @@ class AlignmentDisplay(HeatMapDisplay):
     <...>
     """
 
-    values: ArrayLike
+    values: Any
     rows: Sequence[str]
     columns: Sequence[str]
     label: str = "alignment"

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_consistent_length
 
 from sklgm.plotting._heatmap import HeatMapDisplay, short_number
@@ -71,12 +70,12 @@ class BiasDisplay(HeatMapDisplay):
     <...>
     """
 
-    group_probabilities: ArrayLike
-    own_class_probability: ArrayLike
-    prototype_labels: ArrayLike
-    own_groups: ArrayLike
-    groups: ArrayLike
-    prototypes: ArrayLike | None = None
+    group_probabilities: Any
+    own_class_probability: Any
+    prototype_labels: Any
+    own_groups: Any
+    groups: Any
+    prototypes: Any = None
     group_reliance: float | None = None
     class_names: Any = None
     group_names: Any = None

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from sklgm.plotting._style import PALETTE, Display, check_result, shorten
 
@@ -51,7 +51,7 @@ class SelectionComparisonDisplay(Display):
     <...>
     """
 
-    scores: Sequence[ArrayLike]
+    scores: Sequence[Any]
     names: Sequence[str]
     n_images: Sequence[int]
     metric: str = "accuracy"

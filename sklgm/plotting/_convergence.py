@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 from sklearn.utils.validation import check_is_fitted
 
 from sklgm.plotting._style import PALETTE, Display, pyplot
@@ -51,8 +51,8 @@ class ConvergenceDisplay(Display):
     >>> fast = ConvergenceDisplay(loss=np.exp(-steps / 30), label="fast").plot(slow.ax_)
     """
 
-    loss: ArrayLike
-    level_starts: ArrayLike = ()
+    loss: Any
+    level_starts: Any = ()
     label: str | None = None
 
     @classmethod

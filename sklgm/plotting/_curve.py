@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from sklgm.plotting._style import (
     MOST_NAMED_CLASSES,
@@ -60,7 +60,7 @@ class PrototypeCurveDisplay(Display):
     <...>
     """
 
-    curves: Mapping[str, ArrayLike]
+    curves: Mapping[str, Any]
     levels: Mapping[str, float] | None = None
     metric: str = "accuracy"
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 from sklearn.decomposition import PCA
 from sklearn.utils import _safe_indexing, resample
 from sklearn.utils.validation import check_consistent_length
@@ -82,11 +81,11 @@ class EmbeddingDisplay(Display):
     <...>
     """
 
-    embedding: ArrayLike
-    labels: ArrayLike
-    prototype_embedding: ArrayLike
-    prototype_labels: ArrayLike
-    explained_variance_ratio: ArrayLike | None = None
+    embedding: Any
+    labels: Any
+    prototype_embedding: Any
+    prototype_labels: Any
+    explained_variance_ratio: Any = None
     class_names: Any = None
 
     @classmethod

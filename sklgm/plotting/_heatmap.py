@@ -66,7 +66,7 @@ class HeatMapDisplay(Display):
                 self.texts_[i, j] = ax.text(j, i, text, color=ink, **looks)
         self._draw_frames(framed)
         size = 10 if roomy else float(np.clip(60 * min(width, height), 5, 8))
-        names = {"parse_math": False, "fontsize": size}
+        names: dict[str, Any] = {"parse_math": False, "fontsize": size}
         ax.set_yticks(range(shape[0]), [shorten(name) for name in rows], **names)
         columns = [shorten(name) for name in columns]
         if max(map(len, columns)) * 0.009 * size > width:

@@ -9,7 +9,6 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_consistent_length
@@ -81,10 +80,10 @@ class PrototypesDisplay:
     <...>
     """
 
-    prototypes: ArrayLike
-    prototype_labels: ArrayLike
+    prototypes: Any
+    prototype_labels: Any
     class_names: Any = None
-    nearest: ArrayLike | None = None
+    nearest: Any = None
 
     @classmethod
     def from_estimator(
@@ -181,19 +180,18 @@ class PrototypesDisplay:
         ax.apply_aspect()
         shrink = min(1, ax.get_window_extent().width / ax.figure.dpi * 100 / grid.width)
 
-        self.axes_ = np.empty(len(images), dtype=object)
-        self.nearest_axes_ = None if self.nearest is None else self.axes_.copy()
+        axes, nearest_axes = (np.empty(len(images), dtype=object) for _ in range(2))
         for index, name in enumerate(grid.names):
             rows = np.flatnonzero(of_class == index)
             for position, row in enumerate(rows):
-                self.axes_[row] = self._draw(images[row], grid.box(index, position))
-                self.axes_[row].set_axis_off()
+                axes[row] = self._draw(images[row], grid.box(index, position))
+                axes[row].set_axis_off()
                 if self.nearest is not None:
                     below = self._draw(self.nearest[row], grid.box(index, position, below=1))
                     below.set(xticks=[], yticks=[])
                     below.spines[:].set(color="0.45", linewidth=0.8 * shrink)
-                    self.nearest_axes_[row] = below
-            self.axes_[rows[0]].set_title(
+                    nearest_axes[row] = below
+            axes[rows[0]].set_title(
                 name,
                 fontsize=_FONT_SIZE * shrink,
                 loc="center" if len(images) == len(classes) else "left",
@@ -201,6 +199,8 @@ class PrototypesDisplay:
                 linespacing=1.1,
                 parse_math=False,
             )
+        self.axes_ = axes
+        self.nearest_axes_ = None if self.nearest is None else nearest_axes
         return self
 
     def _draw(self, picture, box):

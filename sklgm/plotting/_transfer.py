@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from sklgm.plotting._heatmap import HeatMapDisplay, short_number
 from sklgm.plotting._style import check_result
@@ -66,12 +66,12 @@ class TransferDisplay(HeatMapDisplay):
     <...>
     """
 
-    scores: ArrayLike
-    errors: ArrayLike
-    reference: ArrayLike
+    scores: Any
+    errors: Any
+    reference: Any
     rows: Sequence[str]
     columns: Sequence[str]
-    at_home: ArrayLike | None = None
+    at_home: Any = None
     n_distilled: int | None = None
     metric: str = "accuracy"
 

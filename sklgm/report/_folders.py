@@ -16,11 +16,7 @@ from sklgm.datasets._files import load_files
 from sklgm.estimators.distiller import LGMDistiller
 from sklgm.estimators.embedder import BackboneEmbedder
 from sklgm.estimators.probe import FrozenBackboneProbe
-from sklgm.evaluation import (
-    SelectionComparison,
-    TransferMatrix,
-    prototype_statistics,
-)
+from sklgm.evaluation import SelectionComparison, TransferMatrix, prototype_statistics
 from sklgm.evaluation._homes import PROTOTYPES, compare_prototypes, homes_of, nets_of
 from sklgm.evaluation._transfer import with_relative_accuracy
 from sklgm.prototypes.prototype_set import PrototypeSet
@@ -88,38 +84,33 @@ def report_on_folders(
     """
     nets = nets_of(prototypes, backbones, image_size)
     names = list(nets)
-    images: Any = load_files(train)
+    images = load_files(train)
     X, y = images.paths, images.target
-    held_out: Any = None if test is None else load_files(test)
-    train_groups = test_groups = None
-    if groups is not None:
-        of_group = _read_groups(groups)
-        train_groups = _groups_of(X, of_group, groups)
-        if held_out is not None:
-            test_groups = _groups_of(held_out.paths, of_group, groups)
+    held_out = images if test is None else load_files(test)
+    judged = (held_out.paths, held_out.target)
 
     with TemporaryDirectory() as memory:
         settings: dict[str, Any] = {"device": device, "n_jobs": n_jobs, "memory": memory}
         probe = FrozenBackboneProbe(nets[names[0]], **settings)
         about: dict[str, Any] = {"backbone": nets[names[0]], "probe": probe}
         results: list[Any] = []
-        bias = None
-        if train_groups is not None:
-            # First, since it asks most of the data. Readers must not be trained where class and
-            # group go together.
-            reference: Any = (X, y, train_groups)
-            if held_out is not None:
-                reference = (held_out.paths, held_out.target, test_groups)
-            bias = diagnose_bias(prototypes, X, y, train_groups, reference=reference, **about)
-        if held_out is not None:
+        bias: list[Any] = []
+        judged_groups = None
+        if groups is not None:
+            # This comes first, since it asks most of the data. Readers must not be trained where
+            # class and group go together.
+            train_groups, judged_groups = _read_groups(groups, X, judged[0])
+            reference = (*judged, judged_groups)
+            bias = [diagnose_bias(prototypes, X, y, train_groups, reference=reference, **about)]
+        if test is not None:
             comparisons = {
                 name: compare_prototypes(
                     prototypes,
                     (X, y),
-                    (held_out.paths, held_out.target),
+                    judged,
                     probe=FrozenBackboneProbe(net, **settings),
                     n_seeds=n_seeds,
-                    groups=test_groups,
+                    groups=judged_groups,
                 )
                 for name, net in nets.items()
             }
@@ -146,8 +137,7 @@ def report_on_folders(
             results += [gradients, features]
         results.append(prototype_statistics(prototypes, X, y, **about))
         results.append(suspect_classes(prototypes, X, y, **about))
-        if bias is not None:
-            results.append(bias)
+        results += bias
         return HTMLReport.from_prototypes(prototypes, X, y, results=results, title=title, **about)
 
 
@@ -163,26 +153,25 @@ def _transfer(comparisons: dict[str, SelectionComparison], homes: list[str]) -> 
     return TransferMatrix(with_relative_accuracy(records))
 
 
-def _read_groups(path: Path) -> dict[Path, str]:
-    """Return the group of each image, by its full path."""
-    found: dict[Path, str] = {}
-    for number, line in read_table(path, ("path", "group")):
-        # Which is compared with those of images, and not opened.
-        image = (path.parent / line["path"]).resolve()
-        if found.setdefault(image, line["group"]) != line["group"]:
+def _read_groups(file: Path, *parts: np.ndarray) -> list[np.ndarray]:
+    """Return the groups of images, given by several arrays of paths."""
+    groups: dict[Path, str] = {}
+    for number, line in read_table(file, ("path", "group")):
+        # This path is compared with those of images, and is not opened.
+        image = (file.parent / line["path"]).resolve()
+        if groups.setdefault(image, line["group"]) != line["group"]:
             raise ValueError(
-                f"Line {number} of {path} puts {line['path']} into {line['group']!r}, an "
-                f"earlier one into {found[image]!r}. Leave one out."
+                f"Line {number} of {file} puts {line['path']} into {line['group']!r}, an earlier "
+                f"one into {groups[image]!r}. Leave one out."
             )
+    found = []
+    for paths in parts:
+        resolved = [Path(path).resolve() for path in paths]
+        unknown = [path for path in resolved if path not in groups]
+        if unknown:
+            raise ValueError(
+                f"{file} has no group of {unknown[0]}, nor of {len(unknown) - 1} other images. "
+                f"Add a line for each image; paths are relative to the file."
+            )
+        found.append(np.array([groups[path] for path in resolved]))
     return found
-
-
-def _groups_of(paths: np.ndarray, of_group: dict[Path, str], file: Path | None) -> np.ndarray:
-    resolved = [Path(path).resolve() for path in paths]
-    unknown = [path for path in resolved if path not in of_group]
-    if unknown:
-        raise ValueError(
-            f"{file} has no group of {unknown[0]}, nor of {len(unknown) - 1} other images. Add a "
-            f"line for each image; paths are relative to the file."
-        )
-    return np.array([of_group[path] for path in resolved])

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import datetime
 import html
-import json
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -13,15 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.base import clone
 
 from sklgm._version import __version__
-from sklgm.alignment import AlignmentMatrix
 from sklgm.backbones import Backbone
 from sklgm.estimators.probe import FrozenBackboneProbe
 from sklgm.estimators.probing import check_prototypes, embed_prototypes, embed_real, probe_of
 from sklgm.estimators.selectors.nearest import nearest_rows
-from sklgm.images import ImageSource
+from sklgm.images import check_images
+from sklgm.plotting import ConvergenceDisplay, EmbeddingDisplay
+from sklgm.plotting._embedding import choose_rows
+from sklgm.plotting._style import resolve_class_names
 from sklgm.prototypes.prototype_set import PrototypeSet
 from sklgm.utils.extras import needs_extra
 from sklgm.utils.files import replacing
@@ -42,11 +41,10 @@ _HEADINGS = {
     "TransferMatrix": "On other backbones",
     "PrototypeCurve": "More prototypes",
     "PrototypeStatistics": "Among the images of their class",
+    "AlignmentMatrix": "How alike the backbones are",
     "BiasReport": "Groups",
     "SuspectClasses": "Classes that mix",
 }
-_ALIKE = "How alike the backbones are"
-_ALIGNMENTS = {"gradient alignment": "What the prototypes mean to each backbone"}
 
 
 @dataclass(frozen=True)
@@ -63,8 +61,8 @@ class Section:
         A picture as data URI.
     table : object
         HTML, of an object's ``_repr_html_``.
-    facts : list of (str, str)
-        Names and values.
+    facts : dict
+        Values by name.
     """
 
     heading: str
@@ -72,7 +70,7 @@ class Section:
     cards: list[dict[str, str]] = field(default_factory=list)
     plot: str = ""
     table: Any = ""
-    facts: list[tuple[str, str]] = field(default_factory=list)
+    facts: dict[str, Any] = field(default_factory=dict)
 
 
 class HTMLReport:
@@ -132,7 +130,7 @@ class HTMLReport:
         results : sequence, or dict of str to object, default=()
             Tables and matrices that the protocols returned (:mod:`sklgm.evaluation`,
             :mod:`sklgm.alignment`, :mod:`sklgm.bias`), in the order of the page; a dict gives
-            headings. Anything else with a ``_repr_html_`` will do too.
+            headings. Anything else with a ``_repr_html_`` or a ``plot`` will do too.
         backbone : str, Backbone or None, default=None
             Net whose features tell what is similar. None takes the estimator's, the first of
             several; a PrototypeSet has none.
@@ -154,53 +152,35 @@ class HTMLReport:
             If an estimator is not fitted.
         ValueError
             If prototypes are feature rows, X comes without y or has too few images of a class, or
-            ``results`` cannot be shown.
+            a result cannot be shown.
         """
         images, labels = check_prototypes(prototypes)
         if images.ndim == 2:
-            raise ValueError(
-                f"These prototypes are rows of {images.shape[1]} features, and a report shows "
-                f"pictures. Show a table of results by its to_markdown instead."
-            )
-        if (X is None) != (y is None):
-            raise ValueError("X and y go together: pass real images with their labels, or neither.")
-        named = _named(results)
-        names = _class_names(labels, class_names)
-        sections = []
-        cards = [
-            {"name": names[label], "prototype": picture(image), "real": ""}
-            for label, image in zip(
-                labels[:_MOST_CARDS].tolist(), images[:_MOST_CARDS], strict=True
-            )
-        ]
-        text = embedding = ""
+            raise ValueError("These prototypes are rows of features, and a report shows pictures.")
+        classes = np.unique(labels)
+        names = dict(zip(classes.tolist(), resolve_class_names(classes, class_names), strict=True))
+        shown = images[:_MOST_CARDS]
+        reals, maps = [""] * len(shown), []
+        text = f"The first {len(shown)} of {len(images)}. " if len(images) > len(shown) else ""
         if X is not None:
             net = probe_of(prototypes, backbone, probe)
             reals, embedding = _among_real(images, labels, X, y, net, names)
-            for card, real in zip(cards, reals, strict=True):
-                card["real"] = picture(real)
-            text = (
-                "Beside each prototype, in a dashed frame: the real image of its class that is "
-                "most similar to it, none shown twice."
-            )
-        if len(images) > len(cards):
-            text = f"The first {len(cards)} of {len(images)}. {text}".rstrip()
-        sections.append(Section("Prototypes", text, cards=cards))
-        if embedding:
-            sections.append(
-                Section(
-                    "Among real images",
-                    "Features of real images on their two principal components, and prototypes "
-                    "as stars.",
-                    plot=embedding,
-                )
-            )
+            text += "Framed by dashes: the most similar real image of its class, none shown twice."
+            about = "Features, on the two principal components of those of real images."
+            maps = [Section("Among real images", about, plot=embedding)]
+        cards = [
+            {"name": names[label], "prototype": picture(image), "real": real}
+            for label, image, real in zip(labels[: len(shown)].tolist(), shown, reals, strict=True)
+        ]
+        sections = [Section("Prototypes", text, cards=cards), *maps]
         if len(getattr(prototypes, "loss_curve_", ())) > 1:
-            from sklgm.plotting import ConvergenceDisplay
-
             curve = ConvergenceDisplay.from_estimator(prototypes)
             sections.append(Section("Optimisation", plot=figure_picture(curve.figure_)))
-        sections += [_result_section(heading, result) for heading, result in named.items()]
+        if isinstance(results, Mapping):
+            named = list(results.items())
+        else:
+            named = [(_heading(result), result) for result in results]
+        sections += [_result_section(str(heading), result) for heading, result in named]
         sections += _provenance(prototypes)
         summary = (
             f"{len(images)} prototypes of {len(names)} classes, {images.shape[2]} × "
@@ -252,9 +232,7 @@ class HTMLReport:
         if target.exists() and not overwrite:
             raise FileExistsError(f"{target} exists. Allow to overwrite it, or choose another.")
         if not target.parent.is_dir():
-            raise FileNotFoundError(
-                f"There is no folder {target.parent} to write {target.name} to."
-            )
+            raise FileNotFoundError(f"There is no folder {target.parent} to write to.")
 
     def _repr_html_(self) -> str:
         # Without a base, links to sections would lead to the notebook.
@@ -262,46 +240,12 @@ class HTMLReport:
         page = html.escape(framed, quote=True)
         return f'<iframe srcdoc="{page}" style="width:100%;height:40rem;border:0"></iframe>'
 
-    def __repr__(self) -> str:
-        return f"HTMLReport({len(self.html) / 1e6:.1f} MB; write it by save(path))"
 
-
-def _class_names(labels: np.ndarray, class_names: Any) -> dict[Any, str]:
-    """Return the name to show for each label."""
-    from sklgm.plotting._style import resolve_class_names
-
-    classes = np.unique(labels)
-    return dict(zip(classes.tolist(), resolve_class_names(classes, class_names), strict=True))
-
-
-def _named(results: Any) -> dict[str, Any]:
-    """Return results by their headings."""
-    if isinstance(results, Mapping):
-        named = {str(heading): result for heading, result in results.items()}
-    elif hasattr(results, "_repr_html_") or not isinstance(results, Sequence):
-        raise ValueError(
-            f"results must be a list of what the protocols returned, or a dict from headings to "
-            f"them; got {type(results).__name__}. Put a single one in brackets."
-        )
-    else:
-        named = {}
-        for result in results:
-            kind = type(result).__name__
-            heading = first = _HEADINGS.get(kind, kind)
-            if isinstance(result, AlignmentMatrix):
-                heading = first = _ALIGNMENTS.get(result.metric, _ALIKE)
-            number = 1
-            while heading in named:
-                number += 1
-                heading = f"{first}, {number}"
-            named[heading] = result
-    for heading, result in named.items():
-        if not (hasattr(result, "_repr_html_") or hasattr(result, "plot")):
-            raise ValueError(
-                f"The result under {heading!r}, a {type(result).__name__}, has neither "
-                f"_repr_html_ nor plot, so a report cannot show it."
-            )
-    return named
+def _heading(result: Any) -> str:
+    kind = type(result).__name__
+    if kind == "AlignmentMatrix" and result.metric == "gradient alignment":
+        return "What the prototypes mean to each backbone"
+    return _HEADINGS.get(kind, kind)
 
 
 def _among_real(
@@ -311,48 +255,46 @@ def _among_real(
     y: Any,
     probe: FrozenBackboneProbe,
     class_names: Any,
-) -> tuple[list[np.ndarray], str]:
-    """Return the nearest real image of each prototype shown, uint8, and a map of all."""
-    from sklgm.plotting import EmbeddingDisplay
-    from sklgm.plotting._embedding import choose_rows
-
-    source = clone(probe)._check_X(X, reset=True)
-    assert isinstance(source, ImageSource)
+) -> tuple[list[str], str]:
+    """Return the nearest real image of each prototype shown, and a map of all, as data URIs."""
+    source = check_images(X)
     classes, indices = check_targets(y, len(source), "HTMLReport")
-    counts = dict(zip(classes.tolist(), np.bincount(indices).tolist(), strict=True))
-    for label, n_prototypes in Counter(labels.tolist()).items():
-        if counts.get(label, 0) < n_prototypes:
+    for label, n_prototypes in zip(*np.unique(labels, return_counts=True), strict=True):
+        n_images = np.sum(classes[indices] == label)
+        if n_images < n_prototypes:
             raise ValueError(
-                f"Class {label!r} has {n_prototypes} prototypes and {counts.get(label, 0)} images "
-                f"in X, so that not each has a nearest one. Pass more images of it, or leave X out."
+                f"Class {label!r} has {n_prototypes} prototypes and {n_images} images in X, but "
+                f"each gets one of its own. Pass more images of it, or leave X out."
             )
     prototype_features = embed_prototypes(probe, images)
     features = embed_real(probe, source)
     rows = nearest_rows(features, indices, prototype_features, np.searchsorted(classes, labels))
-    shown = np.arange(len(indices))
-    if len(shown) > _MOST_DOTS:
-        shown = choose_rows(indices, _MOST_DOTS, random_state=0)
+    dots = np.arange(len(indices))
+    if len(dots) > _MOST_DOTS:
+        dots = choose_rows(indices, _MOST_DOTS, random_state=0)
     display = EmbeddingDisplay.from_features(
-        features[shown],
-        classes[indices[shown]],
+        features[dots],
+        classes[indices[dots]],
         prototype_features,
         labels,
         class_names=class_names,
     )
-    return [source[row] for row in rows[:_MOST_CARDS]], figure_picture(display.figure_)
+    return [picture(source[row]) for row in rows[:_MOST_CARDS]], figure_picture(display.figure_)
 
 
 def _result_section(heading: str, result: Any) -> Section:
     # A data frame has a plot too, which is none of its table.
     own = type(result).__module__.startswith("sklgm.")
+    has_table = hasattr(result, "_repr_html_")
     plot: str = ""
-    table: Any = ""
-    if hasattr(result, "plot") and (own or not hasattr(result, "_repr_html_")):
-        drawn = result.plot()
-        # A result of somebody else may return axes.
-        plot = figure_picture(drawn.figure_ if hasattr(drawn, "figure_") else drawn.figure)
-    if hasattr(result, "_repr_html_"):
-        table = Markup(result._repr_html_())
+    if hasattr(result, "plot") and (own or not has_table):
+        plot = figure_picture(result.plot().figure_)
+    elif not has_table:
+        raise ValueError(
+            f"A report cannot show a {type(result).__name__}, which has neither _repr_html_ nor "
+            f"plot. Pass a list of what the protocols returned."
+        )
+    table: Any = Markup(result._repr_html_()) if has_table else ""
     return Section(heading, plot=plot, table=table)
 
 
@@ -361,24 +303,13 @@ def _provenance(prototypes: Any) -> list[Section]:
     if not isinstance(prototypes, PrototypeSet):
         prototypes = PrototypeSet.from_estimator(prototypes)
     known = dict(prototypes.provenance)
-    versions = known.pop("versions", {})
-    # What an estimator is known by, its parameters, goes without saying.
-    known |= known.pop("parameters", {}) if isinstance(known.get("parameters"), dict) else {}
-    groups = {"How they were made": _flat(known), "Versions": _flat({"": versions})}
-    return [Section(heading, facts=facts) for heading, facts in groups.items() if facts]
-
-
-def _flat(values: dict[str, Any], prefix: str = "") -> list[tuple[str, str]]:
-    """Return names and values, those of dicts within by the names of both."""
-    facts = []
-    for name, value in values.items():
-        full = f"{prefix} {name}".strip()
-        facts += _flat(value, full) if isinstance(value, dict) else [(full, _as_text(value))]
-    return facts
-
-
-def _as_text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    parts = {"Parameters": known.pop("parameters", None), "Versions": known.pop("versions", None)}
+    return [
+        # Somebody else may have written anything in place of a dict.
+        Section(heading, facts=facts if isinstance(facts, dict) else {"": facts})
+        for heading, facts in {"How they were made": known, **parts}.items()
+        if facts
+    ]
 
 
 def _render(title: str, summary: str, sections: list[Section]) -> str:
