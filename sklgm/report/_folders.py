@@ -22,9 +22,9 @@ from sklgm.evaluation._transfer import with_relative_accuracy
 from sklgm.prototypes.prototype_set import PrototypeSet
 from sklgm.report._html import HTMLReport
 
-# Of an image, when feature spaces are compared; fewer where there are not as many images.
+# Feature spaces are compared by this many neighbours of an image, or by all that there are.
 _NEIGHBORS = 10
-# Images by which feature spaces are compared, at most: neighbours take time with their square.
+# They are compared on at most this many images, since neighbours take time with their square.
 _MOST_COMPARED = 2000
 
 
@@ -36,10 +36,9 @@ def report_on_folders(
     groups: Path | None = None,
     backbones: Sequence[str] = (),
     image_size: int | None = None,
-    device: str = "auto",
-    n_jobs: int | None = None,
     n_seeds: int = 5,
     title: str = "Prototypes",
+    **settings: Any,
 ) -> HTMLReport:
     """Compare prototypes with the images of a folder, and write the page.
 
@@ -63,14 +62,13 @@ def report_on_folders(
     image_size : int or None, default=None
         Pixels the nets see. None takes the prototypes' for the nets they were made on, and each
         net's own for others.
-    device : str, default="auto"
-        The device to compute on.
-    n_jobs : int or None, default=None
-        Threads that read images.
     n_seeds : int, default=5
         Probes of each row.
     title : str, default="Prototypes"
         Heading of the page.
+    **settings : Any
+        Parameters of all estimators: the ``device`` to compute on, ``n_jobs`` threads that read
+        images.
 
     Returns
     -------
@@ -90,7 +88,7 @@ def report_on_folders(
     judged = (held_out.paths, held_out.target)
 
     with TemporaryDirectory() as memory:
-        settings: dict[str, Any] = {"device": device, "n_jobs": n_jobs, "memory": memory}
+        settings["memory"] = memory
         probe = FrozenBackboneProbe(nets[names[0]], **settings)
         about: dict[str, Any] = {"backbone": nets[names[0]], "probe": probe}
         results: list[Any] = []

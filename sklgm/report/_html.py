@@ -6,7 +6,6 @@ import datetime
 import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +27,14 @@ from sklgm.utils.pictures import figure_picture, picture
 from sklgm.utils.targets import check_targets
 
 with needs_extra("report", "HTMLReport"):
-    from jinja2 import Environment, StrictUndefined
+    from jinja2 import Environment, PackageLoader, StrictUndefined
     from markupsafe import Markup
 
-# Real images in the map, at most.
+# The map has at most this many real images.
 _MOST_DOTS = 2000
-# Prototypes shown one by one, at most.
+# At most this many prototypes are shown one by one.
 _MOST_CARDS = 200
-# Headings of what the protocols return, by the name of its class.
+# These are the headings of what the protocols return, by the name of its class.
 _HEADINGS = {
     "SelectionComparison": "Beside real images",
     "TransferMatrix": "On other backbones",
@@ -165,7 +164,7 @@ class HTMLReport:
         if X is not None:
             net = probe_of(prototypes, backbone, probe)
             reals, embedding = _among_real(images, labels, X, y, net, names)
-            text += "Framed by dashes: the most similar real image of its class, none shown twice."
+            text += "Framed by dashes: the real image of its class most similar to it, none twice."
             about = "Features, on the two principal components of those of real images."
             maps = [Section("Among real images", about, plot=embedding)]
         cards = [
@@ -182,10 +181,8 @@ class HTMLReport:
             named = [(_heading(result), result) for result in results]
         sections += [_result_section(str(heading), result) for heading, result in named]
         sections += _provenance(prototypes)
-        summary = (
-            f"{len(images)} prototypes of {len(names)} classes, {images.shape[2]} × "
-            f"{images.shape[1]} pixels"
-        )
+        height, width = images.shape[1:3]
+        summary = f"{len(images)} prototypes of {len(names)} classes, {width} × {height} pixels"
         return cls(_render(title, summary, sections))
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
@@ -263,7 +260,7 @@ def _among_real(
         n_images = np.sum(classes[indices] == label)
         if n_images < n_prototypes:
             raise ValueError(
-                f"Class {label!r} has {n_prototypes} prototypes and {n_images} images in X, but "
+                f"Class {label} has {n_prototypes} prototypes and {n_images} images in X, but "
                 f"each gets one of its own. Pass more images of it, or leave X out."
             )
     prototype_features = embed_prototypes(probe, images)
@@ -283,7 +280,7 @@ def _among_real(
 
 
 def _result_section(heading: str, result: Any) -> Section:
-    # A data frame has a plot too, which is none of its table.
+    # The plot method of a data frame does not draw its table.
     own = type(result).__module__.startswith("sklgm.")
     has_table = hasattr(result, "_repr_html_")
     plot: str = ""
@@ -313,10 +310,11 @@ def _provenance(prototypes: Any) -> list[Section]:
 
 
 def _render(title: str, summary: str, sections: list[Section]) -> str:
-    template = files("sklgm.report").joinpath("page.html").read_text(encoding="utf-8")
-    # What is no Markup is escaped: a class may be called <script>.
-    environment = Environment(autoescape=True, undefined=StrictUndefined)
-    return environment.from_string(template).render(
+    # All text but Markup is escaped: a class may be called <script>.
+    environment = Environment(
+        loader=PackageLoader("sklgm", "report"), autoescape=True, undefined=StrictUndefined
+    )
+    return environment.get_template("page.html").render(
         title=title,
         summary=summary,
         sections=sections,
