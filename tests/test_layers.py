@@ -81,8 +81,8 @@ ROOMS = (
 FLOOR = {f"sklgm.{room}": floor for floor, rooms in enumerate(ROOMS) for room in rooms}
 # What the engine needs of other packages.
 OUTSIDE = {
-    "sklgm.matching": ("torch", "numpy", "safetensors"),
-    "sklgm.synthesis": ("torch", "numpy", "sklearn.base", "sklearn.utils._param_validation"),
+    "sklgm.matching": ("torch", "numpy", "safetensors", "sklearn.utils"),
+    "sklgm.synthesis": ("torch", "numpy", "sklearn.base", "sklearn.utils"),
 }
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -19,17 +20,20 @@ def write_tensors(
     path : Path
         The file.
     tensors : mapping of str to Tensor
-        Contiguous.
+        Contiguous tensors by name.
     metadata : mapping of str to str, optional
-        Beside them.
+        Texts by name.
 
     Raises
     ------
-    OSError, SafetensorError
+    OSError
         If it cannot be written.
     """
     path.touch()
     mode = path.stat().st_mode
-    save_file(dict(tensors), path, metadata=None if metadata is None else dict(metadata))
+    try:
+        save_file(dict(tensors), path, metadata=None if metadata is None else dict(metadata))
+    except SafetensorError as error:  # with which safetensors says that the disk is full
+        raise OSError(f"{path} cannot be written: {error}.") from error
     # The library may have replaced the file by one that its owner alone can read.
     path.chmod(mode)

@@ -11,6 +11,7 @@ from __future__ import annotations
 from typing import Literal
 
 import torch
+from sklearn.utils import gen_batches
 from torch import Tensor
 
 Matching = Literal["global", "row"]
@@ -119,9 +120,8 @@ def angular_distance(a: Tensor, b: Tensor, matching: Matching = "global") -> Ten
     Tensor of shape ()
         The distance, in [0, 2]. A zero gradient counts as orthogonal to everything.
     """
-    if matching == "global":
-        a, b = a.flatten(1), b.flatten(1)
-    return 1 - (a / _norm(a) * (b / _norm(b))).sum(-1).mean()
+    (unit_a, _), (unit_b, _) = _directions(a, matching), _directions(b, matching)
+    return 1 - (unit_a * unit_b).sum(-1).mean()
 
 
 def matching_loss(
@@ -161,25 +161,21 @@ def matching_loss(
         ``d loss / d features[rows]``.
     """
     n_heads, n_classes, n_features = heads.shape
+    wanted = range(len(features))[rows]
     loss = features.new_zeros(())
-    n_samples = len(features)
-    wanted = range(n_samples)[rows]
     derivative = features.new_zeros(len(wanted), n_features)
     # With many classes one head's logits for all samples are too much: samples come in parts.
-    at_once = max(1, min(n_samples, _CHUNK_FLOATS // n_classes))
-    parts = [slice(i, i + at_once) for i in range(0, n_samples, at_once)]
+    at_once = max(1, min(len(features), _CHUNK_FLOATS // n_classes))
+    parts = list(gen_batches(len(features), at_once))
     step = heads_per_chunk(at_once, n_classes, n_features)
-    for start in range(0, n_heads, step):
-        some = heads[start : start + step]
-        target = targets[start : start + step].to(features)
+    for some, target in zip(heads.split(step), targets.to(features).split(step), strict=True):
         gradient = torch.zeros_like(target).flatten(0, 1)
         for part in parts:
             probabilities, difference = residuals(features[part], labels[part], some)
             gradient += _gradients(difference, features[part])
         distance, by_gradient = _distance_and_derivative(gradient.view_as(target), target, matching)
         loss += distance / n_heads
-        by_gradient /= n_heads
-        flat = by_gradient.reshape(-1, n_features + 1)
+        by_gradient = (by_gradient / n_heads).flatten(0, 1)
         for i in range(wanted.start, wanted.stop, at_once):
             part = slice(i, min(i + at_once, wanted.stop))
             if len(parts) > 1:
@@ -187,7 +183,7 @@ def matching_loss(
             else:  # they are at hand
                 now = probabilities[part], difference[part]
             place = slice(part.start - wanted.start, part.stop - wanted.start)
-            derivative[place] += _by_features(features[part], *now, some, flat)
+            derivative[place] += _by_features(features[part], *now, some, by_gradient)
     return loss, derivative
 
 
@@ -210,26 +206,26 @@ def _distance_and_derivative(
     gradient: Tensor, target: Tensor, matching: Matching
 ) -> tuple[Tensor, Tensor]:
     """Return the angular distance summed over heads, and its derivative by ``gradient``."""
-    shape = gradient.shape
-    if matching == "global":
-        gradient, target = gradient.flatten(1), target.flatten(1)
-    n_rows = gradient.shape[1] if matching == "row" else 1
-    gradient_norm = _norm(gradient)
-    unit, unit_target = gradient / gradient_norm, target / _norm(target)
+    unit, length = _directions(gradient, matching)
+    unit_target, _ = _directions(target, matching)
+    n_rows = unit.shape[1]
     cosine = (unit * unit_target).sum(-1, keepdim=True)
-    derivative = (cosine * unit - unit_target) / gradient_norm / n_rows
+    derivative = (cosine * unit - unit_target) / length / n_rows
     # A zero gradient has no direction to turn. A tiny one would have a derivative so large that its
     # square, which Adam takes, is infinite.
     tiny = torch.finfo(gradient.dtype).tiny ** 0.5
-    derivative = torch.where(gradient_norm > tiny, derivative, 0)
-    return (1 - cosine).sum() / n_rows, derivative.view(shape)
+    derivative = torch.where(length > tiny, derivative, 0)
+    return (1 - cosine).sum() / n_rows, derivative.view_as(gradient)
 
 
-def _norm(x: Tensor) -> Tensor:
-    """Return the norms of rows, of shape (..., 1), to divide by: none is 0.
+def _directions(gradient: Tensor, matching: Matching) -> tuple[Tensor, Tensor]:
+    """Return what is compared at length 1, shape (H, rows, ...), and the length it had, never 0.
 
-    The result is right where squares overflow or vanish, too.
+    With ``"global"`` the whole gradient of a head is one row. Lengths are right where squares
+    overflow or vanish, too.
     """
-    tiny = torch.finfo(x.dtype).tiny
-    largest = x.detach().abs().amax(dim=-1, keepdim=True).clamp_min(tiny)
-    return (largest * (x / largest).norm(dim=-1, keepdim=True)).clamp_min(tiny)
+    rows = gradient.flatten(1)[:, None] if matching == "global" else gradient
+    tiny = torch.finfo(rows.dtype).tiny
+    largest = rows.detach().abs().amax(dim=-1, keepdim=True).clamp_min(tiny)
+    length = (largest * (rows / largest).norm(dim=-1, keepdim=True)).clamp_min(tiny)
+    return rows / length, length

@@ -3,55 +3,36 @@
 from __future__ import annotations
 
 import copy
-import json
-import math
-import operator
 from collections.abc import Callable, Mapping, Sequence
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError, safe_open
+from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
+from sklearn.utils.validation import _check_sample_weight
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
-from sklgm.matching.classes import (
-    ClassWeight,
-    count_classes,
-    label_indices,
-    shorten,
-    weigh_classes,
-)
-from sklgm.matching.files import write_tensors
+from sklgm.matching.classes import ClassWeight, count_classes, label_indices, shorten, weigh_classes
 from sklgm.matching.gradients import heads_per_chunk, probe_gradients
+from sklgm.matching.gradients_file import read_gradients, write_gradients
 from sklgm.matching.heads import HeadPool
-from sklgm.utils.files import replacing
 
-_FORMAT = 1
-_IDENTITY = (
-    "classes",
-    "class_counts",
-    "class_weight",
-    "head_pool_size",
-    "head_scale",
-    "head_seed",
-    "n_features",
-    "backbone",
-    "views",
-)
-_TENSORS = (
-    "sums",
-    "rows_seen",
-    "feature_sum",
-    "feature_square_sum",
-    "images_seen",
-    "image_sum",
-)
-# What JSON of other makers leads to, when taken for a header.
-_OTHER_JSON = (TypeError, AttributeError, RecursionError)
+_CONSTRAINTS = {
+    "class_weight": [StrOptions({"balanced"}), Mapping, None],
+    "head_pool_size": [Interval(Integral, 1, None, closed="left")],
+    "head_scale": [Interval(Real, 0, None, closed="left")],
+    "head_seed": [Interval(Integral, 0, None, closed="left")],
+    "backbone": [str, None],
+    "views": [str, None],
+}
+# Two statistics must share these to be merged, and the number of features.
+_SETTINGS = ("classes", "class_counts", *_CONSTRAINTS)
 # Side of the mean images: enough for background and rough layout.
 _MEAN_SIZE = 8
+_SUMS = ("sums", "rows_seen", "feature_sum", "feature_square_sum", "images_seen", "image_sum")
 
 
 class RealGradients:
@@ -120,6 +101,7 @@ class RealGradients:
         backbone: str | None = None,
         views: str | None = None,
     ) -> None:
+        validate_parameter_constraints(_CONSTRAINTS, locals(), caller_name="RealGradients")
         given = np.asarray(classes)
         self.classes = np.unique(given)
         if given.ndim != 1 or len(self.classes) < 2 or len(self.classes) != len(given):
@@ -128,28 +110,24 @@ class RealGradients:
             )
         self.class_counts = count_classes(given, self.classes, class_counts)
         self.class_weight = class_weight
-        self._weights = weigh_classes(self.classes, self.class_counts, class_weight)
-        self.head_pool_size = _whole("head_pool_size", head_pool_size, 1)
-        if not isinstance(head_scale, int | float | np.number) or not 0 <= head_scale < math.inf:
-            raise ValueError(
-                f"head_scale must be a finite number of at least 0; got {head_scale!r}."
-            )
+        self.head_pool_size = int(head_pool_size)
         self.head_scale = float(head_scale)
-        self.head_seed = _whole("head_seed", head_seed, 0)
-        for name, text in (("backbone", backbone), ("views", views)):
-            if not isinstance(text, str | None):
-                raise ValueError(f"{name} must be a string or None; got {text!r}.")
+        self.head_seed = int(head_seed)
         self.backbone = backbone
         self.views = views
-        self.rows_seen = np.zeros(len(self.classes), dtype=np.int64)
-        self.heads: HeadPool
-        self.sums: Tensor
-        self.feature_sum: np.ndarray
-        self.feature_square_sum: np.ndarray
-        self.images_seen: np.ndarray
-        self.image_sum: np.ndarray
+        self._weights = weigh_classes(self.classes, self.class_counts, class_weight)
+        n_classes = len(self.classes)
+        self.rows_seen = np.zeros(n_classes, dtype=np.int64)
+        self.images_seen = np.zeros(n_classes, dtype=np.int64)
+        self.image_sum = np.zeros((n_classes, 3, _MEAN_SIZE, _MEAN_SIZE))
         self._allocate(0, "cpu")
-        self._allocate_images()
+
+    def _allocate(self, n_features: int, device: torch.device | str) -> None:
+        shape = (self.head_pool_size, len(self.classes), n_features)
+        self.heads = HeadPool(*shape, scale=self.head_scale, seed=self.head_seed)
+        self.sums = torch.zeros(*shape[:2], n_features + 1, device=device)
+        self.feature_sum = np.zeros(n_features)
+        self.feature_square_sum = np.zeros(n_features)
 
     @property
     def n_features(self) -> int:
@@ -169,7 +147,7 @@ class RealGradients:
     @property
     def settings(self) -> dict[str, Any]:
         """What two statistics must share to be merged."""
-        return {name: getattr(self, name) for name in _IDENTITY}
+        return {name: getattr(self, name) for name in (*_SETTINGS, "n_features")}
 
     def update(
         self,
@@ -198,36 +176,26 @@ class RealGradients:
         ------
         ValueError
             For an unknown label, another number of features, or features or weights that are
-            not finite or not one a row.
-            The sums are then as they were before.
+            not finite or not one a row. The sums are then as they were before.
         """
         labels = label_indices(self.classes, y)
         if not isinstance(features, Tensor):
             # A copy, since torch refuses to look at read-only memory.
             features = torch.from_numpy(np.array(features, dtype=np.float32))
         rows = features.detach().float()
-        if rows.ndim != 2 or labels.shape != (len(rows),):
+        is_table = rows.ndim == 2 and labels.shape == (len(rows),)
+        if not is_table or self.n_features not in (0, rows.shape[1]):
             raise ValueError(
-                f"features must be of shape (n, n_features) with one label a row; "
-                f"got {tuple(rows.shape)} and labels of shape {labels.shape}."
-            )
-        if not (self.is_empty or rows.shape[1] == self.n_features):
-            raise ValueError(
-                f"features have {rows.shape[1]} columns, earlier batches had {self.n_features}."
+                f"features must be of shape (n, {self.n_features or 'n_features'}) with one label "
+                f"a row; got {tuple(rows.shape)} and labels of shape {labels.shape}."
             )
         if not bool(torch.isfinite(rows).all()):
             raise ValueError("features hold NaN or infinity.")
-        weights = self._weights[labels]
-        if sample_weight is not None:
-            sample_weight = np.asarray(sample_weight, dtype=np.float64)
-            if sample_weight.shape != labels.shape or not np.isfinite(sample_weight).all():
-                raise ValueError(
-                    f"sample_weight must hold one finite number for each of {len(labels)} rows; "
-                    f"got shape {sample_weight.shape}."
-                )
-            weights = weights * sample_weight
         if len(rows) == 0:
             return self
+        weights = self._weights[labels] * _check_sample_weight(
+            sample_weight, labels, dtype=np.float64, allow_all_zero_weights=True
+        )
         if self.is_empty:
             self._allocate(rows.shape[1], rows.device)
         targets = torch.as_tensor(labels, device=rows.device)
@@ -245,19 +213,8 @@ class RealGradients:
         self.feature_square_sum += wide.square().sum(0).numpy()
         return self
 
-    def _allocate(self, n_features: int, device: torch.device | str) -> None:
-        shape = (self.head_pool_size, len(self.classes), n_features)
-        self.heads = HeadPool(*shape, scale=self.head_scale, seed=self.head_seed)
-        self.sums = torch.zeros(*shape[:2], n_features + 1, device=device)
-        self.feature_sum = np.zeros(n_features)
-        self.feature_square_sum = np.zeros(n_features)
-
-    def _allocate_images(self) -> None:
-        self.images_seen = np.zeros(len(self.classes), dtype=np.int64)
-        self.image_sum = np.zeros((len(self.classes), 3, _MEAN_SIZE, _MEAN_SIZE))
-
     def update_mean_images(self, images: Tensor, y: Sequence[Any] | np.ndarray) -> RealGradients:
-        """Add images to the mean images of their classes, where synthetic ones start.
+        """Add images to the mean images of their classes, from which synthetic ones start.
 
         Parameters
         ----------
@@ -277,12 +234,11 @@ class RealGradients:
             For an unknown label, or images of another shape, of other values, or not one a label.
         """
         labels = label_indices(self.classes, y)
-        if not isinstance(images, Tensor):
-            raise ValueError(f"images must be a tensor; got {type(images).__name__}.")
-        if images.ndim != 4 or images.shape[:2] != (len(labels), 3):
+        shape = np.shape(images)
+        if not isinstance(images, Tensor) or len(shape) != 4 or shape[:2] != (len(labels), 3):
             raise ValueError(
-                f"images must be of shape (n, 3, height, width) with one label each; got "
-                f"{tuple(images.shape)} and {len(labels)} labels."
+                f"images must be a tensor of shape (n, 3, height, width) with one label each; got "
+                f"{type(images).__name__} of shape {tuple(shape)} and {len(labels)} labels."
             )
         pixels = images.detach()
         if pixels.device.type == "mps":  # which does not pool sides that 8 does not divide
@@ -365,20 +321,25 @@ class RealGradients:
         """
         if not isinstance(other, RealGradients):
             return NotImplemented
-        self._check_mergeable(other)
+        different = [
+            f"{name} ({shorten(mine)} and {shorten(other.settings[name])})"
+            for name, mine in self.settings.items()
+            if not np.array_equal(np.asarray(mine), np.asarray(other.settings[name]))
+            and not (name == "n_features" and (self.is_empty or other.is_empty))
+        ]
+        if different:
+            raise ValueError(
+                f"Cannot merge gradients that differ in {', '.join(different)}. "
+                f"Make every shard with the same settings."
+            )
         full, rest = (other, self) if self.is_empty else (self, other)
+        if rest.is_empty:
+            rest = copy.copy(rest)
+            rest._allocate(full.n_features, "cpu")
         total = copy.copy(full)
-        total.rows_seen = np.zeros_like(full.rows_seen)
-        total._allocate(full.n_features, full.sums.device)
-        total._allocate_images()
-        for part in (full, rest):
-            total.images_seen += part.images_seen
-            total.image_sum += part.image_sum
-            if not part.is_empty:
-                total.sums += part.sums.to(full.sums.device)
-                total.rows_seen += part.rows_seen
-                total.feature_sum += part.feature_sum
-                total.feature_square_sum += part.feature_square_sum
+        for name in _SUMS:
+            mine, theirs = getattr(full, name), getattr(rest, name)
+            setattr(total, name, mine + (theirs.to(mine.device) if name == "sums" else theirs))
         return total
 
     def add_up(self, add: Callable[[Tensor], None], n_features: int) -> None:
@@ -394,7 +355,7 @@ class RealGradients:
         """
         if self.is_empty:
             self._allocate(n_features, self.sums.device)
-        for name in _TENSORS:
+        for name in _SUMS:
             # A copy: what came from a cache may be a file mapped into memory.
             total = torch.as_tensor(getattr(self, name)).clone()
             add(total)
@@ -403,21 +364,6 @@ class RealGradients:
     def __radd__(self, other: object) -> RealGradients:
         """Let ``sum(shards)`` start from 0."""
         return self if other == 0 else NotImplemented
-
-    def _check_mergeable(self, other: RealGradients) -> None:
-        different = []
-        theirs_by_name = other.settings
-        for name, mine in self.settings.items():
-            theirs = theirs_by_name[name]
-            if name == "n_features" and 0 in (mine, theirs):
-                continue
-            if not np.array_equal(np.asarray(mine), np.asarray(theirs)):
-                different.append(f"{name} ({shorten(mine)} and {shorten(theirs)})")
-        if different:
-            raise ValueError(
-                f"Cannot merge gradients that differ in {', '.join(different)}. "
-                f"Make every shard with the same settings."
-            )
 
     def save(self, path: str | Path) -> None:
         """Write everything to one safetensors file.
@@ -432,26 +378,11 @@ class RealGradients:
         OSError
             If it cannot be written. A file that was there is as it was.
         """
-        weight = self.class_weight
-        header = {
-            "format": _FORMAT,
-            "classes": self.classes.tolist(),
-            "classes_dtype": self.classes.dtype.kind,
-            "class_counts": None if self.class_counts is None else self.class_counts.tolist(),
-            "class_weight": list(weight.items()) if isinstance(weight, Mapping) else weight,
-            "head_pool_size": self.head_pool_size,
-            "head_scale": self.head_scale,
-            "head_seed": self.head_seed,
-            "backbone": self.backbone,
-            "views": self.views,
-        }
-        tensors = self.tensors()
-        metadata = {"sklgm.RealGradients": json.dumps(header, default=_plain)}
-        try:
-            with replacing(Path(path)) as partial:
-                write_tensors(partial, tensors, metadata)
-        except SafetensorError as error:  # with which safetensors says that the disk is full
-            raise OSError(f"The gradients cannot be written to {path}: {error}.") from error
+        header = {name: getattr(self, name) for name in _SETTINGS}
+        header["classes_dtype"] = self.classes.dtype.kind
+        if isinstance(self.class_weight, Mapping):
+            header["class_weight"] = list(self.class_weight.items())
+        write_gradients(Path(path), header, self.tensors())
 
     @classmethod
     def load(cls, path: str | Path) -> RealGradients:
@@ -472,97 +403,35 @@ class RealGradients:
         ValueError
             When the file is something else, damaged, or of a newer format.
         """
-        if Path(path).exists() and not Path(path).is_file():  # a pipe would be waited for
-            raise ValueError(f"{path} is a folder, a pipe or a device. Pass the path of a file.")
+        header, tensors = read_gradients(path, _SUMS)
         try:
-            with safe_open(str(path), framework="pt") as file:
-                header = json.loads((file.metadata() or {})["sklgm.RealGradients"])
-                version = header.pop("format")
-                newer = version != _FORMAT
-                tensors = {} if newer else {name: file.get_tensor(name) for name in _TENSORS}
-        except (*(SafetensorError, KeyError, ValueError), *_OTHER_JSON) as error:
-            raise ValueError(f"{path} is not a file written by RealGradients.save.") from error
-        if newer:
-            raise ValueError(
-                f"{path} has format {version!r}, but this version of sklgm reads format {_FORMAT}. "
-                f"Update sklgm to read it."
-            )
-        try:
+            n_features = len(tensors["feature_sum"])
             # First, since what follows takes the memory that the header asks for.
-            n_classes = len(header["classes"])
-            pool = [header["head_pool_size"], n_classes]
-            if list(tensors["sums"].shape[:2]) != pool or len(tensors["image_sum"]) != n_classes:
+            shape = header["head_pool_size"], len(header["classes"]), n_features + 1
+            if tensors["sums"].shape != shape:
                 raise ValueError("its sums do not fit its header.")
-            # What numpy would not guess from the values.
+            # numpy would not guess these kinds of labels from the values.
             dtype = {"O": object, "u": np.uint64}.get(header.pop("classes_dtype"))
-            classes = np.asarray(header.pop("classes"), dtype=dtype)
+            header["classes"] = np.asarray(header["classes"], dtype=dtype)
             if isinstance(header["class_weight"], list):
                 header["class_weight"] = dict(header["class_weight"])
-            return cls(classes, **header).filled(tensors)
-        except (KeyError, ValueError, OverflowError, *_OTHER_JSON) as error:
+            full = cls(**header)
+            full._allocate(n_features, "cpu")
+            for name, value in tensors.items():
+                expected = torch.as_tensor(getattr(full, name))
+                if (value.shape, value.dtype) != (expected.shape, expected.dtype):
+                    raise ValueError(f"its {name} do not fit its header.")
+                setattr(full, name, value if name == "sums" else value.numpy())
+        except (KeyError, ValueError, TypeError, OverflowError) as error:
             raise ValueError(f"{path} is damaged: {error}") from error
+        return full
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return all that was added up, on the CPU; not a copy where it is there already.
-
-        Returns
-        -------
-        dict of str to Tensor
-            The tensors by name.
-        """
-        return {name: torch.as_tensor(getattr(self, name)).cpu().contiguous() for name in _TENSORS}
-
-    def filled(self, tensors: Mapping[str, Tensor]) -> RealGradients:
-        """Return statistics of the same settings with other contents.
-
-        Parameters
-        ----------
-        tensors : mapping of str to Tensor
-            Tensors that :meth:`tensors` returned.
-
-        Returns
-        -------
-        RealGradients
-            A shallow copy, on the CPU.
-
-        Raises
-        ------
-        ValueError
-            If the tensors do not fit the settings.
-        """
-        full = copy.copy(self)
-        n_features = len(tensors["feature_sum"])
-        # First, since an array of that shape is made to compare with.
-        if tensors["sums"].shape != (self.head_pool_size, len(self.classes), n_features + 1):
-            raise ValueError("its sums do not fit its header.")
-        full._allocate(n_features, "cpu")
-        for name in _TENSORS:
-            expected = torch.as_tensor(getattr(full, name))
-            if (tensors[name].shape, tensors[name].dtype) != (expected.shape, expected.dtype):
-                raise ValueError(f"its {name} do not fit its header.")
-            value = tensors[name]
-            setattr(full, name, value if name == "sums" else value.numpy())
-        return full
+        """Return all that was added up by name, on the CPU; not a copy of what is there already."""
+        return {name: torch.as_tensor(getattr(self, name)).cpu().contiguous() for name in _SUMS}
 
     def __repr__(self) -> str:
         return (
             f"{type(self).__name__}({len(self.classes)} classes, {self.n_features} features, "
             f"{self.head_pool_size} heads, {int(self.rows_seen.sum())} rows seen)"
         )
-
-
-def _whole(name: str, value: Any, least: int) -> int:
-    try:
-        number = operator.index(value)
-    except TypeError:
-        number = least - 1
-    if number < least:
-        raise ValueError(f"{name} must be at least {least}; got {value!r}. Give a whole number.")
-    return number
-
-
-def _plain(value: Any) -> Any:
-    """Turn numpy scalars into what JSON knows."""
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"{value!r} cannot be written as JSON.")

@@ -1,18 +1,11 @@
-"""The mergeable statistics: sums, shards, weights, files."""
+"""The mergeable statistics: sums, shards, weights, mean images."""
 
 import copy
-import functools
-import itertools
-import json
-import operator
 import pickle
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import save_file
-from sklearn.utils.class_weight import compute_class_weight
 from torch.nn import functional as F
 
 from sklgm.matching import RealGradients, gradients
@@ -77,15 +70,6 @@ def test_sample_weight_multiplies_the_class_weight():
     torch.testing.assert_close(found.sums.double(), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("batch_size", [1, 3, 39, 40, 1000])
-def test_streaming_in_any_split(batch_size):
-    found = make(class_counts=COUNTS)
-    for start in range(0, N, batch_size):
-        rows = slice(start, start + batch_size)
-        assert found.update(FEATURES[rows], INDICES[rows]) is found
-    assert_same(found, filled(class_counts=COUNTS))
-
-
 @pytest.mark.parametrize("heads_at_once", [1, 2, 4])
 def test_heads_in_chunks(heads_at_once, monkeypatch):
     expected = filled()
@@ -110,21 +94,6 @@ def test_few_rows_of_many_features_are_chunked_too(monkeypatch):
 
 def shards(**settings):
     return [filled(slice(*ends), **settings) for ends in ((0, 7), (7, 8), (8, 25), (25, N))]
-
-
-def test_shards_add_up_to_the_whole():
-    parts = shards(class_counts=COUNTS)
-    whole = filled(class_counts=COUNTS)
-    assert_same(functools.reduce(operator.add, parts), whole)
-    assert_same(sum(parts), whole)
-    assert_same(sum(reversed(parts)), whole)
-
-
-def test_addition_commutes_and_associates():
-    a, b, c, _ = shards()
-    assert torch.equal((a + b).sums, (b + a).sums)
-    np.testing.assert_array_equal((a + b).feature_sum, (b + a).feature_sum)
-    assert_same((a + b) + c, a + (b + c))
 
 
 def test_addition_leaves_its_terms_alone():
@@ -208,24 +177,6 @@ def test_classes_that_cannot_be(classes):
         make(classes)
 
 
-def test_balanced_is_scikit_learns():
-    found = filled(class_counts=COUNTS)
-    assert found.is_balanced
-    weights = compute_class_weight("balanced", classes=np.arange(C), y=INDICES)
-    unweighted = make(class_weight=None).update(FEATURES, INDICES, sample_weight=weights[INDICES])
-    torch.testing.assert_close(found.sums, unweighted.sums)
-
-
-def test_balanced_classes_pull_alike():
-    """Doubling every row of one class changes nothing but the scale."""
-    again = np.flatnonzero(INDICES == 2)
-    rows = np.concatenate([np.arange(N), again])
-    doubled = make(class_counts=np.bincount(INDICES[rows]))
-    doubled.update(FEATURES[rows], INDICES[rows])
-    expected = filled(class_counts=COUNTS).sums / N
-    torch.testing.assert_close(doubled.sums / len(rows), expected, rtol=1e-4, atol=1e-6)
-
-
 @pytest.mark.parametrize("class_weight", ["balanced", None, {}])
 def test_without_counts_sums_are_unweighted(class_weight):
     found = filled(class_weight=class_weight)
@@ -242,41 +193,28 @@ def test_class_weight_by_label():
     torch.testing.assert_close(found.sums.double(), expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("class_weight", "message"),
-    [
-        ("heavy", "class_weight must be 'balanced', a mapping.*'heavy'"),
-        ({9: 1.0}, r"class_weight names labels that are not classes: \[9\]"),
-        ({9: 1.0, "x": 2.0}, "not classes.*'x'"),
-    ],
-)
-def test_class_weight_that_cannot_be(class_weight, message):
-    with pytest.raises(ValueError, match=message):
+@pytest.mark.parametrize("class_weight", ["heavy", 3, {9: 1.0}, {9: 1.0, "x": 2.0}])
+def test_class_weight_that_cannot_be(class_weight):
+    with pytest.raises(ValueError, match=r"class_weight.*(heavy|3|9)"):
         make(class_weight=class_weight)
 
 
 @pytest.mark.parametrize(
-    ("counts", "message"),
+    "counts",
     [
-        ([1, 2, 3], "one count a class"),
-        ([1, 2, 3, 0], r"at least 1 for every class; not so for \[3\]"),
-        ({0: 4, 2: 4, 3: -1}, r"at least 1 for every class; not so for \[1, 3\]"),
-        (
-            {0: 1, 1: 1, 2: 1, 3: 1, 9: 1, "x": 1},
-            "class_counts names labels that are not classes.*'x'",
-        ),
-        ([1, 2, 3, 1.5], r"class_counts must be whole numbers; got \[1, 2, 3, 1.5\]"),
+        [1, 2, 3],
+        [[1, 2, 3, 4]],
+        [1, 2, 3, 0],
+        [1, 2, 3, 1.5],
+        {0: 4, 2: 4, 3: 4},
+        {0: 1, 1: 1, 2: 1, 3: 1, "x": 1},
     ],
 )
-def test_class_counts_that_cannot_be(counts, message):
-    with pytest.raises(ValueError, match=message):
+def test_class_counts_that_cannot_be(counts):
+    with pytest.raises(
+        ValueError, match=r"class_counts.*one for each of the classes \[0, 1, 2, 3\]"
+    ):
         make(class_counts=counts)
-
-
-@pytest.mark.parametrize("size", [0, -3])
-def test_head_pool_size_that_cannot_be(size):
-    with pytest.raises(ValueError, match=rf"head_pool_size must be at least 1; got {size}"):
-        make(head_pool_size=size)
 
 
 UNLIKE = {
@@ -331,36 +269,32 @@ def test_labels_of_unlike_kind_do_not_merge():
 
 
 @pytest.mark.parametrize(
-    ("features", "y", "kwargs", "message"),
+    ("features", "y", "sample_weight", "message"),
     [
-        (FEATURES[:2], [0, 9], {}, r"not in classes: \[9\]; classes are \[0, 1, 2, 3\]"),
-        (FEATURES[:2], ["0", "1"], {}, "not in classes"),
-        (np.full((2, D), np.nan), [0, 1], {}, "NaN or infinity"),
-        (np.full((2, D), -np.inf), [0, 1], {}, "NaN or infinity"),
-        (torch.full((2, D), 1e300, dtype=torch.float64), [0, 1], {}, "NaN or infinity"),
-        (FEATURES[:2], [0, 1, 2], {}, r"\(2, 6\) and labels of shape \(3,\)"),
-        (FEATURES[:2], [[0], [1]], {}, r"\(2, 6\) and labels of shape \(2, 1\)"),
-        (FEATURES[0], np.zeros(D, dtype=int), {}, r"must be of shape \(n, n_features\)"),
-        (FEATURES[:2], [0, 1], {"sample_weight": np.ones(3)}, r"sample_weight.*\(3,\)"),
-        (FEATURES[:2], [0, 1], {"sample_weight": np.ones((2, 1))}, r"sample_weight.*\(2, 1\)"),
-        (FEATURES[:2], [0, 1], {"sample_weight": [1, np.nan]}, "sample_weight.*finite"),
+        (FEATURES[:2], [0, 9], None, r"not in classes: \[9\]; classes are \[0, 1, 2, 3\]"),
+        (FEATURES[:2], ["0", "1"], None, "not in classes"),
+        (np.full((2, D), np.nan), [0, 1], None, "NaN or infinity"),
+        (torch.full((2, D), 1e300, dtype=torch.float64), [0, 1], None, "NaN or infinity"),
+        (FEATURES[:2], [0, 1, 2], None, r"\(2, 6\) and labels of shape \(3,\)"),
+        (FEATURES[:2], [[0], [1]], None, r"\(2, 6\) and labels of shape \(2, 1\)"),
+        (FEATURES[0], np.zeros(D, dtype=int), None, "features must be of shape"),
+        (FEATURES[:2], [0, 1], np.ones(3), r"\(3,\)"),
+        (FEATURES[:2], [0, 1], np.ones((2, 1)), "2D array"),
+        (FEATURES[:2], [0, 1], [1, np.nan], "sample_weight.*NaN"),
     ],
 )
 @pytest.mark.parametrize("start", [make, filled], ids=["empty", "full"])
-def test_bad_batch_leaves_the_sums_unchanged(start, features, y, kwargs, message):
+def test_bad_batch_leaves_the_sums_unchanged(start, features, y, sample_weight, message):
     statistics = start()
-    before = copy.deepcopy(statistics)
     with pytest.raises(ValueError, match=message):
-        statistics.update(features, y, **kwargs)
-    assert torch.equal(statistics.sums, before.sums)
-    assert_same(statistics, before)
-    assert statistics.is_empty == before.is_empty
-    assert_same(statistics.update(FEATURES, INDICES), before.update(FEATURES, INDICES))
+        statistics.update(features, y, sample_weight=sample_weight)
+    assert torch.equal(statistics.sums, start().sums)
+    assert_same(statistics, start())
 
 
 def test_number_of_features_is_that_of_the_first_batch():
     statistics = filled()
-    with pytest.raises(ValueError, match="have 3 columns, earlier batches had 6"):
+    with pytest.raises(ValueError, match=r"shape \(n, 6\).*got \(2, 3\)"):
         statistics.update(FEATURES[:2, :3], [0, 1])
     assert_same(statistics, filled())
 
@@ -378,19 +312,11 @@ def test_number_of_features_is_that_of_the_first_batch():
     ids=["tensor", "float64", "fortran", "strided", "with a graph", "transposed"],
 )
 def test_features_of_any_make(convert):
+    """Those of the other tests are read-only."""
     found = make().update(convert(FEATURES), INDICES)
     assert not found.sums.requires_grad
     assert found.sums.dtype == torch.float32
     assert_same(found, filled())
-
-
-def test_read_only_features_and_labels():
-    y = INDICES.copy()
-    y.flags.writeable = False
-    assert not FEATURES.flags.writeable
-    before = FEATURES.copy()
-    make().update(FEATURES, y)
-    np.testing.assert_array_equal(FEATURES, before)
 
 
 def test_feature_moments_are_numpys():
@@ -436,8 +362,8 @@ def test_mean_images_need_images_of_every_class():
     assert (some + with_images()).mean_images() is not None
 
 
-def test_mean_images_are_saved(tmp_path):
-    whole = with_images()
+def test_copies_are_whole(tmp_path):
+    whole = with_images(class_counts=COUNTS, backbone="tiny")
     whole.save(tmp_path / "sums")
     for back in (
         RealGradients.load(tmp_path / "sums"),
@@ -445,8 +371,11 @@ def test_mean_images_are_saved(tmp_path):
         copy.deepcopy(whole),
         whole.to("cpu"),
     ):
+        assert back is not whole
+        assert torch.equal(back.sums, whole.sums)
         assert_same(back, whole)
         np.testing.assert_array_equal(back.mean_images(), whole.mean_images())
+        assert_same(back + whole, whole + whole)
 
 
 def test_images_of_any_size_and_range():
@@ -460,12 +389,12 @@ def test_images_of_any_size_and_range():
     ("images", "y", "message"),
     [
         (torch.zeros(2, 3, 8, 8), [0, 9], r"not in classes: \[9\]"),
-        (torch.zeros(2, 3, 8, 8), [0], r"one label each; got \(2, 3, 8, 8\) and 1 labels"),
-        (torch.zeros(2, 8, 8, 3), [0, 1], r"\(n, 3, height, width\).*got \(2, 8, 8, 3\)"),
-        (torch.zeros(3, 8, 8), [0, 1, 2], "must be of shape"),
+        (torch.zeros(2, 3, 8, 8), [0], r"of shape \(2, 3, 8, 8\) and 1 labels"),
+        (torch.zeros(2, 8, 8, 3), [0, 1], r"\(n, 3, height, width\).*of shape \(2, 8, 8, 3\)"),
+        (torch.zeros(3, 8, 8), [0, 1, 2], "must be a tensor of shape"),
+        (np.zeros((2, 3, 8, 8)), [0, 1], "must be a tensor"),
         (torch.full((2, 3, 8, 8), 255.0), [0, 1], r"pixels in \[0, 1\].*divide bytes by 255"),
         (torch.full((2, 3, 8, 8), 255, dtype=torch.uint8), [0, 1], "divide bytes by 255"),
-        (torch.full((2, 3, 8, 8), -0.1), [0, 1], "pixels in"),
         (torch.full((2, 3, 8, 8), torch.nan), [0, 1], "pixels in"),
     ],
 )
@@ -474,209 +403,3 @@ def test_bad_images_leave_the_means_unchanged(images, y, message):
     with pytest.raises(ValueError, match=message):
         statistics.update_mean_images(images, y)
     assert_same(statistics, with_images())
-
-
-def test_to_device_is_a_copy():
-    full = filled()
-    moved = full.to("cpu")
-    assert moved is not full
-    assert torch.equal(moved.sums, full.sums)
-
-
-def test_pickle():
-    full = filled(class_counts=COUNTS, backbone="tiny")
-    back = pickle.loads(pickle.dumps(full))
-    assert torch.equal(back.sums, full.sums)
-    assert_same(back, full)
-    assert_same(back + full, full + full)
-
-
-@pytest.mark.parametrize(
-    "settings",
-    [
-        {},
-        {"class_counts": COUNTS, "backbone": "timm:x", "views": '{"a": [1, null]}'},
-        {
-            "classes": ["ant", "bee", "cät", "dog"],
-            "class_counts": {"ant": 4, "bee": 8, "cät": 12, "dog": 16},
-        },
-        {"classes": np.array(["ant", "bee", "cat", "dog"], dtype=object)},
-        {"class_weight": None, "head_seed": 2**40, "head_scale": 0.1 + 0.2},
-        {"class_weight": {0: 2.5, 3: 1}},
-        {"class_weight": {np.int64(1): np.float32(0.5)}},
-        {"classes": ["ant", "bee", "cat", "dog"], "class_weight": {"bee": 3.0}},
-        {"classes": [0.5, 1.5, 2.5, 3.5]},
-    ],
-)
-def test_save_and_load(tmp_path, settings):
-    file = tmp_path / "sums.safetensors"
-    full = make(**settings)
-    full.update(FEATURES, full.classes[INDICES])
-    full.save(file)
-    back = RealGradients.load(str(file))
-    assert torch.equal(back.sums, full.sums)
-    for name in ("rows_seen", "feature_sum", "feature_square_sum", "classes"):
-        mine, theirs = getattr(back, name), getattr(full, name)
-        np.testing.assert_array_equal(mine, theirs)
-        assert mine.dtype == theirs.dtype
-    assert back.classes.tolist() == full.classes.tolist()
-    assert back.class_weight == full.class_weight
-    assert back.is_balanced == full.is_balanced
-    assert_same(back, full)
-    assert torch.equal(back.heads.take(slice(None)), full.heads.take(slice(None)))
-    # It goes on living: more rows, other shards, the same file.
-    y = full.classes[INDICES]
-    assert_same(back.update(FEATURES, y), full.update(FEATURES, y))
-    assert_same(back + full, full + full)
-    back.save(file)
-    assert_same(RealGradients.load(file), full)
-
-
-def test_save_and_load_bool_classes(tmp_path):
-    full = make([False, True]).update(FEATURES, INDICES > 1)
-    full.save(tmp_path / "sums")
-    back = RealGradients.load(tmp_path / "sums")
-    assert back.classes.dtype == bool
-    assert_same(back + full, full + full)
-
-
-def test_save_and_load_empty(tmp_path):
-    make(class_counts=COUNTS).save(tmp_path / "sums")
-    back = RealGradients.load(tmp_path / "sums")
-    assert back.is_empty
-    assert_same(back.update(FEATURES, INDICES), filled(class_counts=COUNTS))
-
-
-def test_save_over_the_file_that_was_loaded(tmp_path):
-    """The file may be mapped into memory while it is written."""
-    file = tmp_path / "sums"
-    wide = np.ones((3, 500), dtype=np.float32)
-    full = make(head_pool_size=64).update(wide, [0, 1, 2])
-    full.save(file)
-    RealGradients.load(file).save(file)
-    loaded = RealGradients.load(file)
-    filled().save(file)
-    assert torch.equal(loaded.sums, full.sums)
-
-
-def change_header(file, **changes):
-    """Write the file again with another header, or with another tensor."""
-    from safetensors import safe_open
-
-    with safe_open(file, "pt") as opened:
-        header = json.loads(opened.metadata()["sklgm.RealGradients"])
-        tensors = {name: opened.get_tensor(name).clone() for name in opened.keys()}  # noqa: SIM118
-    tensors |= changes.pop("tensors", {})
-    tensors = {name: tensor for name, tensor in tensors.items() if tensor is not None}
-    metadata = {"sklgm.RealGradients": json.dumps(header | changes)}
-    save_file(tensors, file, metadata=metadata)
-
-
-def garbage(file):
-    file.write_bytes(b"these are no tensors" * 100)
-
-
-def nothing(file):
-    file.write_bytes(b"")
-
-
-def truncated(file):
-    file.write_bytes(file.read_bytes()[:-40])
-
-
-def beheaded(file):
-    file.write_bytes(file.read_bytes()[:30])
-
-
-def another(file):
-    save_file({"weight": torch.ones(3)}, file)
-
-
-def another_with_metadata(file):
-    save_file({"weight": torch.ones(3)}, file, metadata={"format": "pt"})
-
-
-def newer(file):
-    change_header(file, format=2, surprise=[1], tensors={"sums": None, "totals": torch.ones(2)})
-
-
-def lacking(file):
-    change_header(file, tensors={"rows_seen": None})
-
-
-def wide(file):
-    change_header(file, tensors={"sums": torch.zeros(5, C, D + 2)})
-
-
-def other_classes(file):
-    change_header(file, classes=[1, 2])
-
-
-def test_others_may_read_what_they_may_read_of_other_files(tmp_path):
-    (tmp_path / "any file").touch()
-    filled().save(tmp_path / "gradients")
-    modes = {path.stat().st_mode for path in tmp_path.iterdir()}
-    assert len(modes) == 1
-
-
-@pytest.mark.parametrize(
-    ("damage", "message"),
-    [
-        (garbage, "is not a file written by"),
-        (nothing, "is not a file written by"),
-        (truncated, "is not a file written by"),
-        (beheaded, "is not a file written by"),
-        (another, "is not a file written by"),
-        (another_with_metadata, "is not a file written by"),
-        (lacking, "is not a file written by"),
-        (newer, "has format 2, but this version of sklgm reads format 1"),
-        (wide, "is damaged: its sums do not fit"),
-        (other_classes, "is damaged: its sums do not fit"),
-    ],
-)
-def test_files_that_cannot_be_loaded(tmp_path, damage, message):
-    file = tmp_path / "some file.safetensors"
-    filled().save(file)
-    damage(file)
-    with pytest.raises(ValueError, match=rf"some file\.safetensors {message}"):
-        RealGradients.load(file)
-
-
-def test_missing_file(tmp_path):
-    with pytest.raises(FileNotFoundError, match="nowhere"):
-        RealGradients.load(tmp_path / "nowhere")
-
-
-def test_stray_tensors_in_a_file_are_left_alone(tmp_path):
-    file = tmp_path / "sums"
-    filled().save(file)
-    change_header(file, tensors={"classes": torch.zeros(2), "update": torch.zeros(1)})
-    assert_same(RealGradients.load(file), filled())
-
-
-def test_repr():
-    assert repr(filled()) == "RealGradients(4 classes, 6 features, 5 heads, 40 rows seen)"
-
-
-def test_any_partition_of_shards():
-    """Whatever rows a shard holds, even one class alone, and in whatever order they come."""
-    expected = filled(class_counts=COUNTS)
-    parts = [filled(np.equal(INDICES, c), class_counts=COUNTS) for c in range(C)]
-    for order in itertools.islice(itertools.permutations(parts), 0, 24, 7):
-        assert_same(sum(order), expected)
-
-
-def test_a_save_that_fails_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "gradients.safetensors"
-    kept = RealGradients([0, 1]).update(np.eye(2, dtype=np.float32), [0, 1])
-    kept.save(path)
-
-    def half_written(name, tensors, metadata):
-        Path(name).write_bytes(b"half")
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr("sklgm.matching.real.write_tensors", half_written)
-    with pytest.raises(OSError, match="No space left"):
-        kept.save(path)
-    assert [file.name for file in tmp_path.iterdir()] == [path.name]
-    assert torch.equal(RealGradients.load(path).sums, kept.sums)

@@ -1,0 +1,53 @@
+"""The file of `RealGradients`: a header and tensors that fit it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from sklgm.matching.files import write_tensors
+from sklgm.utils.files import replacing
+
+_FORMAT = 1
+_KEY = "sklgm.RealGradients"
+# What JSON of other makers leads to when it is taken for a header.
+_OTHER_JSON = (TypeError, AttributeError, RecursionError)
+
+
+def write_gradients(path: Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+    """Write a file in place of the one that is there, which an error leaves as it was."""
+    # Arrays and scalars of numpy become what JSON knows.
+    text = json.dumps({"format": _FORMAT, **header}, default=lambda value: value.tolist())
+    with replacing(path) as partial:
+        write_tensors(partial, tensors, {_KEY: text})
+
+
+def read_gradients(
+    path: str | Path, names: Sequence[str]
+) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return the header and the named tensors, none of which is checked.
+
+    Another file, or one of another format, is a ValueError.
+    """
+    if Path(path).exists() and not Path(path).is_file():  # a pipe would be waited for
+        raise ValueError(f"{path} is a folder, a pipe or a device. Pass the path of a file.")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            header = json.loads((file.metadata() or {})[_KEY])
+            version = header.pop("format")
+            # Another format may have other tensors.
+            known = names if version == _FORMAT else ()
+            tensors = {name: file.get_tensor(name) for name in known}
+    except (SafetensorError, LookupError, ValueError, *_OTHER_JSON) as error:
+        raise ValueError(f"{path} is not a file written by RealGradients.save.") from error
+    if version != _FORMAT:
+        raise ValueError(
+            f"{path} has format {version!r}, but this version of sklgm reads format {_FORMAT}. "
+            f"Update sklgm to read it."
+        )
+    return header, tensors
