@@ -84,13 +84,13 @@ class Case:
         paused = 0.0
         match_gradients = sklgm.estimators.distiller.match_gradients
 
-        def watched(synthetic, *args, **settings):
+        def watched(state, *args):
             nonlocal paused
-            for step in match_gradients(synthetic, *args, **settings):
+            for step in match_gradients(state, *args):
                 stop = time.perf_counter()
                 if (step.index + 1) % self.every == 0:
                     with torch.no_grad():
-                        images = synthetic.decode().permute(0, 2, 3, 1).contiguous().numpy()
+                        images = state.synthetic.decode().permute(0, 2, 3, 1).contiguous().numpy()
                     found["step"].append(step.index + 1)
                     found["seconds"].append(stop - start - paused)
                     found["prototypes"].append(images)

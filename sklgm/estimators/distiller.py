@@ -24,6 +24,7 @@ from sklgm.passes.real_pass import check_gradients, gradients_in_order
 from sklgm.synthesis import (
     ALONE,
     FeatureRows,
+    LoopState,
     MatchingSettings,
     Pixels,
     Pyramid,
@@ -359,15 +360,12 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
             ranks,
             [objective.batch_size for objective in objectives],
         )
-        steps = match_gradients(
-            synthetic,
-            torch.as_tensor(labels, device=device),
-            objectives,
-            self._matching_settings(),
-            torch.Generator().manual_seed(seeds.steps),
-            ranks=ranks,
-            resume=kept.loop,
-        )
+        generator = torch.Generator().manual_seed(seeds.steps)
+        state = LoopState(synthetic, len(labels), len(objectives), generator, ranks)
+        if kept.loop is not None:
+            state.restore(kept.loop)
+        on_device = torch.as_tensor(labels, device=device)
+        steps = match_gradients(state, on_device, objectives, self._matching_settings())
 
         def attributes(losses: torch.Tensor) -> dict[str, Any]:
             with torch.no_grad():

@@ -9,6 +9,7 @@ from functools import partial
 
 import numpy as np
 import torch
+from sklearn.utils import gen_batches
 from torch import Tensor
 
 from sklgm.backbones import Backbone, get_backbone
@@ -16,7 +17,7 @@ from sklgm.images import ImageSource, iter_batches, resize_crop
 from sklgm.matching import RealGradients
 from sklgm.passes.upload import Upload
 from sklgm.passes.views import ViewStream
-from sklgm.synthesis import Augmentation, BatchSize, Objective, centre_views, micro_batches
+from sklgm.synthesis import Augmentation, BatchSize, Objective, centre_views
 from sklgm.utils.devices import resolve_precision
 
 
@@ -212,7 +213,7 @@ class Encoder:
                 owners = torch.arange(len(views), device=images.device) // n_views
                 features = [
                     self.still_features(augmentation.apply(images[owners[rows]], views[rows], size))
-                    for rows in micro_batches(len(views), self.batch_size.images)
+                    for rows in gen_batches(len(views), self.batch_size.images)
                 ]
             flat = torch.cat(features).cpu().numpy()
             parts.append(flat.reshape(len(images), -1, flat.shape[-1]))

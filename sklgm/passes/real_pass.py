@@ -10,13 +10,14 @@ from typing import Any
 import joblib
 import numpy as np
 import torch
+from sklearn.utils import gen_batches
 from torch import Tensor
 
 from sklgm.images import ImageSource
 from sklgm.matching import RealGradients
 from sklgm.passes.encoder import Encoder
 from sklgm.passes.views import ViewStream, describe_augmentation
-from sklgm.synthesis import Augmentation, centre_views, micro_batches, mirror, mirrors
+from sklgm.synthesis import Augmentation, centre_views, mirror, mirrors
 
 # Feature rows gathered before they meet the heads: large products, and few draws of a pool
 # too large to be kept.
@@ -203,7 +204,7 @@ class RealPass:
         """
         if self.encoder is None or isinstance(source, np.ndarray):
             rows = np.asarray(source)
-            for part in micro_batches(len(rows), _ROWS_AT_ONCE):
+            for part in gen_batches(len(rows), _ROWS_AT_ONCE):
                 features = torch.from_numpy(np.array(rows[part], dtype=np.float32))
                 gradients.update(features.to(self.device), y[part])
                 on_batch()

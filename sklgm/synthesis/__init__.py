@@ -18,13 +18,15 @@ from sklgm.synthesis.parametrization import (
     Synthetic,
 )
 from sklgm.synthesis.ranks import ALONE, Ranks
-from sklgm.synthesis.two_phase import Objective, micro_batches
+from sklgm.synthesis.state import LoopState
+from sklgm.synthesis.two_phase import Objective
 
 __all__ = [
     "ALONE",
     "Augmentation",
     "BatchSize",
     "FeatureRows",
+    "LoopState",
     "MatchingSettings",
     "Objective",
     "Pixels",
@@ -37,7 +39,6 @@ __all__ = [
     "Views",
     "centre_views",
     "match_gradients",
-    "micro_batches",
     "mirror",
     "mirrors",
 ]

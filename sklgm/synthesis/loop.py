@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
@@ -15,9 +14,7 @@ from torch import Tensor
 from sklgm.matching import matching_loss
 from sklgm.matching.gradients import Matching
 from sklgm.synthesis.augmentation import Augmentation
-from sklgm.synthesis.parametrization import Synthetic
-from sklgm.synthesis.ranks import ALONE, Ranks
-from sklgm.synthesis.state import collect, restore
+from sklgm.synthesis.state import LoopState
 from sklgm.synthesis.two_phase import Objective, StepViews, ViewPasses
 
 # Features of the views of this many earlier steps count in the synthetic gradient too: they cost
@@ -27,8 +24,6 @@ _REMEMBERED = 4
 # Weight of the centre crops' distance; that of the random views has the rest. Crops are the same in
 # every step but for mirroring, so that little weight brings their gradient where it should be.
 _CENTRE_SHARE = 0.2
-# Adam averages over fewer steps than is usual, since gradients are averaged already.
-_BETAS = (0.5, 0.999)
 
 
 @dataclass(frozen=True)
@@ -71,8 +66,6 @@ class Step:
     loss : Tensor of shape ()
         Loss before the step. It includes the random views of earlier steps that still count, and
         stays on the device until it is read.
-    learning_rate : float
-        Rate the step was taken with.
     state : callable
         Returns what the loop needs to go on after this step, as a dict of tensors. All processes
         must call it, before the next step.
@@ -80,19 +73,12 @@ class Step:
 
     index: int
     loss: Tensor
-    learning_rate: float
     state: Callable[[], dict[str, Tensor]]
 
 
+@torch.enable_grad()
 def match_gradients(
-    synthetic: Synthetic,
-    labels: Tensor,
-    objectives: Sequence[Objective],
-    settings: MatchingSettings,
-    generator: torch.Generator,
-    *,
-    ranks: Ranks = ALONE,
-    resume: Mapping[str, Tensor] | None = None,
+    state: LoopState, labels: Tensor, objectives: Sequence[Objective], settings: MatchingSettings
 ) -> Iterator[Step]:
     """Optimise synthetic samples until their gradient points where the real one does.
 
@@ -102,8 +88,10 @@ def match_gradients(
 
     Parameters
     ----------
-    synthetic : Synthetic
-        The samples, or this process's share of them. They are changed in place.
+    state : LoopState
+        Samples, optimiser and generator, at the start or where another loop was stopped. They
+        are changed in place. Of several processes each embeds the views of its own samples, and
+        all features are gathered.
     labels : Tensor of shape (n,)
         Class index of each sample of all processes, int64, on the samples' device.
     objectives : sequence of Objective
@@ -111,75 +99,41 @@ def match_gradients(
         backbones are passed one after the other, so that their graphs never take memory at once.
     settings : MatchingSettings
         Steps, rate, heads and views.
-    generator : torch.Generator
-        It draws heads and views, on the CPU.
-    ranks : Ranks, optional
-        The processes that share the samples. Each embeds the views of its own samples, and all
-        features are gathered. The generators of all must draw the same numbers.
-    resume : mapping of str to Tensor, optional
-        The state that a step of an earlier loop returned. The loop goes on after that step; all
-        other arguments are the same as at the start of the earlier loop.
 
-    Returns
-    -------
-    iterator of Step
-        Each is yielded after its step was taken. A state to resume from is restored at the call.
-
-    Raises
+    Yields
     ------
-    ValueError
-        If there is nothing to match.
+    Step
+        A step, after it was taken.
     """
-    if any(objective.gradients.is_empty for objective in objectives):
-        raise ValueError("gradients are empty: nothing to match.")
-    n, own = len(labels), ranks.share(len(labels))
-    optimizer = torch.optim.Adam(
-        synthetic.parameters,
-        lr=settings.learning_rate,
-        betas=_BETAS,
-        fused=labels.device.type == "cuda" or None,
-    )
-    recent: list[deque[Tensor]] = [deque() for _ in objectives]
-    moving = (synthetic, optimizer, recent, generator)
-    first = 0 if resume is None else restore(resume, *moving, own)
-
-    def steps() -> Iterator[Step]:
-        for index in range(first, settings.max_iter):
-            if synthetic.grow(index):
-                # Levels that exist keep their moments.
-                optimizer.add_param_group({"params": [synthetic.parameters[-1]]})
-            rate = cosine_rate(index, settings.max_iter, settings.learning_rate)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            pool_size = objectives[0].gradients.head_pool_size
-            chosen = torch.randperm(pool_size, generator=generator)[: settings.n_heads].numpy()
-            optimizer.zero_grad(set_to_none=True)
-            with torch.enable_grad():
-                samples = synthetic.decode()
-                views = StepViews.draw(
-                    settings.augmentation, settings.n_views, samples.shape[-1], n, own, generator
-                )
-                # What it collects is the derivative of the loss by the samples; the last line of
-                # this block takes it on to what the samples are decoded from.
-                by_samples, losses = torch.zeros_like(samples), []
-                for objective, past in zip(objectives, recent, strict=True):
-                    passes = ViewPasses(samples.detach(), objective, views)
-                    features = ranks.gather(passes.embed(), n, views.n_each)
-                    features = features.view(n, views.n_each, -1)
-                    loss, by_features = distance_of_views(
-                        features, labels, objective, chosen, settings.matching, past, own
-                    )
-                    passes.pull_back(by_features, by_samples)
-                    losses.append(loss)
-                    # All that are remembered count from a fifth of the steps on.
-                    remember(past, features[:, 1:], 5 * _REMEMBERED * index // settings.max_iter)
-                if len(samples):
-                    samples.backward(by_samples)
-            optimizer.step()
-            state = partial(collect, index + 1, *moving, n, ranks)
-            yield Step(index, torch.stack(losses).sum(), rate, state)
-
-    return steps()
+    synthetic, optimizer, ranks = state.synthetic, state.optimizer, state.ranks
+    pool_size = objectives[0].gradients.head_pool_size
+    for index in range(state.next_step, settings.max_iter):
+        if synthetic.grow(index):
+            # Levels that exist keep their moments.
+            optimizer.add_param_group({"params": [synthetic.parameters[-1]]})
+        for group in optimizer.param_groups:
+            group["lr"] = cosine_rate(index, settings.max_iter, settings.learning_rate)
+        heads = torch.randperm(pool_size, generator=state.generator)[: settings.n_heads].numpy()
+        samples = synthetic.decode()
+        views = StepViews.draw(settings.augmentation, settings.n_views, samples.shape[-1], state)
+        slope, losses = torch.zeros_like(samples), []
+        for objective, past in zip(objectives, state.recent, strict=True):
+            passes = ViewPasses(samples.detach(), objective, views)
+            features = ranks.gather(passes.embed(), state.n, views.n_each)
+            features = features.view(state.n, views.n_each, -1)
+            loss, by_features = distance_of_views(
+                features, labels, objective, heads, settings.matching, past, state.own
+            )
+            passes.pull_back(by_features, slope)
+            losses.append(loss)
+            # All that are remembered count from a fifth of the steps on.
+            remember(past, features[:, 1:], 5 * _REMEMBERED * index // settings.max_iter)
+        optimizer.zero_grad()
+        if len(samples):
+            samples.backward(slope)
+        optimizer.step()
+        state.next_step = index + 1
+        yield Step(index, torch.stack(losses).sum(), state.collect)
 
 
 def cosine_rate(step: int, max_iter: int, start: float) -> float:

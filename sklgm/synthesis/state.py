@@ -1,114 +1,121 @@
-"""The state of the loop as tensors, with which another process goes on as if never stopped."""
+"""What changes from step to step, with which another process goes on as if never stopped."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor
 
 from sklgm.synthesis.parametrization import Synthetic
-from sklgm.synthesis.ranks import Ranks
+from sklgm.synthesis.ranks import ALONE, Ranks
 
+# Adam averages over fewer steps than is usual, since gradients are averaged already.
+_BETAS = (0.5, 0.999)
 _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
-def collect(
-    step: int,
-    synthetic: Synthetic,
-    optimizer: torch.optim.Optimizer,
-    recent: Sequence[Sequence[Tensor]],
-    generator: torch.Generator,
-    n: int,
-    ranks: Ranks,
-) -> dict[str, Tensor]:
-    """Return the state of the loop after a step.
+class LoopState:
+    """All that a step of the loop changes.
 
     Parameters
     ----------
-    step : int
-        The step that comes next.
     synthetic : Synthetic
-        This process's share of the samples.
-    optimizer : torch.optim.Optimizer
-        Adam, after its step.
-    recent : sequence of sequences of Tensor
-        Features of earlier steps, for each objective.
-    generator : torch.Generator
-        The generator that draws heads and views.
+        The samples at their start, or this process's share of them. They are changed in place.
     n : int
         Number of samples of all processes.
-    ranks : Ranks
-        The processes, all of which must call this.
+    n_objectives : int
+        Number of backbones.
+    generator : torch.Generator
+        It draws heads and views, on the CPU. Those of all processes must draw the same numbers.
+    ranks : Ranks, optional
+        The processes that share the samples.
 
-    Returns
-    -------
-    dict of str to Tensor
-        The state of all processes, on the device of the samples or on the CPU. Tensors that are
-        no copies change with the next step of the loop.
-    """
-    state = {"next_step": torch.tensor([step]), "generator": generator.get_state()}
-    if synthetic.generator is not None:
-        state["synthetic.generator"] = synthetic.generator.get_state()
-    for i, level in enumerate(synthetic.parameters):
-        # Empty where a process has no sample, and Adam nothing to remember.
-        moments = optimizer.state.get(level, {})
-        state[f"level.{i}"] = ranks.gather(level.detach(), n)
-        for name in _MOMENTS:
-            state[f"level.{i}.{name}"] = ranks.gather(moments.get(name, level.detach()), n)
-        steps = torch.full((len(level),), float(moments.get("step", 0)))
-        state[f"level.{i}.step"] = ranks.gather(steps, n)[0].clone()
-    for i, past in enumerate(recent):
-        for k, features in enumerate(past):
-            state[f"recent.{i}.{k}"] = features
-    return state
-
-
-def restore(
-    state: Mapping[str, Tensor],
-    synthetic: Synthetic,
-    optimizer: torch.optim.Optimizer,
-    recent: Sequence[deque[Tensor]],
-    generator: torch.Generator,
-    own: slice,
-) -> int:
-    """Bring a loop that is at its start to where :func:`collect` found another.
-
-    Parameters
+    Attributes
     ----------
-    state : mapping of str to Tensor
-        The state that :func:`collect` returned.
-    synthetic, optimizer, recent, generator
-        Those of a loop at its start. They are changed in place.
-    own : slice
-        Which of the samples are this process's.
-
-    Returns
-    -------
-    int
-        The step to go on with.
+    optimizer : torch.optim.Adam
+        It changes the parameters of the samples.
+    recent : list of deque of Tensor
+        Features of the random views of earlier steps, for each objective.
+    next_step : int
+        The step that comes next.
     """
-    generator.set_state(state["generator"].cpu())
-    if synthetic.generator is not None:
-        synthetic.generator.set_state(state["synthetic.generator"].cpu())
-    first = synthetic.parameters[0]
-    n_levels = sum(name.endswith(".step") for name in state)
-    moments = {}
-    for i in range(n_levels):
-        level = state[f"level.{i}"][own].to(first.device, copy=True)
-        if i == 0:
-            with torch.no_grad():
-                first.copy_(level)
-        else:
-            synthetic.parameters.append(level.requires_grad_())
-            optimizer.add_param_group({"params": [level]})
-        moments[i] = {name: state[f"level.{i}.{name}"][own].clone() for name in _MOMENTS}
-        moments[i]["step"] = state[f"level.{i}.step"].clone()
-    # Which puts moments where parameters are.
-    groups = optimizer.state_dict()["param_groups"]
-    optimizer.load_state_dict({"state": moments, "param_groups": groups})
-    for i, past in enumerate(recent):
-        while f"recent.{i}.{len(past)}" in state:
-            past.append(state[f"recent.{i}.{len(past)}"].to(first.device))
-    return int(state["next_step"])
+
+    def __init__(
+        self,
+        synthetic: Synthetic,
+        n: int,
+        n_objectives: int,
+        generator: torch.Generator,
+        ranks: Ranks = ALONE,
+    ) -> None:
+        self.synthetic = synthetic
+        self.n = n
+        self.own = ranks.share(n)
+        self.generator = generator
+        self.ranks = ranks
+        self.recent: list[deque[Tensor]] = [deque() for _ in range(n_objectives)]
+        self.next_step = 0
+        on_gpu = synthetic.parameters[0].device.type == "cuda"
+        self.optimizer = torch.optim.Adam(synthetic.parameters, betas=_BETAS, fused=on_gpu or None)
+
+    def collect(self) -> dict[str, Tensor]:
+        """Return the state of all processes, all of which must call this.
+
+        Returns
+        -------
+        dict of str to Tensor
+            Tensors on the device of the samples or on the CPU. Those that are no copies change
+            with the next step of the loop.
+        """
+        state = {
+            "next_step": torch.tensor([self.next_step]),
+            "generator": self.generator.get_state(),
+        }
+        if self.synthetic.generator is not None:
+            state["synthetic.generator"] = self.synthetic.generator.get_state()
+        for i, level in enumerate(self.synthetic.parameters):
+            # Empty where a process has no sample, and Adam nothing to remember.
+            moments = self.optimizer.state.get(level, {})
+            state[f"level.{i}"] = self.ranks.gather(level.detach(), self.n)
+            for name in _MOMENTS:
+                moment = moments.get(name, level.detach())
+                state[f"level.{i}.{name}"] = self.ranks.gather(moment, self.n)
+            steps = torch.full((len(level),), float(moments.get("step", 0)))
+            state[f"level.{i}.step"] = self.ranks.gather(steps, self.n)[0].clone()
+        for i, past in enumerate(self.recent):
+            for k, features in enumerate(past):
+                state[f"recent.{i}.{k}"] = features
+        return state
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Bring a loop that is at its start to where :meth:`collect` found another.
+
+        Parameters
+        ----------
+        state : mapping of str to Tensor
+            The state that :meth:`collect` returned.
+        """
+        self.next_step = int(state["next_step"])
+        self.generator.set_state(state["generator"].cpu())
+        if self.synthetic.generator is not None:
+            self.synthetic.generator.set_state(state["synthetic.generator"].cpu())
+        first = self.synthetic.parameters[0]
+        moments = {}
+        for i in range(sum(name.endswith(".step") for name in state)):
+            level = state[f"level.{i}"][self.own].to(first.device, copy=True)
+            if i == 0:
+                with torch.no_grad():
+                    first.copy_(level)
+            else:
+                self.synthetic.parameters.append(level.requires_grad_())
+                self.optimizer.add_param_group({"params": [level]})
+            moments[i] = {name: state[f"level.{i}.{name}"][self.own].clone() for name in _MOMENTS}
+            moments[i]["step"] = state[f"level.{i}.step"].clone()
+        # The optimizer puts moments on the device of their parameters.
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": moments, "param_groups": groups})
+        for i, past in enumerate(self.recent):
+            while f"recent.{i}.{len(past)}" in state:
+                past.append(state[f"recent.{i}.{len(past)}"].to(first.device))

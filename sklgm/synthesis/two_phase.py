@@ -13,12 +13,14 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from sklearn.utils import gen_batches
 from torch import Tensor
 
 from sklgm.matching import RealGradients
 from sklgm.matching.moving import to_device
 from sklgm.synthesis.augmentation import Augmentation, centre_views, mirror, mirrors
 from sklgm.synthesis.batch_size import BatchSize
+from sklgm.synthesis.state import LoopState
 
 
 @dataclass(frozen=True)
@@ -74,13 +76,7 @@ class StepViews:
 
     @classmethod
     def draw(
-        cls,
-        augmentation: Augmentation | None,
-        n_views: int,
-        size: int,
-        n_samples: int,
-        own: slice,
-        generator: torch.Generator,
+        cls, augmentation: Augmentation | None, n_views: int, size: int, state: LoopState
     ) -> StepViews:
         """Draw views of all processes' samples, and keep those of this process's own.
 
@@ -92,12 +88,8 @@ class StepViews:
             Random views of a sample; 0 without augmentation.
         size : int
             Side of the samples in pixels.
-        n_samples : int
-            Number of samples of all processes.
-        own : slice
-            Which of them belong to this process.
-        generator : torch.Generator
-            Generator on the CPU.
+        state : LoopState
+            It knows the samples, and draws.
 
         Returns
         -------
@@ -107,8 +99,9 @@ class StepViews:
         n_each = 1 + n_views
         if augmentation is None:
             return cls(None, None, n_each)
-        drawn = augmentation.draw(n_samples * n_each, size, generator)
-        return cls(augmentation, drawn[own.start * n_each : own.stop * n_each], n_each)
+        drawn = augmentation.draw(state.n * n_each, size, state.generator)
+        own = slice(state.own.start * n_each, state.own.stop * n_each)
+        return cls(augmentation, drawn[own], n_each)
 
     def cut(self, images: Tensor, rows: slice, size: int, centre_share: float) -> Tensor:
         """Return the views numbered ``rows``, one of each of images (n, 3, canvas, canvas)."""
@@ -181,7 +174,7 @@ class ViewPasses:
         one_phase = self.n_rows <= max(size.images, size.graphs)
         features = self.samples.new_zeros(self.n_rows, self.objective.gradients.n_features)
         with torch.set_grad_enabled(one_phase):
-            for rows in micro_batches(self.n_rows, size.images):
+            for rows in gen_batches(self.n_rows, size.images):
                 embedded = self._embed(rows)
                 features[rows] = embedded.features.detach()
                 if one_phase:
@@ -216,8 +209,3 @@ class ViewPasses:
         images = images[rows.start - first : rows.stop - first]
         shown = self.views.cut(images, rows, net.image_size, net.centre_share)
         return _Embedded(rows, net.features(shown), leaf, owned)
-
-
-def micro_batches(n: int, batch_size: int) -> list[slice]:
-    """Return slices that cover ``n`` rows, ``batch_size`` or fewer each."""
-    return [slice(start, min(start + batch_size, n)) for start in range(0, n, batch_size)]

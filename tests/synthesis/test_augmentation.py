@@ -3,10 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from sklearn.utils import gen_batches
 from torch.autograd import gradcheck
 from torchvision.transforms.v2 import functional as tv
 
-from sklgm.synthesis import StandardAugmentation, Views, centre_views, micro_batches
+from sklgm.synthesis import StandardAugmentation, Views, centre_views
 
 PLAIN = {"flip": 0.0, "blur": 0.0, "noise": 0.0}
 
@@ -216,7 +217,7 @@ def test_noise_is_replayed_exactly():
 @pytest.mark.parametrize("batch_size", [1, 5])
 def test_views_do_not_depend_on_their_batch(batch_size):
     canvases = images(16, 32)
-    parts = micro_batches(16, batch_size)
+    parts = list(gen_batches(16, batch_size))
     # Noise, blur and clipping: to the last bit.
     for augmentation, size, exact in (
         (still(noise=0.3, blur=0.5), 32, True),
@@ -329,10 +330,3 @@ def test_canvas_of_any_image_size_needs_no_resizing():
         view = centre_views(canvas, size, size / side)
         assert view.shape == (1, 3, size, size)
         assert view.untyped_storage().data_ptr() == canvas.untyped_storage().data_ptr()
-
-
-def test_micro_batches():
-    assert micro_batches(7, 3) == [slice(0, 3), slice(3, 6), slice(6, 7)]
-    assert micro_batches(6, 3) == [slice(0, 3), slice(3, 6)]
-    assert micro_batches(2, 100) == [slice(0, 2)]
-    assert micro_batches(0, 3) == []

@@ -15,6 +15,7 @@ from sklgm.matching.heads import HeadPool
 from sklgm.synthesis import (
     BatchSize,
     FeatureRows,
+    LoopState,
     MatchingSettings,
     Objective,
     Pixels,
@@ -23,6 +24,7 @@ from sklgm.synthesis import (
     centre_views,
     match_gradients,
 )
+from sklgm.synthesis.loop import cosine_rate
 from sklgm.synthesis.parametrization import Synthetic
 from tests.tiny_backbones import CountingNet, TinyConvNet
 
@@ -78,8 +80,8 @@ def run(synthetic, *objectives, labels=LABELS, generator=None, **changes):
         "n_heads": 4,
         "matching": "global",
     }
-    settings = MatchingSettings(**settings | changes)
-    return match_gradients(synthetic, labels, objectives, settings, generator or seeded(9))
+    state = LoopState(synthetic, len(labels), len(objectives), generator or seeded(9))
+    return match_gradients(state, labels, objectives, MatchingSettings(**settings | changes))
 
 
 def two_distances(features, gradients, heads, matching="global", recent=()):
@@ -149,19 +151,7 @@ def one_backward(batch_size, net=None, matching="global"):
     return loss, [level.grad for level in leaves]
 
 
-@pytest.mark.parametrize("matching", ["global", "row"])
-@pytest.mark.parametrize("batch_size", [1, 3, 4, 14])
-def test_micro_batches_give_the_same_gradients(batch_size, matching):
-    loss, expected = one_backward(1000, matching=matching)
-    found_loss, found = one_backward(batch_size, matching=matching)
-    torch.testing.assert_close(found_loss, loss, rtol=1e-5, atol=1e-6)
-    for one, other in zip(found, expected, strict=True):
-        assert other.abs().max() > 0
-        error = (one - other).abs().max() / other.abs().max()
-        assert error < 1e-5
-
-
-@pytest.mark.parametrize("batch_size", [1, 4, 1000])
+@pytest.mark.parametrize("batch_size", [1, 4, 14, 1000])
 @pytest.mark.parametrize("matching", ["global", "row"])
 def test_gradients_are_those_of_plain_autograd(batch_size, matching):
     """All views in one graph, the distances of their gradients, backward: in float64."""
@@ -305,13 +295,10 @@ def test_exactly_max_iter_steps(max_iter):
 
 
 def test_learning_rate_falls_by_a_cosine():
-    gradients = real()
-    steps = list(run(rows(gradients), on_rows(gradients), max_iter=40, learning_rate=0.3))
-    rates = np.array([step.learning_rate for step in steps])
+    rates = np.array([cosine_rate(step, 40, 0.3) for step in range(40)])
     np.testing.assert_allclose(rates, 0.15 * (1 + np.cos(np.pi * np.arange(40) / 40)))
     assert rates[0] == 0.3
     assert 0 < rates[-1] < 0.001
-    assert (np.diff(rates) < 0).all()
 
 
 def test_first_step_moves_by_the_learning_rate():
@@ -357,20 +344,6 @@ def test_features_of_earlier_steps_count_in_the_loss():
     assert len(seen) == 20
 
 
-def test_rows_have_no_views_to_remember():
-    gradients = real()
-    synthetic = rows(gradients)
-    steps = run(synthetic, on_rows(gradients), n_heads=8)
-    while True:
-        found = probe_gradients(synthetic.decode(), LABELS, gradients.heads.take(slice(None)))
-        step = next(steps, None)
-        if step is None:
-            break
-        torch.testing.assert_close(
-            step.loss, angular_distance(found, gradients.sums), rtol=1e-4, atol=1e-5
-        )
-
-
 class SpyAdam(torch.optim.Adam):
     made = []
 
@@ -391,7 +364,8 @@ def test_moments_of_old_levels_survive_a_new_one(spy):
     moments = {}
     for step in run(synthetic, on_images(tiny_net()), n_views=1, max_iter=20):
         (adam,) = spy
-        assert {group["lr"] for group in adam.param_groups} == {step.learning_rate}
+        rate = cosine_rate(step.index, 20, 0.05)
+        assert {group["lr"] for group in adam.param_groups} == {rate}
         levels = synthetic.parameters
         assert len(levels) == min(1 + step.index // 3, 6)
         assert sum(len(group["params"]) for group in adam.param_groups) == len(levels)
@@ -429,18 +403,7 @@ def test_stop_early_is_to_stop_iterating():
     assert len(continued) == 20
 
 
-def test_nothing_happens_before_the_first_step():
-    gradients = real()
-    synthetic = rows(gradients)
-    before = synthetic.decode().detach().clone()
-    generator = seeded(9)
-    run(synthetic, on_rows(gradients), generator=generator)
-    assert torch.equal(synthetic.decode(), before)
-    assert torch.equal(generator.get_state(), seeded(9).get_state())
-
-
-@pytest.mark.parametrize("batch_size", [4, 1000])
-@pytest.mark.parametrize("strategy", [Pyramid(grow_every=2), Pixels()])
+@pytest.mark.parametrize(("strategy", "batch_size"), [(Pyramid(grow_every=2), 4), (Pixels(), 1000)])
 def test_same_seed_same_images_bit_for_bit(strategy, batch_size):
     results = []
     for seed in (9, 9, 10):
@@ -490,13 +453,6 @@ def test_caller_without_gradients():
     assert [step.loss for step in steps] == [step.loss for step in expected]
 
 
-def test_empty_gradients():
-    empty = RealGradients(range(C))
-    full = real()
-    with pytest.raises(ValueError, match="gradients are empty"):
-        next(run(rows(full), on_rows(empty)))
-
-
 @pytest.mark.parametrize("n_heads", [1, 8, 1000])
 def test_heads_are_drawn_without_repetition_and_each_step_anew(n_heads, monkeypatch):
     gradients = real()
@@ -533,13 +489,6 @@ def test_one_view_is_smaller_than_the_batch():
     """The published scripts raise a TypeError for a data set smaller than one batch."""
     (step,) = run(images(), on_images(tiny_net(), 10**9), n_views=1, max_iter=1)
     assert math.isfinite(step.loss)
-
-
-def test_grown_pyramid_that_starts_at_its_final_size():
-    synthetic = images(Pyramid(start_size=CANVAS, grow_every=1))
-    steps = list(run(synthetic, on_images(tiny_net()), n_views=1, max_iter=5))
-    assert len(steps) == 5
-    assert len(synthetic.parameters) == 1
 
 
 # Several objectives
@@ -605,12 +554,6 @@ def test_heads_are_the_same_of_every_pool(monkeypatch):
     list(run(images(), *objectives, max_iter=5))
     assert [seed for seed, _ in taken] == [1, 2] * 5
     assert all(taken[i][1] == taken[i + 1][1] for i in range(0, 10, 2))
-
-
-def test_one_empty_among_several():
-    empty = Objective(RealGradients(range(C)), tiny_net(), SIZE, BatchSize(1000), 7 / 8)
-    with pytest.raises(ValueError, match="gradients are empty"):
-        next(run(images(), on_images(tiny_net()), empty))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")

@@ -9,6 +9,7 @@ from sklgm.matching import RealGradients
 from sklgm.synthesis import (
     BatchSize,
     FeatureRows,
+    LoopState,
     MatchingSettings,
     Objective,
     Pixels,
@@ -51,11 +52,10 @@ def begin(kind, resume=None, device="cpu"):
         n_heads=4,
         matching="global",
     )
-    generator = torch.Generator().manual_seed(9)
-    steps = match_gradients(
-        synthetic, LABELS.to(device), objectives, settings, generator, resume=resume
-    )
-    return synthetic, steps
+    state = LoopState(synthetic, 6, len(objectives), torch.Generator().manual_seed(9))
+    if resume is not None:
+        state.restore(resume)
+    return synthetic, match_gradients(state, LABELS.to(device), objectives, settings)
 
 
 KINDS = {
