@@ -383,20 +383,18 @@ def test_gradients_that_do_not_fit_are_refused():
     wide = distiller(LARGE, heads=RandomHeads(pool_size=9)).compute_gradients(X, Y)
     fewer = distiller(LARGE).compute_gradients(X[Y != "a"], Y[Y != "a"])
     twins = tiny_backbone(), tiny_backbone(seed=1)
-    order = (
-        r"list of one RealGradients for each of the backbones \['small', 'large'\], in that order"
-    )
+    order = r"of the backbones \['small', 'large'\], in that order; got those of"
     for given, backbone, message in (
-        (small, (SMALL, LARGE), f"{order}; got RealGradients"),
+        (small, (SMALL, LARGE), "must be a list of RealGradients; got RealGradients"),
         ([], (SMALL, LARGE), order),
-        ([small, None], (SMALL, LARGE), order),
-        ([small], (SMALL, LARGE), f"{order}; got 1, of"),
-        ([small, large, large], (SMALL, LARGE), f"{order}; got 3, of"),
-        ([large, small], (SMALL, LARGE), f"{order}; got 2, of .*reorder"),
-        ([small, wide], (SMALL, LARGE), "differ in head_pool_size: 8 on 'small', 9 on 'large'"),
+        ([small, None], (SMALL, LARGE), "must be a list of RealGradients"),
+        ([small], (SMALL, LARGE), order),
+        ([small, large, large], (SMALL, LARGE), order),
+        ([large, small], (SMALL, LARGE), order),
+        ([small, wide], (SMALL, LARGE), r"differ in head_pool_size: \[8, 9\]"),
         ([small, fewer], (SMALL, LARGE), "differ in classes"),
-        ([small], SMALL, "must be a RealGradients; got list"),
-        (distiller(twins[::-1]).compute_gradients(X, Y), twins, "other views"),
+        ([small], SMALL, r"must be a RealGradients; got \["),
+        (distiller(twins[::-1]).compute_gradients(X, Y), twins, "made with views"),
     ):
         estimator = distiller(backbone)
         with pytest.raises(ValueError, match=message):

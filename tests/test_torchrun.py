@@ -16,7 +16,7 @@ from torch import distributed, multiprocessing
 from sklgm import LGMDistiller, PrototypeSet, RandomHeads
 from sklgm.backbones import Backbone
 from sklgm.matching import RealGradients
-from sklgm.matching.real import _TENSORS
+from sklgm.matching.real import _SUMS
 from sklgm.synthesis import Ranks
 from sklgm.synthesis.ranks import ALONE
 from tests.image_checks import save_images, toy_images
@@ -161,9 +161,9 @@ def test_other_parameters_in_another_process_are_refused(ranks):
 def test_statistics_are_added_up_in_copies():
     """Every tensor is reduced once; arrays that came from a cache stay as they were."""
     gradients = distiller().compute_gradients(X, Y)
-    before = {name: getattr(gradients, name).copy() for name in _TENSORS[1:]}
+    before = {name: getattr(gradients, name).copy() for name in _SUMS[1:]}
     before["sums"] = gradients.sums.numpy().copy()
-    kept = {name: getattr(gradients, name) for name in _TENSORS}
+    kept = {name: getattr(gradients, name) for name in _SUMS}
     gradients.add_up(lambda tensor: tensor.mul_(2), 16)
     for name, value in before.items():
         np.testing.assert_array_equal(torch.as_tensor(getattr(gradients, name)), 2 * value)

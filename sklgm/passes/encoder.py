@@ -15,7 +15,7 @@ from torch import Tensor
 from sklgm.backbones import Backbone, get_backbone
 from sklgm.images import ImageSource, iter_batches, resize_crop
 from sklgm.matching import RealGradients
-from sklgm.passes.upload import Upload
+from sklgm.matching.moving import to_device
 from sklgm.passes.views import ViewStream
 from sklgm.synthesis import Augmentation, BatchSize, Objective, centre_views
 from sklgm.utils.devices import resolve_precision
@@ -109,17 +109,18 @@ class Encoder:
         self, source: ImageSource, resize: Callable[[np.ndarray], np.ndarray]
     ) -> Iterator[Tensor]:
         """Yield pixels (n, 3, s, s) in [0, 1] on the device, where bytes become floats."""
-        upload = Upload(self.backbone.device)
-        prepared = iter_batches(
-            source,
-            resize,
-            batch_size=self.batch_size.images,
-            n_jobs=self.n_jobs,
-            empty=upload.empty,
+        device = self.backbone.device
+        batches = iter_batches(
+            source, resize, batch_size=self.batch_size.images, n_jobs=self.n_jobs
         )
-        with closing(prepared):
-            for batch in prepared:
-                yield upload(batch).permute(0, 3, 1, 2).float().div_(255)
+        with closing(batches):
+            for batch in batches:
+                images = torch.from_numpy(batch)
+                if device.type == "cuda":
+                    # From pinned memory a copy does not wait for the GPU to finish its work.
+                    images = images.pin_memory()
+                images = to_device(images, device)
+                yield images.permute(0, 3, 1, 2).float().div_(255)
 
     def canvases(self, source: ImageSource) -> Iterator[Tensor]:
         """Yield images brought to the canvas, from which views are cut."""

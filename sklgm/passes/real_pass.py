@@ -61,35 +61,23 @@ def gradients_in_order(gradients: Any, backbones: list[str] | None) -> list[Real
         If a list is missing or too much, or the statistics are of other backbones or in another
         order, or differ in classes or number of heads.
     """
-    if backbones is None:
-        if isinstance(gradients, RealGradients):
-            return [gradients]
-        raise ValueError(
-            f"gradients must be a RealGradients; got {type(gradients).__name__}. A list of them is "
-            f"for a distiller with a list of backbones."
-        )
-    wanted = f"one RealGradients for each of the backbones {backbones}, in that order"
-    found = list(gradients) if isinstance(gradients, list | tuple) else []
-    if not found or not all(isinstance(one, RealGradients) for one in found):
-        raise ValueError(
-            f"gradients must be a list of {wanted}; got {gradients!r}. Pass what compute_gradients "
-            f"returns, or set backbone to the one they are of, without a list."
-        )
+    found = [gradients] if backbones is None else gradients
+    if not isinstance(found, list | tuple) or not all(isinstance(g, RealGradients) for g in found):
+        wanted = "a RealGradients" if backbones is None else "a list of RealGradients"
+        raise ValueError(f"gradients must be {wanted}; got {gradients!r}.")
     names = [one.backbone for one in found]
-    if names != backbones:
+    if backbones is not None and names != backbones:
         raise ValueError(
-            f"gradients must be a list of {wanted}; got {len(names)}, of {names}. Add, leave out "
-            f"or reorder some, or set backbone={names}."
+            f"gradients must be of the backbones {backbones}, in that order; got those of {names}."
         )
-    for one in found[1:]:
-        for attribute in ("classes", "head_pool_size"):
-            first, other = getattr(found[0], attribute), getattr(one, attribute)
-            if not np.array_equal(first, other):
-                raise ValueError(
-                    f"gradients differ in {attribute}: {first} on {names[0]!r}, {other} on "
-                    f"{one.backbone!r}. Make them of the same data with the same parameters."
-                )
-    return found
+    for attribute in ("classes", "head_pool_size"):
+        several = [getattr(one, attribute) for one in found]
+        if not all(np.array_equal(several[0], other) for other in several):
+            raise ValueError(
+                f"gradients differ in {attribute}: {several}. Make them of the same data with the "
+                f"same parameters."
+            )
+    return list(found)
 
 
 def check_gradients(
@@ -100,7 +88,7 @@ def check_gradients(
     views: str | None,
     class_weight: Any,
 ) -> None:
-    """Raise unless statistics fit the distiller that is to match them.
+    """Raise ValueError unless statistics fit the distiller that is to match them.
 
     Parameters
     ----------
@@ -109,49 +97,29 @@ def check_gradients(
     backbone, views : str or None
         The distiller's, as the statistics name them. Gradients made by hand name no views.
     n_features : int or None
-        The backbone's.
+        Number of features of the backbone; None for rows, which may have any.
     class_weight : "balanced", dict or None
         The distiller's.
-
-    Raises
-    ------
-    ValueError
-        If the gradients are empty, lack a class, are of another backbone or of other views, or
-        are weighted otherwise.
     """
-    if gradients.is_empty:
-        raise ValueError("gradients are empty: nothing was added to them by update.")
-    missing = gradients.classes[gradients.rows_seen == 0]
-    if len(missing):
-        raise ValueError(
-            f"gradients hold no image of the classes {missing[:5].tolist()}. "
-            f"Add the shards that do."
-        )
-    if gradients.backbone != backbone:
-        raise ValueError(
-            f"gradients were made on backbone {gradients.backbone!r}, this distiller has "
-            f"{backbone!r}. Set backbone={gradients.backbone!r} or make them again."
-        )
-    if n_features is not None and gradients.n_features != n_features:
-        raise ValueError(
-            f"gradients have {gradients.n_features} features, the backbone {n_features}. Make "
-            f"them on features of {backbone!r}."
-        )
-    if gradients.views is not None and gradients.views != views:
-        raise ValueError(
-            f"gradients were made on other views, {gradients.views}, than this distiller's, "
-            f"{views}. Give it the same backbone, image_size, augmentation and n_real_views, or "
-            f"make them again."
-        )
+    missing = gradients.classes[gradients.rows_seen == 0].tolist()
+    if missing:
+        raise ValueError(f"gradients hold no image of the classes {missing[:5]}. Add their shards.")
+    asked = {"backbone": backbone, "class_weight": class_weight}
+    if n_features is not None:
+        asked["n_features"] = n_features
+    if gradients.views is not None:
+        asked["views"] = views
+    for name, value in asked.items():
+        found = getattr(gradients, name)
+        if found != value:
+            raise ValueError(
+                f"gradients were made with {name}={found!r}, this distiller has {value!r}. Give it "
+                f"the same parameters, or make them again."
+            )
     if class_weight == "balanced" and not gradients.is_balanced:
         raise ValueError(
             "gradients are not weighted by class, and class_weight='balanced' asks for it. "
             "Make them with class_counts, or set class_weight=None."
-        )
-    if class_weight != "balanced" and gradients.class_weight != class_weight:
-        raise ValueError(
-            f"gradients were made with class_weight={gradients.class_weight!r}, this "
-            f"distiller has {class_weight!r}. Make the two equal."
         )
 
 
@@ -245,16 +213,14 @@ class RealPass:
         """
         assert self.encoder is not None
         stream = None
-        features: list[Tensor] = []
-        labels: list[np.ndarray] = []
-        weights: list[np.ndarray] = []
+        waiting: list[tuple[Tensor, np.ndarray, np.ndarray]] = []
 
         def flush() -> None:
+            features, labels, weights = zip(*waiting, strict=True)
             gradients.update(
                 torch.cat(features), np.concatenate(labels), sample_weight=np.concatenate(weights)
             )
-            for buffer in (features, labels, weights):
-                buffer.clear()
+            waiting.clear()
 
         seen = 0
         for canvases in batches:
@@ -266,13 +232,12 @@ class RealPass:
             seen += len(canvases)
             gradients.update_mean_images(canvases, batch)
             for pixels, weight in self._views(canvases, stream):
-                features.append(self.encoder.still_features(pixels))
-                labels.append(batch)
-                weights.append(np.full(len(batch), weight))
-            if sum(map(len, labels)) >= _ROWS_AT_ONCE:
+                features = self.encoder.still_features(pixels)
+                waiting.append((features, batch, np.full(len(batch), weight)))
+            if sum(len(labels) for _, labels, _ in waiting) >= _ROWS_AT_ONCE:
                 flush()
             on_batch()
-        if labels:
+        if waiting:
             flush()
 
     def _views(self, canvases: Tensor, stream: ViewStream | None) -> Iterator[tuple[Tensor, float]]:

@@ -113,10 +113,11 @@ def match_gradients(
             optimizer.add_param_group({"params": [synthetic.parameters[-1]]})
         for group in optimizer.param_groups:
             group["lr"] = cosine_rate(index, settings.max_iter, settings.learning_rate)
+        optimizer.zero_grad()
         heads = torch.randperm(pool_size, generator=state.generator)[: settings.n_heads].numpy()
         samples = synthetic.decode()
         views = StepViews.draw(settings.augmentation, settings.n_views, samples.shape[-1], state)
-        slope, losses = torch.zeros_like(samples), []
+        slope, losses = torch.zeros_like(samples), []  # the derivative of the loss by the samples
         for objective, past in zip(objectives, state.recent, strict=True):
             passes = ViewPasses(samples.detach(), objective, views)
             features = ranks.gather(passes.embed(), state.n, views.n_each)
@@ -128,7 +129,6 @@ def match_gradients(
             losses.append(loss)
             # All that are remembered count from a fifth of the steps on.
             remember(past, features[:, 1:], 5 * _REMEMBERED * index // settings.max_iter)
-        optimizer.zero_grad()
         if len(samples):
             samples.backward(slope)
         optimizer.step()

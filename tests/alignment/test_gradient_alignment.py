@@ -324,7 +324,7 @@ IMAGES, LABELS = FITTED.prototypes_, FITTED.prototype_labels_
         ({"X": None}, "Pass real images and their labels"),
         ({"gradients": RealGradients(list("abc"))}, "gradients take the place of X and y"),
         ({"X": None, "y": None, "gradients": [RealGradients(list("abc"))]}, "RealGradients of one"),
-        ({"X": None, "y": None, "gradients": RealGradients(list("abc"))}, "are empty"),
+        ({"X": None, "y": None, "gradients": RealGradients(list("abc"))}, "no image of the classes"),
         (
             {
                 "X": None,
@@ -332,7 +332,7 @@ IMAGES, LABELS = FITTED.prototypes_, FITTED.prototype_labels_
                 "gradients": distiller(OTHER).compute_gradients(X, Y),
                 "distiller": distiller(n_real_views=2),
             },
-            "other views",
+            "made with views",
         ),
         ({"y": Y[:-1]}, "inconsistent numbers"),
         ({"y": np.where(Y == "a", "b", Y)}, r"prototypes only: \['a'\]"),

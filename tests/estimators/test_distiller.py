@@ -365,16 +365,16 @@ def test_gradients_that_do_not_fit_are_refused():
     same_name = tiny_backbone(seed=1)
     larger = tiny_backbone(image_size=18)
     for bad, setting, message in (
-        (empty, {}, "empty"),
+        (empty, {}, "no image of"),
         (lacking, {}, r"no image of the classes \['a'\]"),
         (unweighted, {}, "not weighted by class"),
-        (plain, {}, "not weighted by class"),
+        (plain, {}, "made with class_weight=None"),
         (gradients, {"class_weight": None}, "class_weight"),
         (gradients, {"class_weight": {"a": 2}}, "class_weight"),
-        (gradients, {"backbone": named}, "backbone 'tiny', this distiller has 'another'"),
+        (gradients, {"backbone": named}, "backbone='tiny', this distiller has 'another'"),
         (gradients, {"backbone": None}, "backbone"),
-        (gradients, {"backbone": same_name}, "same backbone"),
-        (gradients, {"backbone": larger}, "same backbone"),
+        (gradients, {"backbone": same_name}, "made with views"),
+        (gradients, {"backbone": larger}, "made with views"),
         (gradients, {"n_real_views": 2}, "n_real_views"),
         (gradients, {"augmentation": None}, "augmentation"),
         (gradients, {"augmentation": StandardAugmentation(flip=0.1)}, "augmentation"),
