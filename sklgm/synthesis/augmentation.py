@@ -132,13 +132,12 @@ class StandardAugmentation(BaseEstimator):
             If a parameter is out of its range.
         """
         self._validate_params()
-        for name in ("scale", "ratio"):
+        for name, most in (("scale", 1.0), ("ratio", sys.float_info.max)):
             pair = getattr(self, name)
-            top = 1.0 if name == "scale" else sys.float_info.max
-            if len(pair) != 2 or not 0 < pair[0] <= pair[1] <= top:
+            if len(pair) != 2 or not 0 < pair[0] <= pair[1] <= most:
                 raise ValueError(
-                    f"augmentation {name} must be (low, high) with 0 < low <= high"
-                    f"{' <= 1' if name == 'scale' else ''}; got {pair}."
+                    f"augmentation {name} must be (low, high) with 0 < low <= high <= {most:g}; "
+                    f"got {pair}."
                 )
 
     def draw(self, n: int, canvas_size: int, generator: torch.Generator) -> Views:

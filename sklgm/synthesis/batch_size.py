@@ -197,11 +197,13 @@ def counting_graph() -> Iterator[list[int]]:
     found: list[int] = []
 
     def look(tensor: Tensor) -> Tensor:
-        whole = tensor if tensor._base is None else tensor._base  # of a transposed weight
+        # A transposed weight is no parameter, but a view of one.
+        whole = tensor if tensor._base is None else tensor._base
         if not isinstance(whole, torch.nn.Parameter):
             storage = tensor.untyped_storage()
             sizes[storage.data_ptr()] = storage.nbytes()
-        return tensor.detach()  # or an output that is kept would keep its own graph alive
+        # Otherwise an output that is kept would keep its own graph alive.
+        return tensor.detach()
 
     with torch.autograd.graph.saved_tensors_hooks(look, lambda tensor: tensor):
         yield found
@@ -210,7 +212,5 @@ def counting_graph() -> Iterator[list[int]]:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Return whether an error says that memory is used up, on any device."""
-    if isinstance(error, torch.OutOfMemoryError):
-        return True
-    text = str(error)
-    return any(message in text for message in _OUT_OF_MEMORY)
+    known = isinstance(error, torch.OutOfMemoryError)
+    return known or any(message in str(error) for message in _OUT_OF_MEMORY)

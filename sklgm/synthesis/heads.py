@@ -34,5 +34,5 @@ class RandomHeads(BaseEstimator):
         self.scale = scale
 
 
-# A head of zeros gives all classes the same probability; one of them is like the other.
+# Heads of zeros are all the same: they give each class the same probability. One is enough.
 ZERO_HEADS = RandomHeads(n_heads=1, pool_size=1, scale=0.0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import InitVar, dataclass
 from numbers import Integral
 from typing import Any
 
@@ -15,7 +16,7 @@ from sklgm.matching.moving import to_device
 from sklgm.synthesis.color import correlate_colors
 from sklgm.synthesis.resampling import rescaling, sandwich
 
-# Of the noise in the coarsest level at the start. Published is 1, which takes steps to get rid of.
+# Standard deviation of the noise at the start. Published is 1, which takes steps to get rid of.
 _START_SPREAD = 0.1
 # Darkest pixel to start from, and 1 less it the brightest: at 0 a sigmoid has no slope.
 _DARKEST = 0.03
@@ -68,69 +69,7 @@ class Synthetic(ABC):
         return []
 
 
-class _Parametrization(BaseEstimator, ABC):
-    """Base of the ways to write an image: which levels it is the sum of."""
-
-    decorrelate: bool
-
-    def check(self, size: int) -> None:
-        """Raise a ``ValueError`` that names a parameter unfit for a canvas.
-
-        Parameters
-        ----------
-        size : int
-            Side of the canvas in pixels.
-
-        Raises
-        ------
-        ValueError
-            If a parameter does not fit.
-        """
-        self._validate_params()
-
-    @abstractmethod
-    def _levels(self, size: int, max_iter: int) -> tuple[list[int], int]:
-        """Return the sides of the levels, and the steps between two of them."""
-
-    def start(
-        self,
-        n: int,
-        size: int,
-        max_iter: int,
-        generator: torch.Generator,
-        device: torch.device,
-        around: Tensor | None = None,
-        own: slice = slice(None),
-    ) -> Synthetic:
-        """Return random images, to be optimised for ``max_iter`` steps.
-
-        Parameters
-        ----------
-        n, size : int
-            Number of images, and their side in pixels.
-        max_iter : int
-            Number of steps to come.
-        generator : torch.Generator
-            Generator on the CPU.
-        device : torch.device
-            Device of the images.
-        around : Tensor of shape (n, 3, h, w), optional
-            Images of any size, pixels in [0, 1], that the random ones vary around; grey when
-            not given.
-        own : slice, optional
-            Which of the n images to make. Each is the same as when all are made.
-
-        Returns
-        -------
-        Synthetic
-            The images at their start.
-        """
-        self.check(size)
-        sizes, every = self._levels(size, max_iter)
-        return _PyramidImages(n, sizes, every, self.decorrelate, generator, device, around, own)
-
-
-class Pyramid(_Parametrization):
+class Pyramid(BaseEstimator):
     """A sum of images of growing size: coarse structure first, detail later.
 
     Parameters
@@ -194,19 +133,63 @@ class Pyramid(_Parametrization):
         ValueError
             If a parameter does not fit.
         """
-        super().check(size)
+        self._validate_params()
         if self.start_size > size:
             raise ValueError(
                 f"parametrization start_size must be from 1 to the canvas size, {size}; "
                 f"got {self.start_size}."
             )
 
-    def _levels(self, size: int, max_iter: int) -> tuple[list[int], int]:
-        every = self.grow_every or max(1, max_iter // 25)
-        return pyramid_sizes(self.start_size, size), every
+    def start(
+        self,
+        n: int,
+        size: int,
+        max_iter: int,
+        generator: torch.Generator,
+        device: torch.device,
+        around: Tensor | None = None,
+        own: slice = slice(None),
+    ) -> Synthetic:
+        """Return random images, to be optimised for ``max_iter`` steps.
+
+        Parameters
+        ----------
+        n, size : int
+            Number of images, and their side in pixels.
+        max_iter : int
+            Number of steps to come.
+        generator : torch.Generator
+            Generator on the CPU.
+        device : torch.device
+            Device of the images.
+        around : Tensor of shape (n, 3, h, w), optional
+            Images of any size, pixels in [0, 1], that the random ones vary around; grey when
+            not given.
+        own : slice, optional
+            Which of the n images to make. Each is the same as when all are made.
+
+        Returns
+        -------
+        Synthetic
+            The images at their start.
+        """
+        self.check(size)
+        return _PyramidImages(
+            n=n,
+            own=own,
+            sizes=self._sizes(size),
+            grow_every=self.grow_every or max(1, max_iter // 25),
+            decorrelate=self.decorrelate,
+            generator=generator,
+            device=device,
+            around=around,
+        )
+
+    def _sizes(self, size: int) -> list[int]:
+        return pyramid_sizes(self.start_size, size)
 
 
-class Pixels(_Parametrization):
+class Pixels(Pyramid):
     """Every pixel is a parameter of its own, from the first step.
 
     Parameters
@@ -216,42 +199,37 @@ class Pixels(_Parametrization):
     """
 
     _parameter_constraints: dict[str, list[Any]] = {"decorrelate": ["boolean"]}
+    start_size = 1
+    grow_every = None
 
     def __init__(self, decorrelate: bool = False) -> None:
         self.decorrelate = decorrelate
 
-    def _levels(self, size: int, max_iter: int) -> tuple[list[int], int]:
-        return [size], 1
+    def _sizes(self, size: int) -> list[int]:
+        # The coarsest level is the finest one.
+        return [size]
 
 
+@dataclass(kw_only=True, eq=False)
 class _PyramidImages(Synthetic):
+    n: int
+    own: slice
+    sizes: list[int]
+    grow_every: int
+    decorrelate: bool
     generator: torch.Generator
+    device: torch.device
+    around: InitVar[Tensor | None]
 
-    def __init__(
-        self,
-        n: int,
-        sizes: list[int],
-        grow_every: int,
-        decorrelate: bool,
-        generator: torch.Generator,
-        device: torch.device,
-        around: Tensor | None,
-        own: slice,
-    ) -> None:
-        self.n = n
-        self.own = own
-        self.sizes = sizes
-        self.grow_every = grow_every
-        self.decorrelate = decorrelate
-        self.generator = generator
-        self.device = device
+    def __post_init__(self, around: Tensor | None) -> None:
         self.parameters = [self._level(0)]
-        self.enlarging = [rescaling(side, sizes[-1], self.parameters[0]) for side in sizes[:-1]]
+        canvas = self.sizes[-1]
+        self.enlarging = [rescaling(side, canvas, self.parameters[0]) for side in self.sizes[:-1]]
         self.offset: Tensor | None = None
         if around is not None:
             # What decodes to these images; black and white within reach of the other colours.
-            around = around[own].to(device)
-            rows, columns = (rescaling(side, sizes[-1], around) for side in around.shape[-2:])
+            around = around[self.own].to(self.device)
+            rows, columns = (rescaling(side, canvas, around) for side in around.shape[-2:])
             large = sandwich(rows, around, columns)
             self.offset = large.clamp(_DARKEST, 1 - _DARKEST).logit() / 2
 

@@ -37,17 +37,13 @@ class Ranks:
         ValueError
             If there is no group, or it cannot send from the CPU.
         """
-        if not (distributed.is_available() and distributed.is_initialized()):
+        there = distributed.is_available() and distributed.is_initialized()
+        if not there or "cpu" not in distributed.get_backend_config():
             raise ValueError(
-                "distributed=True needs a process group of torch.distributed, and there is none. "
-                "Call torch.distributed.init_process_group first, start the command with "
-                "`torchrun -m sklgm`, or leave distributed=False."
-            )
-        if "cpu" not in distributed.get_backend_config():
-            raise ValueError(
-                f"distributed=True needs a process group that can send from the CPU; this one has "
-                f"the backends {distributed.get_backend_config()!r}. Initialise it with "
-                f"backend='cpu:gloo,cuda:nccl'."
+                "distributed=True needs a process group of torch.distributed that can send from "
+                "the CPU. Start the command with `torchrun -m sklgm`, call "
+                "torch.distributed.init_process_group('cpu:gloo,cuda:nccl') first, or leave "
+                "distributed=False."
             )
         return cls(distributed.get_rank(), distributed.get_world_size())
 

@@ -324,7 +324,10 @@ IMAGES, LABELS = FITTED.prototypes_, FITTED.prototype_labels_
         ({"X": None}, "Pass real images and their labels"),
         ({"gradients": RealGradients(list("abc"))}, "gradients take the place of X and y"),
         ({"X": None, "y": None, "gradients": [RealGradients(list("abc"))]}, "RealGradients of one"),
-        ({"X": None, "y": None, "gradients": RealGradients(list("abc"))}, "no image of the classes"),
+        (
+            {"X": None, "y": None, "gradients": RealGradients(list("abc"))},
+            "no image of the classes",
+        ),
         (
             {
                 "X": None,
