@@ -138,6 +138,7 @@ def test_a_direction_has_no_length(matching, scale):
     expected = angular_distance(a, b, matching)
     assert_allclose(angular_distance(a * scale, b, matching), expected, atol=1e-6)
     assert_allclose(angular_distance(a, b * scale, matching), expected, atol=1e-6)
+    assert_allclose(angular_distance(a, -a * scale, matching), 2, atol=1e-6)
     zero = torch.zeros_like(a)
     assert_allclose(angular_distance(zero, b * scale, matching), 1, atol=1e-6)
     assert_allclose(angular_distance(zero, zero, matching), 1, atol=1e-6)
@@ -157,16 +158,6 @@ def test_the_derivative_falls_as_features_grow(matching, scale):
     found, by_features = matching_loss(features * scale, labels, heads, targets * 1e30, matching)
     assert_allclose(found, loss, rtol=1e-5)
     assert_allclose(by_features * (scale / 1e6), derivative, rtol=1e-3, atol=1e-10)
-
-
-def test_a_zero_gradient_is_turned_nowhere():
-    heads = torch.zeros(2, 2, 3)
-    # Two equal samples of two classes: what each asks for is what the other forbids.
-    features, labels = torch.ones(2, 3), torch.tensor([0, 1])
-    for targets in (torch.zeros(2, 2, 4), torch.ones(2, 2, 4)):
-        loss, derivative = matching_loss(features, labels, heads, targets)
-        assert float(loss) == pytest.approx(1)
-        assert_array_equal(derivative, torch.zeros(2, 3))
 
 
 # ---------------------------------------------------------------- images that tell little

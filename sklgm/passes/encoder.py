@@ -17,7 +17,8 @@ from sklgm.images import ImageSource, iter_batches, resize_crop
 from sklgm.matching import RealGradients
 from sklgm.matching.moving import to_device
 from sklgm.passes.views import ViewStream
-from sklgm.synthesis import Augmentation, BatchSize, Objective, centre_views
+from sklgm.synthesis import Augmentation, BatchSize, Objective
+from sklgm.synthesis.augmentation import centre_views
 from sklgm.utils.devices import resolve_precision
 
 

@@ -17,7 +17,7 @@ from sklgm.images import ImageSource
 from sklgm.matching import RealGradients
 from sklgm.passes.encoder import Encoder
 from sklgm.passes.views import ViewStream, describe_augmentation
-from sklgm.synthesis import Augmentation, centre_views, mirror, mirrors
+from sklgm.synthesis.augmentation import Augmentation, centre_views, mirror, mirrors
 
 # Feature rows gathered before they meet the heads: large products, and few draws of a pool
 # too large to be kept.

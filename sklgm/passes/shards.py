@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import partial
-from typing import Any
 
 import joblib
 import numpy as np
@@ -52,9 +51,14 @@ def add_in_shards(
     if n_shards <= 1:
         real_pass.add(gradients, source, y, on_batch, start)
         return gradients
-    parallel = joblib.Parallel(batch_size=1, return_as="generator")
+    tasks = []
+    for i in range(n_shards):
+        rows = Ranks(i, n_shards).share(len(y))
+        shard = (take(source, rows), y[rows], start + rows.start)
+        # Without arguments: of large ones dask keeps a single copy, that is lost with its worker.
+        tasks.append(joblib.delayed(partial(_add_shard, real_pass, gradients, *shard))())
     total = None
-    for part in parallel(_shards(real_pass, gradients, source, y, n_shards, start)):
+    for part in joblib.Parallel(batch_size=1, return_as="generator")(tasks):
         total = part if total is None else total + part
         on_batch()
     assert total is not None
@@ -89,24 +93,6 @@ def _is_in_dask_worker() -> bool:
     except ValueError:
         return False
     return True
-
-
-def _shards(
-    real_pass: RealPass,
-    empty: RealGradients,
-    source: ImageSource | np.ndarray,
-    y: np.ndarray,
-    n_shards: int,
-    start: int,
-) -> Iterator[Any]:
-    """Yield a task for each of a number of contiguous parts of the data."""
-    for i in range(n_shards):
-        rows = Ranks(i, n_shards).share(len(y))
-        data = take(source, rows)
-        # Without arguments: of large ones dask keeps a single copy, that is lost with its worker.
-        yield joblib.delayed(
-            partial(_add_shard, real_pass, empty, data, y[rows], start + rows.start)
-        )()
 
 
 def _add_shard(

@@ -1,22 +1,10 @@
 """What is optimised, how it is augmented, and the loop that does it."""
 
-from sklgm.synthesis.augmentation import (
-    Augmentation,
-    StandardAugmentation,
-    Views,
-    centre_views,
-    mirror,
-    mirrors,
-)
+from sklgm.synthesis.augmentation import Augmentation, StandardAugmentation
 from sklgm.synthesis.batch_size import BatchSize
 from sklgm.synthesis.heads import RandomHeads
 from sklgm.synthesis.loop import MatchingSettings, Step, match_gradients
-from sklgm.synthesis.parametrization import (
-    FeatureRows,
-    Pixels,
-    Pyramid,
-    Synthetic,
-)
+from sklgm.synthesis.parametrization import FeatureRows, Pixels, Pyramid, Synthetic
 from sklgm.synthesis.ranks import ALONE, Ranks
 from sklgm.synthesis.state import LoopState
 from sklgm.synthesis.two_phase import Objective
@@ -36,9 +24,5 @@ __all__ = [
     "StandardAugmentation",
     "Step",
     "Synthetic",
-    "Views",
-    "centre_views",
     "match_gradients",
-    "mirror",
-    "mirrors",
 ]

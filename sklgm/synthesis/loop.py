@@ -111,19 +111,21 @@ def match_gradients(
         if synthetic.grow(index):
             # Levels that exist keep their moments.
             optimizer.add_param_group({"params": [synthetic.parameters[-1]]})
+        cosine = math.cos(math.pi * index / settings.max_iter)
         for group in optimizer.param_groups:
-            group["lr"] = cosine_rate(index, settings.max_iter, settings.learning_rate)
+            group["lr"] = settings.learning_rate * 0.5 * (1 + cosine)
         optimizer.zero_grad()
-        heads = torch.randperm(pool_size, generator=state.generator)[: settings.n_heads].numpy()
+        chosen = torch.randperm(pool_size, generator=state.generator)[: settings.n_heads].numpy()
         samples = synthetic.decode()
         views = StepViews.draw(settings.augmentation, settings.n_views, samples.shape[-1], state)
-        slope, losses = torch.zeros_like(samples), []  # the derivative of the loss by the samples
+        losses = []
+        slope = torch.zeros_like(samples)  # derivative of the loss by the samples
         for objective, past in zip(objectives, state.recent, strict=True):
             passes = ViewPasses(samples.detach(), objective, views)
             features = ranks.gather(passes.embed(), state.n, views.n_each)
             features = features.view(state.n, views.n_each, -1)
             loss, by_features = distance_of_views(
-                features, labels, objective, heads, settings.matching, past, state.own
+                features, labels, objective, chosen, settings.matching, past, state.own
             )
             passes.pull_back(by_features, slope)
             losses.append(loss)
@@ -134,11 +136,6 @@ def match_gradients(
         optimizer.step()
         state.next_step = index + 1
         yield Step(index, torch.stack(losses).sum(), state.collect)
-
-
-def cosine_rate(step: int, max_iter: int, start: float) -> float:
-    """Return the learning rate of a step: half a cosine from ``start`` towards 0."""
-    return start * 0.5 * (1 + math.cos(math.pi * step / max_iter))
 
 
 def remember(past: deque[Tensor], views: Tensor, most: int) -> None:

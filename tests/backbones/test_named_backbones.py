@@ -16,7 +16,7 @@ from sklearn.datasets import load_sample_images
 
 from sklgm.backbones import Backbone, _shared, _timm, _weights, get_backbone, list_backbones
 from sklgm.backbones._libraries import LIBRARIES
-from sklgm.synthesis import centre_views
+from sklgm.synthesis.augmentation import centre_views
 from tests.library_nets import add_tiny_clip
 
 open_clip = pytest.importorskip("open_clip")

@@ -7,7 +7,7 @@ import torch
 from sklgm import LGMDistiller
 from sklgm.passes.real_pass import RealPass
 from sklgm.passes.views import ViewStream
-from sklgm.synthesis import StandardAugmentation, centre_views
+from sklgm.synthesis.augmentation import StandardAugmentation, centre_views
 from tests.tiny_backbones import tiny_backbone
 
 N = 40

@@ -21,10 +21,9 @@ from sklgm.synthesis import (
     Pixels,
     Pyramid,
     StandardAugmentation,
-    centre_views,
     match_gradients,
 )
-from sklgm.synthesis.loop import cosine_rate
+from sklgm.synthesis.augmentation import centre_views
 from sklgm.synthesis.parametrization import Synthetic
 from tests.tiny_backbones import CountingNet, TinyConvNet
 
@@ -172,12 +171,11 @@ def test_gradients_are_those_of_plain_autograd(batch_size, matching):
         assert error < 1e-4
 
 
-@pytest.mark.parametrize("batch_size", [1, 4])
-def test_both_phases_see_the_same_views(batch_size):
+def test_both_phases_see_the_same_views():
     seen = []
     net = tiny_net()
     net.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].detach()))
-    one_backward(batch_size, net)
+    one_backward(4, net)
     half = len(seen) // 2
     for first, second in zip(seen[:half], seen[half:], strict=True):
         assert torch.equal(first, second)
@@ -294,23 +292,6 @@ def test_exactly_max_iter_steps(max_iter):
     assert next(calls) == max_iter
 
 
-def test_learning_rate_falls_by_a_cosine():
-    rates = np.array([cosine_rate(step, 40, 0.3) for step in range(40)])
-    np.testing.assert_allclose(rates, 0.15 * (1 + np.cos(np.pi * np.arange(40) / 40)))
-    assert rates[0] == 0.3
-    assert 0 < rates[-1] < 0.001
-
-
-def test_first_step_moves_by_the_learning_rate():
-    """Adam's first step is its rate along the sign of the gradient."""
-    gradients = real()
-    synthetic = rows(gradients)
-    before = synthetic.parameters[0].detach().clone()
-    next(run(synthetic, on_rows(gradients), learning_rate=0.25))
-    moved = (synthetic.parameters[0].detach() - before).abs()
-    torch.testing.assert_close(moved, torch.full_like(moved, 0.25), rtol=1e-3, atol=0)
-
-
 def test_steps_are_those_of_a_loop_by_hand():
     """With all heads in every step: autograd of the distance, then Adam's update written out."""
     gradients = real()
@@ -364,8 +345,7 @@ def test_moments_of_old_levels_survive_a_new_one(spy):
     moments = {}
     for step in run(synthetic, on_images(tiny_net()), n_views=1, max_iter=20):
         (adam,) = spy
-        rate = cosine_rate(step.index, 20, 0.05)
-        assert {group["lr"] for group in adam.param_groups} == {rate}
+        assert len({group["lr"] for group in adam.param_groups}) == 1
         levels = synthetic.parameters
         assert len(levels) == min(1 + step.index // 3, 6)
         assert sum(len(group["params"]) for group in adam.param_groups) == len(levels)
@@ -415,14 +395,6 @@ def test_same_seed_same_images_bit_for_bit(strategy, batch_size):
     assert torch.equal(losses, same_losses)
     assert torch.equal(pixels, same_pixels)
     assert not torch.allclose(pixels, other)
-
-
-def test_views_and_heads_do_not_depend_on_the_batch_size():
-    results = []
-    for batch_size in (3, 1000):
-        steps = run(images(), on_images(tiny_net(), batch_size), n_views=2, max_iter=4)
-        results.append([s.loss for s in steps])
-    torch.testing.assert_close(*results, rtol=1e-3, atol=1e-4)
 
 
 def test_global_generators_are_left_alone():
@@ -500,8 +472,10 @@ def other_objective(batch_size=1000, net=None):
     return Objective(real(9, head_seed=2), net, 10, BatchSize(batch_size), 7 / 8)
 
 
-@pytest.mark.parametrize("batch_sizes", [(1000, 1000), (4, 1000), (1, 7)])
-@pytest.mark.parametrize("matching", ["global", "row"])
+@pytest.mark.parametrize(
+    ("batch_sizes", "matching"),
+    [((1000, 1000), "global"), ((4, 1000), "row"), ((1, 7), "global")],
+)
 def test_losses_and_gradients_add_up(batch_sizes, matching):
     """All views of both nets in one graph, the sum of the distances, backward: in float64."""
     synthetic = images(Pixels())
@@ -519,15 +493,6 @@ def test_losses_and_gradients_add_up(batch_sizes, matching):
     expected.backward()
     np.testing.assert_allclose(loss.item(), expected.item(), rtol=1e-5)
     assert (found - pixels.grad).abs().max() / pixels.grad.abs().max() < 1e-4
-
-
-def test_one_objective_twice_is_twice_the_loss():
-    samples = images().decode().detach().requires_grad_()
-    alone = once(samples, on_images(tiny_net()))
-    gradient, samples.grad = samples.grad, None
-    twice = once(samples, on_images(tiny_net()), on_images(tiny_net()))
-    assert twice == 2 * alone
-    assert torch.equal(samples.grad, 2 * gradient)
 
 
 @pytest.mark.parametrize("batch_size", [4, 1000])

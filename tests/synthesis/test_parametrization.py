@@ -3,9 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from sklearn.base import clone
 
-from sklgm.synthesis import FeatureRows, Pixels, Pyramid, StandardAugmentation
+from sklgm.synthesis import FeatureRows, Pixels, Pyramid
 from sklgm.synthesis.color import correlate_colors
 from sklgm.synthesis.parametrization import pyramid_sizes
 
@@ -184,6 +183,7 @@ def test_colors_vary_together():
 
 
 def test_pixels_are_parameters():
+    assert Pixels().get_params() == {"decorrelate": False}
     pixels = start(Pixels(), size=7)
     assert pixels.is_complete
     assert not pixels.grow(1000)
@@ -237,40 +237,3 @@ def test_feature_rows_are_in_units_of_the_features():
 def test_feature_rows_of_constant_features_stay_there():
     rows = FeatureRows(3, torch.tensor([4.0]), torch.tensor([0.0]), seeded())
     assert torch.equal(rows.decode(), torch.full((3, 1), 4.0))
-
-
-@pytest.mark.parametrize(
-    ("strategy", "params", "text"),
-    [
-        (Pyramid(), {"start_size": 1, "grow_every": None, "decorrelate": True}, "Pyramid()"),
-        (
-            Pyramid(4, grow_every=9),
-            {"start_size": 4, "grow_every": 9, "decorrelate": True},
-            "Pyramid(grow_every=9, start_size=4)",
-        ),
-        (Pixels(decorrelate=True), {"decorrelate": True}, "Pixels(decorrelate=True)"),
-        (
-            StandardAugmentation(noise=0.5),
-            {
-                "scale": (0.15, 1.0),
-                "ratio": (3 / 4, 4 / 3),
-                "flip": 0.5,
-                "blur": 0.0,
-                "noise": 0.5,
-                "noise_mean": 0.5,
-                "noise_std": 0.2,
-            },
-            "StandardAugmentation(noise=0.5)",
-        ),
-    ],
-)
-def test_strategies_speak_scikit_learn(strategy, params, text):
-    assert strategy.get_params() == params
-    assert repr(strategy) == text
-    copied = clone(strategy)
-    assert copied is not strategy
-    assert copied.get_params() == params
-    name, value = next(iter(params.items()))
-    assert getattr(clone(strategy).set_params(**{name: value}), name) == value
-    with pytest.raises(ValueError, match="Invalid parameter"):
-        strategy.set_params(colour=1)
