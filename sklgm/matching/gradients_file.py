@@ -15,7 +15,7 @@ from sklgm.utils.files import replacing
 
 _FORMAT = 1
 _KEY = "sklgm.RealGradients"
-# What JSON of other makers leads to when it is taken for a header.
+# Errors that JSON of another maker leads to when it is taken for a header.
 _OTHER_JSON = (TypeError, AttributeError, RecursionError)
 
 

@@ -21,5 +21,5 @@ def to_device(tensor: Tensor, device: torch.device | str) -> Tensor:
     Tensor
         A tensor of the same values.
     """
-    # Not on other accelerators: CUDA alone copies ordinary memory aside before it returns.
+    # Only CUDA copies ordinary memory aside before it returns; elsewhere it could change too soon.
     return tensor.to(device, non_blocking=torch.device(device).type == "cuda")

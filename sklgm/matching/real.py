@@ -86,7 +86,7 @@ class RealGradients:
     classes, 768 features and 256 heads. Intermediates stay within tens of MiB as long as one
     head's logits for a batch do.
 
-    What is stored of a class that has one image is that image in 8 x 8 pixels.
+    The mean image of a class that has one image is that image in 8 x 8 pixels.
     """
 
     def __init__(

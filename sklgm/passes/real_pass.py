@@ -46,7 +46,7 @@ def gradients_in_order(gradients: Any, backbones: list[str] | None) -> list[Real
     Parameters
     ----------
     gradients : object
-        What was given.
+        The ``gradients`` that a user passed.
     backbones : list of str or None
         Names of the distiller's backbones, when it has a list of them.
 
@@ -93,7 +93,7 @@ def check_gradients(
     Parameters
     ----------
     gradients : RealGradients
-        What was given.
+        The statistics that a user passed.
     backbone, views : str or None
         The distiller's, as the statistics name them. Gradients made by hand name no views.
     n_features : int or None
@@ -225,7 +225,7 @@ class RealPass:
         seen = 0
         for canvases in batches:
             if stream is None and self.augmentation is not None and self.n_real_views:
-                # Not of the backbone's canvas: prototypes may have been made for another one.
+                # Prototypes may have another canvas than the backbone asks for.
                 n_before = start * (1 + self.n_real_views)
                 stream = ViewStream(self.augmentation, canvases.shape[-1], self.seed, n_before)
             batch = y[seen : seen + len(canvases)]

@@ -104,7 +104,7 @@ class Pyramid(BaseEstimator):
     ``level_starts``
         The steps at which ``grow`` adds one.
     ``generator``
-        What ``grow`` draws from, or None.
+        Generator that ``grow`` draws from, or None.
     """
 
     _parameter_constraints: dict[str, list[Any]] = {
@@ -227,7 +227,8 @@ class _PyramidImages(Synthetic):
         self.enlarging = [rescaling(side, canvas, self.parameters[0]) for side in self.sizes[:-1]]
         self.offset: Tensor | None = None
         if around is not None:
-            # What decodes to these images; black and white within reach of the other colours.
+            # Parameters of 0 then decode to these images. Their black and white are kept away from
+            # the ends of the sigmoid, where no gradient would reach them.
             around = around[self.own].to(self.device)
             rows, columns = (rescaling(side, canvas, around) for side in around.shape[-2:])
             large = sandwich(rows, around, columns)

@@ -83,7 +83,7 @@ class StepViews:
         Parameters
         ----------
         augmentation : Augmentation or None
-            See the attribute.
+            It makes the random views, if there are any.
         n_views : int
             Random views of a sample; 0 without augmentation.
         size : int
@@ -159,7 +159,7 @@ class ViewPasses:
         by_features : Tensor of shape (n * n_each, d)
             Derivative by what :meth:`embed` returned.
         by_samples : Tensor, shaped like the samples
-            Changed in place.
+            The derivative is added to it.
         """
         done = 0
         while done < self.n_rows:
