@@ -31,7 +31,7 @@ def undrawn():
         yield
 
 
-def fill(net, seed=0, keep=()):
+def fill(net, seed=0):
     """Give a net random weights that make every part of it count, and return it.
 
     Initial weights would hide mistakes: biases are zero, layer scales of DINOv2 are 1e-5, and
@@ -43,15 +43,13 @@ def fill(net, seed=0, keep=()):
         Changed in place.
     seed : int
         Of the weights.
-    keep : sequence of str
-        Parameters to leave as they are.
     """
     noise, scaled, start = _noise(seed), {}, 0
     with torch.no_grad():
         for name, tensor in (*net.named_parameters(), *net.named_buffers()):
             kind = name.rpartition(".")[2]
             is_buffer = not isinstance(tensor, torch.nn.Parameter)
-            if name in keep or (is_buffer and not kind.startswith("running_")):
+            if is_buffer and not kind.startswith("running_"):
                 continue
             # Each tensor starts elsewhere in the noise, so that no two hold the same values.
             n = tensor.numel()

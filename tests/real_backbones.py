@@ -50,11 +50,13 @@ def real_backbone(name, folder, image_size=None):
     """Make the backbone of a net above; checkpoints are written to `folder`, once."""
     size = image_size or NETS[name][1]
     if name == "clip_vitb16_8bit":
-        return Backbone.from_open_clip(
-            "ViT-B-16-quickgelu", checkpoint=weights_file(name), image_size=size
+        return Backbone.from_name(
+            "open_clip:ViT-B-16-quickgelu", checkpoint=weights_file(name), image_size=size
         )
     if name == "mobilenetv2":
-        return Backbone.from_timm("mobilenetv2_100", checkpoint=weights_file(name), image_size=size)
+        return Backbone.from_name(
+            "timm:mobilenetv2_100", checkpoint=weights_file(name), image_size=size
+        )
     if name == "focus_vit":
         return focus_vit(folder, size)
     if name == "nsfw_resnet":
@@ -172,8 +174,8 @@ def focus_vit(folder, image_size=56, n_blocks=11):
 
     At 56 pixels that feature is the better one, for probes and much more so for distillation.
     """
-    return Backbone.from_timm(
-        "vit_small_patch14_dinov2",
+    return Backbone.from_name(
+        "timm:vit_small_patch14_dinov2",
         checkpoint=focus_checkpoint(folder, n_blocks),
         image_size=image_size,
         mean=(0.485, 0.456, 0.406),

@@ -1,13 +1,13 @@
-"""`Backbone`: a frozen net with its preprocessing, and the process-wide set of named ones."""
+"""`Backbone`: a frozen net with its preprocessing."""
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import math
 import os
-import pickle
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -16,26 +16,23 @@ import numpy as np
 import torch
 from PIL import Image
 
+from sklgm.backbones import _modules
 from sklgm.backbones._checks import check_patches, check_size, check_std, check_triple
-from sklgm.backbones._folding import fold_batch_norms
-from sklgm.backbones._libraries import LIBRARIES, find_spec, with_checkpoint
-from sklgm.backbones._list import list_backbones
-from sklgm.backbones._modules import dump_module, hash_module, hash_structure
-from sklgm.backbones._shared import shared
+from sklgm.backbones._libraries import find_spec, load_net, resize_steps, with_checkpoint
 from sklgm.backbones._spec import BackboneSpec
 from sklgm.utils.devices import resolve_device
 
 _CPU = torch.device("cpu")
+_NAMED: dict[Hashable, Backbone] = {}
 
 
 class Backbone:
     """A frozen vision net that maps images to features.
 
-    Made by `Backbone.from_name`; by `Backbone.from_timm` or `Backbone.from_open_clip`, with
-    weights from a file; or by `Backbone.from_module`, around a net of your own. Nothing about a
-    backbone changes once it is made: its weights need no gradient, its BatchNorm layers are in
-    evaluation mode, and scikit-learn's `clone`, `copy.copy` and `copy.deepcopy` return the same
-    object.
+    Made by `Backbone.from_name`, or by `Backbone.from_module` around a net of your own. Nothing
+    about a backbone changes once it is made: its weights need no gradient, its BatchNorm layers
+    are in evaluation mode, and scikit-learn's `clone`, `copy.copy` and `copy.deepcopy` return the
+    same object.
 
     Parameters
     ----------
@@ -61,18 +58,10 @@ class Backbone:
 
     Notes
     -----
-    A pickle of a backbone holds:
-
-    ==============  =============================================================
-    made by         pickle
-    ==============  =============================================================
-    `from_module`   the module's class by reference, its attributes and its tensors.
-    the others      record, image size and `pretrained`: under 2 kB. Loading does
-                    no I/O and imports no model library; the weights are loaded
-                    again at first use. An untrained net is initialised from a
-                    fixed seed, so it comes back the same; a file that holds
-                    other weights by then is an error.
-    ==============  =============================================================
+    A pickle of a backbone holds its record, image size and `pretrained`, under 2 kB. Loading it
+    does no I/O and imports no model library; the weights are loaded again at first use, and a
+    file that holds other weights by then is an error. An untrained net is initialised from a
+    fixed seed, so it comes back the same. A pickle of a net of your own holds that net.
 
     Loaded backbones are on the CPU until `to` or `get_backbone` places them.
     """
@@ -93,9 +82,9 @@ class Backbone:
         self.device = device
         self._lock = threading.RLock()
         self._module = module
+        self._memory_format = torch.contiguous_format
         self._n_features = spec.n_features
         self._resize_steps: list[Callable[[Image.Image], Image.Image]] | None = None
-        self._structure = ""
         self._fingerprint: str | None = None
         self._placed = {device: self}
         self._mean = torch.tensor(spec.mean, device=device).view(1, 3, 1, 1)
@@ -109,6 +98,8 @@ class Backbone:
         checkpoint: str | os.PathLike[str] | None = None,
         image_size: int | None = None,
         pretrained: bool = True,
+        mean: float | Sequence[float] | None = None,
+        std: float | Sequence[float] | None = None,
     ) -> Backbone:
         """Take a backbone by name; its weights are loaded at first use.
 
@@ -132,6 +123,9 @@ class Backbone:
             embeddings are interpolated by the net's own library.
         pretrained : bool, default=True
             False gives the architecture with random weights from a fixed seed.
+        mean, std : float or sequence of 3 floats, default=None
+            Normalisation of RGB pixels in [0, 1], for weights that were trained with another one;
+            None takes the record's.
 
         Returns
         -------
@@ -142,133 +136,22 @@ class Backbone:
         ------
         ValueError
             If the name is unknown, or the size is not one that the net can take.
-        FileNotFoundError
-            If there is no such file or folder.
-        WeightsNotFoundError
-            If the description of a hub repository is out of reach.
+        OSError
+            If there is no such file or folder, or a hub repository is out of reach.
         """
         # Weights of one's own serve architectures for which a library has none.
         spec = find_spec(name, pretrained and checkpoint is None)
         if checkpoint is not None:
             if spec.checkpoint or not pretrained:
-                other = "weights of its own" if spec.checkpoint else "pretrained=False"
                 raise ValueError(
-                    f"Backbone {name!r} has {other}, and checkpoint={os.fspath(checkpoint)!r} are "
-                    f"others. Leave one of them out."
+                    f"Backbone {name!r} cannot take checkpoint={os.fspath(checkpoint)!r} beside "
+                    f"pretrained=False or weights in its name. Leave one of them out."
                 )
             spec = with_checkpoint(spec, os.fspath(checkpoint))
-        return cls._from_spec(spec, image_size, pretrained)
-
-    @classmethod
-    def from_timm(
-        cls,
-        architecture: str,
-        *,
-        checkpoint: str | os.PathLike[str],
-        image_size: int | None = None,
-        mean: float | Sequence[float] | None = None,
-        std: float | Sequence[float] | None = None,
-    ) -> Backbone:
-        """Take an architecture of timm with weights from a file.
-
-        timm converts original checkpoints of many authors, and interpolates position embeddings.
-        The classifier, if the file has one, is left out; every other tensor must have its place.
-
-        Parameters
-        ----------
-        architecture : str
-            A name of ``timm.list_models()``, perhaps with a tag, whose preprocessing is then used.
-        checkpoint : str or path-like
-            A ``.safetensors`` file, or what `torch.save` wrote of a state dict.
-        image_size : int, default=None
-            Side of the images that the net sees; None takes timm's.
-        mean, std : float or sequence of 3 floats, default=None
-            Normalisation of RGB pixels in [0, 1]; None takes timm's for the architecture.
-
-        Returns
-        -------
-        Backbone
-            The backbone, on the CPU. The file is read at first use.
-
-        Raises
-        ------
-        ValueError
-            If the architecture is unknown or the size does not fit; at first use, if the file
-            holds more than tensors, or not those of the architecture.
-        FileNotFoundError
-            If there is no such file.
-        """
-        return cls._from_file("timm", architecture, checkpoint, image_size, mean, std)
-
-    @classmethod
-    def from_open_clip(
-        cls,
-        architecture: str,
-        *,
-        checkpoint: str | os.PathLike[str],
-        image_size: int | None = None,
-        mean: float | Sequence[float] | None = None,
-        std: float | Sequence[float] | None = None,
-    ) -> Backbone:
-        """Take an image tower of open_clip with weights from a file.
-
-        Parameters
-        ----------
-        architecture : str
-            A name of ``open_clip.list_models()``. For weights trained with QuickGELU, such as
-            OpenAI's, it ends in ``"-quickgelu"``: the weights themselves do not tell. With
-            ``"/<pretrained>"`` after it, the preprocessing is that of those weights.
-        checkpoint : str or path-like
-            A ``.safetensors`` file, or what `torch.save` wrote of a state dict: of the whole
-            model, or of its image tower.
-        image_size : int, default=None
-            Side of the images that the net sees; None takes the architecture's.
-        mean, std : float or sequence of 3 floats, default=None
-            Normalisation of RGB pixels in [0, 1]; None takes open_clip's for the architecture.
-
-        Returns
-        -------
-        Backbone
-            The backbone, on the CPU. The file is read at first use.
-
-        Raises
-        ------
-        ValueError
-            If the architecture is unknown or the size does not fit; at first use, if the file
-            holds more than tensors, or not those of the architecture.
-        FileNotFoundError
-            If there is no such file.
-        """
-        return cls._from_file("open_clip", architecture, checkpoint, image_size, mean, std)
-
-    @classmethod
-    def _from_file(
-        cls,
-        library: str,
-        architecture: str,
-        checkpoint: str | os.PathLike[str],
-        image_size: int | None,
-        mean: float | Sequence[float] | None,
-        std: float | Sequence[float] | None,
-    ) -> Backbone:
-        if not isinstance(architecture, str):
-            raise ValueError(f"architecture must be a string, got {architecture!r}.")
-        if architecture in list_backbones():
-            raise ValueError(
-                f"{architecture!r} is a backbone of its own, not an architecture of {library}. "
-                f"Use Backbone.from_name({architecture!r}, checkpoint=...)."
-            )
-        name = f"{library}:{architecture.removeprefix(f'{library}:')}"
-        spec = with_checkpoint(find_spec(name, pretrained=False), os.fspath(checkpoint))
-        spec = replace(
-            spec,
-            mean=spec.mean if mean is None else check_triple("mean", mean),
-            std=spec.std if std is None else check_std(std),
-        )
-        return cls._from_spec(spec, image_size, pretrained=True)
-
-    @classmethod
-    def _from_spec(cls, spec: BackboneSpec, image_size: int | None, pretrained: bool) -> Backbone:
+        if mean is not None:
+            spec = replace(spec, mean=check_triple("mean", mean))
+        if std is not None:
+            spec = replace(spec, std=check_std(std))
         size = spec.image_size if image_size is None else check_size(image_size)
         check_patches(spec.name, size, spec.patch_size)
         return _named(spec, size, bool(pretrained), _CPU)
@@ -307,36 +190,14 @@ class Backbone:
         Backbone
             The backbone, on the device of the module's first parameter. Images are prepared by a
             bicubic resize of the shorter side to `canvas_size` and a centre crop.
-
-        Raises
-        ------
-        ValueError
-            If the net does not return one feature vector an image.
         """
-        if not isinstance(module, torch.nn.Module):
-            raise ValueError(f"module must be a torch.nn.Module, got {type(module).__name__}.")
-        if not isinstance(name, str | None):
-            raise ValueError(f"name must be a string or None, got {name!r}.")
-        size = check_size(image_size)
-        spec = BackboneSpec(
-            name=name or type(module).__name__,
-            source="module",
-            architecture=f"{type(module).__module__}.{type(module).__qualname__}",
-            weights="",
-            image_size=size,
-            mean=check_triple("mean", mean),
-            std=check_std(std),
-            crop_pct=7 / 8,
-            resize="canvas",
-            pooling="the module's own",
-        )
+        spec = _modules.describe(module, image_size, mean, std, name)
         net = copy.deepcopy(module).float().eval().requires_grad_(False)
         net.zero_grad(set_to_none=True)
-        devices = [tensor.device for tensor in (*net.parameters(), *net.buffers())]
-        device = resolve_device(devices[0]) if devices else _CPU
-        backbone = cls(spec, size, True, device, net)
+        first, *_ = (*net.parameters(), *net.buffers(), torch.empty(0))
+        backbone = cls(spec, spec.image_size, True, resolve_device(first.device), net)
         # Before the net first runs: it may keep notes of its calls.
-        backbone._structure = hash_structure(net)
+        backbone._fingerprint = f"module-{_modules.hash_module(net, spec)}"
         _ = backbone.n_features  # one forward now: an unfit net is an error here, not in `fit`
         return backbone
 
@@ -360,15 +221,11 @@ class Backbone:
         """The frozen net: normalised images in, features out. Loaded when first read.
 
         Pretrained conv nets have their batch norms folded into the convolutions before them.
-
-        Raises
-        ------
-        WeightsNotFoundError
-            If the weights are neither on this machine nor within reach.
         """
         with self._lock:
             if self._module is None:
-                self._module = self._load()
+                with self._naming_its_size():
+                    self._module, self._memory_format = self._load()
             return self._module
 
     @property
@@ -377,13 +234,8 @@ class Backbone:
         if self._n_features is None:
             size = (2, 3, self.image_size, self.image_size)
             grey = torch.full(size, 0.5, device=self.device)
-            try:
-                with torch.no_grad():
-                    self._n_features = self.features(grey).shape[1]
-            except (AssertionError, RuntimeError) as error:
-                if self.image_size == self.spec.image_size:
-                    raise
-                raise self._unfit_size("run at", error) from error
+            with self._naming_its_size(), torch.no_grad():
+                self._n_features = self.features(grey).shape[1]
         return self._n_features
 
     def features(
@@ -403,37 +255,25 @@ class Backbone:
         -------
         float32 tensor of shape (n, n_features)
             The features, with gradients to `pixels` unless called under `torch.no_grad`.
-
-        Raises
-        ------
-        ValueError
-            If the pixels have another shape, or the net returns no (n, n_features) tensor.
         """
         side = self.image_size
-        if not isinstance(pixels, torch.Tensor):
+        if pixels.shape[1:] != (3, side, side) or not torch.is_floating_point(pixels):
             raise ValueError(
-                f"pixels must be a tensor, as prepare makes it of images; got "
-                f"{type(pixels).__name__}."
-            )
-        if pixels.ndim != 4 or pixels.shape[1:] != (3, side, side):
-            raise ValueError(
-                f"Backbone {self.name!r} takes pixels of shape (n, 3, {side}, {side}), got "
+                f"Backbone {self.name!r} takes floats in [0, 1] of shape (n, 3, {side}, {side}), "
+                f"as prepare makes them of images; got {pixels.dtype} of shape "
                 f"{tuple(pixels.shape)}."
             )
-        if not pixels.is_floating_point():
-            raise ValueError(f"pixels must be floats in [0, 1], got {pixels.dtype}.")
         module = self.module
         normalised = (pixels.to(self.device, torch.float32) - self._mean) / self._std
-        normalised = normalised.contiguous(memory_format=self._memory_format(module))
+        normalised = normalised.contiguous(memory_format=self._memory_format)
         with torch.autocast(self.device.type, dtype=autocast, enabled=autocast is not None):
             features = module(normalised)
         if not isinstance(features, torch.Tensor) or features.shape[:-1] != pixels.shape[:1]:
-            shape = getattr(features, "shape", type(features).__name__)
+            found = tuple(getattr(features, "shape", ())) or type(features).__name__
             raise ValueError(
-                f"Backbone {self.name!r} must return features of shape (n, n_features), one row "
-                f"an image; for {len(pixels)} images it returned "
-                f"{tuple(shape) if isinstance(shape, torch.Size) else shape}. Pool or flatten "
-                "inside the module."
+                f"Backbone {self.name!r} must return features of shape (n, n_features), one row an "
+                f"image; for {len(pixels)} images it returned {found}. Pool or flatten inside the "
+                f"module."
             )
         return features.float()
 
@@ -449,11 +289,6 @@ class Backbone:
         -------
         uint8 array of shape (image_size, image_size, 3)
             The image that the net is to see, before pixels are normalised.
-
-        Raises
-        ------
-        ValueError
-            If the image has another dtype or shape.
         """
         image = np.asarray(image)
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
@@ -462,7 +297,7 @@ class Backbone:
                 f"{image.dtype} of shape {image.shape}."
             )
         if self._resize_steps is None:  # two threads may both make it: they make the same
-            self._resize_steps = self._make_resize_steps()
+            self._resize_steps = resize_steps(self.spec, self.image_size)
         picture = Image.fromarray(image)
         for step in self._resize_steps:
             picture = step(picture)
@@ -488,18 +323,7 @@ class Backbone:
 
     @torch.inference_mode(False)
     def to(self, device: str | int | torch.device) -> Backbone:
-        """Return this backbone on a device; itself if it is there already.
-
-        Parameters
-        ----------
-        device : str, int or torch.device
-            A device as the estimators of `sklgm` take it.
-
-        Returns
-        -------
-        Backbone
-            The backbone there. Repeated calls return the same object.
-        """
+        """Return this backbone on a device, as the estimators take it: the same at each call."""
         device = resolve_device(device)
         if device == self.device:
             return self
@@ -510,7 +334,7 @@ class Backbone:
                 module = copy.deepcopy(self.module).to(device)
                 other = Backbone(self.spec, self.image_size, True, device, module)
                 other._n_features = self._n_features
-                other._structure = self._structure
+                other._fingerprint = self._fingerprint
                 other._lock, other._placed = self._lock, self._placed
                 self._placed[device] = other
             return self._placed[device]
@@ -527,11 +351,6 @@ class Backbone:
         -------
         Backbone
             Nets that take any size share their weights with this one.
-
-        Raises
-        ------
-        ValueError
-            If the net cannot take that size, or belongs to the user.
         """
         size = check_size(image_size)
         if size == self.image_size:
@@ -557,61 +376,39 @@ class Backbone:
             part of it.
         """
         if self._fingerprint is None:
-            if self.spec.source == "module":
-                content = hash_module(self.module, self._structure, self.spec)
-                self._fingerprint = f"module-{content}"
-            else:
-                kind = "pretrained" if self.pretrained else "untrained"
-                if self.spec.checkpoint:  # where the file lies does not matter, its content does
-                    kind = f"{kind}-{joblib.hash(replace(self.spec, checkpoint=''))}"
-                self._fingerprint = f"{self.name}-{self.image_size}px-{kind}"
+            kind = "pretrained" if self.pretrained else "untrained"
+            # Where a file lies does not matter, its content does.
+            content = joblib.hash(replace(self.spec, checkpoint=""))
+            self._fingerprint = f"{self.name}-{self.image_size}px-{kind}-{content}"
         return self._fingerprint
 
     @torch.inference_mode(False)
-    def _load(self) -> torch.nn.Module:
+    def _load(self) -> tuple[torch.nn.Module, torch.memory_format]:
+        """Return the net on its device, and how its pixels are best laid out in memory."""
         spec, size = self.spec, self.image_size
         if not spec.fixed_size and size != spec.image_size:
-            return self.with_image_size(spec.image_size).module
-        library = LIBRARIES[spec.source]
-        try:
-            module: torch.nn.Module = library.build(spec, size, self.pretrained)
-        except (AssertionError, RuntimeError, TypeError) as error:
-            if size == spec.image_size:
-                raise
-            raise self._unfit_size("built for", error) from error
-        module = module.eval().requires_grad_(False)
-        if self.pretrained:
-            module = fold_batch_norms(module, size)
-        module = module.to(self.device)
-        module.to(memory_format=self._memory_format(module))
-        return module
-
-    def _unfit_size(self, action: str, error: Exception) -> ValueError:
-        reason = f" ({error})" if str(error) else ""
-        return ValueError(
-            f"Backbone {self.name!r} cannot be {action} image_size={self.image_size}{reason}. Its "
-            f"own size is {self.spec.image_size}."
-        )
-
-    def _memory_format(self, module: torch.nn.Module) -> torch.memory_format:
-        """Channels last is 1.5 times as fast for conv nets, but breaks `view` in users' nets."""
-        if self.spec.source == "module" or self.device.type == "mps":
-            return torch.contiguous_format
+            original = self.with_image_size(spec.image_size)
+            return original.module, original._memory_format
+        module = load_net(spec, size, self.pretrained).to(self.device)
+        # Channels last is 1.5 times as fast for conv nets.
         n_convs = sum(isinstance(part, torch.nn.Conv2d) for part in module.modules())
-        return torch.channels_last if n_convs > 1 else torch.contiguous_format
+        is_conv = n_convs > 1 and self.device.type != "mps"
+        layout = torch.channels_last if is_conv else torch.contiguous_format
+        module.to(memory_format=layout)
+        return module, layout
 
-    def _make_resize_steps(self) -> list[Callable[[Image.Image], Image.Image]]:
-        from torchvision import transforms
-
-        if self.spec.source == "module":
-            bicubic = transforms.InterpolationMode.BICUBIC
-            return [
-                transforms.Resize(self.canvas_size, interpolation=bicubic),
-                transforms.CenterCrop(self.image_size),
-            ]
-        steps: list[Any] = LIBRARIES[self.spec.source].transform(self.spec, self.image_size)
-        to_tensor = next(i for i, s in enumerate(steps) if isinstance(s, transforms.ToTensor))
-        return steps[:to_tensor]
+    @contextlib.contextmanager
+    def _naming_its_size(self) -> Iterator[None]:
+        """Say which size a net has, where it fails at another one."""
+        try:
+            yield
+        except (AssertionError, RuntimeError, TypeError) as error:
+            if self.image_size == self.spec.image_size:
+                raise
+            raise ValueError(
+                f"Backbone {self.name!r} does not take image_size={self.image_size} ({error}). Its "
+                f"own size is {self.spec.image_size}."
+            ) from error
 
     def __repr__(self) -> str:
         untrained = "" if self.pretrained else ", pretrained=False"
@@ -620,8 +417,7 @@ class Backbone:
     def __sklearn_clone__(self) -> Backbone:
         return self
 
-    def __copy__(self) -> Backbone:
-        return self
+    __copy__ = __sklearn_clone__
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Backbone:
         return self
@@ -630,71 +426,21 @@ class Backbone:
         if self.spec.source != "module":
             # A device is a property of the machine, so the pickle leaves it out.
             return _named, (self.spec, self.image_size, self.pretrained, _CPU)
-        return _from_bytes, (
-            self.spec,
-            self.image_size,
-            dump_module(self.name, self.to(_CPU).module),
-            self._structure,
-        )
-
-
-def get_backbone(
-    backbone: str | Backbone,
-    *,
-    image_size: int | None = None,
-    device: str | int | torch.device = "auto",
-) -> Backbone:
-    """Resolve a ``backbone=`` parameter to a loaded backbone on a device.
-
-    Named backbones live in one process-wide set, keyed by name, image size and device: whoever
-    asks gets the same object, and threads that ask at once wait for one load.
-
-    Parameters
-    ----------
-    backbone : str or Backbone
-        A name as for `Backbone.from_name`, or a backbone.
-    image_size : int, default=None
-        Side of the images that the net sees; None leaves it to the record or the backbone.
-    device : str, int or torch.device, default="auto"
-        The device that the net is to run on.
-
-    Returns
-    -------
-    Backbone
-        The backbone, loaded and on the device.
-
-    Raises
-    ------
-    ValueError
-        If the name is unknown, the size does not fit, or the device is not there.
-    WeightsNotFoundError
-        If the weights cannot be had.
-    """
-    place = resolve_device(device)
-    if isinstance(backbone, str):
-        found = Backbone.from_name(backbone, image_size=image_size)
-    elif isinstance(backbone, Backbone):
-        found = backbone if image_size is None else backbone.with_image_size(image_size)
-    else:
-        raise ValueError(
-            f"backbone must be a name or a Backbone, got {type(backbone).__name__}. For a net of "
-            "your own use Backbone.from_module(net, image_size=...)."
-        )
-    found = found.to(place)
-    _ = found.module
-    _ = found.n_features  # where no record tells, a net unfit for the size is an error now
-    return found
+        state = self.spec, self.image_size, self.to(_CPU).module, self._fingerprint
+        return _of_module, state
 
 
 def _named(spec: BackboneSpec, image_size: int, pretrained: bool, device: torch.device) -> Backbone:
-    backbone: Backbone = shared(
-        (spec, image_size, pretrained, device),
-        lambda: Backbone(spec, image_size, pretrained, device),
-    )
-    return backbone
+    """Return the one backbone of that kind in this process."""
+    key = spec, image_size, pretrained, device
+    if key not in _NAMED:
+        _NAMED.setdefault(key, Backbone(*key))  # of two threads' backbones the first is kept
+    return _NAMED[key]
 
 
-def _from_bytes(spec: BackboneSpec, image_size: int, data: bytes, structure: str) -> Backbone:
-    backbone = Backbone(spec, image_size, True, _CPU, pickle.loads(data))
-    backbone._structure = structure
+def _of_module(
+    spec: BackboneSpec, image_size: int, module: torch.nn.Module, fingerprint: str
+) -> Backbone:
+    backbone = Backbone(spec, image_size, True, _CPU, module)
+    backbone._fingerprint = fingerprint
     return backbone

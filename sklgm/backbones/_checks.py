@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
-import operator
 from collections.abc import Sequence
+from numbers import Integral
 
 import numpy as np
+from sklearn.utils import check_scalar
 
 
 def check_size(image_size: int) -> int:
-    """Return `image_size` as an int, or raise ValueError."""
-    try:
-        size = operator.index(image_size)
-    except TypeError:
-        size = 0
-    if size < 1 or isinstance(image_size, bool):
-        raise ValueError(f"image_size must be a positive integer, got {image_size!r}.")
-    return size
+    """Return `image_size` as an int, or raise TypeError or ValueError."""
+    return int(check_scalar(image_size, "image_size", Integral, min_val=1))
 
 
 def check_patches(name: str, size: int, patch: int | None) -> None:
-    """Raise ValueError, naming the nearest valid sizes, if `size` is no multiple of `patch`."""
+    """Raise ValueError, naming the nearest valid size, if `size` is no multiple of `patch`."""
     if patch is not None and size % patch:
-        below, above = size // patch * patch, (size // patch + 1) * patch
-        nearest = f"{below} or {above}" if below else f"{above}"
         raise ValueError(
-            f"image_size={size} is not a multiple of the patch size {patch} of backbone "
-            f"{name!r}; the nearest valid size is {nearest}."
+            f"image_size={size} is not a multiple of the patch size {patch} of backbone {name!r}; "
+            f"the nearest valid size is {max(1, round(size / patch)) * patch}."
         )
 
 

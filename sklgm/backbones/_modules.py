@@ -1,21 +1,20 @@
-"""Torch modules apart from what they embed: seeded building, hashing, pickling."""
+"""A user's own module: its record, its preparation of images, its hash; and seeded building."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
-import pickle
-import sys
+import math
 import threading
 import uuid
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
 from joblib.hashing import NumpyHasher
 
+from sklgm.backbones._checks import check_size, check_std, check_triple
 from sklgm.backbones._spec import BackboneSpec
 
 _RNG_LOCK = threading.RLock()
@@ -30,17 +29,51 @@ def own_rng() -> Iterator[None]:
         yield
 
 
-def hash_structure(module: torch.nn.Module) -> str:
-    """Hash what a module is apart from its tensors: classes, plain attributes, forward hooks.
+def describe(
+    module: torch.nn.Module,
+    image_size: int,
+    mean: float | Sequence[float],
+    std: float | Sequence[float],
+    name: str | None,
+) -> BackboneSpec:
+    """Write the record of a user's module."""
+    return BackboneSpec(
+        name=name or type(module).__name__,
+        source="module",
+        architecture=f"{type(module).__module__}.{type(module).__qualname__}",
+        weights="",
+        image_size=check_size(image_size),
+        mean=check_triple("mean", mean),
+        std=check_std(std),
+        crop_pct=7 / 8,
+        resize="canvas",
+        pooling="the module's own",
+    )
 
-    A value that cannot be hashed makes the result unlike any other, so that two modules never
-    pass for one. The same structure has the same hash in every process.
+
+def transform(spec: BackboneSpec, image_size: int) -> list[Any]:
+    """Return transforms for a net whose own are not known: a resize, and a centre crop."""
+    from torchvision import transforms
+
+    canvas_size = math.floor(image_size / spec.crop_pct)
+    bicubic = transforms.InterpolationMode.BICUBIC
+    resize = transforms.Resize(canvas_size, interpolation=bicubic)
+    return [resize, transforms.CenterCrop(image_size)]
+
+
+def hash_module(module: torch.nn.Module, spec: BackboneSpec) -> str:
+    """Hash what decides the features of a user's module.
+
+    These are its record, which has the normalisation, and of each of its parts the class, plain
+    attributes, tensors and forward hooks. A value that cannot be hashed makes the result unlike
+    any other, so that two modules never pass for one. The same module has the same hash in every
+    process.
     """
     # A shared part counts under each of its names: which one it is shared with matters.
     parts = list(module.named_modules(remove_duplicate=False))
     names = {id(part): name for name, part in reversed(parts)}
-    kept_by_torch = vars(torch.nn.Module()).keys() - {"training"}
-    digest = hashlib.sha256()
+    kept_by_torch = vars(torch.nn.Module()).keys() - {"training", "_parameters", "_buffers"}
+    digest = hashlib.sha256(repr(spec).encode())
     for name, part in parts:
         kind = f"{type(part).__module__}.{type(part).__qualname__}"
         digest.update(repr((name, names[id(part)], kind)).encode())
@@ -52,22 +85,6 @@ def hash_structure(module: torch.nn.Module) -> str:
         for key, value in sorted(entries.items()):
             digest.update(repr((key, _hash_value(value, names))).encode())
     return digest.hexdigest()[:32]
-
-
-def hash_module(module: torch.nn.Module, structure: str, spec: BackboneSpec) -> str:
-    """Hash what decides the features of a user's module: structure, tensors, normalisation."""
-    digest = hashlib.sha256(repr((spec, structure)).encode())
-    for name, tensor in (
-        *module.named_parameters(remove_duplicate=False),
-        *module.named_buffers(remove_duplicate=False),
-    ):
-        digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
-        digest.update(_bytes_of(tensor))
-    return digest.hexdigest()[:32]
-
-
-def _bytes_of(tensor: torch.Tensor) -> memoryview:
-    return tensor.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data
 
 
 def _hash_value(value: Any, names: dict[int, str]) -> str:
@@ -90,27 +107,9 @@ class _Hasher(NumpyHasher):
         if isinstance(obj, torch.nn.Module) and id(obj) in self._names:
             obj = ("part", self._names[id(obj)])
         elif isinstance(obj, torch.Tensor):
-            content = hashlib.sha256(_bytes_of(obj)).hexdigest()
-            obj = ("tensor", str(obj.dtype), tuple(obj.shape), content)
+            content = obj.detach().cpu().contiguous().flatten().view(torch.uint8).numpy()
+            digest = hashlib.sha256(content.data).hexdigest()
+            obj = ("tensor", str(obj.dtype), tuple(obj.shape), digest)
         elif isinstance(obj, frozenset):  # joblib sorts sets only
             obj = ("frozenset", set(obj))
         super().save(obj)
-
-
-def dump_module(name: str, module: torch.nn.Module) -> bytes:
-    """Pickle a module on the CPU, or say why it cannot be and what to do."""
-    stream = io.BytesIO()
-    try:
-        for part in module.modules():
-            where = sys.modules.get(type(part).__module__)
-            if where is None or type(part).__module__ == "__main__":
-                raise pickle.PicklingError(f"{type(part).__qualname__} is not in a module")
-        pickle.dump(module, stream, protocol=5)
-    except (pickle.PicklingError, AttributeError, TypeError) as error:
-        raise pickle.PicklingError(
-            f"Backbone {name!r} cannot be pickled: {error}. A pickle holds the classes "
-            "of a user's module by reference, so they must be importable: define them in a "
-            "module of their own, not in a function, a notebook or __main__. With n_jobs=1 "
-            "nothing is pickled."
-        ) from error
-    return stream.getvalue()

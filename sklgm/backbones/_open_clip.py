@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import logging
-from collections.abc import Iterator
+import math
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +15,7 @@ from sklgm.backbones._checkpoints import check_total, loading, read_checkpoint
 from sklgm.backbones._modules import own_rng
 from sklgm.backbones._registry import OPEN_CLIP_FILES
 from sklgm.backbones._spec import BackboneSpec, unknown_name
-from sklgm.backbones._weights import CONFIGS, find_folder, find_weights, weights_not_found
+from sklgm.backbones._weights import CONFIGS, find_folder, find_weights
 
 
 def describe(identifier: str, pretrained: bool) -> BackboneSpec:
@@ -31,40 +29,33 @@ def describe(identifier: str, pretrained: bool) -> BackboneSpec:
     architecture, _, tag = identifier.partition("/")
     # With a colon it would be fetched from elsewhere, under open_clip's own rules.
     config = None if ":" in architecture else open_clip.get_model_config(architecture)
-    if config is None:
-        known = [f"open_clip:{arch}/{tag}" for arch, tag in open_clip.list_pretrained()]
-        ways = (
-            "After 'open_clip:' comes '<architecture>/<pretrained>', a pair of "
-            "open_clip.list_pretrained()."
-        )
-        raise unknown_name(f"open_clip:{identifier}", known, ways)
     tags = open_clip.list_pretrained_tags_by_model(architecture)
-    if (pretrained or tag) and tag not in tags:
-        known = [f"open_clip:{architecture}/{each}" for each in tags]
-        ways = f"open_clip has these weights for {architecture}: {', '.join(tags) or 'none'}."
-        raise unknown_name(f"open_clip:{identifier}", known, ways)
+    if config is None or ((pretrained or tag) and tag not in tags):
+        known = [f"open_clip:{'/'.join(pair)}" for pair in open_clip.list_pretrained()]
+        raise unknown_name(
+            f"open_clip:{identifier}",
+            known,
+            "After 'open_clip:' comes '<architecture>/<pretrained>', a pair of "
+            "open_clip.list_pretrained().",
+        )
     weights = open_clip.get_pretrained_cfg(architecture, tag) if tag else {}
     # Its ResNets use ReLU throughout, whatever the name says.
     has_gelu = not _is_resnet(config["vision_cfg"])
-    if has_gelu and bool(weights.get("quick_gelu")) and not config.get("quick_gelu"):
+    if has_gelu and weights.get("quick_gelu") and not config.get("quick_gelu"):
         raise ValueError(
             f"The weights {tag!r} were trained with QuickGELU, which architecture "
             f"{architecture!r} does not use: features would be wrong without a sign. "
             f"Use 'open_clip:{architecture}-quickgelu/{tag}'."
         )
     repository, _, filename = str(weights.get("hf_hub") or "").rpartition("/")
-    files: tuple[str, ...] = OPEN_CLIP_FILES
-    if filename:
-        safe = f"{filename.removesuffix('.bin')}.safetensors"
-        files = (safe, filename) if safe != filename else (filename,)
     return _from_config(
         config,
         weights or (open_clip.get_pretrained_cfg(architecture, tags[0]) if tags else {}),
-        name=f"open_clip:{architecture}/{tag}" if tag else f"open_clip:{architecture}",
+        name=f"open_clip:{architecture}/{tag}".removesuffix("/"),
         architecture=architecture,
         weights=tag,
         repository=repository,
-        files=files,
+        files=(filename,) if filename else OPEN_CLIP_FILES,
     )
 
 
@@ -124,7 +115,7 @@ def build(spec: BackboneSpec, image_size: int, pretrained: bool) -> torch.nn.Mod
     from open_clip.model import _build_vision_tower
 
     folder = find_folder(spec)
-    path = _locate(spec) if pretrained else ""
+    path = find_weights(spec) if pretrained else ""
     state = read_checkpoint(path) if pretrained else {}
     if folder:
         config = _read_config(folder)["model_cfg"]
@@ -135,23 +126,27 @@ def build(spec: BackboneSpec, image_size: int, pretrained: bool) -> torch.nn.Mod
     is_timm = "timm_model_name" in vision
     if not is_timm:
         vision["image_size"] = image_size
-    quick_gelu = config.get("quick_gelu", False)
-    with _quiet():
-        if pretrained:
-            with loading(path, spec.architecture), torch.device("meta"), own_rng():
-                skeleton = _build_vision_tower(config["embed_dim"], vision, quick_gelu)
-                check_total(skeleton.state_dict(), state)
+
+    def make() -> Any:
         # open_clip.create_model would build the text tower too, twice the memory and time.
-        with own_rng():
-            tower: Any = _build_vision_tower(config["embed_dim"], vision, quick_gelu)
+        return _build_vision_tower(config["embed_dim"], vision, config.get("quick_gelu", False))
+
+    with own_rng():
         if pretrained:
-            _load(tower, state, path, spec)
+            with loading(path, spec.architecture):
+                with torch.device("meta"):
+                    check_total(make().state_dict(), state)
+                tower = make()
+                tower.load_state_dict(_state_of_tower(tower, state))
+        else:
+            tower = make()
         if is_timm and image_size != spec.image_size:
             tower.set_input_size(image_size)
     if getattr(tower, "output_tokens", False):  # CoCa towers return a pair otherwise
         tower.output_tokens = False
     _put_length_first(tower)
-    return tower
+    module: torch.nn.Module = tower
+    return module
 
 
 def _put_length_first(tower: torch.nn.Module) -> None:
@@ -187,58 +182,18 @@ def transform(spec: BackboneSpec, image_size: int) -> list[Any]:
     return list(pipeline.transforms)
 
 
-def _locate(spec: BackboneSpec) -> str:
-    import open_clip
-    from open_clip.pretrained import download_pretrained_from_url
-
-    if spec.checkpoint or spec.repository:
-        return find_weights(spec)
-    url = open_clip.get_pretrained_cfg(spec.architecture, spec.weights)["url"]
-    try:
-        return str(download_pretrained_from_url(url))
-    except OSError as error:
-        raise weights_not_found(spec.name, f"{url} did not answer ({error}).") from error
-
-
-def _load(tower: Any, state: dict[str, Tensor], path: str, spec: BackboneSpec) -> None:
-    """Fill the image tower from a whole model's tensors, or from those of a tower alone."""
+def _state_of_tower(tower: Any, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Take an image tower's tensors from those of a whole model, or of a tower alone."""
     from open_clip.convert import convert_state_dict
-    from open_clip.model import resize_pos_embed
     from timm.layers import resample_abs_pos_embed
 
-    model: Any = SimpleNamespace(visual=tower)  # all that the two functions look at
-    with loading(path, spec.architecture):
-        state = convert_state_dict(model, state)
-        if not any(key.startswith("visual.") for key in state):
-            state = {f"visual.{key}": value for key, value in state.items()}
-        if all(f"visual.{key}" in state for key in tower.state_dict()):
-            resize_pos_embed(state, model)
-        # The embedding of a ResNet's attention pool is one that open_clip does not resize.
-        key = "visual.attnpool.positional_embedding"
-        if key in state and hasattr(tower, "attnpool"):
-            side = tower.image_size // 32
+    state = convert_state_dict(SimpleNamespace(visual=tower), state)  # which looks at that alone
+    start = "visual."
+    whole = {key.removeprefix(start): state[key] for key in state if key.startswith(start)}
+    state = whole or state
+    # open_clip resizes the former alike, and the latter, of a ResNet's attention pool, not at all.
+    for key in ("positional_embedding", "attnpool.positional_embedding"):
+        if key in state and key in tower.state_dict():
+            side = math.isqrt(len(tower.state_dict()[key]) - 1)
             state[key] = resample_abs_pos_embed(state[key][None], [side, side])[0]
-        tower.load_state_dict(
-            {
-                key.removeprefix("visual."): value
-                for key, value in state.items()
-                if key.startswith("visual.")
-            }
-        )
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep what open_clip tells the root logger to itself."""
-    root, handler = logging.getLogger(), logging.NullHandler()
-
-    def is_foreign(record: logging.LogRecord) -> bool:
-        return Path(record.pathname).parent.name != "open_clip"
-
-    root.addHandler(handler)  # or its first message would configure the root logger for good
-    root.addFilter(is_foreign)
-    try:
-        yield
-    finally:
-        root.removeFilter(is_foreign)
-        root.removeHandler(handler)
+    return state

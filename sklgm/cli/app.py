@@ -440,9 +440,9 @@ def report(
 @app.command()
 def backbones(as_json: Json = False) -> None:
     """List the nets that have a short name, and whether their weights are on this machine."""
-    from sklgm.backbones._list import BACKBONE_COLUMNS, backbone_rows, list_backbones
+    from sklgm.backbones._list import BACKBONE_COLUMNS, backbone_rows
 
-    rows = backbone_rows(list_backbones())
+    rows = backbone_rows()
     table = Table(*BACKBONE_COLUMNS, box=None, padding=(0, 1, 0, 0))
     for row in rows:
         table.add_row(*row)

@@ -92,8 +92,8 @@ def test_backbone_from_a_checkpoint_is_folded(tmp_path):
     net = with_statistics(timm.create_model("resnet10t"))
     torch.save(net.state_dict(), tmp_path / "weights.pth")
     net.reset_classifier(0)
-    backbone = Backbone.from_timm(
-        "resnet10t", checkpoint=tmp_path / "weights.pth", image_size=SIZE, mean=0, std=1
+    backbone = Backbone.from_name(
+        "timm:resnet10t", checkpoint=tmp_path / "weights.pth", image_size=SIZE, mean=0, std=1
     )
 
     assert norms(backbone.module) == 0

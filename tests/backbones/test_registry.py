@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from sklgm.backbones import Backbone, _shared
+from sklgm.backbones import Backbone, _backbone
 from sklgm.backbones._registry import ALIASES, REGISTRY
 from tests.library_nets import fill, undrawn
 
@@ -23,11 +23,11 @@ TIMM_TAGS = {
 } | {
     name: f"{record.architecture}.{record.weights}"
     for name, record in REGISTRY.items()
-    if record.source == "timm"
+    if record.source == "timm" and record.weights
 }
 OPEN_CLIP = [name for name, record in REGISTRY.items() if record.source == "open_clip"]
 CLIP = [name for name in OPEN_CLIP if name.startswith("clip")]
-MOCO_V3 = [name for name, record in REGISTRY.items() if record.source == "moco_v3"]
+MOCO_V3 = [name for name in REGISTRY if name.startswith("mocov3")]
 
 
 @pytest.fixture(scope="module", params=REGISTRY)
@@ -36,10 +36,9 @@ def ours(request):
     record = REGISTRY[request.param]
     size = None if record.name in FULL_SIZE else 2 * (record.patch_size or 32)
     with pytest.MonkeyPatch.context() as patch, undrawn():
-        patch.setattr(_shared, "_KEPT", {})
+        patch.setattr(_backbone, "_NAMED", {})
         backbone = Backbone.from_name(record.name, image_size=size, pretrained=False)
-        # MoCo-v3's position embedding is no weight, but part of the architecture.
-        fill(backbone.module, keep=["pos_embed"] if record.source == "moco_v3" else [])
+        fill(backbone.module)
     return backbone
 
 
@@ -104,7 +103,7 @@ def test_equals_its_library(ours, pictures):
         if record.source == "open_clip":
             model, transform = by_open_clip(record, size)
             net, forward = model.visual, model.encode_image
-        elif record.source == "moco_v3":
+        elif record.name in MOCO_V3:
             net, transform = by_moco_v3(record, size)
             forward = net
         else:
@@ -164,7 +163,7 @@ def test_gradients_reach_every_pixel_and_weights_stay(ours):
 @pytest.mark.parametrize("name", ["dino_vits16", "efficientnet_lite1", "eva02_tiny"])
 def test_untrained_weights_are_random_ones(name, monkeypatch):
     """What the tests above fill by themselves is the library's own initialisation otherwise."""
-    monkeypatch.setattr(_shared, "_KEPT", {})
+    monkeypatch.setattr(_backbone, "_NAMED", {})
     size = 2 * (REGISTRY[name].patch_size or 32)
     module = Backbone.from_name(name, image_size=size, pretrained=False).module
     for parameter in module.parameters():
@@ -252,7 +251,7 @@ def test_the_table_of_names():
 
 def test_dinov3_takes_the_class_token(monkeypatch):
     """timm's own choice is the mean of the patch tokens, which is another feature."""
-    monkeypatch.setattr(_shared, "_KEPT", {})
+    monkeypatch.setattr(_backbone, "_NAMED", {})
     with undrawn():
         backbone = Backbone.from_name("dinov3", image_size=32, pretrained=False)
         net = timm.create_model("vit_base_patch16_dinov3", num_classes=0, img_size=32).eval()
