@@ -44,7 +44,7 @@ prototypes = {
     "centroids": ClassCentroids(**net).fit(X, y),
     "random": RandomImages(**net, random_state=0).fit(X, y),
 }
-gradients = gradient_alignment_matrix(prototypes, X, y, backbones=nets, n_views=4, random_state=0)
+gradients = gradient_alignment_matrix(prototypes, X, y, backbones=nets, random_state=0)
 print(gradients.to_markdown())
 AlignmentDisplay.from_matrix(gradients)
 plt.show()

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
+from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
 
 from sklgm.alignment._features import check_pair, metric_score
-from sklgm.utils.numbers import is_whole
 from sklgm.utils.random import own_random_state
+
+CALIBRATION_CONSTRAINTS = {
+    "metric": [StrOptions({"mutual_knn", "linear_cka"}), callable],
+    "n_permutations": [Interval(Integral, 1, None, closed="left")],
+    "alpha": [Interval(Real, 0, 1, closed="neither")],
+    "random_state": ["random_state"],
+}
 
 
 @dataclass(frozen=True)
@@ -106,23 +114,25 @@ def calibrate(
     >>> found.score > 0.8, found.calibrated
     (True, 0.0)
     """
+    validate_parameter_constraints(CALIBRATION_CONSTRAINTS, locals(), caller_name="calibrate")
+    check_n_permutations(n_permutations, alpha)
     A, B = check_pair(A, B)
     prepare, compare = metric_score(metric, n_neighbors)
-    orders = draw_orders(len(A), n_permutations, alpha, random_state)
+    orders = draw_orders(len(A), n_permutations, random_state)
     return beside_chance(compare, prepare(A), prepare(B), orders, alpha)
 
 
-def draw_orders(n_samples: int, n_permutations: Any, alpha: Any, random_state: Any) -> np.ndarray:
-    """Return random orders of rows, (n_permutations, n_samples), after checking the numbers."""
-    if not isinstance(alpha, float | np.floating) or not 0 < alpha < 1:
-        raise ValueError(f"alpha must be a number between 0 and 1; got {alpha!r}.")
-    # With fewer, not even the highest score of all would be beyond the threshold.
-    least = max(1, math.ceil(1 / alpha - 1e-9) - 1)
-    if not is_whole(n_permutations) or n_permutations < least:
+def check_n_permutations(n_permutations: int, alpha: float) -> None:
+    """Raise a ValueError if not even the highest score of all could be beyond the threshold."""
+    least = math.ceil(1 / alpha - 1e-9) - 1
+    if n_permutations < least:
         raise ValueError(
-            f"n_permutations must be a whole number of at least 1 / alpha - 1 = {least}; got "
-            f"{n_permutations!r}."
+            f"n_permutations={n_permutations} is less than 1 / alpha - 1 = {least}. Raise either."
         )
+
+
+def draw_orders(n_samples: int, n_permutations: int, random_state: Any) -> np.ndarray:
+    """Return random orders of rows, of shape (n_permutations, n_samples)."""
     state = own_random_state(random_state)
     return np.array([state.permutation(n_samples) for _ in range(n_permutations)])
 
@@ -131,7 +141,7 @@ def beside_chance(
     compare: Callable[[Any, Any, np.ndarray], float],
     a: Any,
     b: Any,
-    orders: Iterable[np.ndarray],
+    orders: np.ndarray,
     alpha: float,
 ) -> Alignment:
     """Return the alignment of two spaces that a metric has prepared.
@@ -139,20 +149,19 @@ def beside_chance(
     Parameters
     ----------
     compare : callable
-        Second step of the metric.
+        The second step of the metric.
     a, b : object
-        The results of the metric's first step for each space.
+        What the metric's first step made of each space.
     orders : ndarray of shape (n_permutations, n_samples)
-        Orders of the rows of b.
+        Orders of the rows of ``b``.
     alpha : float
-        See :func:`calibrate`.
+        As in :func:`calibrate`.
 
     Returns
     -------
     Alignment
-        Plain floats.
+        The scores as plain floats.
     """
-    orders = np.asarray(orders)
     score = compare(a, b, np.arange(orders.shape[1]))
     null = np.array([compare(a, b, rows) for rows in orders])
     threshold = float(np.quantile(np.append(null, score), 1 - alpha))

@@ -8,22 +8,15 @@ permutation null changes, so that hundreds of permutations cost little.
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cached_property, partial
+from functools import partial
 from typing import Any
 
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
-from sklearn.utils import check_array
+from sklearn.utils import check_array, check_consistent_length
 
 from sklgm.utils.directions import directions
-from sklgm.utils.numbers import is_whole
 
-METRICS = ("mutual_knn", "linear_cka")
-
-# Images up to which Gram matrices are kept, 128 MiB each.
-_LARGEST_GRAM = 4096
-# What it takes to look an entry of a reordered one up, in products of a matrix product.
-_PRODUCTS_A_LOOKUP = 64
 # Squared spread of directions that is rounding in float32.
 _NO_SPREAD = 1e-12
 
@@ -72,8 +65,7 @@ def mutual_knn(A: Any, B: Any, *, n_neighbors: int = 10) -> float:
     >>> mutual_knn(A, -2 * A)
     1.0
     """
-    A, B = check_pair(A, B)
-    return _as_given(metric_score("mutual_knn", n_neighbors), A, B)
+    return _score(A, B, "mutual_knn", n_neighbors)
 
 
 def linear_cka(A: Any, B: Any) -> float:
@@ -122,8 +114,7 @@ def linear_cka(A: Any, B: Any) -> float:
     >>> round(linear_cka(A, -2 * A), 6)
     1.0
     """
-    A, B = check_pair(A, B)
-    return _as_given(metric_score("linear_cka"), A, B)
+    return _score(A, B, "linear_cka")
 
 
 def metric_score(metric: Any, n_neighbors: int = 10) -> tuple[Callable, Callable]:
@@ -142,22 +133,12 @@ def metric_score(metric: Any, n_neighbors: int = 10) -> tuple[Callable, Callable
         It turns the features of one space, an array, into what is compared.
     compare : callable
         It turns two such things, and an order of the second one's rows (ints), into a float.
-
-    Raises
-    ------
-    ValueError
-        If the metric is anything else.
     """
     if callable(metric):
         return (lambda features: features), lambda a, b, rows: float(metric(a, b[rows]))
     if metric == "mutual_knn":
         return partial(_neighbors, n_neighbors=n_neighbors), _share_in_common
-    if metric == "linear_cka":
-        return _Centred, _cka
-    raise ValueError(
-        f"metric must be one of {', '.join(map(repr, METRICS))}, or a function of two arrays of "
-        f"features that returns a number; got {metric!r}."
-    )
+    return _centred, _cka
 
 
 def check_features(features: Any, name: str) -> np.ndarray:
@@ -168,28 +149,19 @@ def check_features(features: Any, name: str) -> np.ndarray:
 def check_pair(A: Any, B: Any) -> tuple[np.ndarray, np.ndarray]:
     """Return two arrays of features in float64, with a row for each of the same images."""
     A, B = check_features(A, "A"), check_features(B, "B")
-    if len(A) != len(B):
-        raise ValueError(
-            f"A has {len(A)} rows and B {len(B)}. Pass features of the same images, in the same "
-            f"order."
-        )
+    check_consistent_length(A, B)
     return A, B
 
 
-def _as_given(steps: tuple[Callable, Callable], A: np.ndarray, B: np.ndarray) -> float:
-    prepare, compare = steps
+def _score(A: Any, B: Any, metric: str, n_neighbors: int = 10) -> float:
+    A, B = check_pair(A, B)
+    prepare, compare = metric_score(metric, n_neighbors)
     return compare(prepare(A), prepare(B), np.arange(len(A)))
 
 
 def _neighbors(features: np.ndarray, n_neighbors: int) -> np.ndarray:
     """Return the places (n, n_neighbors) of each row's nearest others."""
-    most = len(features) - 1
-    if not is_whole(n_neighbors) or not 1 <= n_neighbors <= most:
-        raise ValueError(
-            f"n_neighbors must be a whole number from 1 to {most}, one less than there are images; "
-            f"got {n_neighbors!r}."
-        )
-    search = NearestNeighbors(n_neighbors=int(n_neighbors), metric="cosine", algorithm="brute")
+    search = NearestNeighbors(n_neighbors=n_neighbors, metric="cosine", algorithm="brute")
     # Without a query, a row is not its own neighbour.
     return search.fit(features).kneighbors(return_distance=False)
 
@@ -205,31 +177,21 @@ def _share_in_common(a: np.ndarray, b: np.ndarray, rows: np.ndarray) -> float:
     return float(common.mean())
 
 
-class _Centred:
-    """Rows of length one, columns centred, scaled so that the Gram matrix has norm one."""
-
-    def __init__(self, features: np.ndarray) -> None:
-        rows = directions(features)
-        rows -= rows.mean(axis=0)
-        # Of the two Gram matrices the smaller one: both have the same norm.
-        norm = np.linalg.norm(rows.T @ rows if rows.shape[1] < len(rows) else rows @ rows.T)
-        if norm < _NO_SPREAD * len(rows):
-            raise ValueError(
-                "All rows of features point the same way, so there is nothing to align. Check that "
-                "the images differ and that the backbone is a trained one."
-            )
-        self.rows = rows / np.sqrt(norm)
-
-    @cached_property
-    def gram(self) -> np.ndarray:
-        return self.rows @ self.rows.T
+def _centred(features: np.ndarray) -> np.ndarray:
+    """Return rows of length one with columns centred, scaled to a Gram matrix of norm one."""
+    rows = directions(features)
+    rows -= rows.mean(axis=0)
+    if rows.shape[1] > len(rows):
+        # Only the Gram matrix counts, and these square rows have the same one.
+        rows = np.linalg.qr(rows.T, mode="r").T
+    norm = np.linalg.norm(rows.T @ rows)
+    if norm < _NO_SPREAD * len(rows):
+        raise ValueError(
+            "All rows of features point the same way, so there is nothing to align. Check that "
+            "the images differ and that the backbone is a trained one."
+        )
+    return rows / np.sqrt(norm)
 
 
-def _cka(a: _Centred, b: _Centred, rows: np.ndarray) -> float:
-    """Compare by the quicker form, unless its matrices would be too large."""
-    n = len(rows)
-    if n <= min(a.rows.shape[1] * b.rows.shape[1] / _PRODUCTS_A_LOOKUP, _LARGEST_GRAM):
-        score = np.vdot(a.gram, b.gram[np.ix_(rows, rows)])
-    else:
-        score = np.square(a.rows.T @ b.rows[rows]).sum()
-    return float(np.clip(score, 0, 1))
+def _cka(a: np.ndarray, b: np.ndarray, rows: np.ndarray) -> float:
+    return float(np.clip(np.square(a.T @ b[rows]).sum(), 0, 1))

@@ -4,12 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from itertools import combinations_with_replacement
 from typing import Any
 
 import numpy as np
 from sklearn.base import clone
+from sklearn.utils._param_validation import validate_parameter_constraints
 
-from sklgm.alignment._calibration import Alignment, beside_chance, draw_orders
+from sklgm.alignment._calibration import (
+    CALIBRATION_CONSTRAINTS,
+    beside_chance,
+    check_n_permutations,
+    draw_orders,
+)
 from sklgm.alignment._features import check_features, metric_score
 from sklgm.backbones import Backbone
 from sklgm.backbones._several import name_backbones
@@ -45,11 +52,6 @@ class AlignmentMatrix:
     null_means: np.ndarray | None = None
     low: np.ndarray | None = None
     high: np.ndarray | None = None
-
-    @property
-    def names(self) -> tuple[str, ...]:
-        """The backbones."""
-        return self.columns
 
     def values(self, name: str = "scores") -> np.ndarray:
         """Return one of the matrices by its name.
@@ -197,38 +199,21 @@ def alignment_matrix(
         )
         print(matrix.to_markdown(values="calibrated"))
     """
+    constraints = {**CALIBRATION_CONSTRAINTS, "embedder": [BackboneEmbedder, None]}
+    validate_parameter_constraints(constraints, locals(), caller_name="alignment_matrix")
+    check_n_permutations(n_permutations, alpha)
     nets = name_backbones(backbones)
     prepare, compare = metric_score(metric, n_neighbors)
-    embedder = _check_embedder(embedder)
-    # Before the long work.
-    draw_orders(2, n_permutations, alpha, 0)
-    embedders = [clone(embedder).set_params(backbone=net) for net in nets.values()]
+    embedder = embedder or BackboneEmbedder()
     spaces = []
-    for one in embedders:
-        features = check_features(one.fit_transform(X), "X")
-        spaces.append(prepare(features))
-    orders = draw_orders(len(features), n_permutations, alpha, random_state)
-    names = tuple(nets)
-    scores, calibrated, p_values, null_means = (np.empty((len(nets),) * 2) for _ in range(4))
-    for i, j in zip(*np.triu_indices(len(nets)), strict=True):
-        found: Alignment = beside_chance(compare, spaces[i], spaces[j], orders, alpha)
-        for matrix, value in (
-            (scores, found.score),
-            (calibrated, found.calibrated),
-            (p_values, found.p_value),
-            (null_means, found.null_mean),
-        ):
-            matrix[i, j] = matrix[j, i] = value
+    for net in nets.values():
+        features = clone(embedder).set_params(backbone=net).fit_transform(X)
+        spaces.append(prepare(check_features(features, "X")))
+    orders = draw_orders(len(features), n_permutations, random_state)
+    cells = np.empty((4, len(nets), len(nets)))
+    for i, j in combinations_with_replacement(range(len(nets)), 2):
+        found = beside_chance(compare, spaces[i], spaces[j], orders, alpha)
+        cells[:, i, j] = found.score, found.calibrated, found.p_value, found.null_mean
+        cells[:, j, i] = cells[:, i, j]
     name = metric if isinstance(metric, str) else getattr(metric, "__name__", "alignment")
-    return AlignmentMatrix(name, names, names, scores, calibrated, p_values, null_means)
-
-
-def _check_embedder(embedder: Any) -> BackboneEmbedder:
-    if embedder is None:
-        return BackboneEmbedder()
-    if not isinstance(embedder, BackboneEmbedder):
-        raise ValueError(
-            f"embedder must be a BackboneEmbedder or None; got {embedder!r}. It holds settings "
-            f"such as BackboneEmbedder(image_size=56)."
-        )
-    return embedder
+    return AlignmentMatrix(name, tuple(nets), tuple(nets), *cells)

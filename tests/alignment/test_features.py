@@ -59,7 +59,7 @@ def test_mutual_neighbours_are_those_of_loops(k):
     assert_allclose(mutual_knn(A, B, n_neighbors=k), mutual_knn_by_hand(A, B, k))
 
 
-# More images than products, and fewer: two forms of the same sum.
+# More images than features, and fewer.
 @pytest.mark.parametrize("widths", [(2, 3), (7, 12), (40, 80), (200, 90)])
 def test_cka_is_the_ratio_of_traces(widths):
     A, B = spaces(widths=widths, noise=4)
@@ -185,15 +185,15 @@ def test_two_images_tell_nothing():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"B": np.ones((29, 3))}, "A has 30 rows and B 29"),
+        ({"B": np.ones((29, 3))}, "inconsistent numbers of samples"),
         ({"A": np.ones(30)}, "2D array"),
         ({"A": np.full((30, 2), np.nan)}, "NaN"),
-        ({"metric": "cka"}, "'mutual_knn', 'linear_cka'.*got 'cka'"),
-        ({"n_neighbors": 0}, "from 1 to 29.*got 0"),
-        ({"n_neighbors": 30}, "from 1 to 29.*got 30"),
-        ({"n_neighbors": 2.5}, "whole number"),
-        ({"n_permutations": 18}, "at least 1 / alpha - 1 = 19; got 18"),
-        ({"n_permutations": 50.0}, "whole number"),
+        ({"metric": "cka"}, "metric"),
+        ({"n_neighbors": 0}, "n_neighbors"),
+        ({"n_neighbors": 30}, "n_neighbors"),
+        ({"n_neighbors": 2.5}, "n_neighbors"),
+        ({"n_permutations": 18}, "less than 1 / alpha - 1 = 19"),
+        ({"n_permutations": 50.0}, "n_permutations"),
         ({"alpha": 0}, "alpha"),
         ({"alpha": 1.0}, "alpha"),
         ({"metric": "linear_cka", "A": np.ones((30, 2)) * np.arange(1, 31)[:, None]}, "same way"),

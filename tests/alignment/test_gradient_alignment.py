@@ -10,7 +10,6 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 
 from sklgm import (
-    FrozenBackboneProbe,
     LGMDistiller,
     NearestImages,
     PrototypeSet,
@@ -122,15 +121,11 @@ def test_images_are_seen_in_centre_crops_and_half_in_random_views():
 
 
 @pytest.mark.parametrize("backbone", [NET, OTHER])
-@pytest.mark.parametrize("n_views", ["auto", 1])
-def test_the_real_set_is_aligned_with_itself(backbone, n_views):
+def test_the_real_set_is_aligned_with_itself(backbone):
     canvases = np.stack([resize_crop(image, size=backbone.canvas_size) for image in X]) / 255
-    itself = PrototypeSet(canvases, Y)
-    found = gradient_alignment(itself, X, Y, backbone, n_views=n_views, random_state=0)
+    found = gradient_alignment(PrototypeSet(canvases, Y), X, Y, backbone, random_state=0)
     assert_allclose(found.by_head, 1, atol=1e-6)
     assert len(found.by_head) == 256
-    other = gradient_alignment(itself, X, Y, backbone, n_views=3, random_state=0)
-    assert 0.9 < other.score < 1 - 1e-6
 
 
 def test_the_net_is_the_estimators_own_unless_named():
@@ -160,17 +155,11 @@ def test_at_home_it_is_what_was_optimised():
 def test_the_interval_is_that_of_the_mean_over_heads():
     prototypes = RandomImages(NET, random_state=0).fit(X, Y)
     settings = LGMDistiller(heads=RandomHeads(pool_size=100, scale=2.0))
-    many = {"distiller": settings, "n_resamples": 4000, "random_state": 0}
-    found = gradient_alignment(prototypes, X, Y, NET, **many)
+    found = gradient_alignment(prototypes, X, Y, NET, distiller=settings, random_state=0)
     assert found.low < found.score < found.high
     error = found.by_head.std() / np.sqrt(100)
     assert_allclose([found.score - found.low, found.high - found.score], 1.96 * error, rtol=0.2)
-    narrow = gradient_alignment(prototypes, X, Y, NET, confidence_level=0.5, **many)
-    assert found.low < narrow.low < found.score < narrow.high < found.high
-    assert repr(found) == (
-        f"GradientAlignment(score={found.score:.4f}, low={found.low:.4f}, high={found.high:.4f}, "
-        f"100 heads)"
-    )
+    assert repr(found).startswith(f"GradientAlignment(score={found.score!r}, low=")
 
 
 def test_it_is_reproducible_and_leaves_the_global_generators_alone():
@@ -292,7 +281,7 @@ def test_a_matrix_has_the_single_measurements():
     }
     found = gradient_alignment_matrix(sets, X, Y, backbones=nets, random_state=0)
     assert found.rows == ("A", "B", "kept")
-    assert found.columns == found.names == ("A", "B")
+    assert found.columns == ("A", "B")
     for i, prototypes in enumerate(sets.values()):
         for j, net in enumerate(nets.values()):
             one = gradient_alignment(prototypes, X, Y, net, distiller=sets["A"], random_state=0)
@@ -321,13 +310,9 @@ IMAGES, LABELS = FITTED.prototypes_, FITTED.prototype_labels_
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"X": None}, "Pass real images and their labels"),
         ({"gradients": RealGradients(list("abc"))}, "gradients take the place of X and y"),
         ({"X": None, "y": None, "gradients": [RealGradients(list("abc"))]}, "RealGradients of one"),
-        (
-            {"X": None, "y": None, "gradients": RealGradients(list("abc"))},
-            "no image of the classes",
-        ),
+        ({"X": None, "y": None, "gradients": RealGradients(list("abc"))}, "no image of the classes"),
         (
             {
                 "X": None,
@@ -337,22 +322,16 @@ IMAGES, LABELS = FITTED.prototypes_, FITTED.prototype_labels_
             },
             "made with views",
         ),
-        ({"y": Y[:-1]}, "inconsistent numbers"),
-        ({"y": np.where(Y == "a", "b", Y)}, r"prototypes only: \['a'\]"),
-        ({"y": np.where(np.arange(len(Y)) == 0, "z", Y)}, r"Without a prototype: \['z'\]"),
+        ({"y": np.where(Y == "a", "b", Y)}, r"only one side has \['a'\]"),
+        ({"y": np.where(np.arange(len(Y)) == 0, "z", Y)}, r"only one side has \['z'\]"),
         ({"y": np.searchsorted(["a", "b", "c"], Y)}, "labels of one type"),
-        ({"backbone": [NET, OTHER]}, "gradient_alignment_matrix"),
+        ({"backbone": [NET, OTHER]}, "backbone"),
         ({"prototypes": PrototypeSet.from_estimator(FITTED), "backbone": None}, "cannot be told"),
-        ({"backbone": "efficientnet_lite7"}, "efficientnet_lite"),
-        ({"distiller": RandomImages()}, "distiller must be an LGMDistiller"),
+        ({"distiller": RandomImages()}, "distiller"),
         ({"distiller": LGMDistiller(heads=RandomHeads(pool_size=0))}, "pool_size"),
         ({"distiller": LGMDistiller(heads=RandomHeads(pool_size=1))}, "Raise its pool_size"),
-        ({"n_views": 0}, "n_views must be"),
-        ({"n_views": "all"}, "n_views must be"),
-        ({"n_resamples": 0}, "n_resamples"),
-        ({"confidence_level": 95}, "confidence_level"),
-        ({"prototypes": PrototypeSet(IMAGES[:, :-1], LABELS)}, "square"),
-        ({"prototypes": PrototypeSet(IMAGES.mean(axis=(1, 2)), LABELS)}, "Prototypes are rows"),
+        ({"prototypes": PrototypeSet(IMAGES[:, :-1], LABELS)}, "have the shape"),
+        ({"prototypes": PrototypeSet(IMAGES.mean(axis=(1, 2)), LABELS)}, "have the shape"),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -364,24 +343,17 @@ def test_what_is_wrong_is_said(wrong, message):
 
 def test_what_has_no_prototypes_is_refused():
     features, y = rows()
-    probe = FrozenBackboneProbe(
-        None, distiller=RandomImages(None, random_state=0), head=LogisticRegression()
-    )
-    for other in ("clip", IMAGES, RandomImages):
-        with pytest.raises(ValueError, match="prototypes must be a fitted distiller"):
+    for other in ("clip", IMAGES, RandomImages, LogisticRegression().fit(features, y)):
+        with pytest.raises(ValueError, match="prototypes"):
             gradient_alignment(other, X, Y, NET)
-    with pytest.raises(ValueError, match="LogisticRegression has no prototypes_"):
-        gradient_alignment(LogisticRegression().fit(features, y), X, Y, NET)
-    with pytest.raises(ValueError, match="Pass its distiller_"):
-        gradient_alignment(probe.fit(features, y), features, y, None)
     with pytest.raises(NotFittedError):
         gradient_alignment(RandomImages(NET), X, Y, NET)
-    for wrong in ({}, [FITTED], None):
-        with pytest.raises(ValueError, match="prototypes must be a dict"):
+    for wrong in ([FITTED], None):
+        with pytest.raises(ValueError, match="prototypes"):
             gradient_alignment_matrix(wrong, X, Y, backbones=[NET])
-    images = RandomImages(None).fit(features, y)
-    with pytest.raises(ValueError, match="Prototypes have 6 features, real rows 4"):
-        gradient_alignment(images, features[:, :4], y, None)
+    chosen = RandomImages(None).fit(features, y)
+    with pytest.raises(ValueError, match=r"have the shape \(6,\).*needs \(4,\)"):
+        gradient_alignment(chosen, features[:, :4], y, None)
 
 
 def test_more_images_of_a_class_change_nothing_when_classes_are_balanced():

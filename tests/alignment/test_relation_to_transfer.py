@@ -101,19 +101,18 @@ def test_table():
     assert found._repr_html_().count("<tr>") == 3
 
 
-def test_what_is_wrong_is_said():
-    with pytest.raises(ValueError, match=r"at least 4 pairs.*got 2.*A -> B, B -> A.*three or more"):
-        relate_alignment_to_transfer(alignment(), transfer(NETS[:2]))
-    with pytest.raises(ValueError, match="got 0"):
-        relate_alignment_to_transfer(alignment(), transfer(("W", "X", "Y", "Z")))
-    with pytest.raises(ValueError, match="values='low' is none"):
-        relate_alignment_to_transfer(alignment(), transfer(), values="low")
-    with pytest.raises(ValueError, match="metric='f1' is none of"):
-        relate_alignment_to_transfer(alignment(), transfer(), metric="f1")
-    with pytest.raises(ValueError, match=r"must be a TransferMatrix.*got ndarray"):
-        relate_alignment_to_transfer(alignment(), np.ones((4, 4)))
-    flat = AlignmentMatrix("m", NETS, NETS, np.ones((4, 4)))
-    with pytest.raises(ValueError, match=r"alignment is 1\.000 for all 12 pairs"):
-        relate_alignment_to_transfer(flat, transfer())
-    with pytest.raises(ValueError, match="n_resamples"):
-        relate_alignment_to_transfer(alignment(), transfer(), n_resamples=0)
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"transfer": transfer(NETS[:2])}, "at least 4 pairs"),
+        ({"transfer": transfer(("W", "X", "Y", "Z"))}, "at least 4 pairs"),
+        ({"values": "low"}, "values='low' is none"),
+        ({"metric": "f1"}, "metric='f1' is none of"),
+        ({"transfer": np.ones((4, 4))}, "transfer"),
+        ({"alignment": np.ones((4, 4))}, "alignment"),
+        ({"alignment": AlignmentMatrix("m", NETS, NETS, np.ones((4, 4)))}, "Nothing correlates"),
+    ],
+)
+def test_what_is_wrong_is_said(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        relate_alignment_to_transfer(**{"alignment": alignment(), "transfer": transfer()} | wrong)
