@@ -18,6 +18,7 @@ from tests.image_checks import toy_images
 from tests.tiny_backbones import TinyConvNet
 
 X, Y = toy_images()
+MAX_ITER = 20
 # Forked from one that has imported all this already: a process starts in no time.
 CONTEXT = multiprocessing.get_context("forkserver")
 CONTEXT.set_forkserver_preload(["tests.interrupted_fits"])
@@ -41,7 +42,7 @@ CASES = {
 
 def distiller(**params):
     settings = {
-        "max_iter": 50,
+        "max_iter": MAX_ITER,
         "heads": RandomHeads(4, 8),
         "n_views": 2,
         "batch_size": 6,
@@ -77,8 +78,9 @@ class Teller:
 
     max_propagation_depth = None
 
-    def __init__(self, say):
+    def __init__(self, say, delay):
         self.say = say
+        self.delay = delay
 
     def setup(self, estimator, context):
         pass
@@ -88,7 +90,7 @@ class Teller:
     def on_fit_task_begin(self, estimator, context):
         if context.task_name in ("batch", "step"):
             self.say(context.task_name)
-            time.sleep(0.005)
+            time.sleep(self.delay)
 
     def on_fit_task_end(self, estimator, context, *, fitted_estimator):
         return False
@@ -104,7 +106,7 @@ def slow_sync(say):
     return sync
 
 
-def work(pipe, case, memory, n_threads, rank=0, size=1, store=None, seconds=0.0):
+def work(pipe, case, memory, n_threads, rank=0, size=1, store=None, seconds=0.0, delay=0.005):
     """Fit a case in a new process, keeping its state after every step."""
     torch.set_num_threads(n_threads)
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -121,7 +123,7 @@ def work(pipe, case, memory, n_threads, rank=0, size=1, store=None, seconds=0.0)
         patch("sklgm.checkpoint.state._LEAST_TIMES", 0),
     ):
         try:
-            fitted = fit(case, memory, Teller(say), distributed=size > 1)
+            fitted = fit(case, memory, Teller(say, delay), distributed=size > 1)
             say("fitted", fitted.prototypes_, fitted.loss_curve_, fitted.prototype_features_)
         except BaseException:
             say("failed", traceback.format_exc())

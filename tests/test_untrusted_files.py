@@ -449,9 +449,8 @@ def test_gradients_that_only_together_claim_too_much(crossed, tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"shape": [10**12, 10**6, 10**6, 3]}, "has shape .*but the card says"),
-        ({"labels": {"dtype": "U1000000000", "values": ["a", "b"]}}, "'U1000000000', none of str"),
-        ({"labels": {"dtype": "V9", "values": ["a", "b"]}}, "'V9', none of str"),
+        ({"labels": {"dtype": "U1000000000", "values": ["a", "b"]}}, "of type 'U1000000000'"),
+        ({"labels": {"dtype": "V9", "values": ["a", "b"]}}, "of type 'V9'"),
         ({"labels": {"dtype": ["x"], "values": ["a", "b"]}}, "cannot be read"),
         ({"labels": {"dtype": "int64", "values": 7}}, "cannot be read"),
         ({"labels": {"dtype": "int64", "values": [10**30, 1]}}, "cannot be read"),
@@ -487,18 +486,6 @@ def test_labels_do_not_lead_out_of_the_folder(tmp_path):
     assert sorted(tmp_path.parent.iterdir()) == before
     assert len(list((folder / "images").iterdir())) == len(EVIL_NAMES)
     assert PrototypeSet.load(folder).labels.tolist() == EVIL_NAMES
-
-
-@pytest.mark.parametrize("name", [*EVIL_NAMES[:4], "~/../../x", "linked/x.png"])
-def test_a_card_names_no_file_that_is_opened(name, tmp_path):
-    """Pictures are for others: where the card says they are is not looked at."""
-    folder = prototypes(tmp_path / "set")
-    card = json.loads((folder / "card.json").read_text())
-    card["class_folders"] = [{"class": "cat", "folder": name}]
-    (folder / "card.json").write_text(json.dumps(card))
-    assert len(PrototypeSet.load(folder)) == 2
-    PrototypeSet.load(folder).save(folder, overwrite=True)
-    assert sorted(path.name for path in (folder / "images").iterdir()) == ["cat", "dog"]
 
 
 @pytest.mark.parametrize(

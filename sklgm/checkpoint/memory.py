@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from pathlib import Path
-from pickle import PicklingError
 from typing import Any
 
 import joblib
@@ -52,19 +51,8 @@ def hash_each(parts: list[Any]) -> str:
 
     They are hashed one by one, since joblib hashes an object that two of them share differently
     from two equal ones.
-
-    Raises
-    ------
-    ValueError
-        If one of them cannot be pickled, and so has no name by its content.
     """
-    try:
-        return joblib.hash([joblib.hash(part) for part in parts])
-    except (PicklingError, AttributeError, TypeError) as error:
-        raise ValueError(
-            f"With memory or distributed=True, parameters must be objects that can be pickled, and "
-            f"one is not: {error}. Define its class in a module, or set memory=None."
-        ) from error
+    return joblib.hash([joblib.hash(part) for part in parts])
 
 
 def _resolve(memory: Any) -> joblib.Memory:

@@ -75,10 +75,11 @@ class FitState:
         self._interrupted = False
         folder = folder_of_states(memory)
         self._keeps = folder is not None
+        found = None
         if folder is not None and ranks.rank == 0:
             versions = (__version__, torch.__version__, torch.get_num_threads(), ranks.size)
             self._path = folder / f"{hash_each([versions, *key()])}.safetensors"
-        found = None if self._path is None else _read(self._path)
+            found = _read(self._path)
         if self._keeps:
             found = ranks.tell(found)
         if found is not None:
@@ -121,19 +122,21 @@ class FitState:
         stop, due, interrupted = (bool(flag) for flag in flags.tolist())
         if not (due or interrupted):
             return stop
-        start, is_kept = time.monotonic(), False
-        is_finite = bool(losses.isfinite().all())  # or nothing is worth keeping
+        start = time.monotonic()
+        is_finite = bool(losses.isfinite().all())  # or else nothing is worth keeping
         if is_finite:
-            tensors = {**state(), "losses": losses}
-            is_kept = self._path is not None and _write(self._path, self._facts(stop), tensors)
+            tensors = {**state(), "losses": losses}  # all processes gather it
+            if self._path is not None:
+                sizes = [size.state for size in self._sizes]
+                _write(self._path, {"stopped": stop, "batch_sizes": sizes}, tensors)
         end = time.monotonic()
         self._due = end + max(_SECONDS, _LEAST_TIMES * (end - start))
         if interrupted:
             self._interrupted = False
-            told = f"Interrupted after step {len(losses)}"
-            if is_kept:
-                told += ", which is kept. The same fit with the same memory goes on from there"
-            raise KeyboardInterrupt(f"{told}.")
+            raise KeyboardInterrupt(
+                f"Interrupted after step {len(losses)}. The same fit with the same memory goes on "
+                f"from the last step that could be kept."
+            )
         return stop or not is_finite
 
     @contextmanager
@@ -176,9 +179,6 @@ class FitState:
             with contextlib.suppress(OSError):
                 self._path.unlink(missing_ok=True)
 
-    def _facts(self, stopped: bool) -> dict[str, Any]:
-        return {"stopped": stopped, "batch_sizes": [size.state for size in self._sizes]}
-
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
     """Return what was written; None if there is nothing, or nothing that can be read."""
@@ -198,8 +198,8 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
         return None
 
 
-def _write(path: Path, facts: dict[str, Any], tensors: dict[str, Tensor]) -> bool:
-    """Write a file in place of the one that is there, or warn and leave that; return which."""
+def _write(path: Path, facts: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+    """Write a file in place of the one that is there, or warn and leave that."""
     on_cpu = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -212,5 +212,3 @@ def _write(path: Path, facts: dict[str, Any], tensors: dict[str, Tensor]) -> boo
             f"The state of this fit cannot be kept in {str(path)!r}: {error}. The fit goes on.",
             stacklevel=2,
         )
-        return False
-    return True

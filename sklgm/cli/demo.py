@@ -1,4 +1,4 @@
-"""What ``sklgm demo`` runs: distil, compare with real images, draw."""
+"""What ``sklgm demo`` runs: it distils images, compares with real ones, and draws."""
 
 from __future__ import annotations
 
@@ -6,44 +6,33 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 from sklearn.callback import ProgressBar
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import train_test_split
 from sklearn.utils import Bunch
 
 from sklgm import FrozenBackboneProbe, NearestImages, PrototypeSet, StandardAugmentation
+from sklgm.cli.output import console, rich_table
 from sklgm.datasets import load_digits, load_openmoji
-from sklgm.evaluation import compare_selections, default_selections
+from sklgm.evaluation import SelectionComparison, compare_selections, default_selections
 from sklgm.plotting import EmbeddingDisplay, PrototypesDisplay
 
 _NET: dict[str, Any] = {"backbone": "efficientnet_lite0", "image_size": 56, "n_jobs": -1}
 # A mirrored digit is no digit, and a part of one may be another.
 _AUGMENTATION = {"openmoji": "standard", "digits": StandardAugmentation(scale=(0.6, 1), flip=0)}
-_ROWS = {
-    "random": "one random image a class",
-    "centroid": "the image nearest to the class mean",
-    "nearest": "the image nearest to the prototype",
-    "distilled": "one distilled prototype a class",
-    "all": "all training images",
-}
-_N_SEEDS = 5
 
 
-def run_demo(data: str, out: Path, seed: int, console: Console) -> None:
+def run_demo(data: str, out: Path, seed: int) -> None:
     """Run the demo.
 
     Parameters
     ----------
     data : {"openmoji", "digits"}
-        Which images.
+        Images to distil.
     out : Path
-        Folder for the pictures and the prototypes; made if need be.
+        Folder for the pictures and the prototypes; it is made if it is not there.
     seed : int
-        Of the distillation.
-    console : rich.console.Console
-        Where to report.
+        Seed of the distillation.
     """
     out.mkdir(parents=True, exist_ok=True)
     images: Bunch = load_openmoji() if data == "openmoji" else load_digits()
@@ -56,35 +45,24 @@ def run_demo(data: str, out: Path, seed: int, console: Console) -> None:
         f"{len(np.unique(names))} classes, on {_NET['backbone']} at {_NET['image_size']} pixels."
     )
     probe = FrozenBackboneProbe(**_NET, augmentation=_AUGMENTATION[data])
-    selections = default_selections(_NET["backbone"], probe=probe)
+    selections = default_selections(probe.backbone, probe=probe)
     distiller = selections["distilled"].set_params(random_state=seed)
     distiller.set_callbacks(ProgressBar()).fit(X_train, y_train)
-    selections["distilled"] = FrozenEstimator(distiller)
-    selections["nearest"] = NearestImages(selections["distilled"])
-
-    table = Table(title="Linear probes, scored on real test images")
-    for column in ("trained on", "images", "test accuracy"):
-        table.add_column(column, justify="left" if column == "trained on" else "right")
+    prototypes = FrozenEstimator(distiller)
+    few = {
+        "one random image a class": selections["random"],
+        "the image nearest to the class mean": selections["centroid"],
+        "the image nearest to the prototype": NearestImages(prototypes),
+        "one distilled prototype a class": prototypes,
+    }
+    settings: dict[str, Any] = {"backbone": probe.backbone, "probe": probe}
+    Xy = (X_train, y_train, X_test, y_test)
     with console.status("Training probes"):
-        for name, row in _ROWS.items():
-            (mean,) = compare_selections(
-                X_train,
-                y_train,
-                X_test,
-                y_test,
-                backbone=_NET["backbone"],
-                selections={name: selections[name]},
-                probe=probe,
-                # All images take the time of all other rows together.
-                n_probe_seeds=1 if name == "all" else _N_SEEDS,
-            ).summary()
-            deviation = "" if name == "all" else f" ± {mean['accuracy_std']:.2f}"
-            table.add_row(row, str(mean["n_images"]), f"{mean['accuracy']:.2f}{deviation}")
-    console.print(table)
-    console.print(
-        f"Mean ± standard deviation over {_N_SEEDS} seeds of the probe, and of the random choice."
-    )
-
+        compared = compare_selections(*Xy, selections=few, **settings)
+        # One probe on all images takes the time of all the others together.
+        whole = {"all training images": None}
+        reference = compare_selections(*Xy, selections=whole, n_probe_seeds=1, **settings)
+    console.print(rich_table(SelectionComparison(compared.records + reference.records)))
     pictures = {
         "prototypes.png": PrototypesDisplay.from_estimator(distiller),
         "embedding.png": EmbeddingDisplay.from_estimator(distiller, X_train, y_train),

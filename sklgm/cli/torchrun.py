@@ -21,7 +21,7 @@ def torchrun_job(device: str) -> Iterator[tuple[Ranks, str]]:
     Parameters
     ----------
     device : str
-        A ``device=`` parameter. On a machine with GPUs each process takes that of its own local
+        A ``device=`` parameter. On a machine with GPUs each process takes the one of its own local
         rank, unless this is "cpu".
 
     Yields
@@ -39,25 +39,19 @@ def torchrun_job(device: str) -> Iterator[tuple[Ranks, str]]:
     if not (distributed.is_available() and distributed.is_torchelastic_launched()):
         yield ALONE, device
         return
-    kind = resolve_device(device)
-    if kind.type == "mps":
+    own, backend = resolve_device(device), "gloo"
+    if own.type == "mps":
         raise ValueError("Under torchrun the device may be cuda or cpu, not mps. Set it to cpu.")
-    if kind.type == "cuda":
-        local = int(os.environ["LOCAL_RANK"])
-        n_devices = torch.cuda.device_count()
-        if local >= n_devices:
-            raise ValueError(
-                f"torchrun started more processes than there are GPUs, {n_devices}. Lower "
-                f"--nproc-per-node, or set the device to cpu."
-            )
-        kind = torch.device("cuda", local)
-        torch.cuda.set_device(kind)
-    # What the first step of Adam imports, too. Imported once there is a group it would keep hold of
-    # it, and of threads that can abort the process at its end.
+    if own.type == "cuda":
+        own = resolve_device(f"cuda:{os.environ['LOCAL_RANK']}")
+        torch.cuda.set_device(own)
+        # NCCL sends from GPUs alone, but seeds and counts are on the CPU.
+        backend = "cpu:gloo,cuda:nccl"
+    # The first step of Adam imports this, too. If it were imported when there is a group already,
+    # it would keep hold of the group, and of threads that can abort the process at its end.
     import_module("torch._dynamo")
-    # NCCL sends from GPUs alone, and seeds and counts are on the CPU.
-    distributed.init_process_group("cpu:gloo,cuda:nccl" if kind.type == "cuda" else "gloo")
+    distributed.init_process_group(backend)
     try:
-        yield Ranks.of_group(), str(kind)
+        yield Ranks.of_group(), str(own)
     finally:
         distributed.destroy_process_group()

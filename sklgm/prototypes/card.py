@@ -30,19 +30,22 @@ def data_card(shape: tuple[int, ...], classes: list[Any], provenance: dict[str, 
     from huggingface_hub import DatasetCard, DatasetCardData
 
     data = _dict(provenance.get("data"))
-    license, license_name = _license(data.get("license"))
+    license = str(data.get("license") or "unknown")
+    is_known = re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", license)  # such as cc-by-sa-4.0
+    is_images = len(shape) == 4
     header = DatasetCardData(
-        license=license,
-        license_name=license_name,
+        license=license if is_known else "other",
+        license_name=None if is_known else license,
         task_categories=["image-classification"],
         tags=["dataset-distillation", "sklgm"],
-        # By which `load_dataset` finds the pictures, with the names of their folders as labels.
-        configs=[{"config_name": "default", "data_dir": "images"}] if len(shape) == 4 else None,
+        # This tells `load_dataset` where the pictures are; their folders are the labels.
+        configs=[{"config_name": "default", "data_dir": "images"}] if is_images else None,
     )
-    kind = " x ".join(map(str, shape[1:3])) + " pixels" if len(shape) == 4 else "features"
-    what = "Synthetic images" if len(shape) == 4 else "Synthetic rows"
+    what = "images" if is_images else "rows"
+    kind = f"{shape[1]} x {shape[2]} pixels" if is_images else "features"
+    made_by = {name: provenance[name] for name in ("estimator", "n_iter") if name in provenance}
     lines = [
-        f"# {what} distilled by sklgm",
+        f"# Synthetic {what} distilled by sklgm",
         "",
         f"{shape[0]} prototypes ({kind}) of {len(classes)} classes, made by Linear Gradient "
         "Matching for a linear probe to be trained on, on top of a frozen backbone. They are no "
@@ -51,29 +54,15 @@ def data_card(shape: tuple[int, ...], classes: list[Any], provenance: dict[str, 
         "`prototypes.safetensors` holds them exactly, `card.json` their labels and the facts "
         "below; `sklgm.PrototypeSet.load` reads both.",
         *_section("Made of", data),
-        *_section("Made by", _settings(provenance)),
+        *_section("Made by", made_by | _dict(provenance.get("parameters"))),
         *_section("Versions", _dict(provenance.get("versions"))),
         *_section("Classes", dict(enumerate(classes))),
     ]
     return str(DatasetCard("\n".join(["---", header.to_yaml(), "---", "", *lines, ""])))
 
 
-def _license(name: Any) -> tuple[str, str | None]:
-    """Return the Hub's identifier of a licence, and the name of one that has no identifier."""
-    name = str(name or "unknown")
-    # Identifiers look like cc-by-sa-4.0.
-    return (name, None) if re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", name) else ("other", name)
-
-
-def _settings(provenance: dict[str, Any]) -> dict[str, Any]:
-    settings = {"estimator": provenance.get("estimator"), **_dict(provenance.get("parameters"))}
-    if "n_iter" in provenance:
-        settings["n_iter"] = provenance["n_iter"]
-    return settings if settings["estimator"] else {}
-
-
 def _dict(value: Any) -> dict[str, Any]:
-    """Return what should be a dict, and may be anything in provenance of others' making."""
+    """Return a value that should be a dict; in provenance that others wrote it may be anything."""
     return value if isinstance(value, dict) else {}
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
 
 import numpy as np
 
@@ -30,21 +29,19 @@ def folder_names(classes: np.ndarray) -> list[str]:
         Short ASCII names that differ by more than case. Integers are zero-padded, so that sorted
         folders are in the order of the classes.
     """
+    texts = [str(label) for label in classes.tolist()]
     if classes.dtype.kind in "iu":
-        digits = max(len(str(label)) for label in classes.tolist())
-        texts: Iterable[str] = (f"{label:0{digits}d}" for label in classes.tolist())
-    else:
-        texts = (str(label) for label in classes.tolist())
-    names: list[str] = []
-    taken: set[str] = set()
+        longest = max(map(len, texts))
+        texts = [text.zfill(longest) for text in texts]
+    names: dict[str, str] = {}  # by what they are in lower case
     for index, text in enumerate(texts):
-        stem = _safe_name(text) or f"class_{index}"
-        name, copy = stem, 2
-        while name.lower() in taken:
-            name, copy = f"{stem}-{copy}", copy + 1
-        taken.add(name.lower())
-        names.append(name)
-    return names
+        name = stem = _safe_name(text) or f"class_{index}"
+        copy = 1
+        while name.lower() in names:
+            copy += 1
+            name = f"{stem}-{copy}"
+        names[name.lower()] = name
+    return list(names.values())
 
 
 def _safe_name(text: str) -> str:

@@ -18,6 +18,7 @@ from sklearn.utils.validation import check_is_fitted
 from sklgm._version import __version__
 from sklgm.prototypes.folder import check_target, read_folder, write_folder
 from sklgm.utils.pictures import picture_strip
+from sklgm.utils.targets import check_column
 
 # Parameters that say where and how a fit ran; they do not shape the prototypes.
 _OF_THE_MACHINE = ("memory", "distributed", "n_jobs", "device", "verbose")
@@ -53,7 +54,7 @@ class PrototypeSet:
     -----
     :meth:`save` writes a folder::
 
-        card.json               labels, provenance, sizes, which class is in which folder
+        card.json               labels, provenance, sizes and a checksum
         prototypes.safetensors  the exact floats
         images/CLASS/ROW.png    the same as 8-bit pictures (not for feature rows)
         README.md               the card for people, and for the Hugging Face Hub
@@ -212,7 +213,7 @@ class PrototypeSet:
         ValueError
             If a file is missing, damaged, does not fit the card, or was written in a newer format.
         """
-        return read_folder(Path(directory), cls)
+        return cls(*read_folder(Path(directory)))
 
 
 def check_has_prototypes(estimator: Any, wanted: str) -> None:
@@ -244,36 +245,16 @@ def _check_images(images: Any) -> np.ndarray:
 
 
 def _check_labels(labels: Any) -> np.ndarray:
-    labels = np.array(labels)
-    if labels.ndim != 1:
-        raise ValueError(f"Labels must be one-dimensional; got shape {labels.shape}.")
-    if labels.dtype.kind == "T":
-        labels = labels.astype(np.str_)
-    if labels.dtype.kind == "O":
-        labels = _check_object_labels(labels)
-    if labels.dtype.kind not in "biufUO" or (labels.dtype.kind == "f" and labels.itemsize > 8):
+    labels = np.array(check_column(labels, "labels"))
+    is_text = all(isinstance(label, str) for label in labels.tolist())
+    if labels.dtype.kind == "T" or (labels.dtype.kind == "O" and not is_text):
+        labels = np.array(labels.tolist())
+    if not (is_text or (labels.dtype.kind in "biuf" and labels.itemsize <= 8)):
         raise ValueError(
             "Labels must be integers, strings, booleans or floats of at most 64 bits; "
             f"got dtype {labels.dtype}."
         )
-    if labels.dtype.kind == "f" and not np.isfinite(labels).all():
-        raise ValueError("Labels contain NaN or infinite values.")
     return labels
-
-
-def _check_object_labels(labels: np.ndarray) -> np.ndarray:
-    values = labels.tolist()
-    if all(isinstance(value, str) for value in values):
-        return labels
-    types = sorted({type(value).__name__ for value in values})
-    if len(types) > 1:
-        raise ValueError(f"Labels must all be of one type; got {', '.join(types)}.")
-    found = np.array(values)
-    if found.dtype.kind == "O":
-        raise ValueError(
-            f"Labels must be strings, booleans, or numbers of at most 64 bits; got {types[0]}."
-        )
-    return found
 
 
 def _check_provenance(provenance: Any) -> dict[str, Any]:

@@ -31,8 +31,6 @@ class PrototypeSimilarities(np.ndarray):
         Everything that ``features`` depend on beside the images.
     """
 
-    _references = ("images", "prototypes", "prototype_labels", "features", "feature_key")
-
     images: Any
     prototypes: np.ndarray
     prototype_labels: np.ndarray
@@ -43,8 +41,7 @@ class PrototypeSimilarities(np.ndarray):
     def wrap(cls, similarities: np.ndarray, **references: Any) -> PrototypeSimilarities:
         """Attach references, one for each attribute, to an array of similarities."""
         wrapped = similarities.view(cls)
-        for name in cls._references:
-            setattr(wrapped, name, references[name])
+        vars(wrapped).update(references)
         return wrapped
 
     def __getattribute__(self, name: str) -> Any:
@@ -73,22 +70,15 @@ class PrototypeSimilarities(np.ndarray):
         return np.array(self)
 
     def __reduce__(self) -> Any:
-        if not has_references(self):
-            return np.asarray(self).__reduce__()
-        reduced: Any = np.asarray(self).__reduce__()
-        constructor, arguments, state = reduced
-        references = {name: getattr(self, name) for name in PrototypeSimilarities._references}
-        return _restore, (constructor, arguments, state, references)
+        return _restore, (np.asarray(self), vars(self))
 
 
 # Attributes that are not those of the plain array.
-_OWN = {*PrototypeSimilarities._references, "flags", "setflags"}
+_OWN = {*PrototypeSimilarities.__annotations__, "flags", "setflags"}
 
 
-def _restore(constructor: Any, arguments: Any, state: Any, references: Any) -> Any:
-    array = constructor(*arguments)
-    array.__setstate__(state)
-    return PrototypeSimilarities.wrap(array, **references)
+def _restore(similarities: np.ndarray, references: dict[str, Any]) -> PrototypeSimilarities:
+    return PrototypeSimilarities.wrap(similarities, **references)
 
 
 def has_references(X: Any) -> bool:

@@ -64,14 +64,9 @@ class Table:
 
 
 def data_frame(records: list[dict[str, Any]]) -> Any:
-    """Return records as a data frame of pandas, or say that it is not there."""
-    try:
-        import pandas as pd
-    except ImportError as error:
-        raise ImportError(
-            "to_frame needs pandas, which is not installed: pip install pandas. Without it, "
-            "take records, summary() or to_markdown()."
-        ) from error
+    """Return records as a data frame of pandas."""
+    import pandas as pd
+
     return pd.DataFrame(records)
 
 

@@ -40,16 +40,12 @@ def check_targets(y: Any, n_samples: int, estimator_name: str) -> tuple[np.ndarr
             f"{estimator_name} requires y to be passed, but the target y is None. "
             f"Pass one class label an image."
         )
-    if hasattr(y, "to_numpy"):  # since column_or_1d makes floats of pandas' own integers
-        y = y.to_numpy()
-    check_kinds(y, "y")
-    y = column_or_1d(y, warn=True)
+    y = check_column(y, "y")
     if len(y) != n_samples:
         raise ValueError(
             f"Found input variables with inconsistent numbers of samples: {n_samples} images or "
             f"rows in X and {len(y)} labels in y. Pass one label for each."
         )
-    assert_all_finite(y, input_name="y")
     check_classification_targets(y)
     classes, indices = np.unique(y, return_inverse=True)
     if len(classes) < 2:
@@ -61,19 +57,15 @@ def check_targets(y: Any, n_samples: int, estimator_name: str) -> tuple[np.ndarr
 
 def check_column(labels: Any, name: str) -> np.ndarray:
     """Return labels of one kind as an array (n,), or raise a ValueError that names them."""
-    check_kinds(labels, name)
-    shape = np.shape(labels)
-    if len(shape) != 1 and shape[1:] != (1,):
-        raise ValueError(
-            f"{name} must hold one label an image, in one dimension; got "
-            f"{f'shape {shape}' if shape else repr(labels)}."
-        )
+    if hasattr(labels, "to_numpy"):  # since column_or_1d makes floats of pandas' own integers
+        labels = labels.to_numpy()
+    _check_kinds(labels, name)
     column = column_or_1d(labels, warn=True, input_name=name)
     assert_all_finite(column, input_name=name)
     return column
 
 
-def check_kinds(labels: Any, name: str) -> None:
+def _check_kinds(labels: Any, name: str) -> None:
     """Raise a ValueError if labels are neither all numbers nor all of one other type."""
     if isinstance(labels, list | tuple) or getattr(labels, "dtype", None) == np.dtype(object):
         kinds = {_kind(label) for label in labels}

@@ -129,7 +129,7 @@ def test_frames(make):
 
 def test_without_pandas(monkeypatch):
     monkeypatch.setitem(sys.modules, "pandas", None)
-    with pytest.raises(ImportError, match=r"pip install pandas.*to_markdown\(\)"):
+    with pytest.raises(ImportError, match="pandas"):
         comparison().to_frame()
 
 

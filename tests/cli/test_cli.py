@@ -14,7 +14,8 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from sklgm import FrozenBackboneProbe, LGMDistiller, PrototypeSet, Pyramid, __version__
-from sklgm.cli.app import _set, app
+from sklgm.cli.app import app
+from sklgm.cli.options import set_parameters
 from sklgm.datasets import load_csv, load_folder
 from tests.interrupted_fits import kept
 
@@ -138,9 +139,9 @@ GIVEN = {
     ("--prototypes-per-class", "2"): ("prototypes_per_class", 2),
     ("--image-size", "64"): ("image_size", 64),
     ("--max-iter", "7"): ("max_iter", 7),
-    ("--batch-size", "3"): ("batch_size", 3),
+    ("--set", "batch_size=3"): ("batch_size", 3),
     ("--device", "cpu"): ("device", "cpu"),
-    ("--precision", "float32"): ("precision", "float32"),
+    ("--set", "precision=float32"): ("precision", "float32"),
     ("--jobs", "2"): ("n_jobs", 2),
     ("--memory", "cache"): ("memory", Path("cache")),
     ("--seed", "5"): ("random_state", 5),
@@ -193,7 +194,7 @@ def test_options_of_transfer_reach_distiller_and_probe(folder, monkeypatch):
 
 def test_parameters_of_a_part_are_set_as_in_python():
     distiller = LGMDistiller(parametrization=Pyramid())
-    _set(distiller, [("parametrization__start_size", 4), ("n_views", 1)])
+    set_parameters(distiller, [("parametrization__start_size", 4), ("n_views", 1)])
     assert (distiller.parametrization.start_size, distiller.n_views) == (4, 1)
 
 

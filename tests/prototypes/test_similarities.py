@@ -99,13 +99,9 @@ def test_what_is_made_of_them_is_a_plain_array(similarities, change):
     assert_array_equal(changed, change(np.array(similarities)))
 
 
-def test_slices_and_sums_are_plain(similarities):
-    assert type(similarities[:3]) is np.ndarray
-    assert type(similarities[0]) is np.ndarray
+def test_numbers_are_numbers(similarities):
     assert isinstance(similarities[0, 0], np.float32)
-    assert type(similarities + 1) is np.ndarray
     assert isinstance(similarities.sum(), np.float32)
-    assert type(pickle.loads(pickle.dumps(similarities.copy()))) is np.ndarray
 
 
 def by_joblib(similarities, folder):

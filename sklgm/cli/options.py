@@ -1,0 +1,70 @@
+"""Arguments and options of the commands, most of which several of them have."""
+
+from __future__ import annotations
+
+from ast import literal_eval
+from pathlib import Path
+from typing import Annotated, Any
+
+from typer import Argument, BadParameter, Option
+
+
+def _backbone_names(incomplete: str) -> list[str]:
+    from sklgm import list_backbones
+
+    return [name for name in list_backbones() if name.startswith(incomplete)]
+
+
+def _backbones(help: str) -> Any:
+    return Option("--backbone", help=help, metavar="NAME", autocompletion=_backbone_names)
+
+
+def _setting(text: str) -> tuple[str, Any]:
+    """Split NAME=VALUE. The value is read as a Python literal, and is a word if it is none."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise BadParameter(f"{text!r} is not of the form NAME=VALUE.")
+    try:
+        return name, literal_eval(value)
+    except (ValueError, SyntaxError, TypeError):
+        return name, value
+
+
+def _set(estimator: str) -> Any:
+    help = f"Another parameter of {estimator}, such as precision=float32; may be repeated."
+    return Option("--set", metavar="NAME=VALUE", parser=_setting, help=help)
+
+
+def set_parameters(estimator: Any, settings: list[Any] | None) -> None:
+    """Set the parameters of an estimator that were given by ``--set``."""
+    try:
+        estimator.set_params(**dict(settings or ()))
+    except (ValueError, AttributeError) as error:
+        raise BadParameter(str(error), param_hint="'--set'") from error
+
+
+_IMAGES = "Folder with a subfolder for each class, or CSV file with the columns path and label."
+_SIZE = "Width and height of the images that the net gets, in pixels; by default the net's own."
+_JOBS = "Threads that decode images; -1 is one for each core."
+_DISTILLED_ON = 'Frozen net, "clip" by default; several make joint prototypes.'
+_LOOKED_WITH = "Net of the probes, by default the one of the prototypes; may be repeated."
+
+Images = Annotated[Path, Argument(metavar="IMAGES", help=_IMAGES)]
+Prototypes = Annotated[Path, Argument(help="Folder of prototypes, made by distill.")]
+TEST = Option(help="Images to score the probes on: a folder or CSV file, as for distill.")
+TRAIN = Option(help="Images that the prototypes were made of, as for distill.")
+DistilledOn = Annotated[list[str] | None, _backbones(_DISTILLED_ON)]
+LookedWith = Annotated[list[str] | None, _backbones(_LOOKED_WITH)]
+Compared = Annotated[list[str], _backbones("Net to distil on and to probe on; repeat it.")]
+PerClass = Annotated[int, Option("--prototypes-per-class", help="Synthetic images of each class.")]
+MaxIter = Annotated[int, Option(help="Steps of the optimisation.")]
+ImageSize = Annotated[int | None, Option(help=_SIZE)]
+Device = Annotated[str, Option(help="auto takes cuda, then mps, then cpu.")]
+Jobs = Annotated[int, Option("--jobs", "--n-jobs", help=_JOBS)]
+Memory = Annotated[Path | None, Option(metavar="FOLDER", help="Folder to keep results in.")]
+OfDistiller = Annotated[list[Any] | None, _set("LGMDistiller")]
+OfProbe = Annotated[list[Any] | None, _set("FrozenBackboneProbe")]
+Seeds = Annotated[int, Option(metavar="<int>", min=1, help="Repetitions of each row.")]
+Overwrite = Annotated[bool, Option("--overwrite", help="Replace what is already there.")]
+Quiet = Annotated[bool, Option("--quiet", "-q", help="Print nothing but errors.")]
+Json = Annotated[bool, Option("--json", help="Print the result as JSON, and no progress.")]

@@ -1,0 +1,81 @@
+"""What the commands print: results, and errors as one line."""
+
+from __future__ import annotations
+
+import json
+import math
+from contextlib import nullcontext
+from typing import Any, NamedTuple
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+from typer.core import TyperGroup
+
+console = Console()
+_errors = Console(stderr=True)
+
+
+class Commands(TyperGroup):
+    """All commands. An error in one is printed as one line, and sets the exit code."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run a command."""
+        try:
+            return super().invoke(ctx)
+        except (ValueError, OSError, ImportError) as error:
+            message = f"[bold red]Error:[/] {escape(str(error))}"
+            _errors.print(message, highlight=False, soft_wrap=True)
+            raise typer.Exit(1) from error
+        except KeyboardInterrupt as interrupt:
+            if str(interrupt):
+                _errors.print(str(interrupt), highlight=False, markup=False, soft_wrap=True)
+            raise typer.Exit(130) from interrupt
+
+
+class Output(NamedTuple):
+    """How a command prints its result."""
+
+    quiet: bool
+    as_json: bool
+
+    @property
+    def shows_progress(self) -> bool:
+        """Whether there is to be a progress bar."""
+        return not (self.quiet or self.as_json)
+
+    def status(self, text: str) -> Any:
+        """Return a context in which a text is shown, unless progress is not wanted."""
+        return console.status(text) if self.shows_progress else nullcontext()
+
+    def give(self, record: Any, *shown: Any) -> None:
+        """Print a result: the record as JSON, or else what is to be shown to people."""
+        if self.as_json:
+            print(json.dumps(_without_nan(record), indent=2))  # noqa: T201
+        elif not self.quiet:
+            for one in shown:
+                console.print(one, highlight=False, soft_wrap=isinstance(one, str))
+
+
+def rich_table(result: Any, title: str | None = None) -> Table:
+    """Return a result as a table that fits 80 columns."""
+    titles, rows = result._table()
+    table = Table(
+        title=title, caption=result._caption(), box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False
+    )
+    for i, heading in enumerate(titles):
+        table.add_column(escape(heading), justify="right" if i else "left")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    return table
+
+
+def _without_nan(value: Any) -> Any:
+    """Return a value with None in place of NaN and infinity, which JSON does not have."""
+    if isinstance(value, dict):
+        return {key: _without_nan(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_without_nan(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
