@@ -2,6 +2,7 @@
 
 import contextlib
 import multiprocessing
+import os
 import signal
 import time
 import traceback
@@ -11,9 +12,11 @@ import numpy as np
 import torch
 import torch._dynamo  # before there is a group: see sklgm/cli/torchrun.py
 from torch import distributed
+from typer.testing import CliRunner
 
 from sklgm import LGMDistiller, RandomHeads
 from sklgm.backbones import Backbone
+from sklgm.cli.app import app
 from tests.image_checks import toy_images
 from tests.tiny_backbones import TinyConvNet
 
@@ -106,17 +109,10 @@ def slow_sync(say):
     return sync
 
 
-def work(pipe, case, memory, n_threads, rank=0, size=1, store=None, seconds=0.0, delay=0.005):
-    """Fit a case in a new process, keeping its state after every step."""
-    torch.set_num_threads(n_threads)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+def work(say, case, memory, rank=0, size=1, store=None, seconds=0.0, delay=0.005):
+    """Fit a case, keeping its state after every step."""
     if size > 1:
         distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=size)
-
-    def say(*what):
-        with contextlib.suppress(BrokenPipeError):
-            pipe.send(what)
-
     with (
         patch("sklgm.checkpoint.state.os.fsync", slow_sync(say)),
         patch("sklgm.checkpoint.state._SECONDS", seconds),
@@ -130,15 +126,33 @@ def work(pipe, case, memory, n_threads, rank=0, size=1, store=None, seconds=0.0,
             raise
 
 
-class Victim:
-    """A process that fits."""
+def command(say, *arguments, **environment):
+    """Run the command, and say how it ended."""
+    os.environ.update(environment)
+    result = CliRunner().invoke(app, arguments)
+    say("ended", result.exit_code, result.output)
 
-    def __init__(self, case, memory, **params):
+
+def begin(target, pipe, n_threads, args, params):
+    """Do in a new process what it was started for."""
+    torch.set_num_threads(n_threads)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    def say(*what):
+        with contextlib.suppress(BrokenPipeError):
+            pipe.send(what)
+
+    target(say, *args, **params)
+
+
+class Victim:
+    """A process that fits, or runs the command."""
+
+    def __init__(self, *args, target=work, n_threads=None, **params):
         self.pipe, there = CONTEXT.Pipe()
         self.process = CONTEXT.Process(
-            target=work,
-            args=(there, case, memory, torch.get_num_threads()),
-            kwargs=params,
+            target=begin,
+            args=(target, there, n_threads or torch.get_num_threads(), args, params),
             daemon=True,
         )
         self.process.start()

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -12,15 +13,17 @@ import pytest
 import torch
 import torch._dynamo  # before there is a group: see sklgm/cli/torchrun.py
 from torch import distributed, multiprocessing
+from typer.testing import CliRunner
 
 from sklgm import LGMDistiller, PrototypeSet, RandomHeads
 from sklgm.backbones import Backbone
+from sklgm.cli.app import app
 from sklgm.matching import RealGradients
 from sklgm.matching.real import _SUMS
 from sklgm.synthesis import Ranks
 from sklgm.synthesis.ranks import ALONE
 from tests.image_checks import save_images, toy_images
-from tests.interrupted_fits import kept
+from tests.interrupted_fits import Victim, command, kept
 from tests.tiny_backbones import TinyConvNet
 
 X, Y = toy_images()
@@ -28,7 +31,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def distiller(**params):
-    settings = {"max_iter": 12, "heads": RandomHeads(4, 8), "n_views": 2, "random_state": 0}
+    settings = {"max_iter": 8, "heads": RandomHeads(4, 8), "n_views": 2, "random_state": 0}
     net = Backbone.from_module(TinyConvNet(), image_size=16, name="tiny")
     return LGMDistiller(**{"backbone": net, **settings, **params})
 
@@ -112,7 +115,10 @@ def work(rank, size, folder):
 def ranks(request, tmp_path_factory):
     """What each of several processes found: with four, one has no prototype of three."""
     folder = tmp_path_factory.mktemp("ranks")
-    multiprocessing.spawn(work, (request.param, folder), nprocs=request.param)
+    # Each is forked from one that has imported all that is slow to import: see interrupted_fits.
+    multiprocessing.start_processes(
+        work, (request.param, folder), nprocs=request.param, start_method="forkserver"
+    )
     return [torch.load(folder / f"{i}.pt", weights_only=False) for i in range(request.param)]
 
 
@@ -187,17 +193,36 @@ def test_alone_nothing_is_sent():
     assert ALONE.gather(rows, 3) is rows
 
 
-LAUNCHER = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"]
+def words(folder, out, *options):
+    """Return the words of the command, on images of its own."""
+    net = ("--backbone", "efficientnet_lite0", "--image-size", "32", "--device", "cpu")
+    images = str(folder / "images")
+    return ("distill", images, *net, "--seed", "3", "--out", str(folder / out), *options)
 
 
-def start(launcher, folder, out, *options):
-    """Start the command on images of its own, in one process or in two."""
-    command = [
-        *("-m", "sklgm", "distill", str(folder / "images"), "--backbone", "efficientnet_lite0"),
-        *("--image-size", "32", "--seed", "3", "--device", "cpu", "--out", str(folder / out)),
+def start_two(folder, out, *options):
+    """Run the command in two processes, with what torchrun would tell them."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = str(server.getsockname()[1])
+    job = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}
+    both = [
+        Victim(
+            *words(folder, out, *options),
+            **{**job, "TORCHELASTIC_RUN_ID": "test", "RANK": rank, "LOCAL_RANK": rank},
+            target=command,
+            n_threads=1,
+        )
+        for rank in "01"
     ]
+    return [victim.end() for victim in both]
+
+
+def start_torchrun(folder, *options):
     return subprocess.Popen(
-        [*launcher, *command, *options],
+        [
+            *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),
+            *("-m", "sklgm", *words(folder, "cut", *options)),
+        ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -217,25 +242,22 @@ def folder(tmp_path):
 
 
 @pytest.mark.real
-def test_the_command_under_torchrun(folder):
-    """The whole command in two processes: one folder is written, by the first of them."""
-    for name, launcher in (("two", LAUNCHER), ("one", [sys.executable])):
-        process = start(launcher, folder, name, "--max-iter", "3")
-        output, errors = process.communicate()
-        assert process.returncode == 0, errors
-        assert output.count("prototypes of 3 classes") == 1
+def test_the_command_in_two_processes(folder):
+    """One folder is written, by the first of them."""
+    (_, *first), (_, *second) = start_two(folder, "two", "--max-iter", "3")
+    assert first[0] == 0, first[1]
+    assert second == [0, ""]
+    assert first[1].count("prototypes of 3 classes") == 1
+    CliRunner().invoke(app, words(folder, "one", "--max-iter", "3"))
     two, one = (PrototypeSet.load(folder / name) for name in ("two", "one"))
     np.testing.assert_allclose(two.images, one.images, atol=1e-4)
     assert two.labels.tolist() == one.labels.tolist()
 
 
 @pytest.mark.real
-def test_a_job_is_interrupted_and_goes_on(folder):
-    options = ("--max-iter", "60", "--batch-size", "4")
-    process = start(LAUNCHER, folder, "whole", *options)
-    _, errors = process.communicate()
-    assert process.returncode == 0, errors
-    process = start(LAUNCHER, folder, "cut", *options, "--resume")
+def test_a_job_of_torchrun_is_interrupted_and_goes_on(folder):
+    options = ("--max-iter", "40", "--set", "batch_size=4")
+    process = start_torchrun(folder, *options, "--resume")
     deadline = time.monotonic() + 120
     while len(list((folder / "cut.work").rglob("output.pkl"))) < 2:
         assert time.monotonic() < deadline
@@ -246,9 +268,11 @@ def test_a_job_is_interrupted_and_goes_on(folder):
     assert process.returncode != 0
     assert not (folder / "cut").exists()
     assert len(kept(folder / "cut.work")) == 1
-    process = start(LAUNCHER, folder, "cut", *options, "--resume")
-    _, errors = process.communicate()
+    process = start_torchrun(folder, *options, "--resume")
+    output, errors = process.communicate()
     assert process.returncode == 0, errors
+    assert output.count("prototypes of 3 classes") == 1
+    start_two(folder, "whole", *options)
     whole, cut = (PrototypeSet.load(folder / name) for name in ("whole", "cut"))
     np.testing.assert_array_equal(cut.images, whole.images)
     assert sorted(path.name for path in folder.iterdir()) == ["cut", "flat", "images", "whole"]

@@ -160,10 +160,6 @@ class FitState:
             signal.signal(signal.SIGINT, hold)
         try:
             yield
-        except Exception as error:
-            if self._interrupted:
-                raise KeyboardInterrupt from error
-            raise
         finally:
             if holds:
                 signal.signal(signal.SIGINT, usual)

@@ -69,7 +69,7 @@ def distill(
     seed: Annotated[int, Option(help="Makes the result reproducible.")] = 0,
     settings: opt.OfDistiller = None,
     license: Annotated[str | None, Option(help="Licence of the images, for the card.")] = None,
-    resume: Annotated[bool, Option("--resume", help="Go on from the work in OUT.work.")] = False,
+    resume: opt.Resume = False,
     overwrite: opt.Overwrite = False,
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
@@ -151,7 +151,11 @@ def evaluate(
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Score linear probes trained on prototypes alone, on real images."""
+    """Score linear probes that were trained on prototypes alone, on real images.
+
+    With --train, probes trained on random images, on class centroids and on
+    all images are scored as well.
+    """
     from sklgm import FrozenBackboneProbe, PrototypeSet
     from sklgm.datasets._files import load_files
     from sklgm.evaluation._homes import compare_prototypes, nets_of
@@ -245,7 +249,11 @@ def report(
     quiet: opt.Quiet = False,
     as_json: opt.Json = False,
 ) -> None:
-    """Write a page about prototypes: pictures, comparisons and settings, in one HTML file."""
+    """Write a page about prototypes: pictures, comparisons and settings, in one HTML file.
+
+    With --groups, a section tells which groups of images, such as backgrounds,
+    the prototypes show.
+    """
     with needs_extra("report", "A report"):
         import matplotlib
 

@@ -31,7 +31,7 @@ def _setting(text: str) -> tuple[str, Any]:
 
 
 def _set(estimator: str) -> Any:
-    help = f"Another parameter of {estimator}, such as precision=float32; may be repeated."
+    help = f"Another parameter of {estimator}, such as precision=bfloat16; may be repeated."
     return Option("--set", metavar="NAME=VALUE", parser=_setting, help=help)
 
 
@@ -46,6 +46,8 @@ def set_parameters(estimator: Any, settings: list[Any] | None) -> None:
 _IMAGES = "Folder with a subfolder for each class, or CSV file with the columns path and label."
 _SIZE = "Width and height of the images that the net gets, in pixels; by default the net's own."
 _JOBS = "Threads that decode images; -1 is one for each core."
+_MEMORY = "Folder that keeps results, so that they are not computed again."
+_RESUME = "Keep the work in the folder OUT.work, and go on from what is there."
 _DISTILLED_ON = 'Frozen net, "clip" by default; several make joint prototypes.'
 _LOOKED_WITH = "Net of the probes, by default the one of the prototypes; may be repeated."
 
@@ -59,12 +61,13 @@ Compared = Annotated[list[str], _backbones("Net to distil on and to probe on; re
 PerClass = Annotated[int, Option("--prototypes-per-class", help="Synthetic images of each class.")]
 MaxIter = Annotated[int, Option(help="Steps of the optimisation.")]
 ImageSize = Annotated[int | None, Option(help=_SIZE)]
-Device = Annotated[str, Option(help="auto takes cuda, then mps, then cpu.")]
+Device = Annotated[str, Option(help="Where to compute; auto takes cuda, then mps, then cpu.")]
 Jobs = Annotated[int, Option("--jobs", "--n-jobs", help=_JOBS)]
-Memory = Annotated[Path | None, Option(metavar="FOLDER", help="Folder to keep results in.")]
+Memory = Annotated[Path | None, Option(metavar="FOLDER", help=_MEMORY)]
 OfDistiller = Annotated[list[Any] | None, _set("LGMDistiller")]
 OfProbe = Annotated[list[Any] | None, _set("FrozenBackboneProbe")]
-Seeds = Annotated[int, Option(metavar="<int>", min=1, help="Repetitions of each row.")]
+Seeds = Annotated[int, Option(metavar="<int>", min=1, help="Runs of each row, with other seeds.")]
+Resume = Annotated[bool, Option("--resume", help=_RESUME)]
 Overwrite = Annotated[bool, Option("--overwrite", help="Replace what is already there.")]
 Quiet = Annotated[bool, Option("--quiet", "-q", help="Print nothing but errors.")]
 Json = Annotated[bool, Option("--json", help="Print the result as JSON, and no progress.")]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from contextlib import nullcontext
 from typing import Any, NamedTuple
 
@@ -53,7 +52,9 @@ class Output(NamedTuple):
     def give(self, record: Any, *shown: Any) -> None:
         """Print a result: the record as JSON, or else what is to be shown to people."""
         if self.as_json:
-            print(json.dumps(_without_nan(record), indent=2))  # noqa: T201
+            # JSON has no NaN: null takes its place.
+            record = json.loads(json.dumps(record), parse_constant=lambda name: None)
+            print(json.dumps(record, indent=2))  # noqa: T201
         elif not self.quiet:
             for one in shown:
                 console.print(one, highlight=False, soft_wrap=isinstance(one, str))
@@ -70,12 +71,3 @@ def rich_table(result: Any, title: str | None = None) -> Table:
     for row in rows:
         table.add_row(*map(escape, row))
     return table
-
-
-def _without_nan(value: Any) -> Any:
-    """Return a value with None in place of NaN and infinity, which JSON does not have."""
-    if isinstance(value, dict):
-        return {key: _without_nan(item) for key, item in value.items()}
-    if isinstance(value, list):
-        return [_without_nan(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -76,11 +76,10 @@ def write_folder(
         if target.exists():
             target.rename(old)
         new.rename(target)
-    except BaseException:
+    finally:
         shutil.rmtree(new, ignore_errors=True)
-        if old.exists():
+        if old.exists() and not target.exists():
             old.rename(target)
-        raise
     if old.exists():
         for entry in old.iterdir():
             if entry.name not in (_CARD, _TENSORS, _PICTURES, _README):

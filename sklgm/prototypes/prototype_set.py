@@ -172,6 +172,8 @@ class PrototypeSet:
         FileExistsError
             If `directory` is not empty and `overwrite` is False, or if it holds no prototypes that
             could be overwritten.
+        NotADirectoryError
+            If `directory` is a file.
         """
         check_target(directory, overwrite=overwrite)
         write_folder(Path(directory), self.images, self.labels, self.provenance)
@@ -189,7 +191,7 @@ class PrototypeSet:
 
         Raises
         ------
-        FileExistsError
+        FileExistsError, NotADirectoryError
             If prototypes cannot be saved there.
         """
         check_target(directory, overwrite=overwrite)
