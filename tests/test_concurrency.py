@@ -19,7 +19,6 @@ import torch
 from numpy.testing import assert_array_equal
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV, cross_val_score
-from tests.estimators.test_callbacks import Recorder
 
 from sklgm import (
     Backbone,
@@ -31,6 +30,7 @@ from sklgm import (
     RandomHeads,
     RandomImages,
 )
+from tests.estimators.test_callbacks import Recorder
 from tests.image_checks import assert_same_outputs, toy_images
 from tests.interrupted_fits import CONTEXT
 from tests.tiny_backbones import counting_backbone, tiny_backbone

@@ -6,7 +6,6 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.linear_model import RidgeClassifier
-from tests.estimators.test_callbacks import Recorder
 from torch import nn
 
 from sklgm import (
@@ -20,6 +19,7 @@ from sklgm import (
     RealGradients,
 )
 from sklgm.matching import angular_distance, matching_loss
+from tests.estimators.test_callbacks import Recorder
 from tests.image_checks import fitted_names, toy_images
 from tests.interrupted_fits import kept
 from tests.tiny_backbones import TinyConvNet, tiny_backbone

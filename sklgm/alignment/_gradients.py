@@ -143,13 +143,7 @@ def gradient_alignment(
         raise ValueError("gradients take the place of X and y. Pass the ones or the others.")
     else:
         encoder = settings._encoder()
-        check_gradients(
-            gradients,
-            backbone=None if encoder is None else encoder.backbone.name,
-            n_features=None if encoder is None else encoder.backbone.n_features,
-            views=None if encoder is None else settings._views(encoder),
-            class_weight=settings.class_weight,
-        )
+        check_gradients(gradients, encoder, settings._views(encoder), settings.class_weight)
     return _compare(settings, images, labels, gradients, interval_seed)
 
 
@@ -256,7 +250,8 @@ def _prototype_gradients(
     """Return gradients of prototypes for the heads of the real ones, of views like theirs."""
     encoder = settings._encoder()
     side = images.shape[1]
-    expected = (real.n_features,) if encoder is None else (side, side, 3)
+    rows = settings.backbone is None
+    expected = (real.n_features,) if rows else (side, side, 3)
     if images.shape[1:] != expected:
         raise ValueError(
             f"Prototypes have the shape {images.shape[1:]}, but backbone={settings.backbone!r} "
@@ -280,12 +275,12 @@ def _prototype_gradients(
     real_pass = RealPass(
         encoder,
         settings._device(),
-        None if encoder is None else settings._augmentation(),
+        settings._augmentation(),
         _n_views(settings.n_real_views, int(real.images_seen.sum()), len(images)),
         # The same seed as for real views, so that a set is compared with itself in the same views.
         settings._seeds().real_views,
     )
-    if encoder is None:
+    if rows:
         real_pass.add(gradients, images, labels, lambda: None)
     else:
         real_pass.add_canvases(gradients, encoder.split(images), labels, lambda: None)

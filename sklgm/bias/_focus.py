@@ -125,7 +125,7 @@ def object_focus(
     if method not in _METHODS:
         raise ValueError(f"method must be one of {', '.join(_METHODS)}; got {method!r}.")
     encoder = probe._encoder()
-    if encoder is None:
+    if probe.backbone is None:
         raise ValueError("object_focus needs images, but probe has backbone=None.")
     probe._check_same_net(encoder)
     source = probe._check_X(X, reset=False)

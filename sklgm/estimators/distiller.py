@@ -307,13 +307,7 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
         names = [encoder.name for encoder in encoders] if is_several(self.backbone) else None
         targets = gradients_in_order(gradients, names)
         for target, encoder in zip(targets, encoders, strict=True):
-            check_gradients(
-                target,
-                backbone=encoder.name,
-                n_features=encoder.n_features,
-                views=self._views(encoder),
-                class_weight=self.class_weight,
-            )
+            check_gradients(target, encoder, self._views(encoder), self.class_weight)
         run = self._run(encoders, targets[0].classes, targets[0].rows_seen)
         with plain_torch(self._device()), run.begun(1):
             self._distil(targets, encoders, self._seeds(run.ranks), run)

@@ -150,7 +150,7 @@ class GradientEstimator(SeveralBackbonesTransformer):
         empty = self._empty_gradients(classes, np.bincount(indices), encoder, seeds)
         # Each process sees its share of the data, and sums are added up.
         own = run.ranks.share(len(source))
-        part = take(source, own)
+        part: Any = take(source, own)
 
         def key() -> Any:
             data = part if self.backbone is None else (part.fingerprint(), encoder.key)

@@ -81,12 +81,7 @@ def gradients_in_order(gradients: Any, backbones: list[str] | None) -> list[Real
 
 
 def check_gradients(
-    gradients: RealGradients,
-    *,
-    backbone: str | None,
-    n_features: int | None,
-    views: str | None,
-    class_weight: Any,
+    gradients: RealGradients, encoder: Any, views: str | None, class_weight: Any
 ) -> None:
     """Raise ValueError unless statistics fit the distiller that is to match them.
 
@@ -94,19 +89,19 @@ def check_gradients(
     ----------
     gradients : RealGradients
         The statistics that a user passed.
-    backbone, views : str or None
+    encoder : Encoder or RowEncoder
+        The distiller's.
+    views : str or None
         The distiller's, as the statistics name them. Gradients made by hand name no views.
-    n_features : int or None
-        Number of features of the backbone; None for rows, which may have any.
     class_weight : "balanced", dict or None
         The distiller's.
     """
     missing = gradients.classes[gradients.rows_seen == 0].tolist()
     if missing:
         raise ValueError(f"gradients hold no image of the classes {missing[:5]}. Add their shards.")
-    asked = {"backbone": backbone, "class_weight": class_weight}
-    if n_features is not None:
-        asked["n_features"] = n_features
+    asked = {"backbone": encoder.name, "class_weight": class_weight}
+    if encoder.n_features is not None:  # rows may have any number
+        asked["n_features"] = encoder.n_features
     if gradients.views is not None:
         asked["views"] = views
     for name, value in asked.items():
@@ -129,8 +124,8 @@ class RealPass:
 
     Attributes
     ----------
-    encoder : Encoder or None
-        It turns images into features; None where rows are features already.
+    encoder : Encoder or RowEncoder
+        It turns images into features.
     device : torch.device
         The device to compute on.
     augmentation : Augmentation or None
@@ -141,7 +136,7 @@ class RealPass:
         Seed of the random views.
     """
 
-    encoder: Encoder | None
+    encoder: Any
     device: torch.device
     augmentation: Augmentation | None
     n_real_views: int
@@ -170,10 +165,9 @@ class RealPass:
         start : int, default=0
             Place of the first image in the whole data set.
         """
-        if self.encoder is None or isinstance(source, np.ndarray):
-            rows = np.asarray(source)
-            for part in gen_batches(len(rows), _ROWS_AT_ONCE):
-                features = torch.from_numpy(np.array(rows[part], dtype=np.float32))
+        if isinstance(source, np.ndarray):
+            for part in gen_batches(len(source), _ROWS_AT_ONCE):
+                features = torch.from_numpy(np.array(source[part], dtype=np.float32))
                 gradients.update(features.to(self.device), y[part])
                 on_batch()
         else:
@@ -211,7 +205,6 @@ class RealPass:
         start : int, default=0
             Place of the first image in the whole data set, which decides its random views.
         """
-        assert self.encoder is not None
         stream = None
         waiting: list[tuple[Tensor, np.ndarray, np.ndarray]] = []
 
@@ -242,7 +235,6 @@ class RealPass:
 
     def _views(self, canvases: Tensor, stream: ViewStream | None) -> Iterator[tuple[Tensor, float]]:
         """Yield batches of views, each with its share of the target."""
-        assert self.encoder is not None
         net, augmentation = self.encoder.backbone, self.augmentation
         centre = centre_views(canvases, net.image_size, net.centre_share)
         # The first draw of an image is for its centre crop, the others are its random views.

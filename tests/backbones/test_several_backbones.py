@@ -12,7 +12,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.model_selection import GridSearchCV
 from sklearn.pipeline import make_pipeline
-from tests.estimators.test_callbacks import Recorder
 
 from sklgm import (
     Backbone,
@@ -26,6 +25,7 @@ from sklgm import (
     RealGradients,
 )
 from sklgm.plotting import EmbeddingDisplay, PrototypesDisplay
+from tests.estimators.test_callbacks import Recorder
 from tests.image_checks import (
     IMAGE_CHECKS,
     check_backbone_is_left_alone,

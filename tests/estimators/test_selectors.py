@@ -10,7 +10,6 @@ from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import pairwise_distances
 from sklearn.metrics.pairwise import cosine_similarity
-from tests.estimators.test_callbacks import Recorder
 
 from sklgm import (
     BackboneEmbedder,
@@ -23,6 +22,7 @@ from sklgm import (
     RandomImages,
 )
 from sklgm.estimators.selectors.base import choose_distinct
+from tests.estimators.test_callbacks import Recorder
 from tests.image_checks import (
     IMAGE_CHECKS,
     assert_same_outputs,

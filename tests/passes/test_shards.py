@@ -12,10 +12,10 @@ from joblib.externals.loky.process_executor import TerminatedWorkerError
 from numpy.testing import assert_allclose, assert_array_equal
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
-from tests.estimators.test_callbacks import Recorder
 
 from sklgm import LGMDistiller, RandomHeads, StandardAugmentation
 from sklgm.passes.views import ViewStream
+from tests.estimators.test_callbacks import Recorder
 from tests.image_checks import fitted_names, save_images, toy_images
 from tests.tiny_backbones import counting_backbone, roving_backbone, tiny_backbone
 
