@@ -21,6 +21,8 @@ from sklgm.synthesis.resampling import blurring, rescaling, resizing, sandwich
 
 # Tries at a crop box that fits, before the whole canvas is taken.
 _BOX_TRIES = 10
+# Mean and standard deviation of the noise, as published, for pixels in [0, 1].
+_NOISE = 0.5, 0.2
 
 
 @dataclass(frozen=True)
@@ -73,10 +75,8 @@ class StandardAugmentation(BaseEstimator):
     blur : float, default=0.0
         Probability of a blur by the mean of 3 x 3 pixels.
     noise : float, default=0.0
-        Probability of Gaussian noise.
-    noise_mean, noise_std : float, default=0.5, 0.2
-        Mean and standard deviation of the noise, for pixels in [0, 1]. Pixels are clipped
-        to [0, 1] afterwards.
+        Probability of Gaussian noise of mean 0.5 and standard deviation 0.2, for pixels in [0, 1].
+        They are clipped to [0, 1] afterwards.
 
     Notes
     -----
@@ -101,8 +101,6 @@ class StandardAugmentation(BaseEstimator):
         "flip": [Interval(Real, 0, 1, closed="both")],
         "blur": [Interval(Real, 0, 1, closed="both")],
         "noise": [Interval(Real, 0, 1, closed="both")],
-        "noise_mean": [Interval(Real, None, None, closed="neither")],
-        "noise_std": [Interval(Real, 0, None, closed="left")],
     }
 
     def __init__(
@@ -112,16 +110,12 @@ class StandardAugmentation(BaseEstimator):
         flip: float = 0.5,
         blur: float = 0.0,
         noise: float = 0.0,
-        noise_mean: float = 0.5,
-        noise_std: float = 0.2,
     ) -> None:
         self.scale = scale
         self.ratio = ratio
         self.flip = flip
         self.blur = blur
         self.noise = noise
-        self.noise_mean = noise_mean
-        self.noise_std = noise_std
 
     def check(self) -> None:
         """Raise a ``ValueError`` that names the first parameter out of its range.
@@ -213,17 +207,18 @@ class StandardAugmentation(BaseEstimator):
             cut = torch.where(to_device(views.blur, cut.device)[:, None, None, None], blurred, cut)
         noisy = views.noise_seeds >= 0
         if noisy.any():
-            noised = (cut + self._noise(views.noise_seeds, cut)).clamp(0, 1)
+            noised = (cut + _noise(views.noise_seeds, cut)).clamp(0, 1)
             cut = torch.where(to_device(noisy, cut.device)[:, None, None, None], noised, cut)
         return cut
 
-    def _noise(self, seeds: Tensor, like: Tensor) -> Tensor:
-        noise = torch.zeros(like.shape)
-        for image, seed in zip(noise, seeds.tolist(), strict=True):
-            if seed >= 0:
-                generator = torch.Generator().manual_seed(seed)
-                image.normal_(self.noise_mean, self.noise_std, generator=generator)
-        return to_device(noise, like.device).to(like.dtype)
+
+def _noise(seeds: Tensor, like: Tensor) -> Tensor:
+    """Return noise that each seed draws for an image of its own; none where it is negative."""
+    noise = torch.zeros(like.shape)
+    for image, seed in zip(noise, seeds.tolist(), strict=True):
+        if seed >= 0:
+            image.normal_(*_NOISE, generator=torch.Generator().manual_seed(seed))
+    return to_device(noise, like.device).to(like.dtype)
 
 
 def centre_views(images: Tensor, size: int, share: float) -> Tensor:

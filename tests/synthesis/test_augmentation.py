@@ -185,21 +185,17 @@ def still(**changes):
 
 
 def test_noise_has_its_mean_and_spread():
-    augmentation = still(noise_mean=0.1, noise_std=0.02)
-    grey = torch.full((40, 3, 16, 16), 0.5)
-    noise = augmentation.apply(grey, augmentation.draw(40, 16, seeded()), 16) - grey
-    np.testing.assert_allclose(noise.mean(), 0.1, atol=0.001)
-    np.testing.assert_allclose(noise.std(), 0.02, rtol=0.02)
+    augmentation = still()
+    black = torch.zeros(40, 3, 16, 16)
+    noise = augmentation.apply(black, augmentation.draw(40, 16, seeded()), 16)
+    # A hundredth of it is clipped.
+    np.testing.assert_allclose(noise.mean(), 0.5, atol=0.01)
+    np.testing.assert_allclose(noise.std(), 0.2, rtol=0.04)
+    assert noise.min() == 0
+    assert noise.max() == 1
     # No view, channel or pixel repeats another.
     assert np.abs(np.corrcoef(noise.flatten(1)) - np.eye(40)).max() < 0.2
     assert np.abs(np.corrcoef(noise.transpose(0, 1).flatten(1)) - np.eye(3)).max() < 0.05
-
-
-def test_noisy_pixels_are_clipped():
-    augmentation = still(noise_std=2.0)
-    found = augmentation.apply(images(5, 8), augmentation.draw(5, 8, seeded()), 8)
-    assert found.min() == 0
-    assert found.max() == 1
 
 
 def test_noise_is_replayed_exactly():
@@ -243,11 +239,10 @@ def test_a_noisy_neighbour_clips_no_other_view():
 
 
 def test_gradcheck():
-    augmentation = StandardAugmentation((0.2, 0.8), flip=0.5, blur=0.5, noise=0.5, noise_mean=0.0)
-    augmentation.set_params(noise_std=0.01)
+    augmentation = StandardAugmentation((0.2, 0.8), flip=0.5, blur=0.5, noise=0.5)
     views = augmentation.draw(4, 6, seeded())
     assert 0 < (views.noise_seeds >= 0).sum() < 4
-    canvases = 0.25 + 0.5 * images(4, 6, torch.float64)
+    canvases = 0.25 * images(4, 6, torch.float64)
     found = augmentation.apply(canvases, views, 3)
     assert found.dtype == torch.float64
     assert gradcheck(lambda x: augmentation.apply(x, views, 3), canvases.requires_grad_())
@@ -278,9 +273,6 @@ def test_images_stay_as_they_are():
         ({"scale": 0.5}, "'scale' parameter"),
         ({"scale": (0.1, 0.5, 1)}, "scale must be"),
         ({"flip": "always"}, "'flip' parameter"),
-        ({"noise_std": -1}, "'noise_std' parameter"),
-        ({"noise_std": float("nan")}, "'noise_std' parameter"),
-        ({"noise_mean": float("inf")}, "'noise_mean' parameter"),
     ],
 )
 def test_check_names_the_parameter(setting, message):
@@ -290,7 +282,7 @@ def test_check_names_the_parameter(setting, message):
 
 def test_check_passes():
     StandardAugmentation().check()
-    StandardAugmentation((1e-3, 1), (1, 1), 0, 1, 1, -1, 0).check()
+    StandardAugmentation((1e-3, 1), (1, 1), 0, 1, 1).check()
 
 
 # The centre
