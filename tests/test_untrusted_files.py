@@ -344,7 +344,7 @@ CONFIGS = {
     "timm: no pixels": (timm_folder, {"pretrained_cfg": {"input_size": [3, "x"]}}, "no net that"),
     "timm: unknown": (timm_folder, {"architecture": "no_such_net"}, "Unknown model"),
     "timm: argument": (timm_folder, {"model_args": {"checkpoint_path": "x"}}, "describes no net"),
-    "timm: a list": (timm_folder, {"architecture": ["x"]}, "describes no net that can be made"),
+    "timm: a list": (timm_folder, {"architecture": ["x"]}, "describes no net that timm can make"),
     "clip: numbers": (clip_folder, {"tower": {"layers": 10**12}}, "1000000000000, and none may"),
     "clip: memory": (clip_folder, {"tower": WIDE}, r"the net has \d+ numbers, and the file 1"),
     "clip: nothing": (clip_folder, {"vision_cfg": {}}, "KeyError: 'image_size'"),

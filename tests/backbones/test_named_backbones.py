@@ -16,6 +16,7 @@ from sklearn.datasets import load_sample_images
 
 from sklgm.backbones import Backbone, _backbone, _timm, _weights, get_backbone, list_backbones
 from sklgm.backbones._libraries import LIBRARIES
+from sklgm.backbones._registry import ALIASES, REGISTRY
 from sklgm.synthesis.augmentation import centre_views
 from tests.library_nets import add_tiny_clip
 
@@ -79,12 +80,10 @@ def test_equals_timm(name, architecture, size, pictures):
 
 
 @pytest.mark.parametrize(
-    ("name", "smallest"),
-    [("efficientnet_lite0", 32), ("efficientnet_lite1", 32), ("clip", 48), ("mocov3", 32)],
+    ("name", "size"),
+    [("efficientnet_lite0", 32), ("efficientnet_lite1", 224), ("clip", 48), ("mocov3", 224)],
 )
-@pytest.mark.parametrize("size", [None, 224])
-def test_the_centre_of_the_canvas_is_what_the_library_shows(name, smallest, size):
-    size = size or smallest
+def test_the_centre_of_the_canvas_is_what_the_library_shows(name, size):
     backbone = Backbone.from_name(name, image_size=size, pretrained=False)
     side = backbone.canvas_size
     canvas = np.random.default_rng(0).integers(0, 256, (side, side, 3), dtype=np.uint8)
@@ -216,8 +215,8 @@ def test_pickle_is_a_recipe():
     assert len(data) < 3 * 2000
     script = (
         "import pickle, sys\n"
-        "for name in ('timm', 'open_clip', 'torchvision', 'huggingface_hub'):\n"
-        "    sys.modules[name] = None\n"
+        "for name in ('timm', 'open_clip', 'torchvision', 'huggingface_hub', 'matplotlib'):\n"
+        "    sys.modules[name] = None\n"  # so that their import is an error
         "import sklgm.backbones\n"
         "sys.addaudithook(lambda event, args: sys.exit(f'{event} {args}')\n"
         "    if event in ('open', 'socket.connect') else None)\n"
@@ -231,8 +230,7 @@ def test_pickle_is_a_recipe():
 
 def test_list_backbones():
     names = list_backbones()
-    assert names == sorted(set(names))
-    assert {"clip", "clip_vitb16", "dinov2", "dinov2_vitb14", "efficientnet_lite0"} <= set(names)
+    assert names == sorted({*REGISTRY, *ALIASES})
     assert Backbone.from_name("clip") is Backbone.from_name("clip_vitb16")
 
 
@@ -240,16 +238,12 @@ def test_list_backbones():
     ("name", "message"),
     [
         ("efficientnet_light0", r"Did you mean 'efficientnet_lite0' .*\? Known names: clip"),
-        ("dinov", "Did you mean .*'dinov2'"),
-        ("CLIP", "Did you mean 'clip'"),
         ("DINO-v2", "Did you mean .*'dinov2'"),
-        ("eva-02", "Did you mean .*'eva02'"),
         ("moco_v3", "Did you mean 'mocov3'"),
-        ("open_clip:vit-b-16-quickgelu/openai", "Did you mean .*ViT-B-16-quickgelu/openai"),
         ("zzz", r"Unknown backbone 'zzz'\. Known names.*'timm:<name>'"),
         ("timm:resnet81", r"Did you mean .*'timm:resnet18'"),
         ("timm:resnet18.a1_in2k", "Did you mean 'timm:resnet18.a1_in1k'"),
-        ("open_clip:ViT-B-16-quickgelo/openai", "Did you mean .*ViT-B-16-quickgelu/openai"),
+        ("open_clip:vit-b-16-quickgelo/openai", "Did you mean .*ViT-B-16-quickgelu/openai"),
         ("open_clip:ViT-B-16-quickgelu/openia", "Did you mean .*quickgelu/openai"),
         ("open_clip:ViT-B-16-quickgelu", "Did you mean .*ViT-B-16-quickgelu/openai"),
         ("open_clip:ViT-B-16/openai", "trained with QuickGELU.*ViT-B-16-quickgelu/openai"),
@@ -258,17 +252,6 @@ def test_list_backbones():
 def test_unknown_names(name, message):
     with pytest.raises(ValueError, match=message):
         Backbone.from_name(name)
-
-
-def test_wrong_image_sizes():
-    with pytest.raises(ValueError, match=r"patch size 14 .* size is 196"):
-        Backbone.from_name("dinov2", image_size=200)
-    with pytest.raises(ValueError, match="nearest valid size is 16"):
-        Backbone.from_name("clip", image_size=10)
-    with pytest.raises(ValueError, match="nearest valid size is 48"):
-        _ = Backbone.from_name("timm:test_vit", image_size=50, pretrained=False).module
-    with pytest.raises(ValueError, match="must be >= 1"):
-        Backbone.from_name("clip", image_size=-224)
 
 
 def test_timm_net_without_weights():
@@ -286,28 +269,15 @@ def test_lite0_package_missing(monkeypatch):
         get_backbone("efficientnet_lite0", device="cpu")
 
 
-def test_importing_sklgm_backbones_is_light():
-    script = (
-        "import sys, sklgm.backbones\n"
-        "print([n for n in ('timm', 'open_clip', 'torchvision', 'huggingface_hub', 'matplotlib')\n"
-        "       if n in sys.modules])\n"
-    )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True)
-    assert done.stdout.strip() == "[]", done.stderr
-
-
 @pytest.mark.parametrize(
     ("name", "size", "nearest"),
     [
         ("dinov2", 200, 196),
+        ("clip", 10, 16),
         ("clip_rn50", 100, 96),
-        ("clip_rn101", 31, 32),
         ("mocov3", 230, 224),
-        ("siglip", 225, 224),
         ("eva02_tiny", 13, 14),
-        ("timm:vit_tiny_patch16_224", 40, 32),
         ("timm:vit_tiny_patch16_224.augreg_in21k", 230, 224),
-        ("timm:eva02_tiny_patch14_224", 29, 28),
         ("open_clip:ViT-B-32-quickgelu/openai", 33, 32),
         ("open_clip:RN50-quickgelu/yfcc15m", 48, 64),
     ],
@@ -317,11 +287,10 @@ def test_patches_are_checked_before_anything_is_built(name, size, nearest, monke
         raise AssertionError("built")
 
     for library in LIBRARIES.values():
-        monkeypatch.setattr(library, "build", build)
+        monkeypatch.setattr(library, "build", build, raising=False)
     wanted = f"image_size={size} is not a multiple .*; the nearest valid size is {nearest}"
-    for make in (Backbone.from_name, get_backbone):
-        with pytest.raises(ValueError, match=f"{wanted}\\."):
-            make(name, image_size=size)
+    with pytest.raises(ValueError, match=f"{wanted}\\."):
+        get_backbone(name, image_size=size)
     with pytest.raises(ValueError, match=f"{wanted}\\."):
         Backbone.from_name(name, pretrained=False).with_image_size(size)
 
@@ -332,8 +301,6 @@ def test_patches_of_a_folder(tmp_path):
     with pytest.raises(ValueError, match="nearest valid size is 48"):
         Backbone.from_name(f"local-dir:{tmp_path / 'net'}", image_size=50)
     path = tmp_path / "net" / "model.safetensors"
-    with pytest.raises(ValueError, match="nearest valid size is 48"):
-        Backbone.from_name(f"timm:test_vit@{path}", image_size=50)
     with pytest.raises(ValueError, match="nearest valid size is 16"):
         Backbone.from_name("timm:test_vit", checkpoint=path, image_size=17)
 
