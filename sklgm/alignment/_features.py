@@ -183,7 +183,7 @@ def _centred(features: np.ndarray) -> np.ndarray:
     rows -= rows.mean(axis=0)
     if rows.shape[1] > len(rows):
         # Only the Gram matrix counts, and these square rows have the same one.
-        rows = np.linalg.qr(rows.T, mode="r").T
+        rows = np.transpose(np.linalg.qr(rows.T, mode="r"))
     norm = np.linalg.norm(rows.T @ rows)
     if norm < _NO_SPREAD * len(rows):
         raise ValueError(

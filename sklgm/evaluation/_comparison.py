@@ -6,18 +6,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sklearn.utils._param_validation import validate_parameter_constraints
+
 from sklgm.backbones import Backbone
 from sklgm.estimators.distiller import LGMDistiller
 from sklgm.estimators.probe import FrozenBackboneProbe
 from sklgm.estimators.probing import check_probe, distiller_parameters, net_parameters
 from sklgm.estimators.selectors import ClassCentroids, NearestImages, RandomImages
-from sklgm.evaluation._checks import (
-    Split,
-    check_count,
-    check_selections,
-)
+from sklgm.evaluation._checks import PROTOCOL_CONSTRAINTS, Split, check_selections
 from sklgm.evaluation._result import Result
-from sklgm.evaluation._runs import Bench, run_rows
+from sklgm.evaluation._runs import Bench, Row, run_rows
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -147,8 +145,8 @@ def compare_selections(
     n_probe_seeds : int, default=5
         Probes of each row, with ``random_state`` 0, 1, ...
     n_selection_seeds : int or None, default=None
-        Fits of each selection that has a ``random_state``, with 0, 1, ...; at most
-        ``n_probe_seeds``, whose probes take them in turn. None fits each once, as it is: the
+        Fits of each selection that has a ``random_state``, with 0, 1, ... Probes take them in
+        turn, so that no more than ``n_probe_seeds`` are made. None fits each once, as it is: the
         deviation of a distilled row is then that of the probe alone. `RandomImages` whose
         ``random_state`` is None are drawn anew for each probe in either case.
     groups : array-like of shape (n_test,) or None, default=None
@@ -183,16 +181,12 @@ def compare_selections(
     >>> [row["selection"] for row in result.summary()]
     ['random', 'centroid', 'nearest', 'distilled', 'all']
     """
-    check_count(n_probe_seeds, "n_probe_seeds")
-    if n_selection_seeds is not None:
-        check_count(n_selection_seeds, "n_selection_seeds", most=n_probe_seeds)
+    validate_parameter_constraints(PROTOCOL_CONSTRAINTS, locals(), "compare_selections")
     probe = check_probe(probe, backbone)
-    split = Split.check(X, y, X_test, y_test, groups, probe, "compare_selections")
+    split = Split.check((X, y, X_test, y_test), groups, probe, "compare_selections")
     if selections is None:
         selections = default_selections(backbone, probe=probe)
-    selections = check_selections(selections, split)
-    bench = Bench.make(probe, split)
-    rows = {(name,): selection for name, selection in selections.items()}
-    return SelectionComparison(
-        run_rows(bench, rows, ["selection"], n_probe_seeds, n_selection_seeds, verbose)
-    )
+    checked = check_selections(selections, split)
+    bench = Bench(probe, split)
+    rows = [Row({"selection": name}, selection, [bench]) for name, selection in checked.items()]
+    return SelectionComparison(tuple(run_rows(rows, n_probe_seeds, n_selection_seeds, verbose)))

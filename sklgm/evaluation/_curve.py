@@ -6,14 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from sklearn.utils._param_validation import validate_parameter_constraints
+
 from sklgm.backbones import Backbone
 from sklgm.estimators.probe import FrozenBackboneProbe
 from sklgm.estimators.probing import check_probe
 from sklgm.estimators.selectors import NearestImages
-from sklgm.evaluation._checks import Split, check_count, check_selections
+from sklgm.evaluation._checks import PROTOCOL_CONSTRAINTS, Split, check_selections
 from sklgm.evaluation._comparison import default_selections
 from sklgm.evaluation._result import Result
-from sklgm.evaluation._runs import Bench, has_parameter, run_rows, set_parameter
+from sklgm.evaluation._runs import Bench, Row, run_rows, set_parameter
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -88,7 +90,7 @@ def prototype_curve(
         As in :func:`compare_selections`. Each needs a parameter ``prototypes_per_class``, its own
         or that of an estimator inside; None, all training images, is run once.
     prototypes_per_class : sequence of int, default=(1, 2, 5)
-        Numbers to compare.
+        Numbers to compare; their order does not matter.
     probe : FrozenBackboneProbe or None, default=None
         Settings of the probes, by default those of the paper. ``backbone`` and the seeds take
         the place of its own.
@@ -126,60 +128,36 @@ def prototype_curve(
     >>> [row["n_images"] for row in curve.summary()]
     [3, 6, 15, 112]
     """
-    check_count(n_probe_seeds, "n_probe_seeds")
-    if n_selection_seeds is not None:
-        check_count(n_selection_seeds, "n_selection_seeds", most=n_probe_seeds)
-    counts = _check_counts(prototypes_per_class)
+    validate_parameter_constraints(PROTOCOL_CONSTRAINTS, locals(), "prototype_curve")
     probe = check_probe(probe, backbone)
-    split = Split.check(X, y, X_test, y_test, groups, probe, "prototype_curve")
+    split = Split.check((X, y, X_test, y_test), groups, probe, "prototype_curve")
     if selections is None:
         selections = default_selections(backbone, probe=probe)
-    rows = _rows(check_selections(selections, split), counts)
-    for (name, count), selection in rows.items():
-        # Again, since more of each class are asked for than the user wrote.
-        check_selections({f"{name}, {count} per class": selection}, split)
-    bench = Bench.make(probe, split)
-    titles = ["selection", "prototypes_per_class"]
-    return PrototypeCurve(run_rows(bench, rows, titles, n_probe_seeds, n_selection_seeds, verbose))
+    by_count = _by_count(selections, sorted(set(prototypes_per_class)))
+    checked = check_selections(by_count, split)
+    bench = Bench(probe, split)
+    rows = [
+        Row({"selection": name, "prototypes_per_class": count}, selection, [bench])
+        for (name, count), selection in checked.items()
+    ]
+    return PrototypeCurve(tuple(run_rows(rows, n_probe_seeds, n_selection_seeds, verbose)))
 
 
-def _check_counts(prototypes_per_class: Any) -> list[int]:
-    if isinstance(prototypes_per_class, str) or not hasattr(prototypes_per_class, "__iter__"):
-        raise ValueError(
-            f"prototypes_per_class must be a sequence of whole numbers, such as (1, 2, 5); got "
-            f"{prototypes_per_class!r}."
-        )
-    counts = list(prototypes_per_class)
-    for count in counts:
-        check_count(count, "each of prototypes_per_class")
-    if not counts or len(set(counts)) < len(counts):
-        raise ValueError(
-            f"prototypes_per_class must hold one or more numbers, each once; got {counts}."
-        )
-    return sorted(int(count) for count in counts)
-
-
-def _rows(selections: dict[str, Any], counts: list[int]) -> dict[tuple[str, int | None], Any]:
-    """Return a selection for each row, by name and number."""
-    for name, selection in selections.items():
-        if selection is not None and not has_parameter(selection, "prototypes_per_class"):
-            raise ValueError(
-                f"selections[{name!r}], a {type(selection).__name__}, has no parameter "
-                f"prototypes_per_class, so it cannot be drawn over it. Leave it out, or compare it "
-                f"by compare_selections."
-            )
+def _by_count(
+    selections: Mapping[str, Any], counts: list[int]
+) -> dict[tuple[str, int | None], Any]:
+    """Return selections by their name and number of prototypes."""
     rows: dict[tuple[str, int | None], Any] = {}
     for name, selection in selections.items():
         if selection is None:
             rows[name, None] = None
-            continue
-        for count in counts:
-            rows[name, count] = set_parameter(selection, "prototypes_per_class", count)
-    names = {id(selection): name for name, selection in selections.items() if selection is not None}
-    for name, selection in selections.items():
-        if isinstance(selection, NearestImages) and id(selection.distiller) in names:
-            # What is nearest to the prototypes of another row stays so.
-            other = names[id(selection.distiller)]
+        else:
             for count in counts:
-                rows[name, count].set_params(distiller=rows[other, count])
+                rows[name, count] = set_parameter(selection, "prototypes_per_class", count)
+    for name, selection in selections.items():
+        for other, distiller in selections.items():
+            if isinstance(selection, NearestImages) and selection.distiller is distiller:
+                # What is nearest to the prototypes of another row stays so.
+                for count in counts:
+                    rows[name, count].set_params(distiller=rows[other, count])
     return rows

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from scipy.stats import percentileofscore
 from sklearn.base import clone
 
 from sklgm.backbones import Backbone
@@ -21,7 +22,8 @@ from sklgm.estimators.probing import (
 from sklgm.utils.tables import Table
 from sklgm.utils.targets import check_targets
 
-_FIGURES = ("distance", "z_score", "percentile", "margin")
+# The figures of a prototype, and how they are written in a table.
+_FIGURES = {"distance": ".3g", "z_score": ".2f", "percentile": ".0f", "margin": ".2f"}
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -48,22 +50,16 @@ class PrototypeStatistics(Table):
         }
 
     def _table(self) -> tuple[list[str], list[list[str]]]:
-        titles = ["class", "images", "distance", "z-score", "percentile", "margin"]
+        mean = {"class": "mean", "n_images": "", **self.summary()}
         cells = [
             [
                 str(record["class"]),
                 str(record["n_images"]),
-                f"{record['distance']:.3g}",
-                f"{record['z_score']:.2f}",
-                f"{record['percentile']:.0f}",
-                f"{record['margin']:.2f}",
+                *(format(record[name], style) for name, style in _FIGURES.items()),
             ]
-            for record in self.records
+            for record in (*self.records, mean)
         ]
-        mean = self.summary()
-        last = [f"{mean['distance']:.3g}", f"{mean['z_score']:.2f}"]
-        last += [f"{mean['percentile']:.0f}", f"{mean['margin']:.2f}"]
-        return titles, [*cells, ["mean", "", *last]]
+        return ["class", "images", *(name.replace("_", "-") for name in _FIGURES)], cells
 
     def _caption(self) -> str:
         return "Distance of prototypes from the mean of the real images of their class."
@@ -99,7 +95,7 @@ def prototype_statistics(
         Real images. Those held back from the choice of prototypes compare fairly: a real image
         that was chosen from ``X`` has a share in its mean and spread, and was trained on.
     y : array-like of shape (n_samples,)
-        Labels of the images: all classes of the prototypes, with two images each or more.
+        Labels of the images: all classes of the prototypes. The spread of a class needs two images.
     backbone : str, Backbone or None, default=None
         Frozen net. None is the estimator's own, at its image size; a set of rows needs none.
     probe : FrozenBackboneProbe or None, default=None
@@ -140,59 +136,37 @@ def prototype_statistics(
     probe = probe_of(prototypes, backbone, probe or FrozenBackboneProbe(random_state=0))
     source = clone(probe)._check_X(X, reset=True)
     classes, indices = check_targets(y, len(source), "prototype_statistics")
-    own = _index_of(labels, classes, np.bincount(indices))
-    points = embed_prototypes(probe, images)
-    features = embed_real(probe, source)
-    probe.fit(source, classes[indices])
-    scores = margins(class_scores(probe, points), own)
-    places = _places(points, own, features, indices)
-    return PrototypeStatistics(
-        tuple(
-            {
-                "prototype": i,
-                "class": labels[i].item() if isinstance(labels[i], np.generic) else labels[i],
-                "n_images": int((indices == own[i]).sum()),
-                **{name: float(values[i]) for name, values in places.items()},
-                "margin": float(scores[i]),
-            }
-            for i in range(len(labels))
-        )
-    )
-
-
-def _index_of(labels: np.ndarray, classes: np.ndarray, counts: np.ndarray) -> np.ndarray:
-    """Return the index in ``classes`` of each prototype's label."""
-    known = {label: i for i, label in enumerate(classes.tolist())}
-    unknown = {label for label in labels.tolist() if label not in known}
+    unknown = set(labels.tolist()) - set(classes.tolist())
     if unknown:
         raise ValueError(
             f"There are prototypes of {sorted(unknown, key=str)[:5]}, of which y holds no images. "
             f"Pass real images of every class of the prototypes."
         )
-    own = np.array([known[label] for label in labels.tolist()])
-    scarce = [classes.tolist()[c] for c in np.unique(own) if counts[c] < 2]
-    if scarce:
-        raise ValueError(
-            f"Class {scarce[0]!r} has one image in X, which has no spread. Pass two or more."
-        )
-    return own
+    own = np.searchsorted(classes, labels)
+    points = embed_prototypes(probe, images)
+    features = embed_real(probe, source)
+    probe.fit(source, classes[indices])
+    scores = margins(class_scores(probe, points), own)
+    records = []
+    for i, label in enumerate(labels.tolist()):
+        real = features[indices == own[i]].astype(np.float64)
+        place = {"prototype": i, "class": label, "n_images": len(real), **_place(points[i], real)}
+        records.append({**place, "margin": float(scores[i])})
+    return PrototypeStatistics(tuple(records))
 
 
-def _places(
-    points: np.ndarray, own: np.ndarray, features: np.ndarray, indices: np.ndarray
-) -> dict[str, np.ndarray]:
-    """Return distance, spread, z-score and percentile of points among the rows of their class."""
-    rows = np.empty((4, len(points)))
-    for c in np.unique(own):
-        real = features[indices == c].astype(np.float64)
-        mean = real.mean(axis=0)
-        radii = np.linalg.norm(real - mean, axis=1)
-        for i in np.flatnonzero(own == c):
-            offset = points[i] - mean
-            distance = np.linalg.norm(offset)
-            direction = offset / distance if distance else offset
-            spread = np.std((real - mean) @ direction, ddof=1)
-            z_score = 0.0 if distance == 0 else np.inf if spread == 0 else distance / spread
-            nearer = (radii < distance).mean() + 0.5 * (radii == distance).mean()
-            rows[:, i] = distance, spread, z_score, 100 * nearer
-    return dict(zip(("distance", "spread", "z_score", "percentile"), rows, strict=True))
+def _place(point: np.ndarray, real: np.ndarray) -> dict[str, float]:
+    """Return distance, spread, z-score and percentile of a point among the rows of its class."""
+    mean = real.mean(axis=0)
+    offset = point - mean
+    distance = np.linalg.norm(offset)
+    direction = offset / distance if distance else offset
+    spread = np.std((real - mean) @ direction, ddof=1)
+    z_score = 0.0 if distance == 0 else np.inf if spread == 0 else distance / spread
+    radii = np.linalg.norm(real - mean, axis=1)
+    return {
+        "distance": float(distance),
+        "spread": float(spread),
+        "z_score": float(z_score),
+        "percentile": float(percentileofscore(radii, distance, kind="mean")),
+    }

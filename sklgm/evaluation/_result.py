@@ -32,6 +32,8 @@ class Result(Table):
 
     # The keys that tell the rows of the table apart, each with its title.
     _titles = {"selection": "trained on"}
+    # What stands beside each mean.
+    _error = "standard deviation"
 
     def summary(self) -> list[dict[str, Any]]:
         """Average over the seeds.
@@ -109,7 +111,7 @@ class Result(Table):
         n_seeds = self.summary()[0]["n_seeds"]
         if n_seeds == 1:
             return "Scores on test images; one seed."
-        return f"Scores on test images: mean ± standard deviation (ddof=1) over {n_seeds} seeds."
+        return f"Scores on test images: mean ± {self._error} (ddof=1) over {n_seeds} seeds."
 
     def _check_metric(self, metric: str) -> None:
         found = [name for name in METRICS if name in self.records[0]]

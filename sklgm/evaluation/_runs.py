@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
-from sklearn.metrics import accuracy_score, recall_score
+from sklearn.metrics import accuracy_score, recall_score, top_k_accuracy_score
 
 from sklgm.estimators.probe import FrozenBackboneProbe
+from sklgm.estimators.probing import embed_real
 from sklgm.estimators.selectors import ClassCentroids, HerdingImages, NearestImages, RandomImages
 from sklgm.evaluation._checks import Split, check_same_classes
 
-Kept = dict[int, list[tuple[Any, float]]]
+# By the id of an unfitted distiller and the seed of a fit: the fitted one and its seconds.
+Kept = dict[int, dict[int, tuple[Any, float]]]
 
 
-@dataclass(frozen=True, eq=False)
 class Bench:
     """Where selections are probed: one backbone, with the test features embedded once.
 
@@ -29,20 +30,17 @@ class Bench:
         Unfitted.
     split : Split
         The data.
+    column : str or None
+        Name of the backbone, where there are several.
     features : ndarray of shape (n_test, n_features)
         Features of the test images, float32.
     """
 
-    probe: FrozenBackboneProbe
-    split: Split
-    features: np.ndarray
-
-    @classmethod
-    def make(cls, probe: FrozenBackboneProbe, split: Split) -> Bench:
-        """Embed the test images of a split."""
-        embedding = clone(probe)
-        embedding._check_X(split.X, reset=True)  # whose columns X_test has
-        return cls(probe, split, embedding._embed(split.X_test))
+    def __init__(self, probe: FrozenBackboneProbe, split: Split, column: str | None = None):
+        self.probe = probe
+        self.split = split
+        self.column = column
+        self.features = embed_real(probe, split.X_test)
 
     def run(self, selection: Any, seed: int) -> dict[str, Any]:
         """Train a probe on a fitted selection, or on all images, and score it.
@@ -50,14 +48,15 @@ class Bench:
         Parameters
         ----------
         selection : estimator or None
-            Fitted; None trains on all images.
+            A fitted selection; None trains on all images.
         seed : int
             Seed of the probe.
 
         Returns
         -------
         dict
-            The seed, the number of images, each metric, and the seconds of training.
+            The backbone, if it is named, the seed, the number of images, each metric, and the
+            seconds of training.
         """
         split = self.split
         probe = clone(self.probe).set_params(random_state=seed)
@@ -68,6 +67,7 @@ class Bench:
         probe.fit(split.X, split.y)
         seconds = time.perf_counter() - start
         return {
+            **({} if self.column is None else {"backbone": self.column}),
             "seed": seed,
             "n_images": len(split.y if selection is None else selection.prototype_labels_),
             **self._metrics(probe),
@@ -81,7 +81,7 @@ class Bench:
         method = next((m for m in ("predict_proba", "decision_function") if hasattr(head, m)), None)
         if len(classes) > 5 and method is not None:
             scores = getattr(head, method)(self.features)
-            found["top_5_accuracy"] = _top_k_accuracy(scores, np.searchsorted(classes, y), k=5)
+            found["top_5_accuracy"] = top_k_accuracy_score(y, scores, k=5, labels=classes)
         # Balanced accuracy, but without a warning for predicted classes that y_test lacks.
         found["balanced_accuracy"] = recall_score(
             y, predicted, labels=np.unique(y), average="macro"
@@ -95,65 +95,64 @@ class Bench:
         return {name: float(value) for name, value in found.items()}
 
 
-def _top_k_accuracy(scores: np.ndarray, labels: np.ndarray, k: int) -> float:
-    """Return how often the true class is among the ``k`` of the highest scores.
+@dataclass(frozen=True, eq=False)
+class Row:
+    """A selection to be probed.
 
-    Of classes that tie for the last places each has its share of these. scikit-learn's metric
-    prefers the last class, which makes much of heads that score 0 and 1.
+    Attributes
+    ----------
+    keys : dict
+        What tells its records apart, such as its name.
+    selection : estimator or None
+        Unfitted; None stands for all images.
+    benches : sequence of Bench
+        Where it is probed.
     """
-    own = scores[np.arange(len(labels)), labels][:, None]
-    higher, equal = (scores > own).sum(axis=1), (scores == own).sum(axis=1)
-    return float(np.clip((k - higher) / equal, 0, 1).mean())
+
+    keys: dict[str, Any]
+    selection: Any
+    benches: Sequence[Bench]
 
 
 def run_rows(
-    bench: Bench,
-    rows: Mapping[tuple[Any, ...], Any],
-    titles: Sequence[str],
-    n_seeds: int,
-    n_selection_seeds: int | None,
-    verbose: int,
-) -> tuple[dict[str, Any], ...]:
+    rows: Sequence[Row], n_seeds: int, n_selection_seeds: int | None, verbose: int
+) -> list[dict[str, Any]]:
     """Fit and probe the selections of a table.
 
     Parameters
     ----------
-    bench : Bench
-        The bench on which they are probed.
-    rows : mapping of tuple to estimator or None
-        Unfitted selections, by what tells their records apart; None for all images. What is
-        nearest to the prototypes of another row is chosen without distilling these again.
-    titles : sequence of str
-        Names of the parts of such a key.
+    rows : sequence of Row
+        What is nearest to the prototypes of another row is chosen without distilling these again.
     n_seeds : int
         Seeds of the probe.
     n_selection_seeds : int or None
         See :func:`fits`.
     verbose : int
-        Whether to report each finished row.
+        Above 0, print a line for each finished row.
 
     Returns
     -------
-    tuple of dict
-        A record for each row and seed, in their order.
+    list of dict
+        A record for each row, bench and seed, in their order.
     """
-    kept: Kept = {id(s.distiller): [] for s in rows.values() if isinstance(s, NearestImages)}
-    records = {}
-    # In the order of the table, but nearest images after what they are near to.
-    ordered = sorted(rows, key=lambda key: isinstance(rows[key], NearestImages))
-    for number, key in enumerate(ordered, start=1):
-        runs = [
-            {**dict(zip(titles, key, strict=True)), **facts, **bench.run(fitted, seed)}
-            for fitted, seeds, facts in fits(
-                rows[key], bench.split, n_seeds, n_selection_seeds, kept
-            )
-            for seed in seeds
-        ]
-        records[key] = sorted(runs, key=lambda run: run["seed"])
-        name = ", ".join(str(part) for part in key if part is not None)
-        mean = np.mean([run["accuracy"] for run in runs])
-        report(f"{number} of {len(rows)}: {name}: accuracy {mean:.3f}", verbose)
-    return tuple(record for key in rows for record in records[key])
+    selections = [row.selection for row in rows]
+    kept: Kept = {id(s.distiller): {} for s in selections if isinstance(s, NearestImages)}
+    records: list[dict[str, Any]] = []
+    for number, row in enumerate(rows, start=1):
+        split = row.benches[0].split
+        runs: list[list[dict[str, Any]]] = [[] for _ in row.benches]
+        for fitted, seeds, facts in fits(row.selection, split, n_seeds, n_selection_seeds, kept):
+            for bench, own in zip(row.benches, runs, strict=True):
+                own += [row.keys | facts | bench.run(fitted, seed) for seed in seeds]
+        found = [run for own in runs for run in sorted(own, key=lambda run: run["seed"])]
+        records += found
+        if verbose:
+            name = ", ".join(str(part) for part in row.keys.values() if part is not None)
+            columns = ", ".join(bench.column for bench in row.benches if bench.column)
+            where = f"{name} on {columns}" if columns else name
+            mean = np.mean([run["accuracy"] for run in found])
+            print(f"{number} of {len(rows)}: {where}: accuracy {mean:.3f}")  # noqa: T201
+    return records
 
 
 def fits(
@@ -170,11 +169,10 @@ def fits(
     n_seeds : int
         Seeds of the probe.
     n_selection_seeds : int or None
-        Fits of a selection with a ``random_state``; None is one. Random images without a fixed
-        ``random_state`` are drawn for each seed of the probe.
+        Fits of a selection with a ``random_state``, at most one for each seed of the probe; None
+        is one. Random images without a fixed ``random_state`` are drawn for each seed.
     kept : dict
-        Fitted selections that others need, with the seconds they took, by the id of the unfitted
-        one. Those that are keys are added.
+        Fitted distillers that several rows need, as `Kept`. Fits of those that are keys are added.
 
     Yields
     ------
@@ -193,46 +191,56 @@ def fits(
     if selection is None:
         yield None, list(range(n_seeds)), {"selection_seed": None, "select_seconds": None}
         return
-    states = _parameters(selection, "random_state")
-    names = [name for name, state in states.items() if n_selection_seeds or state is None]
-    if isinstance(selection, HerdingImages) or (
-        isinstance(selection, ClassCentroids) and selection.prototypes_per_class == 1
-    ):
-        names = []  # nothing in the choice is random
-    n_fits = (n_selection_seeds or 1) if names else 1
+    reseed = n_selection_seeds is not None
+    is_random = bool(_seeded_parameters(selection, reseed))
+    n_fits = min(n_selection_seeds or 1, n_seeds) if is_random else 1
     if isinstance(selection, RandomImages) and selection.random_state is None:
         # A draw costs nothing, and a baseline should not be less certain than the rest.
         n_fits = n_seeds
-    distilled = None
-    if isinstance(selection, NearestImages):
-        distilled = kept.get(id(selection.distiller))
     for i in range(n_fits):
-        fitted = clone(selection)
-        fitted.set_params(**dict.fromkeys(names, i))
-        seconds = 0.0
-        if distilled:
-            distiller, seconds = distilled[i]
-            fitted.set_params(distiller=FrozenEstimator(distiller))
-        start = time.perf_counter()
-        fitted.fit(split.X, split.y)
-        seconds += time.perf_counter() - start
+        fitted, seconds = _fit(selection, i, reseed, split, kept)
         check_same_classes(fitted, split)
-        if id(selection) in kept:
-            kept[id(selection)].append((fitted, seconds))
-        facts = {"selection_seed": i if names else None, "select_seconds": seconds}
+        facts = {"selection_seed": i if is_random else None, "select_seconds": seconds}
         yield fitted, list(range(i, n_seeds, n_fits)), facts
 
 
-def has_parameter(selection: Any, name: str) -> bool:
-    """Return whether a selection, or an estimator inside it, has a parameter."""
-    return bool(_parameters(selection, name))
+def _fit(selection: Any, seed: int, reseed: bool, split: Split, kept: Kept) -> tuple[Any, float]:
+    """Return a fitted clone of a selection and the seconds that it took, or the one kept."""
+    own = kept.get(id(selection), {})
+    if seed in own:
+        return own[seed]
+    fitted = clone(selection)
+    fitted.set_params(**dict.fromkeys(_seeded_parameters(selection, reseed), seed))
+    seconds = 0.0
+    if isinstance(selection, NearestImages) and id(selection.distiller) in kept:
+        distiller, seconds = _fit(selection.distiller, seed, reseed, split, kept)
+        fitted.set_params(distiller=FrozenEstimator(distiller))
+    start = time.perf_counter()
+    fitted.fit(split.X, split.y)
+    own[seed] = fitted, seconds + time.perf_counter() - start
+    return own[seed]
+
+
+def _seeded_parameters(selection: Any, reseed: bool) -> list[str]:
+    """Return names of the parameters that the seed of a fit goes into, none without chance."""
+    if isinstance(selection, HerdingImages) or (
+        isinstance(selection, ClassCentroids) and selection.prototypes_per_class == 1
+    ):
+        return []
+    states = _parameters(selection, "random_state")
+    return [name for name, state in states.items() if reseed or state is None]
 
 
 def set_parameter(selection: Any, name: str, value: Any) -> Any:
     """Return a clone with a parameter set, in estimators inside it too."""
     changed = clone(selection)
-    changed.set_params(**dict.fromkeys(_parameters(selection, name), value))
-    return changed
+    found = _parameters(changed, name)
+    if not found:
+        raise ValueError(
+            f"A {type(selection).__name__} has no parameter {name}, which is set for each row or "
+            f"column here. Leave it out, or compare it by compare_selections."
+        )
+    return changed.set_params(**dict.fromkeys(found, value))
 
 
 def _parameters(selection: Any, name: str) -> dict[str, Any]:
@@ -241,15 +249,3 @@ def _parameters(selection: Any, name: str) -> dict[str, Any]:
         for key, value in selection.get_params(deep=True).items()
         if key == name or key.endswith(f"__{name}")
     }
-
-
-def report(line: str, verbose: int) -> None:
-    """Print a line about what is finished, where the user wants to know."""
-    if verbose:
-        try:
-            from rich import get_console
-        except ImportError:
-            print(line)  # noqa: T201
-        else:
-            # Above a progress bar, should one be there.
-            get_console().print(line, highlight=False, markup=False, soft_wrap=True)

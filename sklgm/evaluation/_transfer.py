@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from sklearn.utils._param_validation import validate_parameter_constraints
 
 from sklgm.backbones import Backbone
 from sklgm.backbones._several import name_backbones
@@ -14,18 +15,10 @@ from sklgm.estimators.distiller import LGMDistiller
 from sklgm.estimators.probe import FrozenBackboneProbe
 from sklgm.estimators.probing import check_probe, distiller_parameters, net_parameters
 from sklgm.estimators.selectors import ClassCentroids, RandomImages
-from sklgm.evaluation._checks import (
-    Split,
-    check_count,
-    check_is_selection,
-    check_names,
-    check_selection,
-)
+from sklgm.evaluation._checks import PROTOCOL_CONSTRAINTS, Split, check_selection
 from sklgm.evaluation._result import Result
-from sklgm.evaluation._runs import Bench, fits, has_parameter, report, set_parameter
+from sklgm.evaluation._runs import Bench, Row, run_rows, set_parameter
 from sklgm.utils.tables import markdown, spread
-
-_ALL = "all"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -42,7 +35,8 @@ class TransferMatrix(Result):
         images of that backbone.
     """
 
-    _titles = {"selection": "distilled on", "backbone": "evaluated on"}
+    _titles = {"selection": "distilled on", "backbone": "evaluated on", "at_home": "at home"}
+    _error = "standard error of the mean"
 
     def to_markdown(self, *, metric: str = "accuracy") -> str:
         """Return the matrix in Markdown.
@@ -94,12 +88,7 @@ class TransferMatrix(Result):
 
     def _cells(self) -> tuple[list[str], list[str], dict[tuple[str, str], dict[str, Any]]]:
         """Return the names of rows and columns, and the means of each cell."""
-        at_home = {(run["selection"], run["backbone"]): run["at_home"] for run in self.records}
-        cells = {
-            (row["selection"], row["backbone"]): row
-            | {"at_home": at_home[row["selection"], row["backbone"]]}
-            for row in self.summary()
-        }
+        cells = {(row["selection"], row["backbone"]): row for row in self.summary()}
         rows, columns = (list(dict.fromkeys(key[i] for key in cells)) for i in range(2))
         return rows, columns, cells
 
@@ -110,15 +99,6 @@ class TransferMatrix(Result):
             found = [cells[row, column] for column in columns]
             lines.append([row, *(spread(cell[metric], cell[f"{metric}_sem"]) for cell in found)])
         return ["distilled on \\ evaluated on", *columns], lines
-
-    def _caption(self) -> str:
-        n_seeds = self.summary()[0]["n_seeds"]
-        if n_seeds == 1:
-            return "Accuracy on test images; one seed."
-        return (
-            f"Accuracy on test images: mean ± standard error of the mean (ddof=1) over {n_seeds} "
-            f"seeds."
-        )
 
 
 def cross_model_transfer(
@@ -201,58 +181,40 @@ def cross_model_transfer(
         )
         print(matrix.to_markdown(metric="relative_accuracy"))
     """
-    check_count(n_seeds, "n_seeds")
+    validate_parameter_constraints(PROTOCOL_CONSTRAINTS, locals(), "cross_model_transfer")
     nets = name_backbones(backbones)
-    probes = {name: check_probe(probe, net) for name, net in nets.items()}
-    settings = next(iter(probes.values()))
-    split = Split.check(X, y, X_test, y_test, groups, settings, "cross_model_transfer")
+    settings = check_probe(probe, next(iter(nets.values())))
+    split = Split.check((X, y, X_test, y_test), groups, settings, "cross_model_transfer")
     if distillers is None:
         distillers = LGMDistiller(**distiller_parameters(settings))
     if baselines is None:
-        net = net_parameters(settings)
-        baselines = {"random": RandomImages(**net), "centroid": ClassCentroids(**net)}
-    rows = _distilled_rows(distillers, _check_distilled_on(distilled_on, nets), nets, split)
-    # By column, since which real images are chosen may depend on its net.
-    chosen = _baseline_rows(baselines, nets, split)
-    taken = {row for row in (*chosen, _ALL) if row in rows} | ({_ALL} & chosen.keys())
-    if taken:
-        raise ValueError(
-            f"Two rows would be called {sorted(taken)[0]!r}. Name the backbones or the baselines "
-            f"otherwise."
-        )
-    benches = {name: Bench.make(one, split) for name, one in probes.items()}
-
-    def run(row: str, at_home: Any, selection: Any, columns: Any, n_fits: int | None) -> list[Any]:
-        """Return the records of a selection on some columns."""
-        return [
-            {"selection": row, "backbone": column, "at_home": at_home and column in at_home}
-            | facts
-            | benches[column].run(fitted, seed)
-            for fitted, its_seeds, facts in fits(selection, split, n_seeds, n_fits, {})
-            for column in columns
-            for seed in its_seeds
-        ]
-
-    whole: list[Any] = []
-    for column in nets:
-        whole += run(_ALL, None, None, [column], None)
-    report(_describe(_ALL, whole), verbose)
-    parts: list[list[Any]] = []
-    for row, (on, distiller) in rows.items():
-        parts.append(run(row, on, distiller, nets, n_seeds))
-        report(_describe(row, parts[-1]), verbose)
-    for row, by_column in chosen.items():
-        parts.append([])
-        for column, selection in by_column.items():
-            parts[-1] += run(row, None, selection, [column], n_seeds)
-        report(_describe(row, parts[-1]), verbose)
-
-    ordered = [
-        record
-        for part in (*parts, whole)
-        for record in sorted(part, key=lambda run: (list(nets).index(run["backbone"]), run["seed"]))
+        shared = net_parameters(settings)
+        baselines = {"random": RandomImages(**shared), "centroid": ClassCentroids(**shared)}
+    distilled = list(_distilled(distillers, distilled_on, nets))
+    names = [*(name for name, _, _ in distilled), *baselines, "all"]
+    if len(set(names)) < len(names):
+        raise ValueError(f"Rows must have different names; got {names}. Use others.")
+    parts = [(name, distiller, list(nets)) for name, _, distiller in distilled]
+    # Column by column, since which real images are chosen may depend on the net.
+    parts += [
+        (name, set_parameter(baseline, "backbone", net), [column])
+        for name, baseline in baselines.items()
+        for column, net in nets.items()
     ]
-    return TransferMatrix(with_relative_accuracy(ordered))
+    for _, selection, _ in parts:
+        check_selection(selection, split)
+    parts += [("all", None, [column]) for column in nets]
+    benches = {name: Bench(check_probe(probe, net), split, name) for name, net in nets.items()}
+    rows = [
+        Row({"selection": name}, selection, [benches[column] for column in columns])
+        for name, selection, columns in parts
+    ]
+    records = run_rows(rows, n_seeds, n_seeds, verbose)
+    homes = {name: own for name, own, _ in distilled}
+    for record in records:
+        own = homes.get(record["selection"])
+        record["at_home"] = None if own is None else record["backbone"] in own
+    return TransferMatrix(with_relative_accuracy(records))
 
 
 def with_relative_accuracy(records: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
@@ -266,96 +228,36 @@ def with_relative_accuracy(records: Sequence[dict[str, Any]]) -> tuple[dict[str,
     Returns
     -------
     tuple of dict
-        The same with ``relative_accuracy``; NaN where that mean is 0.
+        The same with ``relative_accuracy``.
     """
-    full = _mean_accuracies([record for record in records if record["selection"] == _ALL])
-    found = []
+    full: dict[str, list[float]] = {}
     for record in records:
-        reference = full[record["backbone"]]
-        relative = record["accuracy"] / reference if reference else float("nan")
-        found.append({**record, "relative_accuracy": relative})
-    return tuple(found)
+        if record["selection"] == "all":
+            full.setdefault(record["backbone"], []).append(record["accuracy"])
+    means = {column: np.mean(accuracies) for column, accuracies in full.items()}
+    with np.errstate(divide="ignore", invalid="ignore"):
+        relative = [float(record["accuracy"] / means[record["backbone"]]) for record in records]
+    return tuple(
+        {**record, "relative_accuracy": value}
+        for record, value in zip(records, relative, strict=True)
+    )
 
 
-def _check_distilled_on(distilled_on: Any, nets: Mapping[str, Any]) -> list[tuple[str, ...]]:
-    if distilled_on is None:
-        return [(name,) for name in nets]
-    if isinstance(distilled_on, str) or not isinstance(distilled_on, Sequence):
-        raise ValueError(f"distilled_on must be a list; got {distilled_on!r}. Put it in brackets.")
-    rows = [tuple(row) if isinstance(row, list | tuple) else (row,) for row in distilled_on]
-    for row in rows:
-        unknown = [name for name in row if name not in list(nets)]
-        if unknown or not row or len(set(row)) < len(row):
-            raise ValueError(
-                f"distilled_on holds {row}, but each of its rows is a name of backbones or a tuple "
-                f"of several, each once. The names are: {', '.join(nets)}."
-            )
-    if len(set(rows)) < len(rows):
-        raise ValueError(f"distilled_on holds a row twice: {rows}. Leave one out.")
-    return rows
-
-
-def _distilled_rows(
-    distillers: Any, distilled_on: list[tuple[str, ...]], nets: Mapping[str, Any], split: Split
-) -> dict[str, tuple[tuple[str, ...], Any]]:
-    """Return the backbones of each row and its distiller, unfitted, by the row's name."""
-    several = isinstance(distillers, Mapping)
-    named = check_names(distillers, "distillers") if several else {"": distillers}
-    rows = {}
+def _distilled(
+    distillers: Any, distilled_on: Sequence[Any] | None, nets: Mapping[str, Any]
+) -> Iterator[tuple[str, list[str], Any]]:
+    """Yield the name of each row, the backbones distilled on, and the unfitted distiller."""
+    named = distillers if isinstance(distillers, Mapping) else {"": distillers}
     for name, distiller in named.items():
-        argument = f"distillers[{name!r}]" if several else "distillers"
-        for on in distilled_on:
-            own = [nets[one] for one in on]
+        for on in nets if distilled_on is None else distilled_on:
+            homes = [on] if isinstance(on, str) else list(on)
+            unknown = [home for home in homes if home not in list(nets)]
+            if unknown or not homes:
+                raise ValueError(
+                    f"distilled_on holds {on!r}, but may hold names of backbones only, and tuples "
+                    f"of them: {', '.join(nets)}."
+                )
+            own = [nets[home] for home in homes]
             backbone = own[0] if len(own) == 1 else own
-            row = " + ".join(on) + (f", {name}" if several else "")
-            rows[row] = on, _on(distiller, backbone, argument, split)
-    if not rows:
-        raise ValueError("There is nothing to distil: distillers or distilled_on is empty.")
-    return rows
-
-
-def _baseline_rows(
-    baselines: Any, nets: Mapping[str, Any], split: Split
-) -> dict[str, dict[str, Any]]:
-    """Return the selections of each baseline, unfitted, by column."""
-    baselines = check_names(baselines, "baselines")
-    for name, baseline in baselines.items():
-        if baseline is None:
-            raise ValueError(
-                f"baselines[{name!r}] is None, but probes on all images are a row of their own, "
-                f"{_ALL!r}. Leave it out."
-            )
-    return {
-        name: {
-            column: _on(baseline, net, f"baselines[{name!r}]", split)
-            for column, net in nets.items()
-        }
-        for name, baseline in baselines.items()
-    }
-
-
-def _on(selection: Any, backbone: Any, argument: str, split: Split) -> Any:
-    """Return an unfitted clone for a backbone, or for several."""
-    check_is_selection(selection, argument)
-    if not has_parameter(selection, "backbone"):
-        raise ValueError(
-            f"{argument}, a {type(selection).__name__}, has no parameter backbone to be set to "
-            f"that of its row or column. Leave it out, or compare it by compare_selections."
-        )
-    selection = set_parameter(selection, "backbone", backbone)
-    check_selection(selection, argument, split)
-    return selection
-
-
-def _mean_accuracies(records: list[Any]) -> dict[str, float]:
-    """Return the mean accuracy on each backbone."""
-    columns = dict.fromkeys(record["backbone"] for record in records)
-    return {
-        column: float(np.mean([r["accuracy"] for r in records if r["backbone"] == column]))
-        for column in columns
-    }
-
-
-def _describe(row: str, records: list[Any]) -> str:
-    means = _mean_accuracies(records)
-    return f"{row}: " + ", ".join(f"{column} {mean:.3f}" for column, mean in means.items())
+            row = " + ".join(homes) + (f", {name}" if name else "")
+            yield row, homes, set_parameter(distiller, "backbone", backbone)

@@ -79,20 +79,15 @@ def test_rows_by_default():
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"prototypes_per_class": 2}, "must be a sequence of whole numbers.*got 2"),
-        ({"prototypes_per_class": "12"}, "got '12'"),
-        ({"prototypes_per_class": ()}, "one or more numbers"),
-        ({"prototypes_per_class": (1, 1)}, r"each once; got \[1, 1\]"),
-        ({"prototypes_per_class": (1, 0)}, "got 0"),
+        ({"prototypes_per_class": "12"}, "prototypes_per_class"),
+        ({"prototypes_per_class": (1, 0)}, "prototypes_per_class"),
         ({"prototypes_per_class": (1, 7)}, "has 6 images.*prototypes_per_class=7"),
         (
             {"selections": {"f": FrozenEstimator(RandomImages(NET).fit(X, Y))}},
-            r"selections\['f'\], a FrozenEstimator, has no parameter prototypes_per_class",
+            "A FrozenEstimator has no parameter prototypes_per_class",
         ),
-        ({"selections": {}}, "selections is empty"),
         ({"n_probe_seeds": 0}, "n_probe_seeds"),
-        ({"n_selection_seeds": 3}, "n_selection_seeds=3"),
-        ({"groups": np.zeros(3)}, "groups has 3"),
+        ({"groups": np.zeros(3)}, "inconsistent numbers of samples"),
     ],
     ids=lambda value: str(value)[:40],
 )

@@ -22,6 +22,7 @@ from tests.evaluation.toys import (
     Y_TEST,
     X,
     Y,
+    close_during_fits,
     distiller,
     guarded,
     plain,
@@ -74,10 +75,11 @@ def test_scores_are_those_of_probes_trained_by_hand():
 
 def test_several_distillers():
     distillers = {"short": distiller(), "long": distiller(max_iter=8)}
-    result = transfer(distillers=distillers, distilled_on=["A"], baselines={})
+    params = {"distilled_on": ["A"], "baselines": {}, "n_seeds": 1}
+    result = transfer(distillers=distillers, **params)
     rows = list(dict.fromkeys(row for row, _ in cells(result)))
     assert rows == ["A, short", "A, long", "all"]
-    alone = cells(transfer(distillers=distillers["long"], distilled_on=["A"], baselines={}))
+    alone = cells(transfer(distillers=distillers["long"], **params))
     assert cells(result)["A, long", "B"] == alone["A", "B"]
 
 
@@ -137,23 +139,12 @@ def test_backbones_by_name():
 
 
 def test_test_images_and_labels_do_not_shape_the_selections(monkeypatch):
-    state = {"open": True}
-
-    def closed(method):
-        def fit(self, *args):
-            before, state["open"] = state["open"], False
-            try:
-                return method(self, *args)
-            finally:
-                state["open"] = before
-
-        return fit
-
-    for kind in (RandomImages, ClassCentroids, LGMDistiller, FrozenBackboneProbe):
-        monkeypatch.setattr(kind, "fit", closed(kind.fit))
-    first = transfer(X, Y, guarded(X_TEST, state), Y_TEST)
-    assert plain(first) == plain(transfer())
-    other = transfer(X, Y, X_TEST, np.roll(Y_TEST, 7))
+    kinds = (RandomImages, ClassCentroids, LGMDistiller, FrozenBackboneProbe)
+    state = close_during_fits(monkeypatch, *kinds)
+    params = {"distilled_on": ["A"], "n_seeds": 1}
+    first = transfer(X, Y, guarded(X_TEST, state), Y_TEST, **params)
+    assert plain(first) == plain(transfer(**params))
+    other = transfer(X, Y, X_TEST, np.roll(Y_TEST, 7), **params)
     assert cells(first) != cells(other)
     for name in ("n_images", "selection_seed", "seed", "at_home"):
         assert cells(first, name) == cells(other, name)
@@ -162,34 +153,25 @@ def test_test_images_and_labels_do_not_shape_the_selections(monkeypatch):
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"backbones": NET}, "backbones must be a list or a dict"),
-        ({"backbones": "clip"}, "backbones must be a list or a dict"),
-        ({"backbones": []}, "backbones is empty"),
         ({"backbones": [NET, NET]}, "'tiny' more than once.*a dict"),
-        ({"backbones": {"A": None}}, "'A': None"),
         ({"backbones": ["efficientnet_lite7"]}, "efficientnet_lite"),
-        ({"distilled_on": "A"}, "Put it in brackets"),
-        ({"distilled_on": ["C"]}, "names are: A, B"),
-        ({"distilled_on": [("A", "A")]}, "each once"),
-        ({"distilled_on": [()]}, "each once"),
-        ({"distilled_on": ["A", ("A",)]}, "a row twice"),
-        ({"distilled_on": []}, "nothing to distil"),
-        ({"distillers": {}}, "nothing to distil"),
-        ({"distillers": {1: distiller()}}, "named by strings"),
-        ({"distillers": LGMDistiller}, r"distillers must be.*Pass LGMDistiller\(...\)"),
-        ({"distillers": {"x": None}}, r"distillers\['x'\] must be an estimator"),
+        ({"distilled_on": "A"}, "distilled_on"),
+        ({"distilled_on": ["C"]}, "names of backbones only"),
+        ({"distilled_on": [()]}, "names of backbones only"),
+        ({"distilled_on": ["A", ("A",)]}, "different names"),
+        ({"distillers": LGMDistiller}, "instead of a class"),
+        ({"distillers": {"x": None}}, "Cannot clone object 'None'"),
         ({"distillers": distiller(n_views=0)}, "n_views"),
         (
             {"distillers": FrozenEstimator(distiller().fit(X, Y))},
-            "a FrozenEstimator, has no parameter backbone",
+            "A FrozenEstimator has no parameter backbone",
         ),
         ({"distillers": RandomImages(), "distilled_on": [("A", "B")]}, "backbone"),
-        ({"baselines": [RandomImages()]}, "baselines must be a dict"),
-        ({"baselines": {"a": None}}, "a row of their own, 'all'"),
-        ({"baselines": {"all": RandomImages()}}, "Two rows would be called 'all'"),
-        ({"baselines": {"A": RandomImages()}}, "Two rows would be called 'A'"),
-        ({"backbones": {"all": NET, "B": OTHER}}, "Two rows would be called 'all'"),
-        ({"n_seeds": 0}, "n_seeds must be"),
+        ({"baselines": [RandomImages()]}, "baselines"),
+        ({"baselines": {"all": RandomImages()}}, "different names"),
+        ({"baselines": {"A": RandomImages()}}, "different names"),
+        ({"backbones": {"all": NET, "B": OTHER}}, "different names"),
+        ({"n_seeds": 0}, "n_seeds"),
     ],
     ids=lambda value: str(value)[:40],
 )
@@ -199,21 +181,23 @@ def test_what_is_wrong_is_said_before_the_work(wrong, message, monkeypatch):
 
     for kind in (RandomImages, ClassCentroids, LGMDistiller, FrozenBackboneProbe):
         monkeypatch.setattr(kind, "fit", fit)
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         transfer(**wrong)
 
 
 def test_defaults():
-    nets = {"A": NET, "B": OTHER}
-    probe = FrozenBackboneProbe(n_views=2, max_epochs=2)
-    result = cross_model_transfer(*DATA, backbones=nets, distilled_on=["B"], probe=probe, n_seeds=1)
-    found = cells(result)
-    assert list(dict.fromkeys(row for row, _ in found)) == ["B", "random", "centroid", "all"]
+    probe = FrozenBackboneProbe(n_views=2, max_epochs=30)
+    params = {"distilled_on": ["B"], "probe": probe, "n_seeds": 1}
+    result = cross_model_transfer(*DATA, backbones=NETS, **params)
+    names = [record["selection"] for record in result.records]
+    assert list(dict.fromkeys(names)) == ["B", "random", "centroid", "all"]
 
 
 def test_it_is_silent_unless_asked(capsys):
-    transfer(n_seeds=1)
+    params = {"n_seeds": 1, "baselines": {}, "distilled_on": ["A"]}
+    transfer(**params)
     assert capsys.readouterr().out == ""
-    transfer(n_seeds=1, verbose=1, baselines={})
+    transfer(**params, verbose=1)
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(":")[0] for line in lines] == ["all", "A", "B"]
+    names = ["1 of 3: A on A, B", "2 of 3: all on A", "3 of 3: all on B"]
+    assert [line.partition(": accuracy")[0] for line in lines] == names

@@ -43,6 +43,25 @@ def guarded(X, state):
     return Guarded(**vars(source))
 
 
+def close_during_fits(monkeypatch, *kinds):
+    """Return a state for ``guarded`` that is closed while estimators of these kinds are fitted."""
+    state = {"open": True}
+
+    def closed(method):
+        def fit(self, *args, **params):
+            before, state["open"] = state["open"], False
+            try:
+                return method(self, *args, **params)
+            finally:
+                state["open"] = before
+
+        return fit
+
+    for kind in kinds:
+        monkeypatch.setattr(kind, "fit", closed(kind.fit))
+    return state
+
+
 def plain(result):
     """Return the records without times."""
     return [
