@@ -31,7 +31,7 @@ ROOT = Path(__file__).parents[1]
 
 
 def distiller(**params):
-    settings = {"max_iter": 8, "heads": RandomHeads(4, 8), "n_views": 2, "random_state": 0}
+    settings = {"max_iter": 12, "heads": RandomHeads(4, 8), "n_views": 2, "random_state": 0}
     net = Backbone.from_module(TinyConvNet(), image_size=16, name="tiny")
     return LGMDistiller(**{"backbone": net, **settings, **params})
 
@@ -197,7 +197,8 @@ def words(folder, out, *options):
     """Return the words of the command, on images of its own."""
     net = ("--backbone", "efficientnet_lite0", "--image-size", "32", "--device", "cpu")
     images = str(folder / "images")
-    return ("distill", images, *net, "--seed", "3", "--out", str(folder / out), *options)
+    more = ("--seed", "3", "--jobs", "1", "--out", str(folder / out))
+    return ("distill", images, *net, *more, *options)
 
 
 def start_two(folder, out, *options):

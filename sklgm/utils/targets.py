@@ -59,6 +59,11 @@ def check_column(labels: Any, name: str) -> np.ndarray:
     """Return labels of one kind as an array (n,), or raise a ValueError that names them."""
     if hasattr(labels, "to_numpy"):  # since column_or_1d makes floats of pandas' own integers
         labels = labels.to_numpy()
+    shape = np.shape(labels)
+    if len(shape) != 1 and shape[1:] != (1,):
+        raise ValueError(
+            f"{name} must hold one label an image, in one dimension; got shape {shape}."
+        )
     _check_kinds(labels, name)
     column = column_or_1d(labels, warn=True, input_name=name)
     assert_all_finite(column, input_name=name)

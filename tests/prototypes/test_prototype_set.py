@@ -324,7 +324,7 @@ def test_arrays_are_read_only_copies():
         (np.zeros((0, 4, 4, 3)), [], {}, "got shape"),
         (np.full((1, 4, 4, 3), 2.0), [0], {}, r"values in \[0, 1\]"),
         (np.full((1, 4, 4, 3), np.nan), [0], {}, "NaN"),
-        (np.zeros((2, 4)), [[0, 1], [1, 1]], {}, "1d array"),
+        (np.zeros((2, 4)), [[0, 1], [1, 1]], {}, "one dimension"),
         (np.zeros((2, 4)), np.array(["a", 1], dtype=object), {}, "different types: number, str"),
         (np.zeros((2, 4)), [0.0, np.nan], {}, "NaN"),
         (np.zeros((2, 4)), [1j, 2j], {}, "Complex"),
