@@ -87,11 +87,12 @@ def distill(
     from sklgm.datasets._files import describe_files, load_files
 
     output = Output(quiet, as_json)
+    names = backbone or ["clip"]
     start = time.perf_counter()
     work = Path(f"{out.absolute()}.work") if resume and memory is None else None
     with torchrun_job(device) as (ranks, own_device):
         distiller = LGMDistiller(
-            backbone[0] if backbone and len(backbone) == 1 else backbone or "clip",
+            names if len(names) > 1 else names[0],
             prototypes_per_class=prototypes_per_class,
             image_size=image_size,
             max_iter=max_iter,
