@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,9 @@ from sklgm.estimators.probe import FrozenBackboneProbe
 from sklgm.estimators.probing import class_scores
 from sklgm.images import ImageSource
 from sklgm.passes.encoder import Encoder
-from sklgm.utils.numbers import is_whole
 
 Scores = Callable[[Tensor], Tensor]
 
-_METHODS = ("gradient", "occlusion")
 # Patches along a side of the image, when no size is given.
 _PATCHES = 7
 
@@ -122,8 +121,6 @@ def object_focus(
     if not isinstance(probe, FrozenBackboneProbe):
         raise ValueError(f"probe must be a FrozenBackboneProbe; got {probe!r}.")
     check_is_fitted(probe)
-    if method not in _METHODS:
-        raise ValueError(f"method must be one of {', '.join(_METHODS)}; got {method!r}.")
     encoder = probe._encoder()
     if probe.backbone is None:
         raise ValueError("object_focus needs images, but probe has backbone=None.")
@@ -131,20 +128,16 @@ def object_focus(
     source = probe._check_X(X, reset=False)
     assert isinstance(source, ImageSource)
     check_consistent_length(source, masks)
-    size = encoder.backbone.image_size
-    side = -(-size // _PATCHES) if patch_size is None else patch_size
-    if not is_whole(side) or not 1 <= side <= size:
-        raise ValueError(
-            f"patch_size must be a whole number from 1 to the {size} pixels that the net sees; got "
-            f"{side!r}."
-        )
+    side = -(-encoder.backbone.image_size // _PATCHES) if patch_size is None else patch_size
+    if side < 1:
+        raise ValueError(f"patch_size must be at least 1; got {side!r}.")
+    effects = {"gradient": _gradient_energy, "occlusion": partial(_occlusion_effect, side=side)}
+    if method not in effects:
+        raise ValueError(f"method must be one of {', '.join(effects)}; got {method!r}.")
     scores = _scores(probe, encoder)
     fractions, areas = [], []
     for pixels, share in _batches(encoder, source, masks):
-        if method == "gradient":
-            effect = _gradient_energy(scores, pixels)
-        else:
-            effect = _occlusion_effect(scores, pixels, side)
+        effect = effects[method](scores, pixels)
         total = effect.sum(dim=(1, 2))
         inside = (effect * share).sum(dim=(1, 2))
         fractions.append(torch.where(total > 0, inside / total, torch.nan).cpu().numpy())
@@ -171,11 +164,9 @@ def _scores(probe: FrozenBackboneProbe, encoder: Encoder) -> Scores:
             f"The scores of the head {probe.head_!r} are no linear function of features. Use "
             f"head=None, or a classifier such as LogisticRegression or LinearSVC."
         )
-    weight, bias = (
-        torch.from_numpy(part.astype(np.float32)).to(encoder.backbone.device)
-        for part in (weight, bias)
-    )
-    return lambda pixels: encoder.features(pixels) @ weight + bias
+    device = encoder.backbone.device
+    slopes, start = (torch.as_tensor(p, dtype=torch.float32, device=device) for p in (weight, bias))
+    return lambda pixels: encoder.features(pixels) @ slopes + start
 
 
 def _batches(encoder: Encoder, source: ImageSource, masks: Any) -> Iterator[tuple[Tensor, Tensor]]:

