@@ -131,7 +131,10 @@ def object_focus(
     side = -(-encoder.backbone.image_size // _PATCHES) if patch_size is None else patch_size
     if side < 1:
         raise ValueError(f"patch_size must be at least 1; got {side!r}.")
-    effects = {"gradient": _gradient_energy, "occlusion": partial(_occlusion_effect, side=side)}
+    effects: dict[str, Callable[[Scores, Tensor], Tensor]] = {
+        "gradient": _gradient_energy,
+        "occlusion": partial(_occlusion_effect, side=side),
+    }
     if method not in effects:
         raise ValueError(f"method must be one of {', '.join(effects)}; got {method!r}.")
     scores = _scores(probe, encoder)
