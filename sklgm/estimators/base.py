@@ -14,13 +14,14 @@ from sklearn.utils import Tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from sklgm.backbones import Backbone
+from sklgm.backbones import Backbone, get_backbone
 from sklgm.checkpoint.memory import cached
 from sklgm.images import ImageSource, check_images
 from sklgm.passes.encoder import Encoder
 from sklgm.passes.rows import RowEncoder
 from sklgm.prototypes.similarities import PrototypeSimilarities
-from sklgm.utils.devices import resolve_device
+from sklgm.synthesis import BatchSize
+from sklgm.utils.devices import resolve_device, resolve_precision
 from sklgm.utils.directions import directions
 from sklgm.utils.notebook import ShowsPrototypes
 
@@ -94,14 +95,12 @@ class FrozenBackboneEstimator(BaseEstimator):
         return RowEncoder() if self.backbone is None else self._resolve(self.backbone)
 
     def _resolve(self, backbone: str | Backbone) -> Encoder:
-        return Encoder.resolve(
-            backbone,
-            image_size=self.image_size,
-            device=self._device(),
-            precision=self.precision,
-            batch_size=self.batch_size,
-            n_jobs=self.n_jobs,
-        )
+        """Return the encoder of a backbone, which is loaded if need be."""
+        device = self._device()
+        net = get_backbone(backbone, image_size=self.image_size, device=device)
+        auto = isinstance(self.batch_size, str)
+        size = BatchSize.auto(net.image_size, device) if auto else BatchSize(int(self.batch_size))
+        return Encoder(net, resolve_precision(self.precision, device), size, self.n_jobs)
 
     def _check_same_net(self, encoder: Any, position: int = 0) -> None:
         """Raise ValueError unless a backbone computes what it computed when ``fit`` used it.

@@ -12,14 +12,13 @@ import torch
 from sklearn.utils import gen_batches
 from torch import Tensor
 
-from sklgm.backbones import Backbone, get_backbone
+from sklgm.backbones import Backbone
 from sklgm.images import ImageSource, iter_batches, resize_crop
 from sklgm.matching import RealGradients
 from sklgm.matching.moving import to_device
 from sklgm.passes.views import ViewStream
 from sklgm.synthesis import Augmentation, BatchSize, Objective
 from sklgm.synthesis.augmentation import centre_views
-from sklgm.utils.devices import resolve_precision
 
 
 @dataclass(frozen=True)
@@ -42,26 +41,6 @@ class Encoder:
     autocast: torch.dtype | None
     batch_size: BatchSize
     n_jobs: int | None
-
-    @classmethod
-    def resolve(
-        cls,
-        backbone: str | Backbone,
-        *,
-        image_size: int | None,
-        device: torch.device,
-        precision: str,
-        batch_size: int | str,
-        n_jobs: int | None,
-    ) -> Encoder:
-        """Turn an estimator's parameters into an encoder, loading the backbone if need be."""
-        net = get_backbone(backbone, image_size=image_size, device=device)
-        size = (
-            BatchSize.auto(net.image_size, device)
-            if isinstance(batch_size, str)
-            else BatchSize(int(batch_size))
-        )
-        return cls(net, resolve_precision(precision, device), size, n_jobs)
 
     @property
     def name(self) -> str:

@@ -10,6 +10,7 @@ from sklgm import BackboneEmbedder, LGMDistiller
 from sklgm.backbones import Backbone
 from sklgm.images import check_images
 from sklgm.passes.encoder import Encoder
+from sklgm.synthesis import BatchSize
 from sklgm.utils.devices import resolve_device
 from tests.tiny_backbones import tiny_backbone
 
@@ -18,14 +19,8 @@ needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is 
 
 
 def encoder(device, batch_size, n_jobs=2):
-    return Encoder.resolve(
-        tiny_backbone(image_size=14),
-        image_size=None,
-        device=resolve_device(device),
-        precision="float32",
-        batch_size=batch_size,
-        n_jobs=n_jobs,
-    )
+    net = tiny_backbone(image_size=14).to(resolve_device(device))
+    return Encoder(net, None, BatchSize(batch_size), n_jobs)
 
 
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=needs_cuda)])
