@@ -164,8 +164,11 @@ class HTMLReport:
         if X is not None:
             net = probe_of(prototypes, backbone, probe)
             reals, embedding = _among_real(images, labels, X, y, net, names)
-            text += "Framed by dashes: the real image of its class most similar to it, none twice."
-            about = "Features, on the two principal components of those of real images."
+            text += (
+                "Beside each one, in a dashed frame, is the real image of its class that is most "
+                "similar to it. None is shown twice."
+            )
+            about = "Features of both, on the two principal components of the real images' features."
             maps = [Section("Among real images", about, plot=embedding)]
         cards = [
             {"name": names[label], "prototype": picture(image), "real": real}
