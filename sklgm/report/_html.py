@@ -168,7 +168,7 @@ class HTMLReport:
                 "Beside each one, in a dashed frame, is the real image of its class that is most "
                 "similar to it. None is shown twice."
             )
-            about = "Features of both, on the two principal components of the real images' features."
+            about = "Features of real images and prototypes, on principal components of the former."
             maps = [Section("Among real images", about, plot=embedding)]
         cards = [
             {"name": names[label], "prototype": picture(image), "real": real}
