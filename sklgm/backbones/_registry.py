@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -85,7 +86,7 @@ def _lite(number: int, image_size: int, crop_pct: float) -> BackboneSpec:
 
 
 _clip_resnet = partial(_clip, pooling="projected pool")
-_siglip = partial(
+_siglip: Callable[..., BackboneSpec] = partial(
     _clip,
     weights="webli",
     resize="squash",
@@ -107,7 +108,7 @@ _dinov3 = partial(
 )
 _mae = partial(_vit, weights="mae", crop_pct=0.9, license="CC-BY-NC-4.0", reference="2111.06377")
 _dino = partial(_vit, weights="dino", crop_pct=0.9, reference="2104.14294")
-_eva02 = partial(
+_eva02: Callable[..., BackboneSpec] = partial(
     _vit,
     weights="mim_in22k",
     crop_pct=0.9,
