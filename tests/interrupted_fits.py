@@ -160,7 +160,7 @@ class Victim:
 
     def hear(self):
         """Return what it says next, None at its end."""
-        assert self.pipe.poll(60), "the process does not get on"
+        assert self.pipe.poll(300), "the process does not get on"
         try:
             return self.pipe.recv()
         except EOFError:
