@@ -65,28 +65,6 @@ def test_batches_are_copies():
     assert X.max() == 0
 
 
-def test_batches_are_made_where_the_caller_says():
-    made = []
-
-    def empty(shape, dtype):
-        assert threading.current_thread().name.startswith("sklgm-images")
-        made.append(np.empty(shape, dtype))
-        return made[-1]
-
-    batches = list(iter_batches(numbered(7), first_pixel, batch_size=3, n_jobs=2, empty=empty))
-    assert all(any(batch is array for array in made) for batch in batches)
-    assert sorted(array.shape for array in made) == [(1, 1), (3, 1), (3, 1)]
-
-
-def test_an_error_when_a_batch_is_made_is_raised():
-    def empty(shape, dtype):
-        raise MemoryError("no room")
-
-    with pytest.raises(MemoryError, match="no room"):
-        list(iter_batches(numbered(7), first_pixel, batch_size=3, empty=empty))
-    assert threads_at_work() == []
-
-
 def test_memory_does_not_grow_with_the_number_of_files(tmp_path):
     path = tmp_path / "image.png"
     Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
