@@ -12,14 +12,16 @@ ClassWeight = Literal["balanced"] | Mapping[Any, float] | None
 
 def label_indices(classes: np.ndarray, y: Sequence[Any] | np.ndarray) -> np.ndarray:
     """Return the place of each label among sorted classes, or raise for one that has none."""
-    labels = np.asarray(y)
-    unknown = np.setdiff1d(labels, classes)
-    if len(unknown):
+    # Not numpy's set functions, for which 1 and "1" are the same.
+    places = {label: place for place, label in enumerate(classes.tolist())}
+    labels = np.asarray(y).tolist()
+    unknown = set(labels) - set(places)
+    if unknown:
         raise ValueError(
-            f"y holds labels that are not in classes: {unknown[:5].tolist()}; "
+            f"y holds labels that are not in classes: {sorted(unknown, key=str)[:5]}; "
             f"classes are {shorten(classes)}."
         )
-    return np.searchsorted(classes, labels)
+    return np.array([places[label] for label in labels], dtype=np.intp)
 
 
 def count_classes(
