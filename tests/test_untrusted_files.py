@@ -253,52 +253,6 @@ def test_postscript_is_not_run(tmp_path, monkeypatch):
     assert [Path(path).name for path in load_folder(tmp_path / "data").paths] == ["a.png"]
 
 
-# Sizes
-
-
-def packs_zeros(path):
-    """Rewrite a file of torch.save, of ten floats, to hold very many zeros."""
-    torch.save({"w": torch.arange(10.0)}, path)
-    with zipfile.ZipFile(path) as archive:
-        entries = {entry.filename: archive.read(entry) for entry in archive.infolist()}
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-        for name, content in entries.items():
-            if name.endswith("data.pkl"):
-                content = content.replace(b"K\n", b"\x8a\x08" + (2**26).to_bytes(8, "little"))
-            archive.writestr(name, bytes(2**28) if name.endswith("data/0") else content)
-    assert path.stat().st_size < 2**20
-
-
-def repeats_one_number(path):
-    torch.save({"w": torch.zeros(1).as_strided((10**6, 10**6), (0, 0))}, path)
-
-
-def leaves_out_zeros(path):
-    size = (10**6, 10**6)
-    nothing = torch.zeros(2, 0, dtype=torch.long), torch.zeros(0)
-    tensor = torch.sparse_coo_tensor(*nothing, size, check_invariants=True)
-    torch.save({"w": tensor}, path)
-
-
-def has_no_numbers(path):
-    torch.save({"w": torch.empty(10**6, 10**6, device="meta")}, path)
-
-
-@pytest.mark.parametrize(
-    ("write", "message"),
-    [
-        (packs_zeros, r"cannot be read: it has \d+ bytes and would unpack to 268\d+\. What can"),
-        (repeats_one_number, r"claim more numbers than are in the file"),
-        (leaves_out_zeros, "cannot be read|claim more numbers"),
-        (has_no_numbers, "claim more numbers than are in the file"),
-    ],
-)
-def test_weights_that_are_larger_than_their_file(write, message, tmp_path):
-    write(tmp_path / "w.pth")
-    with refused(message):
-        read_weights(tmp_path / "w.pth")
-
-
 def timm_folder(folder, architecture="test_vit", **config):
     folder.mkdir()
     content = {"architecture": architecture, "pretrained_cfg": {}, **config}
@@ -314,29 +268,11 @@ def clip_folder(folder, *, tower=(), **config):
     save_file({"x": torch.ones(1)}, folder / "open_clip_model.safetensors")
 
 
-WIDE = {"width": 2**16, "layers": 4, "head_width": 64}
 CONFIGS = {
-    "timm: numbers": (
-        timm_folder,
-        {"model_args": {"depth": 10**12}},
-        "1000000000000, and none may",
-    ),
-    "timm: memory": (
-        timm_folder,
-        {"model_args": {"embed_dim": 2**16, "num_heads": 16}},
-        r"do not fit architecture .*the net has \d+ numbers, and the file 1",
-    ),
-    "timm: pixels": (
-        timm_folder,
-        {"pretrained_cfg": {"input_size": [3, 10**6, 10**6]}},
-        "images of 1000000 pixels, at most 8192",
-    ),
     "timm: no pixels": (timm_folder, {"pretrained_cfg": {"input_size": [3, "x"]}}, "no net that"),
     "timm: unknown": (timm_folder, {"architecture": "no_such_net"}, "Unknown model"),
     "timm: argument": (timm_folder, {"model_args": {"checkpoint_path": "x"}}, "describes no net"),
     "timm: a list": (timm_folder, {"architecture": ["x"]}, "describes no net that timm can make"),
-    "clip: numbers": (clip_folder, {"tower": {"layers": 10**12}}, "1000000000000, and none may"),
-    "clip: memory": (clip_folder, {"tower": WIDE}, r"the net has \d+ numbers, and the file 1"),
     "clip: nothing": (clip_folder, {"vision_cfg": {}}, "KeyError: 'image_size'"),
     "clip: elsewhere": (
         clip_folder,
@@ -350,7 +286,7 @@ CONFIGS = {
 def test_folders_that_describe_no_net(case, tmp_path):
     write, config, message = CONFIGS[case]
     write(tmp_path / "net", **config)
-    with refused(message, seconds=3):
+    with refused(message):
         _ = Backbone.from_name(f"local-dir:{tmp_path / 'net'}").module
 
 

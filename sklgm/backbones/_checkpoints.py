@@ -6,15 +6,10 @@ import contextlib
 import functools
 import hashlib
 import textwrap
-import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
-import torch
 from torch import Tensor
-
-# A net may have as many numbers as its file lacks, beside as many as are in the file.
-_MOST_INTERPOLATED = 2**26
 
 
 def content_digest(*paths: str) -> str:
@@ -70,12 +65,9 @@ def read_checkpoint(path: str) -> dict[str, Tensor]:
     from timm.models import load_state_dict
 
     try:
-        _check_unpacked_size(path)
         state: dict[str, Tensor] = load_state_dict(path, weights_only=True)
         if not state or not all(isinstance(value, Tensor) for value in state.values()):
             raise TypeError
-        if not all(map(_is_held, state.values())):
-            raise ValueError("its tensors claim more numbers than are in the file")
     except Exception as error:  # a damaged pickle raises anything
         reason = str(error).strip().partition("\n")[0].rstrip(".")
         if isinstance(error, AttributeError | KeyError | TypeError):
@@ -87,39 +79,6 @@ def read_checkpoint(path: str) -> dict[str, Tensor]:
             f"what torch.save(net.state_dict(), path) writes."
         ) from error
     return state
-
-
-def _check_unpacked_size(path: str) -> None:
-    """Raise for an archive that unpacks to more than it is; torch itself packs nothing."""
-    if not zipfile.is_zipfile(path):
-        return
-    with zipfile.ZipFile(path) as archive:
-        unpacked = sum(entry.file_size for entry in archive.infolist())
-    size = Path(path).stat().st_size
-    if unpacked > size:
-        raise ValueError(f"it has {size} bytes and would unpack to {unpacked}")
-
-
-def _is_held(tensor: Tensor) -> bool:
-    """Return whether all numbers of a tensor are in memory, none in several places at once."""
-    plain = tensor.layout is torch.strided and tensor.device.type == "cpu"
-    return plain and tensor.nbytes <= tensor.untyped_storage().nbytes()
-
-
-def check_total(expected: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> None:
-    """Raise RuntimeError for a net that its file cannot fill, before it takes memory.
-
-    Parameters
-    ----------
-    expected : mapping of str to Tensor
-        State of the net, without memory.
-    state : mapping of str to Tensor
-        The tensors that the file holds.
-    """
-    wanted, held = (sum(t.numel() for t in tensors.values()) for tensors in (expected, state))
-    # Position embeddings grow where images are to be larger than in training.
-    if wanted > 2 * held + _MOST_INTERPOLATED:
-        raise RuntimeError(f"the net has {wanted} numbers, and the file {held}")
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sklgm.backbones._checkpoints import check_total, loading, read_checkpoint
+from sklgm.backbones._checkpoints import loading, read_checkpoint
 from sklgm.backbones._modules import own_rng
 from sklgm.backbones._registry import OPEN_CLIP_FILES
 from sklgm.backbones._spec import BackboneSpec, unknown_name
@@ -134,8 +134,6 @@ def build(spec: BackboneSpec, image_size: int, pretrained: bool) -> torch.nn.Mod
     with own_rng():
         if pretrained:
             with loading(path, spec.architecture):
-                with torch.device("meta"):
-                    check_total(make().state_dict(), state)
                 tower = make()
                 tower.load_state_dict(_state_of_tower(tower, state))
         else:
