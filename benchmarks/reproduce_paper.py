@@ -82,7 +82,8 @@ class Run:
             if data == "spawrious":
                 X, y = load_spawrious(self.root, challenge="o2o_hard", subset=part, return_X_y=True)
             elif data == "waterbirds":
-                X, y = load_waterbirds(self.root, subset=part, return_X_y=True)
+                birds = self.root / "waterbird_complete95_forest2water2"
+                X, y = load_waterbirds(birds, subset=part, return_X_y=True)
             elif data.startswith("imagenet"):
                 folder = self.root / "imagenet" / part.replace("test", "val")
                 X, y = load_folder(folder, return_X_y=True)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from numbers import Integral
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.utils import check_consistent_length
+from sklearn.utils._param_validation import Interval, StrOptions, validate_params
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor
 
 from sklgm.estimators.probe import FrozenBackboneProbe
 from sklgm.estimators.probing import class_scores
-from sklgm.images import ImageSource
+from sklgm.images import ImageSource, check_images
 from sklgm.passes.encoder import Encoder
 
 Scores = Callable[[Tensor], Tensor]
@@ -64,6 +65,14 @@ class ObjectFocus:
         return f"ObjectFocus(method={self.method!r}, {figures})"
 
 
+@validate_params(
+    {
+        "probe": [FrozenBackboneProbe],
+        "method": [StrOptions({"gradient", "occlusion"})],
+        "patch_size": [Interval(Integral, 1, None, closed="left"), None],
+    },
+    prefer_skip_nested_validation=True,
+)
 def object_focus(
     probe: FrozenBackboneProbe,
     X: Any,
@@ -118,8 +127,6 @@ def object_focus(
         probe = FrozenBackboneProbe("clip", distiller=LGMDistiller("clip")).fit(X, y)
         object_focus(probe, test.images, test.masks).summary()
     """
-    if not isinstance(probe, FrozenBackboneProbe):
-        raise ValueError(f"probe must be a FrozenBackboneProbe; got {probe!r}.")
     check_is_fitted(probe)
     encoder = probe._encoder()
     if probe.backbone is None:
@@ -128,19 +135,17 @@ def object_focus(
     source = probe._check_X(X, reset=False)
     assert isinstance(source, ImageSource)
     check_consistent_length(source, masks)
-    side = -(-encoder.backbone.image_size // _PATCHES) if patch_size is None else patch_size
-    if side < 1:
-        raise ValueError(f"patch_size must be at least 1; got {side!r}.")
-    effects: dict[str, Callable[[Scores, Tensor], Tensor]] = {
-        "gradient": _gradient_energy,
-        "occlusion": partial(_occlusion_effect, side=side),
-    }
-    if method not in effects:
-        raise ValueError(f"method must be one of {', '.join(effects)}; got {method!r}.")
+    objects = _check_masks(masks, source)
+    side = patch_size or -(-encoder.backbone.image_size // _PATCHES)
     scores = _scores(probe, encoder)
     fractions, areas = [], []
-    for pixels, share in _batches(encoder, source, masks):
-        effect = effects[method](scores, pixels)
+    both = (encoder.batches(seen, encoder.backbone.resize) for seen in (source, objects))
+    for pixels, grey in zip(*both, strict=True):
+        if method == "gradient":
+            effect = _gradient_energy(scores, pixels)
+        else:
+            effect = _occlusion_effect(scores, pixels, side)
+        share = grey[:, 0]
         total = effect.sum(dim=(1, 2))
         inside = (effect * share).sum(dim=(1, 2))
         fractions.append(torch.where(total > 0, inside / total, torch.nan).cpu().numpy())
@@ -172,25 +177,17 @@ def _scores(probe: FrozenBackboneProbe, encoder: Encoder) -> Scores:
     return lambda pixels: encoder.features(pixels) @ slopes + start
 
 
-def _batches(encoder: Encoder, source: ImageSource, masks: Any) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield pixels (n, 3, s, s) in [0, 1] and shares of object (n, s, s), both resized alike."""
-    backbone = encoder.backbone
-    for start in range(0, len(source), encoder.batch_size.images):
-        images, shares = [], []
-        for i in range(start, min(start + encoder.batch_size.images, len(source))):
-            image, mask = source[i], np.asarray(masks[i], dtype=np.float32)
-            if mask.shape != image.shape[:2] or not (mask.min() >= 0 and mask.max() <= 1):
-                raise ValueError(
-                    f"masks[{i}] must have the height and width of {source.name(i)}, "
-                    f"{image.shape[:2]}, and values in [0, 1]; got shape {mask.shape} and values "
-                    f"from {mask.min():.4g} to {mask.max():.4g}."
-                )
-            images.append(backbone.resize(image))
-            grey = np.rint(mask * 255).astype(np.uint8)
-            shares.append(backbone.resize(np.repeat(grey[:, :, None], 3, axis=2))[:, :, 0])
-        pixels = torch.from_numpy(np.stack(images)).permute(0, 3, 1, 2).to(backbone.device)
-        share = torch.from_numpy(np.stack(shares)).to(backbone.device)
-        yield pixels.float() / 255, share.float() / 255
+def _check_masks(masks: Any, source: ImageSource) -> ImageSource:
+    """Return masks as grey images, each of the height and width of its image."""
+    shares = [np.asarray(mask, dtype=np.float32) for mask in masks]
+    for i, (image, share) in enumerate(zip(source, shares, strict=True)):
+        if share.shape != image.shape[:2] or not (share.min() >= 0 and share.max() <= 1):
+            raise ValueError(
+                f"masks[{i}] must have the height and width of {source.name(i)}, "
+                f"{image.shape[:2]}, and values in [0, 1]; got shape {share.shape} and values "
+                f"from {share.min():.4g} to {share.max():.4g}."
+            )
+    return check_images(shares)
 
 
 def _margin(scores: Tensor, winners: Tensor) -> Tensor:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold
+from sklearn.metrics import accuracy_score, log_loss
+from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
@@ -35,22 +36,23 @@ def fit_reader(
     accuracy : float
         Accuracy on folds it was not trained on, with every pair of class and group counting alike.
     """
-
-    def fit(strength: float, rows: np.ndarray | slice) -> Pipeline:
-        model = make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=2000))
-        names = [f"{name}__sample_weight" for name in model.named_steps]
-        return model.fit(features[rows], targets[rows], **dict.fromkeys(names, weights[rows]))
-
+    models = [
+        make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=2000))
+        for strength in _STRENGTHS
+    ]
+    weighted = {f"{name}__sample_weight": weights for name in models[0].named_steps}
     n_folds = min(_MOST_FOLDS, int(np.bincount(targets).min()))
     folds = StratifiedKFold(n_folds, shuffle=True, random_state=0)
-    read = np.empty((len(_STRENGTHS), len(targets), targets.max() + 1))
-    for train, test in folds.split(features, targets):
-        for i, strength in enumerate(_STRENGTHS):
-            read[i, test] = fit(strength, train).predict_proba(features[test])
-    own = np.maximum(read[:, np.arange(len(targets)), targets], np.finfo(np.float64).tiny)
-    best = int(np.average(-np.log(own), axis=1, weights=weights).argmin())
-    right = read[best].argmax(axis=1) == targets
-    return fit(_STRENGTHS[best], slice(None)), float(np.average(right, weights=weights))
+    read = [
+        cross_val_predict(
+            model, features, targets, cv=folds, method="predict_proba", params=weighted
+        )
+        for model in models
+    ]
+    losses = [log_loss(targets, found, sample_weight=weights) for found in read]
+    best = int(np.argmin(losses))
+    accuracy = accuracy_score(targets, read[best].argmax(axis=1), sample_weight=weights)
+    return models[best].fit(features, targets, **weighted), float(accuracy)
 
 
 def excess(shares: np.ndarray, readings: np.ndarray) -> float:

@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.special import entr
 from sklearn.base import clone
 from sklearn.utils import check_consistent_length, compute_sample_weight
 
 from sklgm.backbones import Backbone
 from sklgm.bias._readers import excess, fit_reader
 from sklgm.estimators.probe import FrozenBackboneProbe
-from sklgm.estimators.probing import check_prototypes, embed_prototypes, embed_real, probe_of
+from sklgm.estimators.probing import embed_prototypes, embed_real, probe_of
 from sklgm.images import ImageSource
 from sklgm.prototypes.prototype_set import PrototypeSet
 from sklgm.utils.tables import Table
@@ -30,9 +29,8 @@ class BiasReport(Table):
     ----------
     records : tuple of dict
         One for each prototype, with the keys ``prototype`` (its position), ``class``,
-        ``read_class``, ``class_probability`` (of its own class), ``class_entropy``, ``group`` (the
-        one its class has more of than others do), ``read_group``, ``group_probability`` (of that
-        group) and ``group_entropy``. Entropies are from 0, certain, to 1, all alike.
+        ``read_class``, ``class_probability`` (of its own class), ``group`` (the one its class has
+        more of than others do), ``read_group`` and ``group_probability`` (of that group).
     prototypes : PrototypeSet
         The prototypes.
     classes : ndarray of shape (n_classes,)
@@ -82,7 +80,8 @@ class BiasReport(Table):
     @property
     def group_reliance(self) -> float:
         """Group reliance, in [0, 1]; see `diagnose_bias`."""
-        return group_reliance(self.group_shown, self.class_shown)
+        group, own = max(0.0, self.group_shown), max(0.0, self.class_shown)
+        return group / max(1.0, group + own)
 
     def summary(self) -> dict[str, Any]:
         """Return the figures of the whole set.
@@ -249,28 +248,27 @@ def diagnose_bias(
     >>> bool(0.4 < report.group_reliance < 0.6)
     True
     """
-    fitted = isinstance(prototypes, PrototypeSet) or hasattr(prototypes, "prototypes_")
-    if not fitted and (isinstance(prototypes, type) or not hasattr(prototypes, "fit")):
-        check_prototypes(prototypes)  # says what was got
     probe = probe_of(prototypes, backbone, probe or FrozenBackboneProbe(random_state=0))
     checking = clone(probe)
     train = _check_labelled((X, y, groups), checking, reset=True)
     real = _check_labelled(reference, checking)
     classes, group_names = np.unique(train.y), np.unique(real.groups)
-    _check_known(train.groups, group_names, "groups of the training images", "reference")
-    _check_known(real.y, classes, "classes of reference", "y")
+    check_known(train.groups, group_names, "groups of the training images", "reference")
+    check_known(real.y, classes, "classes of reference", "y")
     _check_pairs(real, classes, group_names)
     given = {"correlated": correlated_test, "shifted": shifted_test}
     tests = {
         name: _check_labelled(test, checking) for name, test in given.items() if test is not None
     }
     for name, test in tests.items():
-        _check_known(test.y, classes, f"classes of {name}_test", "y")
-    if not fitted:
-        prototypes = clone(prototypes).fit(train.X, train.y)
-    images, labels = check_prototypes(prototypes)
-    _check_known(labels, classes, "classes of the prototypes", "y")
-    _check_known(classes, labels, "classes of y", "prototypes")
+        check_known(test.y, classes, f"classes of {name}_test", "y")
+    if not isinstance(prototypes, PrototypeSet):
+        if not hasattr(prototypes, "prototypes_"):
+            prototypes = clone(prototypes).fit(train.X, train.y)
+        prototypes = PrototypeSet.from_estimator(prototypes)
+    images, labels = prototypes.images, prototypes.labels
+    check_known(labels, classes, "classes of the prototypes", "y")
+    check_known(classes, labels, "classes of y", "prototypes")
 
     points, features = embed_prototypes(probe, images), embed_real(probe, real.X)
     class_of = np.searchsorted(classes, real.y)
@@ -282,12 +280,8 @@ def diagnose_bias(
         "group": fit_reader(features, group_of, weights),
     }
     read = {kind: reader.predict_proba(points) for kind, (reader, _) in readers.items()}
-    shares = np.zeros((len(classes), len(group_names)))
-    places = np.searchsorted(classes, train.y), np.searchsorted(group_names, train.groups)
-    np.add.at(shares, places, 1)
-    shares /= shares.sum(axis=1, keepdims=True)
-    if not isinstance(prototypes, PrototypeSet):
-        prototypes = PrototypeSet.from_estimator(prototypes)
+    of_class = [train.groups[train.y == label] for label in classes]
+    shares = np.stack([(found[:, None] == group_names).mean(axis=0) for found in of_class])
     return BiasReport(
         _records(labels, classes, group_names, shares, read),
         prototypes=prototypes,
@@ -299,12 +293,6 @@ def diagnose_bias(
         reader_accuracy={kind: accuracy for kind, (_, accuracy) in readers.items()},
         accuracy=_accuracies(probe, images, labels, tests) if tests else {},
     )
-
-
-def group_reliance(group_shown: float, class_shown: float) -> float:
-    """Return A / max(1, A + K), negative values counting as 0; see :func:`diagnose_bias`."""
-    a, k = max(0.0, group_shown), max(0.0, class_shown)
-    return a / max(1.0, a + k)
 
 
 class _Labelled(NamedTuple):
@@ -324,7 +312,8 @@ def _check_labelled(data: Any, probe: FrozenBackboneProbe, *, reset: bool = Fals
     return _Labelled(source, y, groups)
 
 
-def _check_known(found: np.ndarray, known: np.ndarray, what: str, where: str) -> None:
+def check_known(found: np.ndarray, known: np.ndarray, what: str, where: str) -> None:
+    """Raise if labels are found that are not known."""
     # Not numpy's set functions, for which 1 and "1" are the same.
     unknown = set(found.tolist()) - set(known.tolist())
     if unknown:
@@ -336,18 +325,13 @@ def _check_known(found: np.ndarray, known: np.ndarray, what: str, where: str) ->
 
 def _check_pairs(real: _Labelled, classes: np.ndarray, groups: np.ndarray) -> None:
     """Raise unless there are two classes and two groups, and every class is in every group."""
-    if min(len(classes), len(groups)) < 2:
-        raise ValueError(
-            f"Two or more classes and groups are needed; got classes {classes.tolist()} and groups "
-            f"{groups.tolist()}."
-        )
     wanted = itertools.product(classes.tolist(), groups.tolist())
     missing = set(wanted) - set(zip(real.y.tolist(), real.groups.tolist(), strict=True))
-    if missing:
-        label, group = min(missing, key=str)
+    if missing or min(len(classes), len(groups)) < 2:
         raise ValueError(
-            f"reference has no image of class {label!r} in group {group!r}. To tell class from "
-            f"group, readers need every class in every group: add such images."
+            f"reference must have every class in every group, and two or more of both, to tell "
+            f"class from group; got {len(classes)} classes, {len(groups)} groups, and no image "
+            f"of {sorted(missing, key=str)[:5]}."
         )
 
 
@@ -365,13 +349,11 @@ def _records(
         ("class", classes.tolist(), own_class),
         ("group", groups.tolist(), own_group),
     ):
-        uncertain = entr(read[kind], dtype=np.float64).sum(axis=1) / np.log(len(names))
         for i, record in enumerate(records):
             probabilities = read[kind][i]
             record[kind] = names[own[i]]
             record[f"read_{kind}"] = names[probabilities.argmax()]
             record[f"{kind}_probability"] = float(probabilities[own[i]])
-            record[f"{kind}_entropy"] = float(uncertain[i])
     return tuple(records)
 
 

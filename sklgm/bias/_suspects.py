@@ -9,6 +9,7 @@ import numpy as np
 from sklearn.base import clone
 
 from sklgm.backbones import Backbone
+from sklgm.bias._report import check_known
 from sklgm.estimators.probe import FrozenBackboneProbe
 from sklgm.estimators.probing import check_prototypes, embed_prototypes, embed_real, probe_of
 from sklgm.utils.directions import directions
@@ -92,12 +93,7 @@ def suspect_classes(
     probe = probe_of(prototypes, backbone, probe)
     source = clone(probe)._check_X(X, reset=True)
     classes, indices = check_targets(y, len(source), "suspect_classes")
-    missing = set(labels.tolist()) - set(classes.tolist())
-    if missing:
-        raise ValueError(
-            f"There are prototypes of {sorted(missing, key=str)[:5]}, of which y holds no images. "
-            f"Pass real images of every class of the prototypes."
-        )
+    check_known(labels, classes, "classes of the prototypes", "y")
     points = directions(embed_prototypes(probe, images))
     similarities = points @ directions(embed_real(probe, source)).T
     own = np.searchsorted(classes, labels)

@@ -11,23 +11,18 @@ from sklearn.utils import Bunch
 
 
 def load_folder(
-    path: str | os.PathLike[str],
-    *,
-    extensions: Iterable[str] | None = None,
-    return_X_y: bool = False,
+    path: str | os.PathLike[str], *, return_X_y: bool = False
 ) -> Bunch | tuple[NDArray, NDArray]:
     """List the images of a folder whose subfolders are the classes.
 
     Each class takes in the files of its nested folders. Hidden files and folders are left out, and
-    so are files with other extensions. No file is opened.
+    so are files whose extension is of no format that Pillow reads, and PostScript. No file is
+    opened.
 
     Parameters
     ----------
     path : str or Path
         The folder.
-    extensions : iterable of str or None, default=None
-        Extensions to take, such as ``[".png", ".jpg"]``, in upper or lower case. None takes those
-        of every format that Pillow reads, but PostScript.
     return_X_y : bool, default=False
         Return ``(paths, target)`` instead of a Bunch.
 
@@ -46,11 +41,11 @@ def load_folder(
     Raises
     ------
     ValueError
-        If there is no such folder, if it has no subfolders, or if one of them holds no image.
+        If the folder has no subfolders, or if one of them holds no image.
+    OSError
+        If there is no such folder.
     """
     root = Path(path)
-    if not root.is_dir():
-        raise ValueError(f"{str(root)!r} is not a folder.")
     classes = sorted(
         entry.name for entry in root.iterdir() if entry.is_dir() and entry.name[0] != "."
     )
@@ -59,21 +54,16 @@ def load_folder(
             f"{str(root)!r} has no subfolders. Put the images of each class in a subfolder of its "
             "own, named after the class."
         )
-    if extensions is None:
-        readable = {
-            ext for ext, name in Image.registered_extensions().items() if name in Image.OPEN
-        }
-        wanted = readable - {".eps", ".ps"}  # programs, which are not run
-    else:
-        wanted = {"." + extension.lower().lstrip(".") for extension in extensions}
+    readable = {ext for ext, name in Image.registered_extensions().items() if name in Image.OPEN}
+    wanted = readable - {".eps", ".ps"}  # programs, which are not run
     paths: list[str] = []
     target: list[str] = []
     for name in classes:
         images = sorted(_images(root / name, wanted))
         if not images:
             raise ValueError(
-                f"The subfolder {str(root / name)!r} holds no image with one of the extensions "
-                f"{', '.join(sorted(wanted))}. Add images or remove it."
+                f"The subfolder {str(root / name)!r} holds no image that Pillow reads, by the "
+                f"extensions. Add images or remove it."
             )
         paths += images
         target += [name] * len(images)

@@ -25,11 +25,6 @@ _CHALLENGES: dict[str, tuple[str, str, str]] = {
 _PER_FOLDER = 3168
 _SHARES = {"0": 0.97, "1": 0.87}
 
-_WHERE = (
-    "Spawrious (arXiv:2303.05470) is linked from https://github.com/aengusl/spawrious. Unpack it, "
-    "and pass the folder that holds 'spawrious224'."
-)
-
 
 def load_spawrious(
     root: str | os.PathLike[str],
@@ -44,12 +39,12 @@ def load_spawrious(
     one-to-one challenges ("o2o") a breed is nearly always in one place during training, and in
     another one in the test; in the many-to-many ones ("m2m"), whose pictures are those of
     environment 0, two breeds share two places, and change them for two others. No file is opened,
-    and nothing is downloaded.
+    and nothing is downloaded: the data set is linked from https://github.com/aengusl/spawrious.
 
     Parameters
     ----------
     root : str or Path
-        The folder that holds ``spawrious224``, or that folder itself.
+        The folder that holds ``spawrious224``.
     challenge : {"o2o_easy", "o2o_medium", "o2o_hard", "m2m_easy", "m2m_medium", "m2m_hard"}, \
             default="o2o_easy"
         The rule by which breeds go with places.
@@ -79,8 +74,7 @@ def load_spawrious(
     Raises
     ------
     ValueError
-        If a parameter is unknown, or folders or pictures are missing; the message says where the
-        data set is to be had.
+        If a parameter is unknown, or folders or pictures are missing.
 
     References
     ----------
@@ -91,18 +85,16 @@ def load_spawrious(
         raise ValueError(f"challenge must be one of {', '.join(_CHALLENGES)}; got {challenge!r}.")
     if subset not in ("train", "test"):
         raise ValueError(f"subset must be 'train' or 'test'; got {subset!r}.")
-    top = Path(root)
-    if top.name != "spawrious224":
-        top = top / "spawrious224"
-    if not top.is_dir():
-        raise ValueError(f"There is no folder {str(top)!r}. {_WHERE}")
     paths: list[str] = []
     labels: list[tuple[int, int, int]] = []
     for environment, location, breed, most in _parts(challenge, subset):
-        folder = top / environment / location / breed
+        folder = Path(root) / "spawrious224" / environment / location / breed
         found = sorted(str(file) for file in folder.glob("*.png"))[:most]
         if not found:
-            raise ValueError(f"{str(folder)!r} is missing or holds no pictures. {_WHERE}")
+            raise ValueError(
+                f"{str(folder)!r} is missing or holds no pictures. Pass the folder that holds "
+                f"spawrious224, of the data set from https://github.com/aengusl/spawrious."
+            )
         paths += found
         label = int(environment), _LOCATIONS.index(location), _BREEDS.index(breed)
         labels += [label] * len(found)

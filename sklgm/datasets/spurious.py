@@ -1,10 +1,8 @@
 """Objects on backgrounds that tell their class as well as the object does, or not at all."""
 
-import os
 from collections.abc import Callable
 from functools import partial
 from numbers import Integral, Real
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,7 +13,7 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 
 from sklgm.datasets._textures import TEXTURES, draw_texture
 from sklgm.datasets.openmoji import draw_openmoji, openmoji_credits
-from sklgm.images import ImageSource, check_images, refuse_programs, resize_crop
+from sklgm.images import ImageSource, check_images, resize_crop
 from sklgm.utils.random import own_random_state
 
 _OPENMOJI_CLASSES = ("animal", "face", "food", "vehicle")
@@ -67,9 +65,9 @@ def make_spurious_images(
     ----------
     objects : dict or None, default=None
         Cut-outs: a dict from class name to the pictures of the class. A picture is a PIL image
-        with transparency, the path of one, or a uint8 array of shape (height, width, 4). Margins
-        that cannot be seen are cut off. None takes OpenMoji pictures of four classes: animal,
-        face, food, vehicle (extra ``demo``).
+        with transparency, as ``PIL.Image.open`` reads it from a file, or a uint8 array of shape
+        (height, width, 4). Margins that cannot be seen are cut off. None takes OpenMoji pictures
+        of four classes: animal, face, food, vehicle (extra ``demo``).
     backgrounds : dict or None, default=None
         A dict from group name to images, as :func:`sklgm.images.check_images` takes them: random
         squares of random images of the group. None draws procedural textures, one of eight kinds
@@ -111,7 +109,7 @@ def make_spurious_images(
         own_groups : ndarray of shape (n_classes,), dtype int64
             The own group of each class.
         object_names : ndarray of shape (n_samples,), dtype str
-            Which cut-out each image shows: a file, or class and position.
+            Which cut-out each image shows: an OpenMoji file, or class and position.
         DESCR : str
             Description, licence and attribution.
 
@@ -188,40 +186,24 @@ def _read_objects(objects: dict[Any, Any] | None, size: int) -> dict[Any, list[C
         found = draw_openmoji(size, _OPENMOJI_CLASSES)
     else:
         found = {
-            label: [_read_picture(item, f"{label}[{i}]") for i, item in enumerate(pictures)]
+            label: [(f"{label}[{i}]", picture) for i, picture in enumerate(pictures)]
             for label, pictures in objects.items()
         }
     return {label: [_trimmed(*named) for named in of_class] for label, of_class in found.items()}
 
 
-def _read_picture(item: Any, name: str) -> Cutout:
-    """Return a picture with its name, which is the path where it is a file."""
-    if isinstance(item, np.ndarray):
-        return name, Image.fromarray(item)
-    if isinstance(item, Image.Image):
-        return name, item
-    name = os.fspath(item)
-    if not Path(name).is_file():  # a pipe would be waited for
-        raise ValueError(f"The object {name!r} is not a file.")
-    try:
-        with Image.open(name) as opened:
-            refuse_programs(opened)
-            opened.load()
-            return name, opened.copy()
-    except Exception as error:  # Pillow's plugins raise nearly anything on a broken file
-        raise ValueError(f"The object {name!r} cannot be read as an image: {error}") from error
-
-
-def _trimmed(name: str, picture: Image.Image) -> Cutout:
+def _trimmed(name: str, picture: Any) -> Cutout:
     """Return a picture as RGBA without the margins that cannot be seen."""
     box = None
-    if picture.has_transparency_data:
+    if isinstance(picture, np.ndarray):
+        picture = Image.fromarray(picture)
+    if isinstance(picture, Image.Image) and picture.has_transparency_data:
         picture = picture.convert("RGBA")
         box = picture.getchannel("A").getbbox()
     if box is None:
         raise ValueError(
             f"The object {name} has no transparency, or nothing else. Pass a cut-out, which can be "
-            f"told from its background, such as an RGBA image."
+            f"told from its background, such as a PIL image or array in RGBA; got {picture!r}."
         )
     return name, picture.crop(box)
 

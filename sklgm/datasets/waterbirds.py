@@ -7,14 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import Bunch
 
-from sklgm.datasets._csv import read_table
+from sklgm.datasets.table import read_table
 
-_FOLDER = "waterbird_complete95_forest2water2"
 _SPLITS = {"train": "0", "val": "1", "test": "2"}
-_WHERE = (
-    f"Waterbirds (arXiv:1911.08731) is linked from https://github.com/kohpangwei/group_DRO as "
-    f"{_FOLDER}.tar.gz. Unpack it, and pass the folder that holds its metadata.csv."
-)
 
 
 def load_waterbirds(
@@ -24,13 +19,13 @@ def load_waterbirds(
 
     That is a ``metadata.csv`` with the columns img_id, img_filename, y, split, place and
     place_filename, and the pictures in folders beside it. No picture is opened, and nothing is
-    downloaded.
+    downloaded: the data set is linked from https://github.com/kohpangwei/group_DRO as
+    ``waterbird_complete95_forest2water2.tar.gz``.
 
     Parameters
     ----------
     root : str or Path
-        The folder of ``metadata.csv``, or the one above it, where the folder has its published
-        name ``waterbird_complete95_forest2water2``.
+        The folder of ``metadata.csv``.
     subset : {"train", "val", "test"}, default="train"
         The split: 0, 1 or 2 in the table.
     return_X_y : bool, default=False
@@ -55,8 +50,7 @@ def load_waterbirds(
     Raises
     ------
     ValueError
-        If the table or a picture is missing, or the table is another one; the message says where
-        the data set is to be had.
+        If the table or a picture is missing, or the table is another one.
 
     References
     ----------
@@ -67,11 +61,7 @@ def load_waterbirds(
     if subset not in tuple(_SPLITS):
         raise ValueError(f"subset must be one of {', '.join(_SPLITS)}; got {subset!r}.")
     folder = Path(root)
-    if not (folder / "metadata.csv").is_file() and (folder / _FOLDER).is_dir():
-        folder = folder / _FOLDER
     table = folder / "metadata.csv"
-    if not table.is_file():
-        raise ValueError(f"There is no file {str(table)!r}. {_WHERE}")
     inside = folder.resolve()
     paths: list[str] = []
     labels: list[tuple[int, int]] = []
@@ -84,7 +74,7 @@ def load_waterbirds(
         if not is_there or not {row["y"], row["place"]} <= {"0", "1"}:
             raise ValueError(
                 f"{str(table)!r}, line {number}: img_filename must name a file in the folder, and "
-                f"y and place must be 0 or 1; got {row}. {_WHERE}"
+                f"y and place must be 0 or 1; got {row}."
             )
         paths.append(str(folder / row["img_filename"]))
         labels.append((int(row["y"]), int(row["place"])))

@@ -22,7 +22,7 @@ An image that cannot be read is a ``ValueError`` that names it and gives the rea
 
 from sklgm.images.batches import iter_batches
 from sklgm.images.checking import check_images
-from sklgm.images.decoding import refuse_programs, resize_crop
+from sklgm.images.decoding import resize_crop
 from sklgm.images.source import ImageSource
 
-__all__ = ["ImageSource", "check_images", "iter_batches", "refuse_programs", "resize_crop"]
+__all__ = ["ImageSource", "check_images", "iter_batches", "resize_crop"]

@@ -31,13 +31,6 @@ _DTYPE = (
     "Integers in 0..255 become uint8 by X.astype(np.uint8), and booleans floats by X.astype(float)."
 )
 
-_KINDS: dict[str, Any] = {
-    "path": (str, os.PathLike),
-    "PIL image": Image.Image,
-    "array": np.ndarray,
-    "list": (list, tuple),
-}
-
 # How far rounding may carry a float beyond [0, 1].
 _SLACK = 1e-6
 
@@ -74,8 +67,9 @@ def check_images(X: Any, *, background: str | RGB = "white") -> ImageSource:
     background = _check_background(background)
     if not isinstance(X, list | tuple):
         # Scalars have no dimension, and torch tensors have their channels first as a rule.
-        if getattr(X, "ndim", 0) == 0 or _kind(X) == "Tensor":
-            raise _refusal(f"X of kind {_kind(X)}")
+        kind = type(X).__name__
+        if getattr(X, "ndim", 0) == 0 or kind == "Tensor":
+            raise _refusal(f"X of kind {kind}")
         X = np.asarray(X)
     if len(X) == 0:
         raise _refusal("an empty X", "Pass at least one image.")
@@ -85,32 +79,22 @@ def check_images(X: Any, *, background: str | RGB = "white") -> ImageSource:
 
 
 def _from_list(items: list[Any], background: RGB) -> ImageSource:
-    kind = _kind(items[0])
-    for i, item in enumerate(items):
-        if _kind(item) != kind:
-            raise _refusal(
-                f"a list of mixed kinds: X[0] is of kind {kind}, X[{i}] of kind {_kind(item)}"
-            )
+    def are(*types: type) -> bool:
+        return all(isinstance(item, types) for item in items)
+
     positions = np.arange(len(items))
-    if kind == "path":
+    if are(str, os.PathLike):
         return FileSource(_check_files(items), positions, background)
-    if kind == "PIL image":
+    if are(Image.Image):
         for i, picture in enumerate(items):
             if 0 in picture.size:
                 raise _refusal(f"X[{i}] of size {picture.size}", "Leave out empty images.")
         return PillowSource(items, positions, background)
-    if kind == "array":
+    if are(np.ndarray):
         return _from_arrays(items)
-    if kind == "list":
+    if are(list, tuple):
         return _from_arrays(np.asarray(items))
-    raise _refusal(f"a list whose X[0] is of kind {kind}")
-
-
-def _kind(item: Any) -> str:
-    for kind, types in _KINDS.items():
-        if isinstance(item, types):
-            return kind
-    return type(item).__name__
+    raise _refusal(f"a list of {' and '.join(sorted({type(item).__name__ for item in items}))}")
 
 
 def _refusal(got: str, *advice: str) -> ValueError:

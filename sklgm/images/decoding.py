@@ -26,7 +26,7 @@ def array_to_rgb(array: NDArray[Any]) -> NDArray[np.uint8]:
 def pillow_to_rgb(image: Image.Image, background: RGB) -> NDArray[np.uint8]:
     """Return the uint8 RGB array of a PIL image of any mode, which is left as it was."""
     with _first_use:
-        refuse_programs(image)
+        _refuse_programs(image)
         image.load()
     return _to_rgb(image, background)
 
@@ -34,11 +34,11 @@ def pillow_to_rgb(image: Image.Image, background: RGB) -> NDArray[np.uint8]:
 def file_to_rgb(path: str, background: RGB) -> NDArray[np.uint8]:
     """Read an image file, as :func:`pillow_to_rgb` does a PIL image."""
     with Image.open(path) as image:
-        refuse_programs(image)
+        _refuse_programs(image)
         return _to_rgb(image, background)
 
 
-def refuse_programs(image: Image.Image) -> None:
+def _refuse_programs(image: Image.Image) -> None:
     """Raise if an image is PostScript that Pillow has yet to have Ghostscript run."""
     if image.format == "EPS" and getattr(image, "tile", None):
         raise ValueError("PostScript is a program and is not run; convert the file to PNG")
@@ -46,15 +46,8 @@ def refuse_programs(image: Image.Image) -> None:
 
 def _to_rgb(image: Image.Image, background: RGB) -> NDArray[np.uint8]:
     image = ImageOps.exif_transpose(image)
-    if image.mode == "F":
-        raise ValueError(
-            "32-bit float pixels have no agreed range; pass the image as an array of floats in "
-            "[0, 1], or convert it to 8 or 16 bits"
-        )
-    if image.mode.startswith("I"):
+    if image.mode.startswith(("I", "F")):
         image = _from_16_bit(image)
-    if image.mode == "La":
-        image = image.convert("LA")
     if image.has_transparency_data:
         canvas = Image.new("RGBA", image.size, background)
         image = Image.alpha_composite(canvas, image.convert("RGBA"))
@@ -63,10 +56,10 @@ def _to_rgb(image: Image.Image, background: RGB) -> NDArray[np.uint8]:
 
 def _from_16_bit(image: Image.Image) -> Image.Image:
     values = np.asarray(image)
-    if values.min() < 0 or values.max() > 65535:
+    if image.mode == "F" or values.min() < 0 or values.max() > 65535:
         raise ValueError(
-            f"integer pixels from {values.min()} to {values.max()} do not fit 16 bits; pass the "
-            "image as an array of floats in [0, 1]"
+            f"pixels of mode {image.mode} from {values.min()} to {values.max()} are not 16-bit "
+            "grey; pass the image as an array of floats in [0, 1]"
         )
     grey = Image.fromarray(np.rint(values / 257).astype(np.uint8))
     if isinstance(clear := image.info.get("transparency"), int):

@@ -11,8 +11,8 @@ import numpy as np
 
 from sklgm.alignment import alignment_matrix, gradient_alignment_matrix
 from sklgm.bias import diagnose_bias, suspect_classes
-from sklgm.datasets._csv import read_table
 from sklgm.datasets._files import load_files
+from sklgm.datasets.table import read_table
 from sklgm.estimators.distiller import LGMDistiller
 from sklgm.estimators.embedder import BackboneEmbedder
 from sklgm.estimators.probe import FrozenBackboneProbe

@@ -186,9 +186,9 @@ def test_no_effect_is_no_fraction():
         ({"masks": MASKS[..., None]}, r"masks\[0\] must have .*got shape \(16, 16, 1\)"),
         ({"masks": MASKS * 2}, r"masks\[0\] must have .*from 0 to 2"),
         ({"masks": MASKS[:, :-1]}, r"masks\[0\] must have the height and width of X\[0\]"),
-        ({"method": "saliency"}, "method must be one of gradient, occlusion; got 'saliency'"),
-        ({"patch_size": 0}, "patch_size must be at least 1; got 0"),
-        ({"probe": 3}, "probe must be a FrozenBackboneProbe; got 3"),
+        ({"method": "saliency"}, "The 'method' parameter"),
+        ({"patch_size": 0}, "The 'patch_size' parameter"),
+        ({"probe": 3}, "The 'probe' parameter"),
     ],
 )
 def test_errors(params, message):

@@ -39,11 +39,6 @@ def test_subfolders_are_classes(root):
     assert target.tolist() == data.target.tolist()
 
 
-@pytest.mark.parametrize("extensions", [[".png", "BMP"], {"Png", "bmp"}, iter(["png", ".bmp"])])
-def test_extensions(root, extensions):
-    assert load_folder(root, extensions=extensions).target.tolist() == ["ape", "cat"]
-
-
 def test_result_is_an_X_that_can_be_split(tmp_path):
     for label, value in (("black", 0), ("white", 255)):
         for i in range(4):
@@ -58,10 +53,10 @@ def test_result_is_an_X_that_can_be_split(tmp_path):
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        ((), "is not a folder"),
-        (("set",), "is not a folder"),
+        ((), "No such file"),
+        (("set",), "Not a directory"),
         (("set/a.png", "set/.hidden/a.png"), "has no subfolders"),
-        (("set/cat/a.png", "set/dog/a.txt"), r"dog' holds no image.*\.png"),
+        (("set/cat/a.png", "set/dog/a.txt"), "dog' holds no image"),
     ],
 )
 def test_errors(tmp_path, make, message):
@@ -69,5 +64,5 @@ def test_errors(tmp_path, make, message):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.touch()
-    with pytest.raises(ValueError, match=rf"(?s){message}"):
+    with pytest.raises((ValueError, OSError), match=message):
         load_folder(tmp_path / "set")

@@ -32,10 +32,8 @@ def pairs(data):
     return found
 
 
-@pytest.mark.parametrize("inside", [False, True])
-def test_spawrious_one_to_one(spawrious, inside):
-    root = spawrious / "spawrious224" if inside else str(spawrious)
-    train = load_spawrious(root)
+def test_spawrious_one_to_one(spawrious):
+    train = load_spawrious(str(spawrious))
     assert pairs(train) == {
         "bulldog": {"desert", "beach"},
         "dachshund": {"jungle", "beach"},
@@ -43,7 +41,7 @@ def test_spawrious_one_to_one(spawrious, inside):
         "corgi": {"snow", "beach"},
     }
     assert len(train.paths) == 2 * 4 * 2 * 3
-    test = load_spawrious(root, subset="test")
+    test = load_spawrious(spawrious, subset="test")
     assert pairs(test) == {
         "bulldog": {"dirt"},
         "dachshund": {"snow"},
@@ -108,7 +106,7 @@ def test_spawrious_errors(spawrious, tmp_path):
         load_spawrious(spawrious, challenge="o2o")
     with pytest.raises(ValueError, match="subset must be 'train' or 'test'"):
         load_spawrious(spawrious, subset="val")
-    with pytest.raises(ValueError, match=r"There is no folder.*arXiv:2303\.05470.*github\.com"):
+    with pytest.raises(ValueError, match=r"missing or holds no pictures.*github\.com"):
         load_spawrious(tmp_path / "nowhere")
     for file in (spawrious / "spawrious224/1/dirt/labrador").iterdir():
         if file.suffix == ".png":
@@ -142,9 +140,8 @@ def write_waterbirds(folder, rows=ROWS, columns=COLUMNS):
     return folder
 
 
-@pytest.mark.parametrize("below", ["", "waterbird_complete95_forest2water2"])
-def test_waterbirds(tmp_path, below):
-    folder = write_waterbirds(tmp_path / below)
+def test_waterbirds(tmp_path):
+    folder = write_waterbirds(tmp_path)
     data = load_waterbirds(tmp_path)
     assert data.paths.tolist() == [str(folder / ROWS[i][1]) for i in (0, 2, 4)]
     assert data.target_names[data.target].tolist() == ["waterbird", "landbird", "landbird"]
@@ -161,10 +158,10 @@ def test_waterbirds(tmp_path, below):
 def test_waterbirds_errors(tmp_path):
     with pytest.raises(ValueError, match="subset must be one of train, val, test"):
         load_waterbirds(tmp_path, subset="all")
-    with pytest.raises(ValueError, match=r"(?s)no file.*metadata.csv.*arXiv:1911\.08731"):
+    with pytest.raises(ValueError, match=r"no file.*metadata\.csv"):
         load_waterbirds(tmp_path)
     folder = write_waterbirds(tmp_path, columns=COLUMNS[:3])
-    with pytest.raises(ValueError, match="has no column split and place"):
+    with pytest.raises(ValueError, match=r"Line 2 of .* must give img_filename"):
         load_waterbirds(folder)
     write_waterbirds(tmp_path, rows=[(1, "a/a.jpg", 2, 0, 0, "")])
     with pytest.raises(ValueError, match=r"line 2: .* y and place must be 0 or 1; got .*'2'"):

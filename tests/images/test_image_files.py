@@ -163,7 +163,7 @@ def test_premultiplied_and_palette_alpha_of_pictures():
     coloured.putpalette([0, 0, 0, 100, 100, 100])
     expected = check_images([half])[0]
     assert expected[0, 0].tolist() == [177, 177, 177]
-    for image in (half.convert("RGBa"), half.convert("LA").convert("La"), coloured):
+    for image in (half.convert("RGBa"), coloured):
         np.testing.assert_allclose(check_images([image])[0], expected, atol=2)
 
 
@@ -205,13 +205,13 @@ def test_32_bit_integers_hold_16_bits_or_are_refused(tmp_path):
     big_endian = Image.fromarray(values.astype(">u2"))
     assert big_endian.mode == "I;16B"
     assert check_images([big_endian])[0][..., 2].tolist() == [[0, 1], [255, 100]]
-    with pytest.raises(ValueError, match=r"X\[0\].*from 0 to 65536 do not fit 16 bits"):
+    with pytest.raises(ValueError, match=r"X\[0\].*from 0 to 65536 are not 16-bit grey"):
         check_images([Image.fromarray(np.array([[0, 65536]], np.int32))])[0]
 
 
 def test_float_pictures_are_refused(tmp_path):
     Image.fromarray(np.zeros((4, 4), np.float32)).save(tmp_path / "image.tif")
-    with pytest.raises(ValueError, match=r"image\.tif.*32-bit float pixels.*floats in \[0, 1\]"):
+    with pytest.raises(ValueError, match=r"image\.tif.*mode F .*floats in \[0, 1\]"):
         check_images([tmp_path / "image.tif"])[0]
 
 
