@@ -11,7 +11,6 @@ import struct
 import sys
 import threading
 import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -140,11 +139,6 @@ def read_image_in_fit(path):
     return distiller().fit([*paths[:-1], path], Y)
 
 
-def read_cutout(path):
-    with Image.open(path) as opened:
-        return make_spurious_images({"a": [opened], "b": [opened]}, n_samples=2)
-
-
 READERS = {
     "weights": (read_weights, "w.pth"),
     "weights, .pt": (read_weights, "w.pt"),
@@ -160,7 +154,6 @@ READERS = {
     "groups": (_read_groups, "groups.csv"),
     "image": (read_image, "a.png"),
     "image in fit": (read_image_in_fit, "a.png"),
-    "cut-out": (read_cutout, "a.png"),
 }
 each_reader = pytest.mark.parametrize("reader", READERS)
 
@@ -244,10 +237,11 @@ def test_postscript_is_not_run(tmp_path, monkeypatch):
         Image.fromarray(X[0]).save(folder / name, "EPS")
     with refused(r"a\.png cannot be read as an image: PostScript is a program.*convert"):
         read_image(folder / "a.png")
-    with refused(r"a\[0\] has no transparency"):
-        read_cutout(folder / "a.png")
-    with Image.open(folder / "a.png") as opened, refused(r"X\[0\] cannot be read .*PostScript"):
-        BackboneEmbedder(NET).fit_transform([opened])
+    with Image.open(folder / "a.png") as opened:
+        with refused(r"X\[0\] cannot be read .*PostScript"):
+            BackboneEmbedder(NET).fit_transform([opened])
+        with refused(r"a\[0\] has no transparency"):
+            make_spurious_images({"a": [opened], "b": [opened]}, n_samples=2)
     assert [Path(path).name for path in load_folder(tmp_path / "data").paths] == ["a.png"]
 
 
@@ -531,34 +525,6 @@ def test_what_is_no_file_is_not_waited_for(reader, make, tmp_path):
     assert not thread.is_alive()
     assert len(caught) == 1
     assert str(caught[0])
-
-
-def cut_short(path):
-    Image.fromarray(np.resize(X, (200, 200, 3))).save(path, "PNG")
-    path.write_bytes(path.read_bytes()[:3000])
-
-
-def far_too_large(path):
-    """A few bytes that say they are 100000 x 100000 pixels."""
-    Image.new("1", (8, 8)).save(path, "PNG")
-    content = bytearray(path.read_bytes())
-    content[16:24] = struct.pack(">II", 100_000, 100_000)
-    content[29:33] = struct.pack(">I", zlib.crc32(content[12:29]))
-    path.write_bytes(content)
-
-
-# Other images are read by ``sklgm.images``, and are tested there.
-@pytest.mark.parametrize(
-    ("write", "reason"),
-    [
-        (cut_short, "truncated"),
-        (far_too_large, "10000000000 pixels.*decompression bomb"),
-    ],
-)
-def test_odd_cutouts_are_named(write, reason, tmp_path):
-    write(tmp_path / "a.png")
-    with refused(rf"a\.png' cannot be read as an image: .*{reason}"):
-        read_cutout(tmp_path / "a.png")
 
 
 def test_links_of_images_are_followed(tmp_path):

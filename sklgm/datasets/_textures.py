@@ -1,4 +1,4 @@
-"""Procedural textures of eight kinds, told apart at a glance: each has a pattern and two colours.
+"""Procedural textures of six kinds, told apart at a glance: each has a pattern and two colours.
 
 A texture is drawn from a generator: colours, direction, frequency and phase vary within a kind.
 """
@@ -55,16 +55,6 @@ def _rings(rng: np.random.Generator, x: NDArray, y: NDArray) -> NDArray:
     return 0.5 + 0.5 * np.sin(2 * np.pi * (rng.uniform(5, 7) * radius + rng.random()))
 
 
-def _grain(rng: np.random.Generator, x: NDArray, y: NDArray) -> NDArray:
-    return rng.random(x.shape)
-
-
-def _lattice(rng: np.random.Generator, x: NDArray, y: NDArray) -> NDArray:
-    u, v = _turned(rng, x, y, 45)
-    n = rng.uniform(4, 6)
-    return ((n * u % 1 < 0.16) | (n * v % 1 < 0.16)).astype(float)
-
-
 # Where the pattern is 0, and where it is 1.
 _KINDS: dict[str, tuple[Pattern, tuple[float, ...], tuple[float, ...]]] = {
     "stripes": (_stripes, (0.10, 0.22, 0.50), (0.55, 0.75, 0.90)),
@@ -73,8 +63,6 @@ _KINDS: dict[str, tuple[Pattern, tuple[float, ...], tuple[float, ...]]] = {
     "clouds": (_clouds, (0.55, 0.55, 0.60), (0.98, 0.98, 1.00)),
     "checks": (_checks, (0.12, 0.12, 0.12), (0.95, 0.75, 0.30)),
     "rings": (_rings, (0.45, 0.15, 0.50), (0.95, 0.70, 0.85)),
-    "grain": (_grain, (0.45, 0.33, 0.20), (0.85, 0.72, 0.50)),
-    "lattice": (_lattice, (0.05, 0.40, 0.42), (0.90, 0.95, 0.90)),
 }
 
 TEXTURES = tuple(_KINDS)

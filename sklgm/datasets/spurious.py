@@ -70,8 +70,8 @@ def make_spurious_images(
         of four classes: animal, face, food, vehicle (extra ``demo``).
     backgrounds : dict or None, default=None
         A dict from group name to images, as :func:`sklgm.images.check_images` takes them: random
-        squares of random images of the group. None draws procedural textures, one of eight kinds
-        a class, used again after eight.
+        squares of random images of the group. None draws procedural textures, one of six kinds
+        a class, used again after six.
     correlation : float, default=1.0
         Correlation in [0, 1]; see above.
     n_samples : int, default=400
