@@ -95,11 +95,7 @@ class Encoder:
         )
         with closing(batches):
             for batch in batches:
-                images = torch.from_numpy(batch)
-                if device.type == "cuda":
-                    # From pinned memory a copy does not wait for the GPU to finish its work.
-                    images = images.pin_memory()
-                images = to_device(images, device)
+                images = to_device(torch.from_numpy(batch), device)
                 yield images.permute(0, 3, 1, 2).float().div_(255)
 
     def canvases(self, source: ImageSource) -> Iterator[Tensor]:
