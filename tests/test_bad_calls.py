@@ -277,7 +277,6 @@ CASES: dict[str, dict[str, Callable[[], object]]] = {
     "sklgm.alignment.calibrate": {
         "one array": lambda: calibrate(B=None),
         "rows": lambda: calibrate(B=ROWS[1:]),
-        "alpha": lambda: calibrate(alpha="5%"),
     },
     "sklgm.alignment.mutual_knn": {
         "neighbours": lambda: al.mutual_knn(ROWS, ROWS, n_neighbors=12),

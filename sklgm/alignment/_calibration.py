@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from numbers import Integral, Real
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -14,10 +13,13 @@ from sklearn.utils._param_validation import Interval, StrOptions, validate_param
 from sklgm.alignment._features import check_pair, metric_score
 from sklgm.utils.random import own_random_state
 
+# Probability with which unrelated spaces exceed the threshold.
+_ALPHA = 0.05
+
 CALIBRATION_CONSTRAINTS = {
     "metric": [StrOptions({"mutual_knn", "linear_cka"}), callable],
-    "n_permutations": [Interval(Integral, 1, None, closed="left")],
-    "alpha": [Interval(Real, 0, 1, closed="neither")],
+    # With fewer, not even the highest score of all would be beyond the threshold.
+    "n_permutations": [Interval(Integral, 19, None, closed="left")],
     "random_state": ["random_state"],
 }
 
@@ -37,7 +39,7 @@ class Alignment:
     null_mean : float
         Mean score of the permutations.
     threshold : float
-        The score that chance exceeds with probability ``alpha``.
+        The score that chance exceeds with a probability of 5 %.
     """
 
     score: float
@@ -54,7 +56,6 @@ def calibrate(
     metric: str | Callable[[np.ndarray, np.ndarray], float] = "mutual_knn",
     n_neighbors: int = 10,
     n_permutations: int = 200,
-    alpha: float = 0.05,
     random_state: Any = None,
 ) -> Alignment:
     """Compare two feature spaces, and the same with their images shuffled.
@@ -72,9 +73,7 @@ def calibrate(
     n_neighbors : int, default=10
         Number of neighbours that "mutual_knn" looks at.
     n_permutations : int, default=200
-        Random orders of the rows of B, at least ``1 / alpha - 1``.
-    alpha : float, default=0.05
-        Probability with which unrelated spaces exceed the threshold, in (0, 1).
+        Random orders of the rows of B, at least 19.
     random_state : int, RandomState instance or None, default=None
         Makes the permutations reproducible.
 
@@ -95,7 +94,7 @@ def calibrate(
     Notes
     -----
     By [1]_: of the ``K`` scores of permutations and the score ``s`` itself, the threshold ``t``
-    is the ``1 - alpha`` quantile; ``calibrated = max(0, (s - t) / (1 - t))`` and
+    is the 95 % quantile; ``calibrated = max(0, (s - t) / (1 - t))`` and
     ``p = (1 + #{null >= s}) / (K + 1)``.
 
     References
@@ -115,20 +114,10 @@ def calibrate(
     (True, 0.0)
     """
     validate_parameter_constraints(CALIBRATION_CONSTRAINTS, locals(), caller_name="calibrate")
-    check_n_permutations(n_permutations, alpha)
     A, B = check_pair(A, B)
     prepare, compare = metric_score(metric, n_neighbors)
     orders = draw_orders(len(A), n_permutations, random_state)
-    return beside_chance(compare, prepare(A), prepare(B), orders, alpha)
-
-
-def check_n_permutations(n_permutations: int, alpha: float) -> None:
-    """Raise a ValueError if not even the highest score of all could be beyond the threshold."""
-    least = math.ceil(1 / alpha - 1e-9) - 1
-    if n_permutations < least:
-        raise ValueError(
-            f"n_permutations={n_permutations} is less than 1 / alpha - 1 = {least}. Raise either."
-        )
+    return beside_chance(compare, prepare(A), prepare(B), orders)
 
 
 def draw_orders(n_samples: int, n_permutations: int, random_state: Any) -> np.ndarray:
@@ -138,11 +127,7 @@ def draw_orders(n_samples: int, n_permutations: int, random_state: Any) -> np.nd
 
 
 def beside_chance(
-    compare: Callable[[Any, Any, np.ndarray], float],
-    a: Any,
-    b: Any,
-    orders: np.ndarray,
-    alpha: float,
+    compare: Callable[[Any, Any, np.ndarray], float], a: Any, b: Any, orders: np.ndarray
 ) -> Alignment:
     """Return the alignment of two spaces that a metric has prepared.
 
@@ -154,8 +139,6 @@ def beside_chance(
         What the metric's first step made of each space.
     orders : ndarray of shape (n_permutations, n_samples)
         Orders of the rows of ``b``.
-    alpha : float
-        As in :func:`calibrate`.
 
     Returns
     -------
@@ -164,7 +147,7 @@ def beside_chance(
     """
     score = compare(a, b, np.arange(orders.shape[1]))
     null = np.array([compare(a, b, rows) for rows in orders])
-    threshold = float(np.quantile(np.append(null, score), 1 - alpha))
+    threshold = float(np.quantile(np.append(null, score), 1 - _ALPHA))
     # Where chance alone is perfect, as with two images, nothing can be told.
     beyond = (score - threshold) / (1 - threshold) if threshold < 1 else 0.0
     return Alignment(

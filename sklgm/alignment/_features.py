@@ -187,8 +187,7 @@ def _centred(features: np.ndarray) -> np.ndarray:
     norm = np.linalg.norm(rows.T @ rows)
     if norm < _NO_SPREAD * len(rows):
         raise ValueError(
-            "All rows of features point the same way, so there is nothing to align. Check that "
-            "the images differ and that the backbone is a trained one."
+            "All rows of features point the same way. Check the images and the backbone's weights."
         )
     return rows / np.sqrt(norm)
 

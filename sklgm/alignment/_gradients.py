@@ -289,6 +289,4 @@ def _prototype_gradients(
 
 def _n_views(n_real_views: int, n_images: int, n_prototypes: int) -> int:
     """Return the number of random views of a prototype: as many of all as of all real images."""
-    if n_real_views == 0:
-        return 0
     return min(max(n_images * n_real_views // n_prototypes, n_real_views), _MOST_VIEWS)

@@ -11,12 +11,7 @@ import numpy as np
 from sklearn.base import clone
 from sklearn.utils._param_validation import validate_parameter_constraints
 
-from sklgm.alignment._calibration import (
-    CALIBRATION_CONSTRAINTS,
-    beside_chance,
-    check_n_permutations,
-    draw_orders,
-)
+from sklgm.alignment._calibration import CALIBRATION_CONSTRAINTS, beside_chance, draw_orders
 from sklgm.alignment._features import check_features, metric_score
 from sklgm.backbones import Backbone
 from sklgm.backbones._several import name_backbones
@@ -145,7 +140,6 @@ def alignment_matrix(
     metric: str | Callable[[np.ndarray, np.ndarray], float] = "mutual_knn",
     n_neighbors: int = 10,
     n_permutations: int = 200,
-    alpha: float = 0.05,
     embedder: BackboneEmbedder | None = None,
     random_state: Any = None,
 ) -> AlignmentMatrix:
@@ -165,9 +159,7 @@ def alignment_matrix(
     n_neighbors : int, default=10
         Number of neighbours that "mutual_knn" looks at.
     n_permutations : int, default=200
-        Random orders of the images, at least ``1 / alpha - 1``; the same ones for all pairs.
-    alpha : float, default=0.05
-        Probability with which unrelated spaces exceed the threshold, for each pair by itself.
+        Random orders of the images, at least 19; the same ones for all pairs.
     embedder : BackboneEmbedder or None, default=None
         Settings of the passes, such as ``image_size`` or ``memory``. Its backbone is not used.
     random_state : int, RandomState instance or None, default=None
@@ -201,7 +193,6 @@ def alignment_matrix(
     """
     constraints = {**CALIBRATION_CONSTRAINTS, "embedder": [BackboneEmbedder, None]}
     validate_parameter_constraints(constraints, locals(), caller_name="alignment_matrix")
-    check_n_permutations(n_permutations, alpha)
     nets = name_backbones(backbones)
     prepare, compare = metric_score(metric, n_neighbors)
     embedder = embedder or BackboneEmbedder()
@@ -212,7 +203,7 @@ def alignment_matrix(
     orders = draw_orders(len(features), n_permutations, random_state)
     cells = np.empty((4, len(nets), len(nets)))
     for i, j in combinations_with_replacement(range(len(nets)), 2):
-        found = beside_chance(compare, spaces[i], spaces[j], orders, alpha)
+        found = beside_chance(compare, spaces[i], spaces[j], orders)
         cells[:, i, j] = found.score, found.calibrated, found.p_value, found.null_mean
         cells[:, j, i] = cells[:, i, j]
     name = metric if isinstance(metric, str) else getattr(metric, "__name__", "alignment")

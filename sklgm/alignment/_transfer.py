@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,6 @@ from sklearn.utils._param_validation import HasMethods, validate_parameter_const
 from sklgm.alignment._bootstrap import percentile_interval
 from sklgm.alignment._matrix import AlignmentMatrix
 from sklgm.utils.random import own_random_state
-from sklgm.utils.tables import html_table, markdown
 
 # With fewer pairs most resamples have no correlation at all.
 _FEWEST_PAIRS = 4
@@ -35,50 +34,25 @@ class Correlation:
     high: float
 
 
-@dataclass(frozen=True, eq=False, repr=False)
+@dataclass(frozen=True, eq=False)
 class AlignmentTransfer:
     """What :func:`relate_alignment_to_transfer` returns.
 
     Parameters
     ----------
+    pearson, spearman : Correlation
+        Correlation of alignment and transfer, over the pairs.
     pairs : tuple of (str, str)
         The backbones that prototypes were made on and evaluated on.
     alignment, transfer : ndarray of shape (n_pairs,)
         Values of each pair, float64.
-    pearson, spearman : Correlation
-        Correlation of the two, over the pairs.
     """
 
-    pairs: tuple[tuple[str, str], ...]
-    alignment: np.ndarray
-    transfer: np.ndarray
     pearson: Correlation
     spearman: Correlation
-
-    def to_markdown(self) -> str:
-        """Return the coefficients in Markdown.
-
-        Returns
-        -------
-        str
-            A line for each, with its interval and the number of pairs.
-        """
-        return markdown(*self._table())
-
-    def _table(self) -> tuple[list[str], list[list[str]]]:
-        """Return the titles and the cells of each row."""
-        found = {"Pearson": self.pearson, "Spearman": self.spearman}
-        lines = [
-            [name, f"{r.statistic:.2f}", f"[{r.low:.2f}, {r.high:.2f}]", str(len(self.pairs))]
-            for name, r in found.items()
-        ]
-        return ["correlation", "value", "interval", "pairs"], lines
-
-    def __repr__(self) -> str:
-        return f"{type(self).__name__}\n{self.to_markdown()}"
-
-    def _repr_html_(self) -> str:
-        return html_table(*self._table())
+    pairs: tuple[tuple[str, str], ...] = field(repr=False)
+    alignment: np.ndarray = field(repr=False)
+    transfer: np.ndarray = field(repr=False)
 
 
 def relate_alignment_to_transfer(
@@ -138,25 +112,19 @@ def relate_alignment_to_transfer(
     means = _mean_transfer(transfer, metric)
     rows, columns = alignment.rows, alignment.columns
     pairs = tuple((row, column) for row, column in means if row in rows and column in columns)
-    if len(pairs) < _FEWEST_PAIRS:
-        raise ValueError(
-            f"A correlation needs at least {_FEWEST_PAIRS} pairs of backbones that are in both "
-            f"matrices; got {len(pairs)}. Use three or more backbones, under the same names in "
-            f"both."
-        )
     x = np.array([numbers[rows.index(row), columns.index(column)] for row, column in pairs])
     y = np.array([means[pair] for pair in pairs])
-    if np.ptp(x) == 0 or np.ptp(y) == 0:
+    if len(pairs) < _FEWEST_PAIRS or np.ptp(x) == 0 or np.ptp(y) == 0:
         raise ValueError(
-            f"Nothing correlates, since the alignment or the transfer is the same for all "
-            f"{len(pairs)} pairs. Use other backbones or other values."
+            f"A correlation needs at least {_FEWEST_PAIRS} pairs of backbones that are in both "
+            f"matrices under the same names, and different values; got {len(pairs)} pairs."
         )
     state = own_random_state(random_state)
     coefficients = []
     for statistic in (_pearson, _spearman):
         interval = percentile_interval([x, y], statistic, state)
         coefficients.append(Correlation(float(statistic(x, y)), *interval))
-    return AlignmentTransfer(pairs, x, y, *coefficients)
+    return AlignmentTransfer(*coefficients, pairs, x, y)
 
 
 def _mean_transfer(transfer: Any, metric: str) -> dict[tuple[str, str], float]:

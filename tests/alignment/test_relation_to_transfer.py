@@ -92,15 +92,6 @@ def test_names_in_both_count():
     assert len(relate_alignment_to_transfer(gradients, transfer()).pairs) == 6
 
 
-def test_table():
-    found = relate_alignment_to_transfer(alignment(), transfer(), random_state=0)
-    r = found.pearson
-    line = f"| Pearson | {r.statistic:.2f} | [{r.low:.2f}, {r.high:.2f}] | 12 |".split()
-    assert line in [line.split() for line in found.to_markdown().splitlines()]
-    assert found.to_markdown() in repr(found)
-    assert found._repr_html_().count("<tr>") == 3
-
-
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
@@ -110,7 +101,7 @@ def test_table():
         ({"metric": "f1"}, "metric='f1' is none of"),
         ({"transfer": np.ones((4, 4))}, "transfer"),
         ({"alignment": np.ones((4, 4))}, "alignment"),
-        ({"alignment": AlignmentMatrix("m", NETS, NETS, np.ones((4, 4)))}, "Nothing correlates"),
+        ({"alignment": AlignmentMatrix("m", NETS, NETS, np.ones((4, 4)))}, "different values"),
     ],
 )
 def test_what_is_wrong_is_said(wrong, message):
