@@ -7,7 +7,6 @@ from collections.abc import Callable
 import numpy as np
 
 _RESAMPLES = 2000
-_TAILS = [0.025, 0.975]
 
 
 def percentile_interval(
@@ -36,5 +35,5 @@ def percentile_interval(
     n = len(samples[0])
     rows = rng.integers(n, size=(_RESAMPLES, n))
     found = statistic(*(sample[rows] for sample in samples))
-    low, high = np.nanquantile(found, _TAILS)
+    low, high = np.nanquantile(found, [0.025, 0.975])
     return float(low), float(high)

@@ -40,19 +40,19 @@ class AlignmentTransfer:
 
     Parameters
     ----------
-    pearson, spearman : Correlation
-        Correlation of alignment and transfer, over the pairs.
     pairs : tuple of (str, str)
         The backbones that prototypes were made on and evaluated on.
     alignment, transfer : ndarray of shape (n_pairs,)
         Values of each pair, float64.
+    pearson, spearman : Correlation
+        Correlation of the two, over the pairs.
     """
 
-    pearson: Correlation
-    spearman: Correlation
     pairs: tuple[tuple[str, str], ...] = field(repr=False)
     alignment: np.ndarray = field(repr=False)
     transfer: np.ndarray = field(repr=False)
+    pearson: Correlation
+    spearman: Correlation
 
 
 def relate_alignment_to_transfer(
@@ -124,7 +124,7 @@ def relate_alignment_to_transfer(
     for statistic in (_pearson, _spearman):
         interval = percentile_interval([x, y], statistic, state)
         coefficients.append(Correlation(float(statistic(x, y)), *interval))
-    return AlignmentTransfer(*coefficients, pairs, x, y)
+    return AlignmentTransfer(pairs, x, y, *coefficients)
 
 
 def _mean_transfer(transfer: Any, metric: str) -> dict[tuple[str, str], float]:

@@ -8,18 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from sklgm.plotting._heatmap import HeatMapDisplay, short_number
+from sklgm.plotting._heatmap import HeatMapDisplay
 from sklgm.plotting._style import check_result
-
-_METRICS = {"mutual_knn": "mutual k-NN", "linear_cka": "linear CKA"}
-_LABELS = {
-    "scores": "{}",
-    "calibrated": "{}, calibrated",
-    "p_values": "p-value of {}",
-    "null_means": "{} by chance",
-    "low": "{}, lower bound",
-    "high": "{}, upper bound",
-}
 
 
 @dataclass(kw_only=True, eq=False, repr=False)
@@ -93,12 +83,12 @@ class AlignmentDisplay(HeatMapDisplay):
             If it is something else, or has no such matrix.
         """
         check_result(matrix, "AlignmentMatrix", "alignment_matrix or gradient_alignment_matrix")
-        metric = _METRICS.get(matrix.metric, matrix.metric.replace("_", " "))
+        label = matrix.metric if values == "scores" else f"{matrix.metric}, {values}"
         display = cls(
             values=matrix.values(values),
             rows=matrix.rows,
             columns=matrix.columns,
-            label=_LABELS[values].format(metric),
+            label=label.replace("_", " "),
         )
         return display.plot(ax)
 
@@ -126,8 +116,7 @@ class AlignmentDisplay(HeatMapDisplay):
             values,
             rows=self.rows,
             columns=self.columns,
-            texts=[[short_number(value, 3) for value in line] for line in values],
-            limits=(min(0.9, np.floor(10 * values.min()) / 10), max(1, values.max())),
+            texts=[[f"{value:.3f}" for value in line] for line in values],
             framed=same & (not symmetric),
             label=self.label,
         )

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from sklearn.utils.validation import check_consistent_length
 
-from sklgm.plotting._heatmap import HeatMapDisplay, short_number
+from sklgm.plotting._heatmap import HeatMapDisplay
 from sklgm.plotting._style import check_result, resolve_class_names
 
 
@@ -135,17 +135,14 @@ class BiasDisplay(HeatMapDisplay):
         values = np.column_stack([self.group_probabilities, self.own_class_probability])
         classes, of_class = np.unique(labels, return_inverse=True)
         names = resolve_class_names(classes, self.class_names)
-        framed = np.asarray(self.own_groups)[:, None] == groups
-        if not framed.any(axis=1).all():
-            raise ValueError("own_groups holds a group that is none of groups.")
         self._draw_cells(
             ax,
             values,
             rows=[names[index] for index in of_class],
             columns=[*resolve_class_names(groups, self.group_names), "own class"],
-            texts=[[short_number(value) for value in line] for line in values],
-            limits=(0, 1),
-            framed=framed,
+            texts=[[f"{value:.2f}" for value in line] for line in values],
+            lowest=0,
+            framed=np.asarray(self.own_groups)[:, None] == groups,
             label="probability",
         )
         self.ax_.axvline(len(groups) - 0.5, color="white", lw=6)

@@ -8,14 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sklgm.plotting._style import (
-    MOST_NAMED_CLASSES,
-    Display,
-    check_result,
-    class_styles,
-    draw_legend,
-    pyplot,
-)
+from sklgm.plotting._style import LOOKS, Display, check_result, draw_legend, pyplot
 
 # Dashes tell lines apart without colour.
 _DASHES = ("-", "--", "-.", ":")
@@ -114,10 +107,9 @@ class PrototypeCurveDisplay(Display):
         """
         ax = self._set_axes(ax, (7.2, 4.2))
         self.lines_ = {}
-        looks = class_styles(MOST_NAMED_CLASSES)
         for index, (name, points) in enumerate(self.curves.items()):
             places, means, deviations = np.asarray(points, dtype=float).T
-            color, marker, _ = looks[index % len(looks)]
+            color, marker, _ = LOOKS[index % len(LOOKS)]
             # Side by side, since the deviations of several lines at one place would hide others.
             shift = 1.15 ** ((index + 0.5) / len(self.curves) - 0.5)
             self.lines_[name] = ax.errorbar(

@@ -10,14 +10,7 @@ from sklearn.decomposition import PCA
 from sklearn.utils import _safe_indexing, resample
 from sklearn.utils.validation import check_consistent_length
 
-from sklgm.plotting._style import (
-    MOST_NAMED_CLASSES,
-    Display,
-    class_styles,
-    draw_legend,
-    resolve_class_names,
-    shorten,
-)
+from sklgm.plotting._style import LOOKS, Display, draw_legend, resolve_class_names, shorten
 from sklgm.prototypes.prototype_set import check_has_prototypes
 from sklgm.utils.random import own_random_state
 from sklgm.utils.targets import check_column
@@ -221,8 +214,8 @@ class EmbeddingDisplay(Display):
 
         ax = self._set_axes(ax, (7.2, 5))
         self.dots_, self.stars_ = [], []
-        if len(classes) <= MOST_NAMED_CLASSES:
-            for index, (color, dot, star) in enumerate(class_styles(len(classes))):
+        if len(classes) <= len(LOOKS):
+            for index, (color, dot, star) in enumerate(LOOKS[: len(classes)]):
                 points = dots[of_dot == index].T
                 self.dots_.append(ax.scatter(*points, color=color, marker=dot, **dot_looks))
                 points = stars[of_star == index].T

@@ -21,9 +21,9 @@ class HeatMapDisplay(Display):
         rows: Sequence[str],
         columns: Sequence[str],
         texts: Sequence[Sequence[str]],
-        limits: tuple[float, float],
         framed: np.ndarray,
         label: str,
+        lowest: float = 0.9,
     ) -> None:
         """Draw the matrix, and set the attributes.
 
@@ -40,12 +40,12 @@ class HeatMapDisplay(Display):
             Names.
         texts : sequence of n_rows sequences of n_columns str
             What is written into cells, in one line or two.
-        limits : tuple of (float, float)
-            Shades of the lightest and the darkest colour.
         framed : ndarray of bool of shape (n_rows, n_columns)
             Cells that get a frame.
         label : str
             Label of the colour bar.
+        lowest : float, default=0.9
+            The lightest colour stands for this, or for the lowest tenth that has values below it.
         """
         shape = shades.shape
         if ax is None:
@@ -55,7 +55,9 @@ class HeatMapDisplay(Display):
             room = ax.get_window_extent().size / ax.figure.dpi
             width, height = 0.8 * room[0] / shape[1], 0.65 * room[1] / shape[0]
         ax = self._set_axes(ax, (3.6 + width * shape[1], 2.4 + height * shape[0]))
-        image = ax.imshow(shades, cmap="Blues", aspect="auto", vmin=limits[0], vmax=limits[1])
+        lightest = min(lowest, np.floor(10 * shades.min()) / 10)
+        darkest = max(1, shades.max())
+        image = ax.imshow(shades, cmap="Blues", aspect="auto", vmin=lightest, vmax=darkest)
         self.image_, self.texts_ = image, np.full(shape, None, dtype=object)
         roomy = width >= 0.55 and height >= 0.4
         if width >= 0.35 and height >= 0.14:
@@ -89,9 +91,3 @@ class HeatMapDisplay(Display):
             self.ax_.add_patch(Rectangle((j - 0.46, i - 0.46), 0.92, 0.92, **looks))
             for i, j in np.argwhere(framed)
         ]
-
-
-def short_number(number: float, decimals: int = 2) -> str:
-    """Return a number without the zero before its point."""
-    text = f"{number:.{decimals}f}"
-    return text.replace("0.", ".", 1) if text.lstrip("-").startswith("0.") else text

@@ -87,7 +87,7 @@ class PrototypesDisplay:
 
     @classmethod
     def from_estimator(
-        cls, estimator, X=None, y=None, *, class_names=None, ax=None, n_columns=None, scale=None
+        cls, estimator, X=None, y=None, *, class_names=None, ax=None, n_columns=None
     ):
         """Draw the prototypes of a fitted distiller or selector.
 
@@ -107,8 +107,6 @@ class PrototypesDisplay:
             The axes to draw on; see :meth:`plot`.
         n_columns : int, default=None
             Classes side by side; see :meth:`plot`.
-        scale : int, default=None
-            Magnification; see :meth:`plot`.
 
         Returns
         -------
@@ -132,9 +130,9 @@ class PrototypesDisplay:
             class_names=class_names,
             nearest=nearest,
         )
-        return display.plot(ax, n_columns=n_columns, scale=scale)
+        return display.plot(ax, n_columns=n_columns)
 
-    def plot(self, ax=None, *, n_columns=None, scale=None):
+    def plot(self, ax=None, *, n_columns=None):
         """Draw the grid: the prototypes of a class side by side, its name above.
 
         Real images, if there are any, stand below their prototypes in a thin frame.
@@ -146,9 +144,6 @@ class PrototypesDisplay:
             pixel is a whole number of screen pixels wide.
         n_columns : int, default=None
             Number of classes side by side. None chooses it by the number of classes.
-        scale : int, default=None
-            Screen pixels for each image pixel, at 100 dots an inch. None chooses it by the sizes
-            and numbers of prototypes. Without effect when `ax` is given.
 
         Returns
         -------
@@ -158,8 +153,7 @@ class PrototypesDisplay:
         images, labels = np.asarray(self.prototypes), np.asarray(self.prototype_labels)
         if images.ndim != 4:
             raise ValueError(
-                f"prototypes must be images of shape (n_prototypes, height, width, 3); got shape "
-                f"{images.shape}. EmbeddingDisplay draws rows of features."
+                f"prototypes must be images; got shape {images.shape}. EmbeddingDisplay draws rows."
             )
         check_consistent_length(images, labels, self.nearest)
         classes, of_class = np.unique(labels, return_inverse=True)
@@ -169,7 +163,6 @@ class PrototypesDisplay:
             image_size=images.shape[1:3],
             n_stacked=1 if self.nearest is None else 2,
             n_columns=n_columns,
-            scale=scale,
         )
         if ax is None:
             size = (grid.width / 100, grid.height / 100)
@@ -216,18 +209,15 @@ class _Grid:
     in one line or two. Each picture may be a stack of two.
     """
 
-    def __init__(self, *, names, per_class, image_size, n_stacked, n_columns, scale):
+    def __init__(self, *, names, per_class, image_size, n_stacked, n_columns):
         n_classes, n_pictures = len(names), len(names) * per_class
         self._across = math.ceil(per_class / math.ceil(per_class / _MOST_PER_ROW))
         if n_columns is None:
             # The whole is as wide as high or a little wider. A few pictures stand in one row.
             wanted = max(5, math.sqrt(1.5 * n_pictures * n_stacked)) / self._across
             n_columns = math.ceil(n_classes / max(1, round(n_classes / wanted)))
-        if scale is None:
-            target = 128 if n_pictures <= 12 else 96 if n_pictures <= 48 else 72
-            scale = max(1, round(target / max(image_size)))
+        scale = max(1, round(96 / max(image_size)))
         self._n_columns = min(check_scalar(n_columns, "n_columns", Integral, min_val=1), n_classes)
-        check_scalar(scale, "scale", Integral, min_val=1)
         self._height, self._width = scale * image_size[0], scale * image_size[1]
         # The pictures of a stack touch but for a line, and classes stand further apart than the
         # pictures of one class.

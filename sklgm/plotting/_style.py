@@ -15,8 +15,8 @@ PALETTE = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#D55E00", "#56B4E9", "#F
 # Dots of each kind go with stars of five, four and eight points.
 _MARKERS: tuple[tuple[str, Any], ...] = (("o", (5, 1, 0)), ("s", (4, 1, 0)), ("^", (8, 1, 0)))
 
-MOST_NAMED_CLASSES = len(PALETTE) * len(_MARKERS)
-"""With more classes than this, colour can only show a class's place in the order."""
+LOOKS = [(color, *markers) for markers in _MARKERS for color in PALETTE]
+"""Colour, dot and star of each class: the markers change when the colours are used up."""
 
 
 def pyplot() -> Any:
@@ -37,25 +37,6 @@ class Display:
         ax.set_axisbelow(True)
         self.ax_, self.figure_ = ax, ax.figure
         return ax
-
-
-def class_styles(n_classes: int) -> list[tuple[str, str, Any]]:
-    """Give each class a look of its own.
-
-    Parameters
-    ----------
-    n_classes : int
-        At most `MOST_NAMED_CLASSES`.
-
-    Returns
-    -------
-    list of (str, marker, marker)
-        Colour, dot and star of each class: the markers change when the colours are used up.
-    """
-    return [
-        (PALETTE[index % len(PALETTE)], *_MARKERS[index // len(PALETTE)])
-        for index in range(n_classes)
-    ]
 
 
 def resolve_class_names(

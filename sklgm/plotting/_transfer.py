@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sklgm.plotting._heatmap import HeatMapDisplay, short_number
+from sklgm.plotting._heatmap import HeatMapDisplay
 from sklgm.plotting._style import check_result
 
 
@@ -30,8 +30,6 @@ class TransferDisplay(HeatMapDisplay):
         What prototypes were made for or are, and the backbones they are evaluated on.
     at_home : array-like of bool of shape (n_rows, n_columns), default=None
         Cells whose prototypes were made for that backbone. They are framed.
-    n_distilled : int, default=None
-        Rows at the top that were distilled, set apart by a line.
     metric : str, default="accuracy"
         Name of the score.
 
@@ -72,7 +70,6 @@ class TransferDisplay(HeatMapDisplay):
     rows: Sequence[str]
     columns: Sequence[str]
     at_home: Any = None
-    n_distilled: int | None = None
     metric: str = "accuracy"
 
     @classmethod
@@ -106,15 +103,13 @@ class TransferDisplay(HeatMapDisplay):
         def of_cells(name):
             return np.array([[cells[row, column][name] for column in columns] for row in rows])
 
-        homes = of_cells("at_home")
         display = cls(
             scores=of_cells(metric),
             errors=of_cells(f"{metric}_sem"),
             reference=of_cells(metric)[rows.index("all")],
             rows=rows,
             columns=columns,
-            at_home=homes == True,  # noqa: E712 -- None in rows that were not distilled
-            n_distilled=sum(home is not None for home in homes[:, 0]),
+            at_home=of_cells("at_home") == True,  # noqa: E712 -- None where nothing was distilled
             metric=metric,
         )
         return display.plot(ax)
@@ -143,15 +138,12 @@ class TransferDisplay(HeatMapDisplay):
             rows=self.rows,
             columns=self.columns,
             texts=texts,
-            limits=(min(0.9, np.floor(10 * shares.min()) / 10), max(1, shares.max())),
             framed=framed,
             label=f"{self.metric.replace('_', ' ').removeprefix('relative ')} / that of all images",
         )
-        if self.n_distilled is not None:
-            self.ax_.axhline(self.n_distilled - 0.5, color="white", lw=4)
         self.ax_.set(xlabel="evaluated on", ylabel="distilled on, or chosen as")
         return self
 
 
 def _score_text(score, error):
-    return short_number(score) + ("" if np.isnan(error) else f"\n± {short_number(error)}")
+    return f"{score:.2f}" if np.isnan(error) else f"{score:.2f}\n± {error:.2f}"

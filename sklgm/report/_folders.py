@@ -92,14 +92,13 @@ def report_on_folders(
         probe = FrozenBackboneProbe(nets[names[0]], **settings)
         about: dict[str, Any] = {"backbone": nets[names[0]], "probe": probe}
         results: list[Any] = []
-        bias: list[Any] = []
         judged_groups = None
         if groups is not None:
             # This comes first, since it asks most of the data. Readers must not be trained where
             # class and group go together.
             train_groups, judged_groups = _read_groups(groups, X, judged[0])
             reference = (*judged, judged_groups)
-            bias = [diagnose_bias(prototypes, X, y, train_groups, reference=reference, **about)]
+            results = [diagnose_bias(prototypes, X, y, train_groups, reference=reference, **about)]
         if test is not None:
             comparisons = {
                 name: compare_prototypes(
@@ -135,7 +134,6 @@ def report_on_folders(
             results += [gradients, features]
         results.append(prototype_statistics(prototypes, X, y, **about))
         results.append(suspect_classes(prototypes, X, y, **about))
-        results += bias
         return HTMLReport.from_prototypes(prototypes, X, y, results=results, title=title, **about)
 
 
@@ -159,17 +157,11 @@ def _read_groups(file: Path, *parts: np.ndarray) -> list[np.ndarray]:
         image = (file.parent / line["path"]).resolve()
         if groups.setdefault(image, line["group"]) != line["group"]:
             raise ValueError(
-                f"Line {number} of {file} puts {line['path']} into {line['group']!r}, an earlier "
-                f"one into {groups[image]!r}. Leave one out."
+                f"Line {number} of {file} puts {line['path']} into another group than before."
             )
-    found = []
-    for paths in parts:
-        resolved = [Path(path).resolve() for path in paths]
-        unknown = [path for path in resolved if path not in groups]
-        if unknown:
-            raise ValueError(
-                f"{file} has no group of {unknown[0]}, nor of {len(unknown) - 1} other images. "
-                f"Add a line for each image; paths are relative to the file."
-            )
-        found.append(np.array([groups[path] for path in resolved]))
-    return found
+    try:
+        return [np.array([groups[Path(path).resolve()] for path in paths]) for paths in parts]
+    except KeyError as error:
+        raise ValueError(
+            f"{file} has no group of {error.args[0]}. Its paths are relative to the file."
+        ) from None

@@ -222,15 +222,13 @@ class HTMLReport:
         Raises
         ------
         FileExistsError
-            If it is there.
-        FileNotFoundError, IsADirectoryError
-            If its folder is not there, or it is a folder itself.
+            If it is there, or is a folder.
+        FileNotFoundError
+            If its folder is not there.
         """
         target = Path(path)
-        if target.is_dir():
-            raise IsADirectoryError(f"{target} is a folder. Name a file for the page.")
-        if target.exists() and not overwrite:
-            raise FileExistsError(f"{target} exists. Allow to overwrite it, or choose another.")
+        if target.is_dir() or (target.exists() and not overwrite):
+            raise FileExistsError(f"{target} exists. Allow to overwrite it, or name another file.")
         if not target.parent.is_dir():
             raise FileNotFoundError(f"There is no folder {target.parent} to write to.")
 
@@ -259,12 +257,10 @@ def _among_real(
     """Return the nearest real image of each prototype shown, and a map of all, as data URIs."""
     source = check_images(X)
     classes, indices = check_targets(y, len(source), "HTMLReport")
-    for label, n_prototypes in zip(*np.unique(labels, return_counts=True), strict=True):
-        n_images = np.sum(classes[indices] == label)
-        if n_images < n_prototypes:
+    for label, count in zip(*np.unique(labels, return_counts=True), strict=True):
+        if np.sum(classes[indices] == label) < count:
             raise ValueError(
-                f"Class {label} has {n_prototypes} prototypes and {n_images} images in X, but "
-                f"each gets one of its own. Pass more images of it, or leave X out."
+                f"Class {label} has {count} prototypes, but fewer images in X. Pass more images."
             )
     prototype_features = embed_prototypes(probe, images)
     features = embed_real(probe, source)
@@ -283,19 +279,14 @@ def _among_real(
 
 
 def _result_section(heading: str, result: Any) -> Section:
+    table = Markup(result._repr_html_()) if hasattr(result, "_repr_html_") else ""
     # The plot method of a data frame does not draw its table.
     own = type(result).__module__.startswith("sklgm.")
-    has_table = hasattr(result, "_repr_html_")
-    plot: str = ""
-    if hasattr(result, "plot") and (own or not has_table):
-        plot = figure_picture(result.plot().figure_)
-    elif not has_table:
-        raise ValueError(
-            f"A report cannot show a {type(result).__name__}, which has neither _repr_html_ nor "
-            f"plot. Pass a list of what the protocols returned."
-        )
-    table: Any = Markup(result._repr_html_()) if has_table else ""
-    return Section(heading, plot=plot, table=table)
+    if hasattr(result, "plot") and (own or not table):
+        return Section(heading, plot=figure_picture(result.plot().figure_), table=table)
+    if not table:
+        raise ValueError(f"A {type(result).__name__} has neither _repr_html_ nor plot to show.")
+    return Section(heading, table=table)
 
 
 def _provenance(prototypes: Any) -> list[Section]:
@@ -303,11 +294,15 @@ def _provenance(prototypes: Any) -> list[Section]:
     if not isinstance(prototypes, PrototypeSet):
         prototypes = PrototypeSet.from_estimator(prototypes)
     known = dict(prototypes.provenance)
-    parts = {"Parameters": known.pop("parameters", None), "Versions": known.pop("versions", None)}
+    parts = {
+        "How they were made": known,
+        "Parameters": known.pop("parameters", None),
+        "Versions": known.pop("versions", None),
+    }
     return [
         # Somebody else may have written anything in place of a dict.
         Section(heading, facts=facts if isinstance(facts, dict) else {"": facts})
-        for heading, facts in {"How they were made": known, **parts}.items()
+        for heading, facts in parts.items()
         if facts
     ]
 

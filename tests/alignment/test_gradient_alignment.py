@@ -311,7 +311,7 @@ IMAGES, LABELS = FITTED.prototypes_, FITTED.prototype_labels_
     ("wrong", "message"),
     [
         ({"gradients": RealGradients(list("abc"))}, "gradients take the place of X and y"),
-        ({"X": None, "y": None, "gradients": [RealGradients(list("abc"))]}, "of one"),
+        ({"X": None, "y": None, "gradients": [RealGradients(list("abc"))]}, "gradients"),
         (
             {"X": None, "y": None, "gradients": RealGradients(list("abc"))},
             "no image of the classes",

@@ -43,7 +43,7 @@ def test_colours_and_frames_are_where_the_arrays_say():
     assert labels(display.ax_.yaxis) == ["cow", "camel", "cow"]
     assert display.ax_.get_title().startswith("group reliance 0.42\n")
     written = {text.get_position(): text.get_text() for text in display.ax_.texts}
-    assert written[0, 0] == ".90"
+    assert written[0, 0] == "0.90"
     assert written[3, 2] == "1.00"
 
 
@@ -126,7 +126,6 @@ def test_rows_of_features_have_no_pictures():
     "params",
     [
         {"groups": ["grass", "sand"]},
-        {"own_groups": ["grass", "sand", "sea"]},
         {"own_class_probability": [0.5, 0.25]},
         {"prototypes": np.zeros((3, 5))},
         {"prototypes": PICTURES[:2]},

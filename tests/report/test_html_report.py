@@ -201,7 +201,7 @@ def test_saving(tmp_path):
     report.save(path, overwrite=True)
     with pytest.raises(FileNotFoundError, match="no folder"):
         report.save(tmp_path / "nowhere" / "page.html")
-    with pytest.raises(IsADirectoryError, match="is a folder"):
+    with pytest.raises(FileExistsError, match="name another"):
         report.save(tmp_path, overwrite=True)
     assert [file.name for file in tmp_path.iterdir()] == ["page.html"]
 
