@@ -413,7 +413,6 @@ CASES: dict[str, dict[str, Callable[[], object]]] = {
         "report": lambda: plotting.BiasDisplay.from_report(KEPT),
     },
     "sklgm.plotting.ConvergenceDisplay": {
-        "estimator": lambda: plotting.ConvergenceDisplay.from_estimator(CHOSEN),
         "unfitted": lambda: plotting.ConvergenceDisplay.from_estimator(DISTILLER),
         "loss": lambda: plotting.ConvergenceDisplay(loss=[]).plot(),
     },
@@ -440,7 +439,6 @@ CASES: dict[str, dict[str, Callable[[], object]]] = {
         "prototypes": lambda: page(prototypes="set"),
         "results": lambda: page(results=TRANSFER),
         "a result": lambda: page(results=[3]),
-        "y alone": lambda: page(y=Y),
         "names": lambda: page(class_names="abc"),
         "save, in use": lambda: page().save("text.png"),
         "save, no folder": lambda: page().save(MISSING),
