@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import copy
 import itertools
 import math
 import os
 import threading
-from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -19,7 +18,13 @@ from PIL import Image
 
 from sklgm.backbones import _modules
 from sklgm.backbones._checks import check_patches, check_size, check_std, check_triple
-from sklgm.backbones._libraries import find_spec, load_net, resize_steps, with_checkpoint
+from sklgm.backbones._libraries import (
+    find_spec,
+    load_net,
+    naming_size,
+    resize_steps,
+    with_checkpoint,
+)
 from sklgm.backbones._spec import BackboneSpec
 from sklgm.utils.devices import resolve_device
 
@@ -59,12 +64,9 @@ class Backbone:
 
     Notes
     -----
-    A pickle of a backbone holds its record, image size and `pretrained`, under 2 kB. Loading it
-    does no I/O and imports no model library; the weights are loaded again at first use, and a
-    file that holds other weights by then is an error. An untrained net is initialised from a
-    fixed seed, so it comes back the same. A pickle of a net of your own holds that net.
-
-    Loaded backbones are on the CPU until `to` or `get_backbone` places them.
+    A pickle holds the record, the image size and `pretrained`, and of a net of your own that net.
+    Loading it does no I/O and leaves the backbone on the CPU; weights are loaded again at first
+    use, and a file that holds others by then is an error.
     """
 
     # Tensors made in a caller's inference mode would serve no gradient later on.
@@ -158,6 +160,46 @@ class Backbone:
         return _named(spec, size, bool(pretrained), _CPU)
 
     @classmethod
+    def from_timm(
+        cls, architecture: str, *, checkpoint: str | os.PathLike[str], **options: Any
+    ) -> Backbone:
+        """Take a net of timm with weights from a file.
+
+        Parameters
+        ----------
+        architecture : str
+            A name of ``timm.list_models()``, perhaps with a tag whose preprocessing is then used.
+        checkpoint, **options
+            See `from_name`.
+
+        Returns
+        -------
+        Backbone
+            ``Backbone.from_name(f"timm:{architecture}", checkpoint=checkpoint, **options)``.
+        """
+        return cls.from_name(f"timm:{architecture}", checkpoint=checkpoint, **options)
+
+    @classmethod
+    def from_open_clip(
+        cls, architecture: str, *, checkpoint: str | os.PathLike[str], **options: Any
+    ) -> Backbone:
+        """Take an image tower of open_clip with weights from a file.
+
+        Parameters
+        ----------
+        architecture : str
+            A name of ``open_clip.list_models()``.
+        checkpoint, **options
+            See `from_name`.
+
+        Returns
+        -------
+        Backbone
+            ``Backbone.from_name(f"open_clip:{architecture}", checkpoint=checkpoint, **options)``.
+        """
+        return cls.from_name(f"open_clip:{architecture}", checkpoint=checkpoint, **options)
+
+    @classmethod
     @torch.inference_mode(False)
     def from_module(
         cls,
@@ -168,11 +210,7 @@ class Backbone:
         std: float | Sequence[float] = 1.0,
         name: str | None = None,
     ) -> Backbone:
-        """Wrap a net of your own.
-
-        The backbone works on a deep copy in float32, put in evaluation mode and with
-        ``requires_grad_(False)``; the module that was passed is left as it is. Later changes to
-        it do not reach the backbone.
+        """Wrap a net of your own: a deep copy of it, in float32 and evaluation mode, frozen.
 
         Parameters
         ----------
@@ -225,7 +263,7 @@ class Backbone:
         """
         with self._lock:
             if self._module is None:
-                with self._naming_its_size():
+                with naming_size(self.spec, self.image_size):
                     self._module, self._memory_format = self._load()
             return self._module
 
@@ -235,7 +273,7 @@ class Backbone:
         if self._n_features is None:
             size = (2, 3, self.image_size, self.image_size)
             grey = torch.full(size, 0.5, device=self.device)
-            with self._naming_its_size(), torch.no_grad():
+            with naming_size(self.spec, self.image_size), torch.no_grad():
                 self._n_features = self.features(grey).shape[1]
         return self._n_features
 
@@ -289,14 +327,8 @@ class Backbone:
         Returns
         -------
         uint8 array of shape (image_size, image_size, 3)
-            The image that the net is to see, before pixels are normalised.
+            The image that the net sees, before it is normalised.
         """
-        image = np.asarray(image)
-        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
-            raise ValueError(
-                "an image must be a uint8 array of shape (height, width, 3), got "
-                f"{image.dtype} of shape {image.shape}."
-            )
         if self._resize_steps is None:  # two threads may both make it: they make the same
             self._resize_steps = resize_steps(self.spec, self.image_size)
         picture = Image.fromarray(image)
@@ -370,11 +402,10 @@ class Backbone:
         Returns
         -------
         str
-            Name, image size and kind of weights; the content of the file, where they are from
-            one; around a user's module a hash of its classes, its attributes as they were when
-            the backbone was made, its tensors and its normalisation. Attributes that cannot be
-            hashed, such as a lambda, make it unlike that of any other backbone. The device is no
-            part of it.
+            Name, image size and kind of weights, and the content of a file that they are from.
+            Of a user's module it is a hash of its classes, attributes, tensors and normalisation;
+            attributes that cannot be hashed, such as a lambda, make it unlike any other. The
+            device is no part of it.
         """
         if self._fingerprint is None:
             kind = "pretrained" if self.pretrained else "untrained"
@@ -390,26 +421,7 @@ class Backbone:
         if not spec.fixed_size and size != spec.image_size:
             original = self.with_image_size(spec.image_size)
             return original.module, original._memory_format
-        module = load_net(spec, size, self.pretrained).to(self.device)
-        # Channels last is 1.5 times as fast for conv nets.
-        n_convs = sum(isinstance(part, torch.nn.Conv2d) for part in module.modules())
-        is_conv = n_convs > 1 and self.device.type != "mps"
-        layout = torch.channels_last if is_conv else torch.contiguous_format
-        module.to(memory_format=layout)
-        return module, layout
-
-    @contextlib.contextmanager
-    def _naming_its_size(self) -> Iterator[None]:
-        """Say which size a net has, where it fails at another one."""
-        try:
-            yield
-        except (AssertionError, RuntimeError, TypeError) as error:
-            if self.image_size == self.spec.image_size:
-                raise
-            raise ValueError(
-                f"Backbone {self.name!r} does not take image_size={self.image_size} ({error}). Its "
-                f"own size is {self.spec.image_size}."
-            ) from error
+        return load_net(spec, size, self.pretrained, self.device)
 
     def __repr__(self) -> str:
         untrained = "" if self.pretrained else ", pretrained=False"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -61,11 +62,19 @@ def find_spec(name: str, pretrained: bool) -> BackboneSpec:
     raise unknown_name(name, list_backbones(), ways)
 
 
-def load_net(spec: BackboneSpec, image_size: int, pretrained: bool) -> torch.nn.Module:
-    """Make the frozen net of a record, on the CPU."""
+def load_net(
+    spec: BackboneSpec, image_size: int, pretrained: bool, device: torch.device
+) -> tuple[torch.nn.Module, torch.memory_format]:
+    """Return the frozen net of a record, and how its pixels are best laid out in memory."""
     net: torch.nn.Module = LIBRARIES[spec.source].build(spec, image_size, pretrained)
     net = net.eval().requires_grad_(False)
-    return fold_batch_norms(net, image_size) if pretrained else net
+    if pretrained:
+        net = fold_batch_norms(net, image_size)
+    # Channels last is 1.5 times as fast for conv nets.
+    n_convs = sum(isinstance(part, torch.nn.Conv2d) for part in net.modules())
+    is_conv = n_convs > 1 and device.type != "mps"
+    layout = torch.channels_last if is_conv else torch.contiguous_format
+    return net.to(device).to(memory_format=layout), layout
 
 
 def resize_steps(spec: BackboneSpec, image_size: int) -> list[Callable[[Image], Image]]:
@@ -165,3 +174,17 @@ def _describe_folder(library: str, folder: Path) -> BackboneSpec:
             f"{path} describes no net that {library} can make ({type(error).__name__}: {error})."
         ) from error
     return spec
+
+
+@contextmanager
+def naming_size(spec: BackboneSpec, size: int) -> Iterator[None]:
+    """Say which size a net was to take, where it fails at another one than its own."""
+    try:
+        yield
+    except (AssertionError, RuntimeError, TypeError) as error:
+        if size == spec.image_size:
+            raise
+        raise ValueError(
+            f"Backbone {spec.name!r} does not take image_size={size} ({error}). Its own size is "
+            f"{spec.image_size}."
+        ) from error
