@@ -209,7 +209,6 @@ CASES: dict[str, dict[str, Callable[[], object]]] = {
         "save, others'": lambda: KEPT.save("data", overwrite=True),
         "save, a file": lambda: KEPT.save("text.png"),
         "save, in a file": lambda: KEPT.save("text.png/set"),
-        "check_target": lambda: PrototypeSet.check_target("data"),
     },
     "sklgm.Backbone": {
         "name": lambda: Backbone.from_name(3),

@@ -65,5 +65,5 @@ def with_newer_gradients(folder):
 @pytest.mark.parametrize("read", [with_newer_card, with_newer_gradients])
 def test_a_newer_format_is_refused(read, tmp_path):
     shutil.copytree(FOLDERS[-1], tmp_path / "files")
-    with pytest.raises(ValueError, match=r"has format 99, but this version.* Update sklgm"):
+    with pytest.raises(ValueError, match="Update sklgm"):
         read(tmp_path / "files")

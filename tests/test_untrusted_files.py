@@ -370,7 +370,7 @@ def test_gradients_that_only_together_claim_too_much(crossed, tmp_path):
         ({"labels": {"dtype": "U1000000000", "values": ["a", "b"]}}, "cannot be read"),
         ({"labels": {"dtype": "V9", "values": ["a", "b"]}}, "of type 'V9'"),
         ({"labels": {"dtype": ["x"], "values": ["a", "b"]}}, "cannot be read"),
-        ({"labels": {"dtype": "int64", "values": 7}}, "in one dimension"),
+        ({"labels": {"dtype": "int64", "values": 7}}, "1d array"),
         ({"labels": {"dtype": "int64", "values": [10**30, 1]}}, "cannot be read"),
         ({"provenance": ["x"]}, "provenance must be a dict"),
     ],

@@ -80,8 +80,7 @@ class FitState:
             versions = (__version__, torch.__version__, torch.get_num_threads(), ranks.size)
             self._path = folder / f"{hash_each([versions, *key()])}.safetensors"
             found = _read(self._path)
-        if self._keeps:
-            found = ranks.tell(found)
+        found = ranks.tell(found)
         if found is not None:
             facts, self.loop = found
             self.losses = self.loop.pop("losses")

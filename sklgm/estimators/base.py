@@ -188,11 +188,11 @@ class PrototypeTransformer(
     ) -> PrototypeSimilarities:
         features = self._embed_source(source, encoder)
         similarities = directions(features) @ directions(prototype_features).T
-        return PrototypeSimilarities.wrap(
-            similarities,
-            images=X,
-            prototypes=self.prototypes_,
-            prototype_labels=self.prototype_labels_,
-            features=features,
-            feature_key=encoder.key,
-        )
+        references = {
+            "images": X,
+            "prototypes": self.prototypes_,
+            "prototype_labels": self.prototype_labels_,
+            "features": features,
+            "feature_key": encoder.key,
+        }
+        return PrototypeSimilarities.wrap(similarities, references)

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.utils import check_consistent_length, column_or_1d
+from sklearn.utils import check_consistent_length, check_scalar, column_or_1d
 
 from sklgm.backbones._several import is_several
 from sklgm.estimators.run import Run
@@ -20,7 +20,6 @@ from sklgm.passes.views import resolve_augmentation
 from sklgm.synthesis import ALONE, Augmentation, RandomHeads, Ranks
 from sklgm.synthesis.heads import ZERO_HEADS
 from sklgm.utils.devices import plain_torch
-from sklgm.utils.numbers import is_whole
 from sklgm.utils.random import own_random_state
 from sklgm.utils.targets import check_targets
 
@@ -73,8 +72,7 @@ class GradientEstimator(SeveralBackbonesTransformer):
             If X or y cannot be used.
         """
         self._validate_params()
-        if not is_whole(offset) or offset < 0:
-            raise ValueError(f"offset must be a whole number of at least 0; got {offset!r}.")
+        check_scalar(offset, "offset", Integral, min_val=0)
         # On a clone, since a shard's columns are not this estimator's to remember.
         source = clone(self)._check_X(X, reset=True)
         if classes is None and not isinstance(class_counts, Mapping | None):

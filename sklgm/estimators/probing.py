@@ -85,13 +85,11 @@ def check_prototypes(prototypes: Any) -> tuple[np.ndarray, np.ndarray]:
     ------
     sklearn.exceptions.NotFittedError
         If an estimator is not fitted.
-    ValueError
+    ValueError or TypeError
         If it is something else.
     """
     if not isinstance(prototypes, PrototypeSet):
-        check_has_prototypes(
-            prototypes, "prototypes must be a fitted distiller or selector, or a PrototypeSet"
-        )
+        check_has_prototypes(prototypes)
         prototypes = PrototypeSet(prototypes.prototypes_, prototypes.prototype_labels_)
     return prototypes.images, prototypes.labels
 
@@ -148,17 +146,12 @@ def embed_prototypes(probe: FrozenBackboneProbe, images: np.ndarray) -> np.ndarr
             f"Prototypes are {'rows' if rows else 'images'}, but the backbone to look at them "
             f"with is {probe.backbone!r}. Use backbone=None for rows, and for no images."
         )
-    check_square(images)
-    return probe._encoder().embed_canvases(images)
-
-
-def check_square(images: np.ndarray) -> None:
-    """Raise unless images have a shape (n, side, side, 3), as nets see them."""
-    if images.ndim == 4 and images.shape[1] != images.shape[2]:
+    if not rows and images.shape[1] != images.shape[2]:
         raise ValueError(
             f"Prototypes must be square to be shown to a net; got shape {images.shape}. Crop or "
             f"resize them."
         )
+    return probe._encoder().embed_canvases(images)
 
 
 def class_scores(probe: FrozenBackboneProbe, features: np.ndarray) -> np.ndarray:
@@ -171,12 +164,8 @@ def class_scores(probe: FrozenBackboneProbe, features: np.ndarray) -> np.ndarray
     if hasattr(head, "decision_function"):
         scores = np.asarray(head.decision_function(features))
         return np.stack([-scores / 2, scores / 2], axis=1) if scores.ndim == 1 else scores
-    if hasattr(head, "predict_proba"):
-        probabilities = head.predict_proba(features)
-        return np.log(np.maximum(probabilities, np.finfo(probabilities.dtype).tiny))
-    raise ValueError(
-        f"The head {head!r} scores no classes. Use one with decision_function or predict_proba."
-    )
+    probabilities = head.predict_proba(features)
+    return np.log(np.maximum(probabilities, np.finfo(probabilities.dtype).tiny))
 
 
 def margins(scores: np.ndarray, own: np.ndarray) -> np.ndarray:

@@ -5,18 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-import numpy as np
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, _fit_context, clone
 from sklearn.utils import get_tags
 from sklearn.utils._param_validation import HasMethods
 
 from sklgm.utils.extras import needs_extra
 from sklgm.utils.notebook import ShowsPrototypes
-
-
-def _require_imblearn() -> None:
-    with needs_extra("imblearn", "PrototypeSampler"):
-        import imblearn  # noqa: F401
 
 
 class PrototypeSampler(ShowsPrototypes, OneToOneFeatureMixin, BaseEstimator):
@@ -78,8 +72,8 @@ class PrototypeSampler(ShowsPrototypes, OneToOneFeatureMixin, BaseEstimator):
         self.distiller = distiller
 
     def __sklearn_tags__(self) -> Any:
-        _require_imblearn()
-        from imblearn.base import BaseSampler
+        with needs_extra("imblearn", "PrototypeSampler"):
+            from imblearn.base import BaseSampler
 
         tags = BaseSampler.__sklearn_tags__(self)
         inputs = get_tags(self.distiller).input_tags
@@ -96,7 +90,7 @@ class PrototypeSampler(ShowsPrototypes, OneToOneFeatureMixin, BaseEstimator):
         ----------
         X : array-like of images, or of shape (n_samples, n_features) with ``backbone=None``
             As the distiller takes it.
-        y : array-like of shape (n_samples,), or indicators of shape (n_samples, n_classes)
+        y : array-like of shape (n_samples,)
             Class labels.
 
         Returns
@@ -106,16 +100,9 @@ class PrototypeSampler(ShowsPrototypes, OneToOneFeatureMixin, BaseEstimator):
 
         Raises
         ------
-        ImportError
-            If imbalanced-learn is not installed.
         ValueError
             If X or y cannot be used; the message says why. Nothing is fitted then.
         """
-        _require_imblearn()
-        from imblearn.utils import check_target_type
-
-        if np.ndim(y) == 2:
-            y = check_target_type(np.asarray(y))
         distiller = clone(self.distiller).fit(X, y)
         self.distiller_ = distiller
         self.sampling_strategy_ = dict(Counter(distiller.prototype_labels_.tolist()))
@@ -132,7 +119,7 @@ class PrototypeSampler(ShowsPrototypes, OneToOneFeatureMixin, BaseEstimator):
         ----------
         X : array-like of images, or of shape (n_samples, n_features) with ``backbone=None``
             As the distiller takes it.
-        y : array-like of shape (n_samples,), or indicators of shape (n_samples, n_classes)
+        y : array-like of shape (n_samples,)
             Class labels.
 
         Returns
@@ -140,7 +127,7 @@ class PrototypeSampler(ShowsPrototypes, OneToOneFeatureMixin, BaseEstimator):
         prototypes : ndarray of shape (n_prototypes, canvas, canvas, 3)
             Images, float32 in [0, 1]. With ``backbone=None``, rows of shape
             (n_prototypes, n_features) in a container like that of X: a data frame or a list.
-        labels : array-like of shape (n_prototypes,), or (n_prototypes, n_classes)
+        labels : array-like of shape (n_prototypes,)
             Their classes, as y has them.
 
         Raises
@@ -150,12 +137,11 @@ class PrototypeSampler(ShowsPrototypes, OneToOneFeatureMixin, BaseEstimator):
         ValueError
             If X or y cannot be used; the message says why. Nothing is fitted then.
         """
-        self.fit(X, y)
-        from imblearn.utils._validation import ArraysTransformer
+        with needs_extra("imblearn", "PrototypeSampler"):
+            from imblearn.utils._validation import ArraysTransformer
 
+        self.fit(X, y)
         prototypes, labels = self.distiller_.prototypes_, self.distiller_.prototype_labels_
-        if np.ndim(y) == 2 and np.shape(y)[1] > 1:
-            labels = np.eye(np.shape(y)[1], dtype=np.asarray(y).dtype)[labels]
         if prototypes.ndim > 2:
             return prototypes, labels
         return ArraysTransformer(X, y).transform(prototypes, labels)

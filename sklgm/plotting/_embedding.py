@@ -126,7 +126,7 @@ class EmbeddingDisplay(Display):
             If `estimator` is not one of sklgm that makes prototypes, or `X` and `y` differ in
             length.
         """
-        check_has_prototypes(estimator, "estimator must be a fitted distiller or selector")
+        check_has_prototypes(estimator)
         y = check_column(y, "y")
         check_consistent_length(X, y)
         if max_samples is not None and len(y) > max_samples:

@@ -120,7 +120,7 @@ class PrototypesDisplay:
         ValueError
             If its prototypes are feature rows, or a class has fewer images than prototypes.
         """
-        check_has_prototypes(estimator, "estimator must be a fitted distiller or selector")
+        check_has_prototypes(estimator)
         nearest = None
         if X is not None:
             nearest = NearestImages(FrozenEstimator(estimator)).fit(X, y).prototypes_

@@ -19,8 +19,7 @@ from sklgm.matching.files import write_tensors
 from sklgm.prototypes.card import data_card
 from sklgm.prototypes.names import folder_names
 
-_FORMAT = "sklgm-prototypes"
-_FORMAT_VERSION = 1
+_FORMAT = {"format": "sklgm-prototypes", "format_version": 1}
 _CARD = "card.json"
 _TENSORS = "prototypes.safetensors"
 _PICTURES = "images"
@@ -28,7 +27,7 @@ _README = "README.md"
 
 
 def check_target(directory: str | Path, *, overwrite: bool) -> None:
-    """Raise FileExistsError if prototypes cannot be saved in a folder.
+    """Raise an error if prototypes cannot be saved in a folder.
 
     Parameters
     ----------
@@ -45,12 +44,7 @@ def check_target(directory: str | Path, *, overwrite: bool) -> None:
             f"{str(target)!r} is not empty. Choose another folder, or pass overwrite=True to "
             "replace prototypes saved there."
         )
-    try:
-        _read_card(target)
-    except ValueError as error:
-        raise FileExistsError(
-            f"{str(target)!r} is not overwritten, as it holds no saved prototypes. {error}"
-        ) from error
+    _read_card(target)  # refuses a folder of something else
 
 
 def write_folder(
@@ -106,12 +100,6 @@ def read_folder(directory: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]
         If a file is missing, damaged, does not fit the card, or was written in another format.
     """
     card = _read_card(directory)
-    version = card.get("format_version")
-    if version != _FORMAT_VERSION:
-        raise ValueError(
-            f"{str(directory / _CARD)!r} has format {version!r}, but this version of sklgm reads "
-            f"format {_FORMAT_VERSION}. Update sklgm to read a newer one."
-        )
     path = directory / _TENSORS
     try:
         if not path.is_file():
@@ -131,24 +119,24 @@ def _write(
 ) -> None:
     # A copy, since torch refuses to look at read-only memory.
     write_tensors(folder / _TENSORS, {"images": torch.from_numpy(images.copy())})
-    kind = {"U": "str", "O": "object"}.get(labels.dtype.kind, labels.dtype.name)
     card: dict[str, Any] = {
-        "format": _FORMAT,
-        "format_version": _FORMAT_VERSION,
+        **_FORMAT,
         "shape": list(images.shape),
         "sha256": _checksum(folder / _TENSORS),
-        "labels": {"dtype": kind, "values": labels.tolist()},
+        "labels": {
+            "dtype": "str" if labels.dtype.kind == "U" else labels.dtype.name,
+            "values": labels.tolist(),
+        },
         "provenance": provenance,
     }
     (folder / _CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     classes, of_class = np.unique(labels, return_inverse=True)
     if images.ndim == 4:
         names = folder_names(classes)
-        digits = max(4, len(str(len(images) - 1)))
         for row, (image, index) in enumerate(zip(images, of_class, strict=True)):
             (folder / _PICTURES / names[index]).mkdir(parents=True, exist_ok=True)
             picture = Image.fromarray(np.rint(image * 255).astype(np.uint8))
-            picture.save(folder / _PICTURES / names[index] / f"{row:0{digits}d}.png")
+            picture.save(folder / _PICTURES / names[index] / f"{row:04d}.png")
     text = data_card(images.shape, classes.tolist(), provenance)
     (folder / _README).write_text(text, encoding="utf-8")
 
@@ -164,16 +152,19 @@ def _read_labels(dtype: str, values: list[Any]) -> np.ndarray:
 
 
 def _read_card(folder: Path) -> dict[str, Any]:
-    """Read the card of a folder, whatever its format."""
+    """Read the card of a folder; raise a ValueError unless it describes saved prototypes."""
     path = folder / _CARD
     if not path.is_file():  # a pipe would be waited for
-        raise ValueError(f"There is no {_CARD} in {str(folder)!r}.")
+        raise ValueError(f"{str(folder)!r} holds no saved prototypes: it has no {_CARD}.")
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{str(path)!r} is damaged or unreadable: {error}") from error
-    if not isinstance(card, dict) or card.get("format") != _FORMAT:
-        raise ValueError(f"{str(path)!r} does not describe sklgm prototypes.")
+    if not (isinstance(card, dict) and _FORMAT.items() <= card.items()):
+        raise ValueError(
+            f"{str(path)!r} does not describe saved prototypes in the format {_FORMAT}, which this "
+            f"version reads. Update sklgm to read a newer one."
+        )
     return card
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from sklgm._version import __version__
 from sklgm.prototypes.folder import check_target, read_folder, write_folder
@@ -42,7 +42,7 @@ class PrototypeSet:
 
     Raises
     ------
-    ValueError
+    ValueError or TypeError
         If shapes, values, labels or provenance are not as described above.
 
     See Also
@@ -80,16 +80,15 @@ class PrototypeSet:
     def __post_init__(self) -> None:
         images = _check_images(self.images)
         labels = _check_labels(self.labels)
-        if len(images) != len(labels):
-            raise ValueError(
-                f"There are {len(images)} prototypes but {len(labels)} labels; "
-                "each prototype needs one label."
-            )
+        check_consistent_length(images, labels)
+        if not isinstance(self.provenance, dict):
+            raise ValueError(f"provenance must be a dict; got {self.provenance!r}.")
+        provenance = json.loads(json.dumps(self.provenance, allow_nan=False))
         for array in (images, labels):
             array.setflags(write=False)
         object.__setattr__(self, "images", images)
         object.__setattr__(self, "labels", labels)
-        object.__setattr__(self, "provenance", _check_provenance(self.provenance))
+        object.__setattr__(self, "provenance", provenance)
 
     @classmethod
     def from_estimator(cls, estimator: Any, *, data: dict[str, Any] | None = None) -> PrototypeSet:
@@ -115,18 +114,16 @@ class PrototypeSet:
         ------
         sklearn.exceptions.NotFittedError
             If `estimator` is not fitted.
-        ValueError
+        ValueError or TypeError
             If it is something else.
         """
-        check_has_prototypes(estimator, "estimator must be a fitted distiller or selector")
+        check_has_prototypes(estimator)
         parameters = estimator.get_params(deep=False)
+        for name in _OF_THE_MACHINE:
+            parameters.pop(name, None)
         provenance: dict[str, Any] = {
             "estimator": type(estimator).__name__,
-            "parameters": {
-                name: _as_json(value)
-                for name, value in parameters.items()
-                if name not in _OF_THE_MACHINE
-            },
+            "parameters": {name: _as_json(value) for name, value in parameters.items()},
             "versions": _versions(),
         }
         if hasattr(estimator, "n_iter_"):
@@ -170,31 +167,14 @@ class PrototypeSet:
         Raises
         ------
         FileExistsError
-            If `directory` is not empty and `overwrite` is False, or if it holds no prototypes that
-            could be overwritten.
+            If `directory` is not empty and `overwrite` is False.
+        ValueError
+            If it is to be overwritten, and holds something else than prototypes.
         NotADirectoryError
             If `directory` is a file.
         """
         check_target(directory, overwrite=overwrite)
         write_folder(Path(directory), self.images, self.labels, self.provenance)
-
-    @staticmethod
-    def check_target(directory: str | Path, *, overwrite: bool = False) -> None:
-        """Raise the error that :meth:`save` would raise, before there is anything to save.
-
-        Parameters
-        ----------
-        directory : str or Path
-            The folder to make.
-        overwrite : bool, default=False
-            Whether prototypes saved there before may be replaced.
-
-        Raises
-        ------
-        FileExistsError, NotADirectoryError
-            If prototypes cannot be saved there.
-        """
-        check_target(directory, overwrite=overwrite)
 
     @classmethod
     def load(cls, directory: str | Path) -> PrototypeSet:
@@ -218,14 +198,14 @@ class PrototypeSet:
         return cls(*read_folder(Path(directory)))
 
 
-def check_has_prototypes(estimator: Any, wanted: str) -> None:
-    """Raise unless an estimator is fitted and has prototypes; `wanted` begins the message."""
-    if isinstance(estimator, type) or not hasattr(estimator, "get_params"):
-        raise ValueError(f"{wanted}; got {estimator!r}.")
+def check_has_prototypes(estimator: Any) -> None:
+    """Raise unless an estimator is fitted and has prototypes."""
     check_is_fitted(estimator)
     if not hasattr(estimator, "prototypes_"):
-        advice = " Pass its distiller_." if hasattr(estimator, "distiller_") else ""
-        raise ValueError(f"{type(estimator).__name__} has no prototypes_.{advice}")
+        raise ValueError(
+            f"{type(estimator).__name__} has no prototypes_. Pass a fitted distiller or selector, "
+            f"such as the distiller_ of a probe."
+        )
 
 
 def _check_images(images: Any) -> np.ndarray:
@@ -248,25 +228,11 @@ def _check_images(images: Any) -> np.ndarray:
 
 def _check_labels(labels: Any) -> np.ndarray:
     labels = np.array(check_column(labels, "labels"))
-    is_text = all(isinstance(label, str) for label in labels.tolist())
-    if labels.dtype.kind == "T" or (labels.dtype.kind == "O" and not is_text):
+    if labels.dtype.kind in "OT":  # objects, or strings of no fixed length
         labels = np.array(labels.tolist())
-    if not (is_text or (labels.dtype.kind in "biuf" and labels.itemsize <= 8)):
-        raise ValueError(
-            "Labels must be integers, strings, booleans or floats of at most 64 bits; "
-            f"got dtype {labels.dtype}."
-        )
+    if labels.dtype.kind not in "biufU":
+        raise ValueError(f"Labels must be numbers, strings or booleans; got dtype {labels.dtype}.")
     return labels
-
-
-def _check_provenance(provenance: Any) -> dict[str, Any]:
-    advice = "provenance must be a dict of JSON values"
-    if not isinstance(provenance, dict):
-        raise ValueError(f"{advice}; got {type(provenance).__name__}.")
-    try:
-        return json.loads(json.dumps(provenance, allow_nan=False))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"{advice}: {error}.") from error
 
 
 def _as_json(value: Any) -> Any:

@@ -12,7 +12,7 @@ class PrototypeSimilarities(np.ndarray):
 
     To any other step of a pipeline it is a plain array. `FrozenBackboneProbe` finds in it what
     a probe needs: the prototypes to be trained on and the images to predict. Whatever is
-    computed, sliced or copied from it is a plain array without them.
+    computed or sliced from it is a plain array without them.
 
     A pickle holds all that is referred to, so that ``Pipeline(memory=...)`` works; images in
     memory make it as large as they are, paths do not. ``np.asarray(similarities)`` leaves it out.
@@ -38,7 +38,7 @@ class PrototypeSimilarities(np.ndarray):
     feature_key: tuple[str, str] | None
 
     @classmethod
-    def wrap(cls, similarities: np.ndarray, **references: Any) -> PrototypeSimilarities:
+    def wrap(cls, similarities: np.ndarray, references: dict[str, Any]) -> PrototypeSimilarities:
         """Attach references, one for each attribute, to an array of similarities."""
         wrapped = similarities.view(cls)
         vars(wrapped).update(references)
@@ -63,22 +63,12 @@ class PrototypeSimilarities(np.ndarray):
     def __getitem__(self, key: Any) -> Any:
         return np.asarray(self)[key]
 
-    def __copy__(self) -> Any:
-        return np.array(self)
-
-    def __deepcopy__(self, memo: Any) -> Any:
-        return np.array(self)
-
     def __reduce__(self) -> Any:
-        return _restore, (np.asarray(self), vars(self))
+        return PrototypeSimilarities.wrap, (np.asarray(self), vars(self))
 
 
 # Attributes that are not those of the plain array.
 _OWN = {*PrototypeSimilarities.__annotations__, "flags", "setflags"}
-
-
-def _restore(similarities: np.ndarray, references: dict[str, Any]) -> PrototypeSimilarities:
-    return PrototypeSimilarities.wrap(similarities, **references)
 
 
 def has_references(X: Any) -> bool:

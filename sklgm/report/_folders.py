@@ -37,7 +37,6 @@ def report_on_folders(
     backbones: Sequence[str] = (),
     image_size: int | None = None,
     n_seeds: int = 5,
-    title: str = "Prototypes",
     **settings: Any,
 ) -> HTMLReport:
     """Compare prototypes with the images of a folder, and write the page.
@@ -64,8 +63,6 @@ def report_on_folders(
         net's own for others.
     n_seeds : int, default=5
         Probes of each row.
-    title : str, default="Prototypes"
-        Heading of the page.
     **settings : Any
         Parameters of all estimators: the ``device`` to compute on, ``n_jobs`` threads that read
         images.
@@ -134,7 +131,7 @@ def report_on_folders(
             results += [gradients, features]
         results.append(prototype_statistics(prototypes, X, y, **about))
         results.append(suspect_classes(prototypes, X, y, **about))
-        return HTMLReport.from_prototypes(prototypes, X, y, results=results, title=title, **about)
+        return HTMLReport.from_prototypes(prototypes, X, y, results=results, **about)
 
 
 def _transfer(comparisons: dict[str, SelectionComparison], homes: list[str]) -> TransferMatrix:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from numbers import Number
 from typing import Any
 
 import numpy as np
@@ -59,30 +58,10 @@ def check_column(labels: Any, name: str) -> np.ndarray:
     """Return labels of one kind as an array (n,), or raise a ValueError that names them."""
     if hasattr(labels, "to_numpy"):  # since column_or_1d makes floats of pandas' own integers
         labels = labels.to_numpy()
-    shape = np.shape(labels)
-    if len(shape) != 1 and shape[1:] != (1,):
-        raise ValueError(
-            f"{name} must hold one label an image, in one dimension; got shape {shape}."
-        )
-    _check_kinds(labels, name)
+    # Of a list with strings and others numpy would make strings alone.
+    may_mix = isinstance(labels, list | tuple) or getattr(labels, "dtype", None) == np.dtype("O")
+    if may_mix and len({isinstance(label, str) for label in labels}) > 1:
+        raise ValueError(f"{name} mixes strings and other labels. Make all of them strings.")
     column = column_or_1d(labels, warn=True, input_name=name)
     assert_all_finite(column, input_name=name)
     return column
-
-
-def _check_kinds(labels: Any, name: str) -> None:
-    """Raise a ValueError if labels are neither all numbers nor all of one other type."""
-    if isinstance(labels, list | tuple) or getattr(labels, "dtype", None) == np.dtype(object):
-        kinds = {_kind(label) for label in labels}
-        if len(kinds) > 1:
-            raise ValueError(
-                f"{name} mixes labels of different types: {', '.join(sorted(kinds))}. "
-                f"Make them all numbers or all strings, for instance by "
-                f"[str(label) for label in {name}]."
-            )
-
-
-def _kind(label: Any) -> str:
-    if isinstance(label, str):
-        return "str"
-    return "number" if isinstance(label, Number | np.bool_) else type(label).__name__

@@ -85,8 +85,7 @@ def test_an_interrupted_command_says_how_to_go_on_and_does(folder, tmp_path):
     os.kill(interrupted.process.pid, signal.SIGINT)
     _, exit_code, output = interrupted.end()
     assert exit_code == 130
-    told = f"Interrupted. Give the same command again to go on from what {work} holds."
-    assert told in output.splitlines()
+    assert "Interrupted after step" in output
     assert "Traceback" not in output
     assert not (tmp_path / "out").exists()
     assert len(kept(work)) == 1
@@ -96,14 +95,8 @@ def test_an_interrupted_command_says_how_to_go_on_and_does(folder, tmp_path):
     assert not work.exists()
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        ((), "Interrupted. Nothing is kept; with --resume the work would be."),
-        (("--resume",), "Interrupted. Give the same command again to go on from what "),
-    ],
-)
-def test_an_early_interrupt_leaves_nothing(folder, tmp_path, monkeypatch, options, message):
+@pytest.mark.parametrize("options", [(), ("--resume",)])
+def test_an_early_interrupt_leaves_nothing(folder, tmp_path, monkeypatch, options):
     def interrupt(self, X, y):
         raise KeyboardInterrupt
 
@@ -111,7 +104,7 @@ def test_an_early_interrupt_leaves_nothing(folder, tmp_path, monkeypatch, option
     monkeypatch.chdir(tmp_path)
     result = distill(folder, tmp_path / "out", *options)
     assert result.exit_code == 130
-    assert message in result.output
+    assert result.stderr == "Interrupted.\n"
     assert not (tmp_path / "out").exists()
 
 
@@ -218,7 +211,7 @@ def test_wrong_usage_is_exit_code_2(folder, tmp_path, words, message):
     ],
 )
 def test_a_wrong_value_is_one_line_and_exit_code_1(folder, tmp_path, words, message):
-    result = run("distill", folder, "--out", tmp_path / "out", "--quiet", *words)
+    result = run("distill", folder, "--out", tmp_path / "out", *words)
     assert result.exit_code == 1
     assert result.stderr.startswith(f"Error: {message}")
     assert result.stderr.count("\n") == 1
@@ -266,7 +259,6 @@ def test_a_table_of_images_is_as_good_as_a_folder(folder, tmp_path):
 def test_json_is_all_that_is_printed(folder, tmp_path):
     result = distill(folder, tmp_path / "out", "--json", "--license", "CC0-1.0")
     record = json.loads(result.stdout)
-    assert record.pop("seconds") > 0
     assert record.pop("loss") > 0
     assert record == {
         "prototypes": str(tmp_path / "out"),
@@ -290,19 +282,6 @@ def test_json_is_all_that_is_printed(folder, tmp_path):
     assert {"name": "clip_vitb16", "alias": "clip"}.items() <= {
         **next(row for row in listed if row["alias"] == "clip")
     }.items()
-
-
-@pytest.mark.real
-def test_quiet_prints_nothing(folder, tmp_path):
-    result = distill(folder, tmp_path / "out", "--quiet")
-    assert (result.exit_code, result.output) == (0, "")
-    options = ("--set", "n_views=2", "--set", "max_epochs=5", "--quiet")
-    result = run("evaluate", tmp_path / "out", "--test", folder, "--seeds", 1, *options)
-    assert (result.exit_code, result.output) == (0, "")
-    result = distill(folder, tmp_path / "out", "--quiet")
-    assert result.exit_code == 1
-    assert result.stdout == ""
-    assert "not empty" in result.stderr
 
 
 @pytest.fixture
@@ -341,7 +320,6 @@ def test_the_version():
     [
         ("sklgm re", ["report"]),
         ("sklgm demo --data ", ["openmoji", "digits"]),
-        ("sklgm evaluate x --backbone dinov2_vitb", ["dinov2_vitb14", "dinov2_vitb14_reg"]),
     ],
 )
 def test_completion_in_a_shell(typed, offered):

@@ -1,5 +1,5 @@
-import copy
 import pickle
+from copy import copy, deepcopy
 
 import joblib
 import numpy as np
@@ -89,14 +89,18 @@ def test_references(similarities):
         lambda s: s.reshape(-1),
         lambda s: np.vstack([s, s]),
         lambda s: s.max(axis=0),
-        copy.copy,
-        copy.deepcopy,
     ],
 )
 def test_what_is_made_of_them_is_a_plain_array(similarities, change):
     changed = change(similarities)
     assert type(changed) is np.ndarray
     assert_array_equal(changed, change(np.array(similarities)))
+
+
+@pytest.mark.parametrize("copied", [copy, deepcopy])
+def test_copies_have_no_references(similarities, copied):
+    assert not has_references(copied(similarities))
+    assert_array_equal(copied(similarities), np.array(similarities))
 
 
 def test_numbers_are_numbers(similarities):

@@ -178,11 +178,11 @@ ONE_EACH = np.unique(Y, return_index=True)[1]
         ((chosen(prototypes_per_class=2), X[ONE_EACH], Y[ONE_EACH]), {}, "Pass more images"),
         ((chosen(),), {"results": [1]}, "neither"),
         ((RandomImages(None).fit(X.reshape(len(X), -1) / 255, Y),), {}, "rows of"),
-        (("prototypes",), {}, "fitted distiller or selector"),
+        (("prototypes",), {}, "is not an estimator"),
     ],
 )
 def test_what_cannot_be_shown_is_refused(arguments, options, message):
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises((ValueError, TypeError), match=message):
         HTMLReport.from_prototypes(*arguments, **options)
 
 
