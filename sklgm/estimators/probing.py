@@ -38,15 +38,10 @@ def check_probe(probe: Any, backbone: Any) -> FrozenBackboneProbe:
     """
     if probe is None:
         return FrozenBackboneProbe(backbone)
-    if not isinstance(probe, FrozenBackboneProbe):
+    if not isinstance(probe, FrozenBackboneProbe) or probe.distiller is not None:
         raise ValueError(
-            f"probe must be a FrozenBackboneProbe or None; got {probe!r}. Another classifier goes "
-            f"into it as head=."
-        )
-    if probe.distiller is not None:
-        raise ValueError(
-            "probe has a distiller, but what it trains on is for the protocol to say. Set "
-            "distiller=None and list the distiller among the selections."
+            f"probe must be None or a FrozenBackboneProbe without a distiller; got {probe!r}. "
+            f"Another classifier goes into it as head=, a distiller among the selections."
         )
     probe = clone(probe).set_params(backbone=backbone)
     probe._validate_params()

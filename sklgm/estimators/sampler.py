@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import numpy as np
 from sklearn.base import BaseEstimator, OneToOneFeatureMixin, _fit_context, clone
 from sklearn.utils import get_tags
 from sklearn.utils._param_validation import HasMethods
@@ -103,6 +104,8 @@ class PrototypeSampler(ShowsPrototypes, OneToOneFeatureMixin, BaseEstimator):
         ValueError
             If X or y cannot be used; the message says why. Nothing is fitted then.
         """
+        if np.ndim(y) == 2:
+            y = np.ravel(y)  # the target may be a column, too, as of other samplers
         distiller = clone(self.distiller).fit(X, y)
         self.distiller_ = distiller
         self.sampling_strategy_ = dict(Counter(distiller.prototype_labels_.tolist()))

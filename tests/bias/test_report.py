@@ -344,7 +344,7 @@ def without(data, label, group):
             {"prototypes": PrototypeSet(np.zeros((2, 16, 16, 3)), ["red", "blue"])},
             r"classes of y include \['green'\], which prototypes does not have",
         ),
-        ({"probe": FrozenBackboneProbe(distiller=RandomImages())}, "probe has a distiller"),
+        ({"probe": FrozenBackboneProbe(distiller=RandomImages())}, "Probe without a distiller"),
     ],
 )  # fmt: skip
 def test_errors_come_before_the_work(params, message):
