@@ -104,7 +104,7 @@ class PrototypeSampler(ShowsPrototypes, OneToOneFeatureMixin, BaseEstimator):
         ValueError
             If X or y cannot be used; the message says why. Nothing is fitted then.
         """
-        if np.ndim(y) == 2:
+        if np.shape(y)[1:] == (1,):
             y = np.ravel(y)  # the target may be a column, too, as of other samplers
         distiller = clone(self.distiller).fit(X, y)
         self.distiller_ = distiller
