@@ -21,6 +21,7 @@ from sklgm.matching import RealGradients, angular_distance
 from sklgm.passes.real_pass import RealPass, check_gradients
 from sklgm.prototypes.prototype_set import PrototypeSet
 from sklgm.utils.random import own_random_state
+from sklgm.utils.targets import check_same_classes
 
 # Random views of each prototype, at most.
 _MOST_VIEWS = 32
@@ -257,13 +258,7 @@ def _prototype_gradients(
             f"Prototypes have the shape {images.shape[1:]}, but backbone={settings.backbone!r} "
             f"needs {expected}. Pass prototypes and a backbone that go together."
         )
-    # Not numpy's set functions, for which 1 and "1" are the same.
-    differing = set(labels.tolist()) ^ set(real.classes.tolist())
-    if differing:
-        raise ValueError(
-            f"Prototypes and real images are not of the same classes: only one side has "
-            f"{sorted(differing, key=str)[:5]}. Leave those out, or make the labels of one type."
-        )
+    check_same_classes(labels, real.classes, "prototypes", "y")
     gradients = RealGradients(
         real.classes,
         class_counts=np.unique(labels, return_counts=True)[1],

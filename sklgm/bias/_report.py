@@ -18,7 +18,7 @@ from sklgm.estimators.probing import embed_prototypes, embed_real, probe_of
 from sklgm.images import ImageSource
 from sklgm.prototypes.prototype_set import PrototypeSet
 from sklgm.utils.tables import Table
-from sklgm.utils.targets import check_column
+from sklgm.utils.targets import check_column, check_known, check_same_classes
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -267,8 +267,7 @@ def diagnose_bias(
             prototypes = clone(prototypes).fit(train.X, train.y)
         prototypes = PrototypeSet.from_estimator(prototypes)
     images, labels = prototypes.images, prototypes.labels
-    check_known(labels, classes, "classes of the prototypes", "y")
-    check_known(classes, labels, "classes of y", "prototypes")
+    check_same_classes(labels, classes, "prototypes", "y")
 
     points, features = embed_prototypes(probe, images), embed_real(probe, real.X)
     class_of = np.searchsorted(classes, real.y)
@@ -310,17 +309,6 @@ def _check_labelled(data: Any, probe: FrozenBackboneProbe, *, reset: bool = Fals
     y, groups = check_column(y, "classes"), check_column(groups, "groups")
     check_consistent_length(source, y, groups)
     return _Labelled(source, y, groups)
-
-
-def check_known(found: np.ndarray, known: np.ndarray, what: str, where: str) -> None:
-    """Raise if labels are found that are not known."""
-    # Not numpy's set functions, for which 1 and "1" are the same.
-    unknown = set(found.tolist()) - set(known.tolist())
-    if unknown:
-        raise ValueError(
-            f"The {what} include {sorted(unknown, key=str)[:5]}, which {where} does not have. Add "
-            f"such images to it, or leave these out."
-        )
 
 
 def _check_pairs(real: _Labelled, classes: np.ndarray, groups: np.ndarray) -> None:

@@ -9,12 +9,11 @@ import numpy as np
 from sklearn.base import clone
 
 from sklgm.backbones import Backbone
-from sklgm.bias._report import check_known
 from sklgm.estimators.probe import FrozenBackboneProbe
 from sklgm.estimators.probing import check_prototypes, embed_prototypes, embed_real, probe_of
 from sklgm.utils.directions import directions
 from sklgm.utils.tables import Table
-from sklgm.utils.targets import check_targets
+from sklgm.utils.targets import check_known, check_targets
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -93,7 +92,7 @@ def suspect_classes(
     probe = probe_of(prototypes, backbone, probe)
     source = clone(probe)._check_X(X, reset=True)
     classes, indices = check_targets(y, len(source), "suspect_classes")
-    check_known(labels, classes, "classes of the prototypes", "y")
+    check_known(labels, classes, "classes of prototypes", "y")
     points = directions(embed_prototypes(probe, images))
     similarities = points @ directions(embed_real(probe, source)).T
     own = np.searchsorted(classes, labels)

@@ -25,11 +25,11 @@ from sklgm.estimators.head import fit_linear_head
 from sklgm.images import ImageSource
 from sklgm.passes.views import resolve_augmentation
 from sklgm.prototypes.prototype_set import PrototypeSet
-from sklgm.prototypes.similarities import PrototypeSimilarities, has_references
+from sklgm.prototypes.similarities import has_references
 from sklgm.utils.devices import plain_torch
 from sklgm.utils.notebook import ShowsPrototypes
 from sklgm.utils.random import own_random_state
-from sklgm.utils.targets import check_targets
+from sklgm.utils.targets import check_same_classes, check_targets
 
 
 def _head_has(method: str) -> Any:
@@ -45,17 +45,6 @@ def _head_has(method: str) -> Any:
 def _is_table(X: Any) -> bool:
     """Return whether X is a 2-D array or data frame of numbers."""
     return getattr(X, "ndim", None) == 2 and np.asarray(X).dtype.kind in "biuf"
-
-
-def _check_labels_of_prototypes(y: Any, similarities: PrototypeSimilarities, name: str) -> None:
-    """Raise ValueError unless y has the classes of the prototypes that X was compared with."""
-    given, _ = check_targets(y, len(similarities), name)
-    made = np.unique(similarities.prototype_labels)
-    if not np.array_equal(given, made):
-        raise ValueError(
-            f"y has the classes {given.tolist()}, but the prototypes that X was compared with have "
-            f"{made.tolist()}. Pass the labels that the distiller was fitted with."
-        )
 
 
 class FrozenBackboneProbe(
@@ -241,7 +230,8 @@ class FrozenBackboneProbe(
         distiller = None
         if self._uses_references(X):
             self._check_X(X.images, reset=True)
-            _check_labels_of_prototypes(y, X, type(self).__name__)
+            given, _ = check_targets(y, len(X), type(self).__name__)
+            check_same_classes(given, X.prototype_labels, "y", "the prototypes of X")
             source, y = X.prototypes, X.prototype_labels
         else:
             source = self._check_X(X, reset=True)

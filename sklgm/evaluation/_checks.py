@@ -18,7 +18,7 @@ from sklgm.estimators.selectors import NearestImages
 from sklgm.estimators.selectors.base import Selector
 from sklgm.evaluation._given import GivenPrototypes
 from sklgm.prototypes.prototype_set import PrototypeSet
-from sklgm.utils.targets import check_column, check_targets
+from sklgm.utils.targets import check_column, check_known, check_targets
 
 _COUNT = Interval(Integral, 1, None, closed="left")
 
@@ -66,13 +66,7 @@ class Split:
         y_test = check_column(y_test, "y_test")
         groups = None if groups is None else check_column(groups, "groups")
         check_consistent_length(source, y_test, groups)
-        # Not numpy's set functions, for which 1 and "1" are the same.
-        unknown = set(y_test.tolist()) - set(classes.tolist())
-        if unknown:
-            raise ValueError(
-                f"y_test holds labels that y does not: {sorted(unknown, key=str)[:5]}. Leave those "
-                f"images out, or add training images of these classes."
-            )
+        check_known(y_test, classes, "classes of y_test", "y")
         return cls(X, classes[indices], X_test, y_test, classes, groups)
 
 
@@ -100,13 +94,3 @@ def check_selection(selection: Any, split: Split) -> None:
         selection._check_X(split.X, reset=True)
     if isinstance(selection, Selector):
         selection._check_counts(split.classes, np.searchsorted(split.classes, split.y))
-
-
-def check_same_classes(fitted: Any, split: Split) -> None:
-    """Raise a ValueError unless a fitted selection has prototypes of just the classes of y."""
-    found, wanted = set(np.asarray(fitted.prototype_labels_).tolist()), set(split.classes.tolist())
-    if found != wanted:
-        raise ValueError(
-            f"{type(fitted).__name__} must have prototypes of each class of y and of no other; not "
-            f"so for {sorted(found ^ wanted, key=str)[:5]}."
-        )

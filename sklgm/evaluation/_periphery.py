@@ -20,7 +20,7 @@ from sklgm.estimators.probing import (
     probe_of,
 )
 from sklgm.utils.tables import Table
-from sklgm.utils.targets import check_targets
+from sklgm.utils.targets import check_known, check_targets
 
 # The figures of a prototype, and how they are written in a table.
 _FIGURES = {"distance": ".3g", "z_score": ".2f", "percentile": ".0f", "margin": ".2f"}
@@ -136,12 +136,7 @@ def prototype_statistics(
     probe = probe_of(prototypes, backbone, probe or FrozenBackboneProbe(random_state=0))
     source = clone(probe)._check_X(X, reset=True)
     classes, indices = check_targets(y, len(source), "prototype_statistics")
-    unknown = set(labels.tolist()) - set(classes.tolist())
-    if unknown:
-        raise ValueError(
-            f"There are prototypes of {sorted(unknown, key=str)[:5]}, of which y holds no images. "
-            f"Pass real images of every class of the prototypes."
-        )
+    check_known(labels, classes, "classes of prototypes", "y")
     own = np.searchsorted(classes, labels)
     points = embed_prototypes(probe, images)
     features = embed_real(probe, source)

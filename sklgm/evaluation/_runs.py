@@ -15,7 +15,8 @@ from sklearn.metrics import accuracy_score, recall_score, top_k_accuracy_score
 from sklgm.estimators.probe import FrozenBackboneProbe
 from sklgm.estimators.probing import embed_real
 from sklgm.estimators.selectors import ClassCentroids, HerdingImages, NearestImages, RandomImages
-from sklgm.evaluation._checks import Split, check_same_classes
+from sklgm.evaluation._checks import Split
+from sklgm.utils.targets import check_same_classes
 
 # By the id of an unfitted distiller and the seed of a fit: the fitted one and its seconds.
 Kept = dict[int, dict[int, tuple[Any, float]]]
@@ -199,7 +200,7 @@ def fits(
         n_fits = n_seeds
     for i in range(n_fits):
         fitted, seconds = _fit(selection, i, reseed, split, kept)
-        check_same_classes(fitted, split)
+        check_same_classes(fitted.prototype_labels_, split.classes, type(fitted).__name__, "y")
         facts = {"selection_seed": i if is_random else None, "select_seconds": seconds}
         yield fitted, list(range(i, n_seeds, n_fits)), facts
 

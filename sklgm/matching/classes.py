@@ -7,21 +7,16 @@ from typing import Any, Literal
 
 import numpy as np
 
+from sklgm.utils.targets import check_known
+
 ClassWeight = Literal["balanced"] | Mapping[Any, float] | None
 
 
 def label_indices(classes: np.ndarray, y: Sequence[Any] | np.ndarray) -> np.ndarray:
     """Return the place of each label among sorted classes, or raise for one that has none."""
-    # Not numpy's set functions, for which 1 and "1" are the same.
+    check_known(y, classes, "labels of y", "classes")
     places = {label: place for place, label in enumerate(classes.tolist())}
-    labels = np.asarray(y).tolist()
-    unknown = set(labels) - set(places)
-    if unknown:
-        raise ValueError(
-            f"y holds labels that are not in classes: {sorted(unknown, key=str)[:5]}; "
-            f"classes are {shorten(classes)}."
-        )
-    return np.array([places[label] for label in labels], dtype=np.intp)
+    return np.array([places[label] for label in np.asarray(y).tolist()], dtype=np.intp)
 
 
 def count_classes(

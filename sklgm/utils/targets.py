@@ -65,3 +65,20 @@ def check_column(labels: Any, name: str) -> np.ndarray:
     column = column_or_1d(labels, warn=True, input_name=name)
     assert_all_finite(column, input_name=name)
     return column
+
+
+def check_known(found: Any, known: Any, what: str, where: str) -> None:
+    """Raise ValueError if labels are found that are not known."""
+    # Not numpy's set functions, for which 1 and "1" are the same.
+    unknown = set(np.asarray(found).tolist()) - set(np.asarray(known).tolist())
+    if unknown:
+        raise ValueError(
+            f"The {what} include {sorted(unknown, key=str)[:5]}, which {where} does not have. Add "
+            f"what is missing there, leave these out, or make the labels of one type."
+        )
+
+
+def check_same_classes(first: Any, second: Any, what: str, where: str) -> None:
+    """Raise ValueError unless two kinds of things, whose names are given, have the same labels."""
+    check_known(first, second, f"classes of {what}", where)
+    check_known(second, first, f"classes of {where}", what)

@@ -12,7 +12,7 @@ from sklearn.frozen import FrozenEstimator
 from sklgm.estimators.base import FrozenBackboneEstimator, PrototypeTransformer, fit_distiller
 from sklgm.estimators.selectors.base import Selector, choose_distinct
 from sklgm.utils.directions import directions
-from sklgm.utils.targets import check_targets
+from sklgm.utils.targets import check_same_classes, check_targets
 
 # What is said once, to the distiller.
 _OF_THE_DISTILLER = {*FrozenBackboneEstimator._parameter_constraints, "prototypes_per_class"}
@@ -109,11 +109,7 @@ class NearestImages(Selector):
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         fit_distiller(self, distiller, X, y, context)
         distiller._check_same_net(encoder)
-        if not np.array_equal(classes, distiller.classes_):
-            raise ValueError(
-                f"The frozen distiller knows the classes {distiller.classes_.tolist()}, but y has "
-                f"{classes.tolist()}. Fit it on the same classes."
-            )
+        check_same_classes(distiller.classes_, classes, "the frozen distiller", "y")
         own = np.searchsorted(classes, distiller.prototype_labels_)
         rows = nearest_rows(distiller._embed(X), indices, distiller.prototype_features_, own)
         self._set_chosen(rows[np.argsort(own, kind="stable")], source, classes, indices, encoder)
