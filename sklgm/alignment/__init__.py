@@ -13,11 +13,7 @@ from sklgm.alignment._gradients import (
     gradient_alignment_matrix,
 )
 from sklgm.alignment._matrix import AlignmentMatrix, alignment_matrix
-from sklgm.alignment._transfer import (
-    AlignmentTransfer,
-    Correlation,
-    relate_alignment_to_transfer,
-)
+from sklgm.alignment._transfer import AlignmentTransfer, Correlation, relate_alignment_to_transfer
 
 __all__ = [
     "Alignment",

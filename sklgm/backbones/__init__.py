@@ -6,10 +6,4 @@ from sklgm.backbones._several import get_backbone
 from sklgm.backbones._spec import BackboneSpec
 from sklgm.backbones._weights import WeightsNotFoundError
 
-__all__ = [
-    "Backbone",
-    "BackboneSpec",
-    "WeightsNotFoundError",
-    "get_backbone",
-    "list_backbones",
-]
+__all__ = ["Backbone", "BackboneSpec", "WeightsNotFoundError", "get_backbone", "list_backbones"]

@@ -26,10 +26,7 @@ _REGIONAL_INDICATORS = range(0x1F1E6, 0x1F200)
 
 
 def load_openmoji(
-    *,
-    size: int = 64,
-    background: str | tuple[int, int, int] = "white",
-    return_X_y: bool = False,
+    *, size: int = 64, background: str | tuple[int, int, int] = "white", return_X_y: bool = False
 ) -> Bunch | tuple[NDArray, NDArray]:
     """Draw 724 OpenMoji pictures in 8 classes of unequal size.
 

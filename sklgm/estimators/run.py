@@ -65,9 +65,7 @@ class Run:
             )
 
     def once(
-        self,
-        key: Callable[[], Any],
-        compute: Callable[[Callable[[], None]], RealGradients],
+        self, key: Callable[[], Any], compute: Callable[[Callable[[], None]], RealGradients]
     ) -> RealGradients:
         """Return gradients that were kept under a key, or compute and keep them.
 

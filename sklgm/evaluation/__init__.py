@@ -5,11 +5,7 @@ scored on test images that neither the choice nor the probe has seen. Apart from
 `prototype_statistics` tells where prototypes lie among real images.
 """
 
-from sklgm.evaluation._comparison import (
-    SelectionComparison,
-    compare_selections,
-    default_selections,
-)
+from sklgm.evaluation._comparison import SelectionComparison, compare_selections, default_selections
 from sklgm.evaluation._curve import PrototypeCurve, prototype_curve
 from sklgm.evaluation._periphery import PrototypeStatistics, prototype_statistics
 from sklgm.evaluation._transfer import TransferMatrix, cross_model_transfer

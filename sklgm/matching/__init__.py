@@ -4,10 +4,4 @@ from sklgm.matching.gradients import angular_distance, matching_loss, probe_grad
 from sklgm.matching.heads import HeadPool
 from sklgm.matching.real import RealGradients
 
-__all__ = [
-    "HeadPool",
-    "RealGradients",
-    "angular_distance",
-    "matching_loss",
-    "probe_gradients",
-]
+__all__ = ["HeadPool", "RealGradients", "angular_distance", "matching_loss", "probe_gradients"]

@@ -152,11 +152,7 @@ class Encoder:
 
     @torch.no_grad()
     def bank(
-        self,
-        canvases: Iterable[Tensor],
-        augmentation: Augmentation | None,
-        n_views: int,
-        seed: int,
+        self, canvases: Iterable[Tensor], augmentation: Augmentation | None, n_views: int, seed: int
     ) -> np.ndarray:
         """Embed random views of images.
 

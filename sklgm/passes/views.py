@@ -60,9 +60,7 @@ def _joined(first: Any, second: Any) -> Any:
     return type(first)(*parts)
 
 
-def resolve_augmentation(
-    augmentation: str | Augmentation | None,
-) -> Augmentation | None:
+def resolve_augmentation(augmentation: str | Augmentation | None) -> Augmentation | None:
     """Turn an ``augmentation=`` parameter into a checked object, or None."""
     if isinstance(augmentation, str):
         augmentation = StandardAugmentation(blur={"standard": 0.0, "blurred": 0.5}[augmentation])

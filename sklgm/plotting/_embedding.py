@@ -83,15 +83,7 @@ class EmbeddingDisplay(Display):
 
     @classmethod
     def from_estimator(
-        cls,
-        estimator,
-        X,
-        y,
-        *,
-        class_names=None,
-        max_samples=2000,
-        random_state=None,
-        ax=None,
+        cls, estimator, X, y, *, class_names=None, max_samples=2000, random_state=None, ax=None
     ):
         """Embed real images and draw them with the prototypes of a fitted estimator.
 
@@ -143,14 +135,7 @@ class EmbeddingDisplay(Display):
 
     @classmethod
     def from_features(
-        cls,
-        features,
-        labels,
-        prototype_features,
-        prototype_labels,
-        *,
-        class_names=None,
-        ax=None,
+        cls, features, labels, prototype_features, prototype_labels, *, class_names=None, ax=None
     ):
         """Draw what is embedded already.
 

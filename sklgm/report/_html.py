@@ -269,11 +269,7 @@ def _among_real(
     if len(dots) > _MOST_DOTS:
         dots = choose_rows(indices, _MOST_DOTS, random_state=0)
     display = EmbeddingDisplay.from_features(
-        features[dots],
-        classes[indices[dots]],
-        prototype_features,
-        labels,
-        class_names=class_names,
+        features[dots], classes[indices[dots]], prototype_features, labels, class_names=class_names
     )
     return [picture(source[row]) for row in rows[:_MOST_CARDS]], figure_picture(display.figure_)
 

@@ -62,9 +62,7 @@ class NearestImages(Selector):
     [0, 1, 2]
     """
 
-    _parameter_constraints: dict[str, Any] = {
-        "distiller": [PrototypeTransformer, FrozenEstimator],
-    }
+    _parameter_constraints: dict[str, Any] = {"distiller": [PrototypeTransformer, FrozenEstimator]}
 
     def __init__(self, distiller):
         self.distiller = distiller
