@@ -91,7 +91,7 @@ class PrototypeSampler(ShowsPrototypes, OneToOneFeatureMixin, BaseEstimator):
         ----------
         X : array-like of images, or of shape (n_samples, n_features) with ``backbone=None``
             As the distiller takes it.
-        y : array-like of shape (n_samples,)
+        y : array-like of shape (n_samples,), or indicators of shape (n_samples, n_classes)
             Class labels.
 
         Returns
@@ -104,8 +104,11 @@ class PrototypeSampler(ShowsPrototypes, OneToOneFeatureMixin, BaseEstimator):
         ValueError
             If X or y cannot be used; the message says why. Nothing is fitted then.
         """
-        if np.shape(y)[1:] == (1,):
-            y = np.ravel(y)  # the target may be a column, too, as of other samplers
+        if np.ndim(y) == 2:  # a column or indicators, as other samplers take them
+            with needs_extra("imblearn", "PrototypeSampler"):
+                from imblearn.utils import check_target_type
+
+            y = check_target_type(np.asarray(y))
         distiller = clone(self.distiller).fit(X, y)
         self.distiller_ = distiller
         self.sampling_strategy_ = dict(Counter(distiller.prototype_labels_.tolist()))
@@ -122,7 +125,7 @@ class PrototypeSampler(ShowsPrototypes, OneToOneFeatureMixin, BaseEstimator):
         ----------
         X : array-like of images, or of shape (n_samples, n_features) with ``backbone=None``
             As the distiller takes it.
-        y : array-like of shape (n_samples,)
+        y : array-like of shape (n_samples,), or indicators of shape (n_samples, n_classes)
             Class labels.
 
         Returns
@@ -130,8 +133,8 @@ class PrototypeSampler(ShowsPrototypes, OneToOneFeatureMixin, BaseEstimator):
         prototypes : ndarray of shape (n_prototypes, canvas, canvas, 3)
             Images, float32 in [0, 1]. With ``backbone=None``, rows of shape
             (n_prototypes, n_features) in a container like that of X: a data frame or a list.
-        labels : array-like of shape (n_prototypes,)
-            Their classes, as y has them.
+        labels : array-like of shape (n_prototypes,), or (n_prototypes, n_classes)
+            Class of each prototype, as y has them.
 
         Raises
         ------
@@ -145,6 +148,8 @@ class PrototypeSampler(ShowsPrototypes, OneToOneFeatureMixin, BaseEstimator):
 
         self.fit(X, y)
         prototypes, labels = self.distiller_.prototypes_, self.distiller_.prototype_labels_
+        if np.ndim(y) == 2 and np.shape(y)[1] > 1:
+            labels = np.eye(np.shape(y)[1], dtype=np.asarray(y).dtype)[labels]
         if prototypes.ndim > 2:
             return prototypes, labels
         return ArraysTransformer(X, y).transform(prototypes, labels)

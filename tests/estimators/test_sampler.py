@@ -53,8 +53,7 @@ each_maker = pytest.mark.parametrize("maker", MAKERS, ids=lambda maker: type(mak
 
 
 NOT_APPLICABLE = {
-    "check_samplers_pandas_sparse": "sparse rows are refused, as dense estimators refuse them",
-    "check_samplers_multiclass_ova": "labels are a column, and no indicators",
+    "check_samplers_pandas_sparse": "sparse rows are refused, as dense estimators refuse them"
 }
 CHECKED = [
     PrototypeSampler(distiller(None)),
@@ -110,6 +109,16 @@ def test_the_kind_of_images_changes_nothing(tmp_path):
             assert type(prototypes) is type(got) is np.ndarray
             assert_array_equal(prototypes, expected[0])
             assert_array_equal(got, expected[1])
+
+
+def test_indicators_stay_indicators():
+    one_hot = (Y[:, None] == np.unique(Y)).astype(int)
+    prototypes, labels = PrototypeSampler(distiller()).fit_resample(X, one_hot)
+    expected, _ = PrototypeSampler(distiller()).fit_resample(X, Y)
+    assert_array_equal(prototypes, expected)
+    assert_array_equal(labels, np.eye(3))
+    binary = np.stack([Y == "a", Y != "a"], axis=1).astype(int)
+    assert_array_equal(PrototypeSampler(distiller()).fit_resample(X, binary)[1], np.eye(2))
 
 
 def test_a_frame_of_rows_stays_a_frame():
