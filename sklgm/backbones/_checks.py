@@ -1,11 +1,13 @@
-"""Checks of what callers pass."""
+"""Checks of what callers pass, and of what nets return."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Integral
+from typing import Any
 
 import numpy as np
+import torch
 from sklearn.utils import check_scalar
 
 
@@ -38,3 +40,22 @@ def check_std(value: float | Sequence[float]) -> tuple[float, float, float]:
     if min(std) <= 0:
         raise ValueError(f"std must be positive, got {value!r}.")
     return std
+
+
+def check_pixels(name: str, pixels: torch.Tensor, side: int) -> None:
+    """Raise ValueError unless pixels are what a backbone takes."""
+    if pixels.shape[1:] != (3, side, side) or not torch.is_floating_point(pixels):
+        raise ValueError(
+            f"Backbone {name!r} takes floats in [0, 1] of shape (n, 3, {side}, {side}), as prepare "
+            f"makes them of images; got {pixels.dtype} of shape {tuple(pixels.shape)}."
+        )
+
+
+def check_features(name: str, features: Any, n_images: int) -> None:
+    """Raise ValueError unless a net returned a row of features for each image."""
+    if not isinstance(features, torch.Tensor) or features.shape[:-1] != (n_images,):
+        found = tuple(getattr(features, "shape", ())) or type(features).__name__
+        raise ValueError(
+            f"Backbone {name!r} must return features of shape (n, n_features), one row an image; "
+            f"for {n_images} images it returned {found}. Pool or flatten inside the module."
+        )

@@ -110,7 +110,7 @@ class FrozenBackboneEstimator(BaseEstimator):
         fitted = self.backbone_fingerprint_
         if not isinstance(fitted, list):
             fitted = [fitted]
-        if encoder.fingerprint not in fitted[position:][:1]:
+        if self.backbone is not None and encoder.fingerprint not in fitted[position:][:1]:
             raise ValueError(
                 f"This {type(self).__name__} was fitted on other weights or another size than "
                 f"{encoder.backbone!r} has now, and features of the two do not compare. Set "

@@ -427,7 +427,13 @@ class RealGradients:
         return full
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return all that was added up by name, on the CPU; not a copy of what is there already."""
+        """Return all that was added up, on the CPU; not a copy of what is there already.
+
+        Returns
+        -------
+        dict of str to Tensor
+            The tensors by name.
+        """
         return {name: torch.as_tensor(getattr(self, name)).cpu().contiguous() for name in _SUMS}
 
     def __repr__(self) -> str:

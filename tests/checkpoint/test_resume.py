@@ -286,13 +286,6 @@ def test_with_another_number_of_threads_it_starts_anew(begun, monkeypatch):
     assert n_steps("images", begun) == MAX_ITER
 
 
-def test_numpy_numbers_are_numbers(begun):
-    assert (
-        n_steps("images", begun, learning_rate=np.float64(0.06), n_views=np.int64(2))
-        == MAX_ITER - 7
-    )
-
-
 class Remembering(StandardAugmentation):
     """An augmentation that notes on itself what it did."""
 

@@ -587,5 +587,5 @@ def test_gradients_made_by_hand_from_embedded_images():
     fitted = distiller().fit_gradients(gradients)
     assert fitted.loss_curve_[-1] < fitted.loss_curve_[0]
     narrow = RealGradients(classes, **settings).update(features[:, :5], Y)
-    with pytest.raises(ValueError, match="5 features, the backbone 16"):
+    with pytest.raises(ValueError, match="n_features=5, this distiller has 16"):
         distiller().fit_gradients(narrow)

@@ -347,7 +347,7 @@ def test_a_selection_without_a_class_is_refused():
         ({"selections": {"d": distiller(n_views=0)}}, "n_views"),
         ({"selections": {"n": NearestImages(distiller(prototypes_per_class=7))}}, "has 6 images"),
         ({"selections": {"n": NearestImages(distiller(n_views=0))}}, "n_views"),
-        ({"selections": {"r": RandomImages(None)}}, "X holds images"),
+        ({"selections": {"r": RandomImages(None)}}, "dim 4"),
         ({"probe": KNeighborsClassifier()}, "probe must be None or a FrozenBackboneProbe"),
         ({"probe": FrozenBackboneProbe(distiller=distiller())}, "without a distiller"),
         ({"probe": FrozenBackboneProbe(n_views=0)}, "n_views"),
