@@ -103,9 +103,7 @@ class Backbone:
         mean: float | Sequence[float] | None = None,
         std: float | Sequence[float] | None = None,
     ) -> Backbone:
-        """Take a backbone by name; its weights are loaded at first use.
-
-        Equal calls return the same object, so that a process holds one copy of the weights.
+        """Take a backbone by name, the same object at each call; it is loaded at first use.
 
         Parameters
         ----------
