@@ -143,7 +143,7 @@ LABELS = {
     ),
     "NaN": ([np.nan] + [1.0, 2.0] * 8 + [1.0], "NaN"),
     "continuous": (np.linspace(0, 1, 18), "continuous"),
-    "two columns": (np.ones((18, 2), dtype=int), "one label an image|Multilabel"),
+    "two columns": (np.ones((18, 2), dtype=int), "1d|Multilabel"),
 }
 
 

@@ -228,10 +228,14 @@ def _check_images(images: Any) -> np.ndarray:
 
 def _check_labels(labels: Any) -> np.ndarray:
     labels = np.array(check_column(labels, "labels"))
-    if labels.dtype.kind in "OT":  # objects, or strings of no fixed length
+    is_text = all(isinstance(label, str) for label in labels.tolist())
+    if labels.dtype.kind == "T" or (labels.dtype.kind == "O" and not is_text):
         labels = np.array(labels.tolist())
-    if labels.dtype.kind not in "biufU":
-        raise ValueError(f"Labels must be numbers, strings or booleans; got dtype {labels.dtype}.")
+    if not (is_text or (labels.dtype.kind in "biuf" and labels.itemsize <= 8)):
+        raise ValueError(
+            f"Labels must be strings, booleans, or numbers of at most 64 bits; got dtype "
+            f"{labels.dtype}."
+        )
     return labels
 
 
