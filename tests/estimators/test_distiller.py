@@ -396,7 +396,7 @@ def test_shards_of_other_seeds_or_nets_are_not_added():
     ("given", "message"),
     [
         ({"y": Y[:-1], "classes": ["a", "b", "c"]}, "inconsistent numbers of samples"),
-        ({"y": Y, "classes": ["a", "b"]}, "not in classes"),
+        ({"y": Y, "classes": ["a", "b"]}, "which classes does not have"),
         ({"y": Y, "class_counts": [6, 6, 6]}, "pass classes too"),
         ({"y": None}, "requires y"),
         ({"y": None, "classes": ["a", "b", "c"]}, "y"),

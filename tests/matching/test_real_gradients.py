@@ -271,8 +271,8 @@ def test_labels_of_unlike_kind_do_not_merge():
 @pytest.mark.parametrize(
     ("features", "y", "sample_weight", "message"),
     [
-        (FEATURES[:2], [0, 9], None, r"not in classes: \[9\]; classes are \[0, 1, 2, 3\]"),
-        (FEATURES[:2], ["0", "1"], None, "not in classes"),
+        (FEATURES[:2], [0, 9], None, r"include \[9\], which classes"),
+        (FEATURES[:2], ["0", "1"], None, "which classes does not have"),
         (np.full((2, D), np.nan), [0, 1], None, "NaN or infinity"),
         (torch.full((2, D), 1e300, dtype=torch.float64), [0, 1], None, "NaN or infinity"),
         (FEATURES[:2], [0, 1, 2], None, r"\(2, 6\) and labels of shape \(3,\)"),
@@ -388,7 +388,7 @@ def test_images_of_any_size_and_range():
 @pytest.mark.parametrize(
     ("images", "y", "message"),
     [
-        (torch.zeros(2, 3, 8, 8), [0, 9], r"not in classes: \[9\]"),
+        (torch.zeros(2, 3, 8, 8), [0, 9], r"include \[9\]"),
         (torch.zeros(2, 3, 8, 8), [0], r"of shape \(2, 3, 8, 8\) and 1 labels"),
         (torch.zeros(2, 8, 8, 3), [0, 1], r"\(n, 3, height, width\).*of shape \(2, 8, 8, 3\)"),
         (torch.zeros(3, 8, 8), [0, 1, 2], "must be a tensor of shape"),
