@@ -14,9 +14,11 @@ ClassWeight = Literal["balanced"] | Mapping[Any, float] | None
 
 def label_indices(classes: np.ndarray, y: Sequence[Any] | np.ndarray) -> np.ndarray:
     """Return the place of each label among sorted classes, or raise for one that has none."""
-    check_known(y, classes, "labels of y", "classes")
+    labels = np.asarray(y)
+    check_known(labels.ravel(), classes, "labels of y", "classes")
     places = {label: place for place, label in enumerate(classes.tolist())}
-    return np.array([places[label] for label in np.asarray(y).tolist()], dtype=np.intp)
+    found = [places[label] for label in labels.ravel().tolist()]
+    return np.array(found, dtype=np.intp).reshape(labels.shape)
 
 
 def count_classes(
