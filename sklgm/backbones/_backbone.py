@@ -161,7 +161,7 @@ class Backbone:
         ----------
         architecture : str
             A name of ``timm.list_models()``, perhaps with a tag whose preprocessing is then used.
-        checkpoint, **options
+        checkpoint, **options : Any
             See `from_name`.
 
         Returns
@@ -181,7 +181,7 @@ class Backbone:
         ----------
         architecture : str
             A name of ``open_clip.list_models()``.
-        checkpoint, **options
+        checkpoint, **options : Any
             See `from_name`.
 
         Returns

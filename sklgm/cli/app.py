@@ -243,7 +243,11 @@ def report(
     from sklgm import PrototypeSet
     from sklgm.report import HTMLReport
     from sklgm.report._folders import report_on_folders
+    from sklgm.utils.extras import needs_extra
 
+    with needs_extra("report", "sklgm report"):
+        import matplotlib
+    matplotlib.use("agg")  # nothing is shown on a screen
     HTMLReport.check_target(out, overwrite=overwrite)  # before the work, not after it
     with waiting("Comparing", as_json):
         page = report_on_folders(

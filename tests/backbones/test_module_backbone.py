@@ -352,9 +352,7 @@ def test_bad_input_to_a_backbone():
         backbone.features(torch.rand(2, 3, 8, 8))
     with pytest.raises(ValueError, match="takes floats"):
         backbone.features(torch.zeros(2, 3, 16, 16, dtype=torch.uint8))
-    with pytest.raises(ValueError, match="uint8 array of shape"):
-        backbone.resize(np.zeros((8, 8), np.uint8))
-    with pytest.raises(ValueError, match="got float64"):
+    with pytest.raises(TypeError):  # Pillow has no such images
         backbone.resize(np.zeros((8, 8, 3)))
     with pytest.raises(ValueError, match="from_module for image_size=16"):
         backbone.with_image_size(32)

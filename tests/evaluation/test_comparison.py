@@ -332,7 +332,7 @@ class _NoB(RandomImages):
 
 def test_a_selection_without_a_class_is_refused():
     for bad in (_NoB(NET), FrozenEstimator(RandomImages(NET).fit(X[Y != "b"], Y[Y != "b"]))):
-        with pytest.raises(ValueError, match=r"each class of y .* not so for \['b'\]"):
+        with pytest.raises(ValueError, match=r"include \['b'\], which"):
             compare(selections={"bad": bad})
 
 
@@ -374,7 +374,7 @@ def test_what_is_wrong_is_said_before_the_work(wrong, message, monkeypatch):
     [
         ((X, Y[1:], X_TEST, Y_TEST), "18 images or rows in X and 17 labels"),
         ((X, Y, X_TEST, Y_TEST[1:]), "inconsistent numbers of samples"),
-        ((X, Y, X_TEST, np.where(Y_TEST == "a", "z", Y_TEST)), r"y_test holds labels.*\['z'\]"),
+        ((X, Y, X_TEST, np.where(Y_TEST == "a", "z", Y_TEST)), r"y_test include \['z'\]"),
         ((X, (Y == "a").astype(int), X_TEST, np.full(24, "1")), r"\['1'\]"),
         ((X, ["a"] * 18, X_TEST, Y_TEST), "at least 2 classes"),
         ((X, Y, X_TEST[:, :, :, 0].reshape(24, -1), Y_TEST), "2-D table"),

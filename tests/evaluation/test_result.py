@@ -207,7 +207,7 @@ def test_a_matrix_is_drawn_as_it_is():
     assert [text.get_text() for text in ax.get_xticklabels()] == NETS[:3]
     assert [text.get_text() for text in ax.get_yticklabels()] == [*NETS[:3], "random", "all"]
     assert len(ax.patches) == 3
-    assert ax.texts[0].get_text() == ".76\n± .01"
+    assert ax.texts[0].get_text() == "0.76\n± 0.01"
     assert ax.texts[-1].get_text().startswith("1.00")
 
 
