@@ -60,7 +60,7 @@ def threads_at_work():
 
 
 def test_a_pass_that_is_left_early_stops_the_threads():
-    before = threads_at_work()  # a test that failed may hold some
+    before = threads_at_work()  # a test that expected an error may hold some
     images = np.zeros((60, 16, 16, 3), np.uint8)
     batches = encoder("cpu", 4).canvases(check_images(images))
     next(batches)
