@@ -37,7 +37,7 @@ def check_triple(name: str, value: float | Sequence[float]) -> tuple[float, floa
 def check_std(value: float | Sequence[float]) -> tuple[float, float, float]:
     """Return one positive standard deviation a colour channel, or raise ValueError."""
     std = check_triple("std", value)
-    if min(std) <= 0:
+    if not min(std) > 0:
         raise ValueError(f"std must be positive, got {value!r}.")
     return std
 

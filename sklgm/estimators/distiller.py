@@ -36,7 +36,8 @@ from sklgm.synthesis import (
 from sklgm.utils.devices import plain_torch
 from sklgm.utils.targets import check_targets
 
-# Parameters that change no result, or whose fingerprints, kind or seeds count in their place.
+# Parameters that change no result, or that count in another form: a backbone by its fingerprint, a
+# device by its kind, and random_state by the seeds drawn from it.
 _NOT_OF_THE_RESULT = frozenset(
     {"backbone", "device", "distributed", "memory", "n_jobs", "random_state", "verbose"}
 )
@@ -268,8 +269,6 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
         source = self._check_X(X, reset=True)
         classes, indices = check_targets(y, len(source), type(self).__name__)
         encoders = self._encoders()
-        if self.backbone is not None:
-            self._parametrization().check(max(_canvas_sizes(encoders)))
         run = self._run(encoders, classes, indices)
         seeds = self._seeds(run.ranks)
         with plain_torch(self._device()), run.begun(len(encoders) + 1, X=X, y=y):
@@ -318,6 +317,8 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
 
     def _run(self, encoders: list[Any], classes: np.ndarray, data: np.ndarray) -> Run:
         """Return what a fit runs in; raise unless all processes were given the same."""
+        if self.backbone is not None:
+            self._parametrization().check(max(_canvas_sizes(encoders)))
         ranks = Ranks.of_group() if self.distributed else ALONE
         memory = None if self.random_state is None else self.memory
         settings = self.get_params(deep=False)

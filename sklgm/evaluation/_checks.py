@@ -17,6 +17,7 @@ from sklgm.estimators.probe import FrozenBackboneProbe
 from sklgm.estimators.selectors import NearestImages
 from sklgm.estimators.selectors.base import Selector
 from sklgm.evaluation._given import GivenPrototypes
+from sklgm.passes.views import resolve_augmentation
 from sklgm.prototypes.prototype_set import PrototypeSet
 from sklgm.utils.targets import check_column, check_known, check_targets
 
@@ -72,6 +73,8 @@ class Split:
 
 def check_selections(selections: Mapping[Any, Any], split: Split) -> dict[Any, Any]:
     """Return selections with sets of prototypes as estimators, or say which cannot be fitted."""
+    if not selections:
+        raise ValueError("There is no selection to compare. List at least one.")
     checked = {
         name: GivenPrototypes(selection) if isinstance(selection, PrototypeSet) else selection
         for name, selection in selections.items()
@@ -89,6 +92,7 @@ def check_selection(selection: Any, split: Split) -> None:
         check_selection(selection.distiller, split)
     if isinstance(selection, FrozenBackboneEstimator):
         selection._validate_params()
+        resolve_augmentation(getattr(selection, "augmentation", None))
         # The net is loaded: its name may be wrong, or its weights out of reach.
         selection._encoder()
         selection._check_X(split.X, reset=True)

@@ -200,7 +200,7 @@ def fits(
         n_fits = n_seeds
     for i in range(n_fits):
         fitted, seconds = _fit(selection, i, reseed, split, kept)
-        check_same_classes(fitted.prototype_labels_, split.classes, type(fitted).__name__, "y")
+        check_same_classes(fitted.prototype_labels_, split.classes, "the prototypes", "y")
         facts = {"selection_seed": i if is_random else None, "select_seconds": seconds}
         yield fitted, list(range(i, n_seeds, n_fits)), facts
 

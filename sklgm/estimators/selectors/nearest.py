@@ -129,7 +129,7 @@ def nearest_rows(
     features : ndarray of shape (n_samples, n_features)
         Features of the images.
     indices : ndarray of int of shape (n_samples,)
-        Class of each prototype.
+        Classes of the images.
     prototype_features : ndarray of shape (n_prototypes, n_features)
         Features of the prototypes.
     own : ndarray of int of shape (n_prototypes,)
