@@ -101,7 +101,8 @@ def build(spec: BackboneSpec, image_size: int, pretrained: bool) -> torch.nn.Mod
         config: Any = timm.get_pretrained_cfg(name)
         path = download_cached_file(config.url)
     state = read_checkpoint(path)
-    # A training checkpoint of MoCo-v3 holds two encoders, and its authors probe the base one.
+    # A training checkpoint of MoCo-v3 holds two encoders, and its authors probe the base one. A
+    # file with the other alone is refused, as is one without its position embedding.
     encoder = {
         key.removeprefix("base_encoder."): value
         for key, value in state.items()

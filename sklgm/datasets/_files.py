@@ -28,8 +28,8 @@ def load_files(path: Path) -> Bunch:
 
     Raises
     ------
-    ValueError
-        If it is neither.
+    OSError, ValueError
+        If it is neither, or cannot be read as what it is.
     """
     if path.is_file():
         return load_csv(path)

@@ -315,7 +315,7 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
                 self.n_features_in_ = targets[0].n_features
         return self
 
-    def _run(self, encoders: list[Any], classes: np.ndarray, data: np.ndarray) -> Run:
+    def _run(self, encoders: list[Any], classes: np.ndarray, given: np.ndarray) -> Run:
         """Return what a fit runs in; raise unless all processes were given the same."""
         if self.backbone is not None:
             self._parametrization().check(max(_canvas_sizes(encoders)))
@@ -326,7 +326,8 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
         nets = [encoder.key for encoder in encoders]
         run = Run(self, memory, ranks, [settings, nets, self._device().type])
         seed = self.random_state if isinstance(self.random_state, Integral) else None
-        run.check_same([classes, data, seed, folder_of_states(memory) is None])
+        # All keep a state or none does, since all take part where one is kept.
+        run.check_same([classes, given, seed, folder_of_states(memory) is None])
         return run
 
     def _timed(self, message: str) -> Any:
@@ -379,7 +380,9 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
             return fitted
 
         with self._timed("(2 of 2) Synthesis"):
-            fitted = attributes(run.follow(steps, self.max_iter, kept, attributes))
+            # Callbacks may ask for the attributes at any step.
+            losses = run.follow(steps, self.max_iter, kept, attributes)
+            fitted = attributes(losses)
         kept.remove()
         _check_finite(fitted)
         self.__dict__.update(fitted)

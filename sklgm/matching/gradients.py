@@ -3,7 +3,8 @@
 For features ``Z`` (n, d), one-hot labels ``Y`` (n, C) and a head ``W`` (C, d) without bias,
 ``P = softmax(Z W^T) - Y`` and the gradient of the summed cross-entropy is ``[P^T Z, P^T 1]``:
 the last column belongs to the bias. It needs no autograd, so a gradient of that gradient costs
-one ordinary pass instead of a double backward.
+one ordinary pass instead of a double backward. Only directions of gradients are compared, so a sum
+over a million images and one over ten serve as well as their means.
 """
 
 from __future__ import annotations
@@ -168,22 +169,22 @@ def matching_loss(
     at_once = max(1, min(len(features), _CHUNK_FLOATS // n_classes))
     parts = list(gen_batches(len(features), at_once))
     step = heads_per_chunk(at_once, n_classes, n_features)
-    for some, target in zip(heads.split(step), targets.to(features).split(step), strict=True):
+    for chunk, target in zip(heads.split(step), targets.to(features).split(step), strict=True):
         gradient = torch.zeros_like(target).flatten(0, 1)
         for part in parts:
-            probabilities, difference = residuals(features[part], labels[part], some)
+            probabilities, difference = residuals(features[part], labels[part], chunk)
             gradient += _gradients(difference, features[part])
         distance, by_gradient = _distance_and_derivative(gradient.view_as(target), target, matching)
         loss += distance / n_heads
         by_gradient = (by_gradient / n_heads).flatten(0, 1)
         for i in range(wanted.start, wanted.stop, at_once):
-            part = slice(i, min(i + at_once, wanted.stop))
+            own = slice(i, min(i + at_once, wanted.stop))
             if len(parts) > 1:
-                now = residuals(features[part], labels[part], some)
-            else:  # they are at hand
-                now = probabilities[part], difference[part]
-            place = slice(part.start - wanted.start, part.stop - wanted.start)
-            derivative[place] += _by_features(features[part], *now, some, by_gradient)
+                of_own = residuals(features[own], labels[own], chunk)
+            else:  # those of all samples were just computed
+                of_own = probabilities[own], difference[own]
+            rows_out = slice(own.start - wanted.start, own.stop - wanted.start)
+            derivative[rows_out] += _by_features(features[own], *of_own, chunk, by_gradient)
     return loss, derivative
 
 
@@ -210,6 +211,7 @@ def _distance_and_derivative(
     unit_target, _ = _directions(target, matching)
     n_rows = unit.shape[1]
     cosine = (unit * unit_target).sum(-1, keepdim=True)
+    # Of 1 - cos(G, T) by G it is (cos G/|G| - T/|T|) / |G|.
     derivative = (cosine * unit - unit_target) / length / n_rows
     # A zero gradient has no direction to turn. A tiny one would have a derivative so large that its
     # square, which Adam takes, is infinite.

@@ -23,7 +23,7 @@ from sklgm.synthesis.two_phase import Objective, StepViews, ViewPasses
 _REMEMBERED = 4
 # Weight of the centre crops' distance; that of the random views has the rest. Crops are the same in
 # every step but for mirroring, so that little weight brings their gradient where it should be.
-_CENTRE_SHARE = 0.2
+_CROP_WEIGHT = 0.2
 
 
 @dataclass(frozen=True)
@@ -119,7 +119,9 @@ def match_gradients(
         samples = synthetic.decode()
         views = StepViews.draw(settings.augmentation, settings.n_views, samples.shape[-1], state)
         losses = []
-        slope = torch.zeros_like(samples)  # derivative of the loss by the samples
+        # The derivative of the loss by the samples. The nets only add to it; one backward pass
+        # takes it from the samples to the parameters.
+        slope = torch.zeros_like(samples)
         for objective, past in zip(objectives, state.recent, strict=True):
             passes = ViewPasses(samples.detach(), objective, views)
             features = ranks.gather(passes.embed(), state.n, views.n_each)
@@ -199,7 +201,7 @@ def distance_of_views(
         matching,
         rows=slice(own.start * n_views, own.stop * n_views),
     )
-    by_crops = _CENTRE_SHARE * by_crops[:, None]
-    by_views = (1 - _CENTRE_SHARE) * by_views.view(len(by_crops), n_views, features.shape[-1])
-    loss = _CENTRE_SHARE * loss + (1 - _CENTRE_SHARE) * loss_of_views
+    by_crops = _CROP_WEIGHT * by_crops[:, None]
+    by_views = (1 - _CROP_WEIGHT) * by_views.view(len(by_crops), n_views, features.shape[-1])
+    loss = _CROP_WEIGHT * loss + (1 - _CROP_WEIGHT) * loss_of_views
     return loss, torch.cat([by_crops, by_views], dim=1).flatten(0, 1)
