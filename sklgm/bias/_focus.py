@@ -16,7 +16,8 @@ from torch import Tensor
 
 from sklgm.estimators.probe import FrozenBackboneProbe
 from sklgm.estimators.probing import class_scores
-from sklgm.images import ImageSource, check_images
+from sklgm.images import ImageSource
+from sklgm.images.decoding import array_to_rgb
 from sklgm.passes.encoder import Encoder
 
 Scores = Callable[[Tensor], Tensor]
@@ -135,17 +136,20 @@ def object_focus(
     source = probe._check_X(X, reset=False)
     assert isinstance(source, ImageSource)
     check_consistent_length(source, masks)
-    objects = _check_masks(masks, source)
+    pairs: Any = _Masked(source, masks)
+
+    def resize_both(pair: tuple[np.ndarray, np.ndarray]) -> np.ndarray:
+        return np.concatenate([encoder.backbone.resize(part) for part in pair], axis=2)
+
     side = patch_size or -(-encoder.backbone.image_size // _PATCHES)
     scores = _scores(probe, encoder)
     fractions, areas = [], []
-    both = (encoder.batches(seen, encoder.backbone.resize) for seen in (source, objects))
-    for pixels, grey in zip(*both, strict=True):
+    for both in encoder.batches(pairs, resize_both):
+        pixels, share = both[:, :3], both[:, 3]
         if method == "gradient":
             effect = _gradient_energy(scores, pixels)
         else:
             effect = _occlusion_effect(scores, pixels, side)
-        share = grey[:, 0]
         total = effect.sum(dim=(1, 2))
         inside = (effect * share).sum(dim=(1, 2))
         fractions.append(torch.where(total > 0, inside / total, torch.nan).cpu().numpy())
@@ -177,17 +181,25 @@ def _scores(probe: FrozenBackboneProbe, encoder: Encoder) -> Scores:
     return lambda pixels: encoder.features(pixels) @ slopes + start
 
 
-def _check_masks(masks: Any, source: ImageSource) -> ImageSource:
-    """Return masks as grey images, each of the height and width of its image."""
-    shares = [np.asarray(mask, dtype=np.float32) for mask in masks]
-    for i, (image, share) in enumerate(zip(source, shares, strict=True)):
+@dataclass(frozen=True, eq=False)
+class _Masked:
+    """Images with their masks, which are checked when they are read: pairs of uint8 arrays."""
+
+    source: ImageSource
+    masks: Any
+
+    def __len__(self) -> int:
+        return len(self.source)
+
+    def __getitem__(self, i: int) -> tuple[np.ndarray, np.ndarray]:
+        image, share = self.source[i], np.asarray(self.masks[i], dtype=np.float32)
         if share.shape != image.shape[:2] or not (share.min() >= 0 and share.max() <= 1):
             raise ValueError(
-                f"masks[{i}] must have the height and width of {source.name(i)}, "
+                f"masks[{i}] must have the height and width of {self.source.name(i)}, "
                 f"{image.shape[:2]}, and values in [0, 1]; got shape {share.shape} and values "
                 f"from {share.min():.4g} to {share.max():.4g}."
             )
-    return check_images(shares)
+        return image, array_to_rgb(share)
 
 
 def _margin(scores: Tensor, winners: Tensor) -> Tensor:
