@@ -15,10 +15,8 @@ ClassWeight = Literal["balanced"] | Mapping[Any, float] | None
 def label_indices(classes: np.ndarray, y: Sequence[Any] | np.ndarray) -> np.ndarray:
     """Return the place of each label among sorted classes, or raise for one that has none."""
     labels = np.asarray(y)
-    check_known(labels.ravel(), classes, "labels of y", "classes")
-    places = {label: place for place, label in enumerate(classes.tolist())}
-    found = [places[label] for label in labels.ravel().tolist()]
-    return np.array(found, dtype=np.intp).reshape(labels.shape)
+    check_known(labels, classes, "labels of y", "classes")
+    return np.searchsorted(classes, labels)
 
 
 def count_classes(

@@ -321,10 +321,11 @@ class RealGradients:
         """
         if not isinstance(other, RealGradients):
             return NotImplemented
+        theirs = other.settings
         different = [
-            f"{name} ({shorten(mine)} and {shorten(other.settings[name])})"
+            f"{name} ({shorten(mine)} and {shorten(theirs[name])})"
             for name, mine in self.settings.items()
-            if not np.array_equal(np.asarray(mine), np.asarray(other.settings[name]))
+            if not np.array_equal(np.asarray(mine), np.asarray(theirs[name]))
             and not (name == "n_features" and (self.is_empty or other.is_empty))
         ]
         if different:
@@ -338,8 +339,8 @@ class RealGradients:
             rest._allocate(full.n_features, "cpu")
         total = copy.copy(full)
         for name in _SUMS:
-            mine, theirs = getattr(full, name), getattr(rest, name)
-            setattr(total, name, mine + (theirs.to(mine.device) if name == "sums" else theirs))
+            mine, added = getattr(full, name), getattr(rest, name)
+            setattr(total, name, mine + (added.to(mine.device) if name == "sums" else added))
         return total
 
     def add_up(self, add: Callable[[Tensor], None], n_features: int) -> None:

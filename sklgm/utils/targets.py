@@ -70,7 +70,7 @@ def check_column(labels: Any, name: str) -> np.ndarray:
 def check_known(found: Any, known: Any, what: str, where: str) -> None:
     """Raise ValueError if labels are found that are not known."""
     # Not numpy's set functions, for which 1 and "1" are the same.
-    unknown = set(np.asarray(found).tolist()) - set(np.asarray(known).tolist())
+    unknown = set(np.ravel(found).tolist()) - set(np.ravel(known).tolist())
     if unknown:
         raise ValueError(
             f"The {what} include {sorted(unknown, key=str)[:5]}, which {where} does not have. Add "
