@@ -93,8 +93,10 @@ def resolve_backbones(backbone: Any, image_size: int | None) -> list[Backbone]:
     return found
 
 
-def find_backbone(asked: str | Backbone, backbone: Any, image_size: int | None) -> int:
-    """Return the position of one of several backbones.
+def find_backbone(
+    asked: str | Backbone, backbone: Any, image_size: int | None
+) -> tuple[int, Backbone]:
+    """Return one of several backbones and its position among them.
 
     Parameters
     ----------
@@ -105,8 +107,10 @@ def find_backbone(asked: str | Backbone, backbone: Any, image_size: int | None) 
 
     Returns
     -------
-    int
+    position : int
         0 where there is just one.
+    net : Backbone
+        The backbone.
 
     Raises
     ------
@@ -126,7 +130,7 @@ def find_backbone(asked: str | Backbone, backbone: Any, image_size: int | None) 
             f"backbone={asked!r} is {'several' if matches else 'none'} of those distilled on: "
             f"{_as_list(backbone)}. Pass one of these objects or names."
         )
-    return matches[0]
+    return matches[0], found[matches[0]]
 
 
 def resolve_first(backbone: Any, image_size: int | None) -> Backbone:

@@ -15,6 +15,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklgm.backbones import Backbone, get_backbone
+from sklgm.backbones._several import resolve_first
 from sklgm.checkpoint.memory import cached
 from sklgm.images import ImageSource, check_images
 from sklgm.passes.encoder import Encoder
@@ -92,7 +93,10 @@ class FrozenBackboneEstimator(BaseEstimator):
         return resolve_device(self.device)
 
     def _encoder(self) -> Any:
-        return RowEncoder() if self.backbone is None else self._resolve(self.backbone)
+        """Return the encoder of the backbone, the first of several; no other is asked for."""
+        if self.backbone is None:
+            return RowEncoder()
+        return self._resolve(resolve_first(self.backbone, self.image_size))
 
     def _resolve(self, backbone: str | Backbone) -> Encoder:
         """Return the encoder of a backbone, which is loaded if need be."""

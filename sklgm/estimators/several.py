@@ -7,9 +7,8 @@ from typing import Any
 from sklearn.utils.validation import check_is_fitted
 
 from sklgm.backbones import Backbone
-from sklgm.backbones._several import find_backbone, resolve_backbones, resolve_first
+from sklgm.backbones._several import find_backbone, resolve_backbones
 from sklgm.estimators.base import PrototypeTransformer
-from sklgm.passes.rows import RowEncoder
 from sklgm.prototypes.similarities import PrototypeSimilarities
 
 
@@ -71,26 +70,18 @@ class SeveralBackbonesTransformer(PrototypeTransformer):
         if backbone is None:
             return super().transform(X)
         check_is_fitted(self)
-        position = find_backbone(backbone, self.backbone, self.image_size)
+        position, net = find_backbone(backbone, self.backbone, self.image_size)
         source = self._check_X(X, reset=False)
-        encoder = self._resolve(self._backbones()[position])
+        encoder = self._resolve(net)
         self._check_same_net(encoder, position)
         features = self.prototype_features_
         if position > 0:
             features = encoder.embed_canvases(self.prototypes_)
         return self._similarities(X, source, encoder, features)
 
-    def _backbones(self) -> list[Backbone]:
-        return resolve_backbones(self.backbone, self.image_size)
-
-    def _encoder(self) -> Any:
-        """Return the first backbone's, and ask for no other."""
-        if self.backbone is None:
-            return RowEncoder()
-        return self._resolve(resolve_first(self.backbone, self.image_size))
-
     def _encoders(self) -> list[Any]:
         """Return one encoder for each backbone."""
         if self.backbone is None:
-            return [RowEncoder()]
-        return [self._resolve(backbone) for backbone in self._backbones()]
+            return [self._encoder()]
+        nets = resolve_backbones(self.backbone, self.image_size)
+        return [self._resolve(net) for net in nets]

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from sklgm.matching import RealGradients
 from sklgm.synthesis import BatchSize, Objective
 
 
-@dataclass(frozen=True)
 class RowEncoder:
     """The identity on rows of features, under the names of an `Encoder`."""
 

@@ -16,6 +16,9 @@ from sklgm.estimators.base import FrozenBackboneEstimator, PrototypeTransformer
 from sklgm.passes.shards import take
 from sklgm.utils.targets import check_targets
 
+# Returns the features of X, of shape (n_samples, n_features).
+Embed = Callable[[], np.ndarray]
+
 
 def choose_distinct(distances: np.ndarray) -> np.ndarray:
     """Choose the nearest image for each of several points, never one image twice.
@@ -134,7 +137,5 @@ class BackboneSelector(Selector):
         return self
 
     @abstractmethod
-    def _choose(
-        self, rows_of: list[np.ndarray], embed: Callable[[], np.ndarray]
-    ) -> list[np.ndarray]:
+    def _choose(self, rows_of: list[np.ndarray], embed: Embed) -> list[np.ndarray]:
         """Return the chosen ones of each class's rows; ``embed`` returns the features of X."""

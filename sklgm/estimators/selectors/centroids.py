@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 from sklearn.cluster import KMeans
 
-from sklgm.estimators.selectors.base import BackboneSelector, choose_distinct
+from sklgm.estimators.selectors.base import BackboneSelector, Embed, choose_distinct
 from sklgm.utils.random import own_random_state
 
 
@@ -60,9 +58,7 @@ class ClassCentroids(BackboneSelector):
         Number of columns of X; only with ``backbone=None``.
     """
 
-    def _choose(
-        self, rows_of: list[np.ndarray], embed: Callable[[], np.ndarray]
-    ) -> list[np.ndarray]:
+    def _choose(self, rows_of: list[np.ndarray], embed: Embed) -> list[np.ndarray]:
         features = embed().astype(np.float64)
         state = own_random_state(self.random_state)
         return [rows[self._nearest_to_centres(features[rows], state)] for rows in rows_of]

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
-from sklgm.estimators.selectors.base import BackboneSelector
+from sklgm.estimators.selectors.base import BackboneSelector, Embed
 from sklgm.utils.directions import directions
 
 
@@ -73,9 +71,7 @@ class HerdingImages(BackboneSelector):
     (6, 4)
     """
 
-    def _choose(
-        self, rows_of: list[np.ndarray], embed: Callable[[], np.ndarray]
-    ) -> list[np.ndarray]:
+    def _choose(self, rows_of: list[np.ndarray], embed: Embed) -> list[np.ndarray]:
         features = directions(embed().astype(np.float64))
         return [rows[herd(features[rows], self.prototypes_per_class)] for rows in rows_of]
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 
-from sklgm.estimators.selectors.base import BackboneSelector
+from sklgm.estimators.selectors.base import BackboneSelector, Embed
 from sklgm.utils.random import own_random_state
 
 
@@ -54,8 +52,6 @@ class RandomImages(BackboneSelector):
         Number of columns of X; only with ``backbone=None``.
     """
 
-    def _choose(
-        self, rows_of: list[np.ndarray], embed: Callable[[], np.ndarray]
-    ) -> list[np.ndarray]:
+    def _choose(self, rows_of: list[np.ndarray], embed: Embed) -> list[np.ndarray]:
         state = own_random_state(self.random_state)
         return [state.choice(rows, self.prototypes_per_class, replace=False) for rows in rows_of]
