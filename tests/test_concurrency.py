@@ -36,7 +36,7 @@ from tests.interrupted_fits import CONTEXT
 from tests.tiny_backbones import counting_backbone, tiny_backbone
 
 NET = tiny_backbone()
-NAMED = Backbone.from_name("timm:resnet10t", image_size=32, pretrained=False)
+NAMED = Backbone.from_name("timm:test_resnet", image_size=32, pretrained=False)
 X, Y = toy_images()
 ROOT = Path(__file__).parents[1]
 
@@ -174,7 +174,7 @@ def test_what_the_caller_is_in_is_not_let_in(name):
     with SURROUNDINGS[name]():
         nets = [
             tiny_backbone(),
-            Backbone.from_name("timm:resnet10t", image_size=size, pretrained=False),
+            Backbone.from_name("timm:test_resnet", image_size=size, pretrained=False),
         ]
         for net in nets:
             BackboneEmbedder(net).fit_transform(X)

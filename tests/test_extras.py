@@ -10,10 +10,10 @@ from sklgm.__main__ import main
 from sklgm.plotting import AlignmentDisplay, ConvergenceDisplay
 
 PACKAGES = {"cli": ("typer", "rich"), "plot": ("matplotlib",), "report": ("jinja2", "markupsafe")}
-ALL = [name for names in PACKAGES.values() for name in names]
+ALL = [*(name for names in PACKAGES.values() for name in names), "imblearn"]
 FIT = """
 import numpy as np
-from sklgm import Backbone, ClassCentroids, FrozenBackboneProbe, LGMDistiller
+from sklgm import Backbone, ClassCentroids, FrozenBackboneProbe, LGMDistiller, PrototypeSampler
 from sklgm.evaluation import compare_selections
 from tests.tiny_backbones import TinyConvNet
 
@@ -34,6 +34,12 @@ for net, data in ((None, X.reshape(6, -1)), (backbone, X)):
         verbose=1,
     )
     assert result._repr_html_()
+
+sampler = PrototypeSampler(LGMDistiller(backbone=None))
+try:
+    sampler.fit_resample(X.reshape(6, -1), y)
+except ImportError as error:
+    print(sampler, error)
 """
 
 
@@ -44,6 +50,7 @@ def test_estimators_and_protocols_need_no_extra():
     )
     assert done.returncode == 0, done.stderr
     assert "1 of 1: centroids: accuracy" in done.stdout
+    assert 'pip install "sklgm[imblearn]"' in done.stdout  # that needs one
 
 
 def block(monkeypatch, package, ours):

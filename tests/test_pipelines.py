@@ -247,25 +247,23 @@ def test_a_search_over_distillation_and_backbones(tmp_path):
     grid = {
         "backbone": probed,
         "distiller__backbone": makers,
-        "distiller__learning_rate": [0.01, 0.03],
         "distiller__prototypes_per_class": [1, 2],
     }
     estimator = probe(distiller=distiller(memory=tmp_path), memory=tmp_path)
     search = GridSearchCV(estimator, grid, cv=2, refit=False, error_score="raise").fit(X, Y)
-    assert len(search.cv_results_["params"]) == 16
+    assert len(search.cv_results_["params"]) == 8
     per_class = 1 + 2  # prototypes of the two settings
     for net in makers:
         real = 2 * 2 * 9  # folds, views of each image, images of a fold
-        synthetic = 2 * 4 * per_class * 3 * (10 * 3 + 1)  # folds, candidates, classes, steps
+        synthetic = 2 * 2 * per_class * 3 * (10 * 3 + 1)  # folds, candidates, classes, steps
         assert net.module.n_images == real + synthetic
     for net in probed:
         test = len(X)  # each fold's, once
-        assert net.module.n_images == test + 2 * 4 * per_class * 3 * 5
+        assert net.module.n_images == test + 2 * 2 * per_class * 3 * 5
 
 
 def test_a_search_in_other_processes():
     grid = {
-        "distiller__learning_rate": [0.01, 0.03],
         "distiller__prototypes_per_class": [1, 2],
         "backbone": [NET, tiny_backbone(image_size=24, seed=1)],
     }

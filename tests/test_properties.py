@@ -266,7 +266,7 @@ def objects(items):
     return array
 
 
-@examples(30)
+@examples(15)
 @given(pictures())
 def test_the_same_pixels_have_the_same_features(images):
     expected = BackboneEmbedder(NET).fit_transform(images)
@@ -344,15 +344,17 @@ def containers(labels):
     return {name: value for name, value in found.items() if value is not None}
 
 
-@examples(30)
-@given(st.sampled_from(sorted(LABELS)).flatmap(lambda kind: labels_of(kind, 8)))
-def test_labels_survive_a_fit_a_file_and_a_prediction(labels):
+@pytest.mark.parametrize("kind", LABELS)
+@examples(3)
+@given(st.data())
+def test_labels_survive_a_fit_a_file_and_a_prediction(kind, data):
+    labels = data.draw(labels_of(kind, 8))
     classes = sorted(set(labels.tolist()))
     params = {"max_iter": 1, "heads": RandomHeads(pool_size=2), "random_state": 0}
-    for name, (y, kind) in containers(labels).items():
+    for name, (y, dtype) in containers(labels).items():
         fitted = LGMDistiller(None, **params).fit(ROWS, y)
         assert fitted.classes_.tolist() == classes, name
-        assert kind in (None, fitted.classes_.dtype.kind), name
+        assert dtype in (None, fitted.classes_.dtype.kind), name
         assert fitted.prototype_labels_.tolist() == classes
         with folder() as path:
             PrototypeSet.from_estimator(fitted).save(path / "set")

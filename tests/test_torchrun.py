@@ -257,7 +257,7 @@ def test_the_command_in_two_processes(folder):
 
 @pytest.mark.real
 def test_a_job_of_torchrun_is_interrupted_and_goes_on(folder):
-    options = ("--max-iter", "40", "--set", "batch_size=4")
+    options = ("--max-iter", "16", "--set", "batch_size=4")
     process = start_torchrun(folder, *options, "--resume")
     deadline = time.monotonic() + 120
     while len(list((folder / "cut.work").rglob("output.pkl"))) < 2:

@@ -177,7 +177,7 @@ def compare_selections(
     >>> from sklgm.evaluation import compare_selections
     >>> split = train_test_split(*load_iris(return_X_y=True), random_state=0)
     >>> X, X_test, y, y_test = split
-    >>> result = compare_selections(X, y, X_test, y_test, backbone=None, n_probe_seeds=2)
+    >>> result = compare_selections(X, y, X_test, y_test, backbone=None, n_probe_seeds=1)
     >>> [row["selection"] for row in result.summary()]
     ['random', 'centroid', 'nearest', 'distilled', 'all']
     """

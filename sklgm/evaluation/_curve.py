@@ -123,7 +123,7 @@ def prototype_curve(
     >>> X, X_test, y, y_test = split
     >>> selections = {"random": RandomImages(None), "all": None}
     >>> curve = prototype_curve(
-    ...     X, y, X_test, y_test, backbone=None, selections=selections, n_probe_seeds=2
+    ...     X, y, X_test, y_test, backbone=None, selections=selections, n_probe_seeds=1
     ... )
     >>> [row["n_images"] for row in curve.summary()]
     [3, 6, 15, 112]

@@ -250,7 +250,7 @@ def test_prototypes_beat_random_images(folder, pictures, name):
         backbone,
         parametrization=Pyramid(start_size=8),
         augmentation=augmentation,
-        max_iter=60,
+        max_iter=20,
         learning_rate=0.1,
         n_views=4,
         random_state=0,
@@ -260,5 +260,5 @@ def test_prototypes_beat_random_images(folder, pictures, name):
     side = backbone.canvas_size
     assert distiller.prototypes_.shape == (4, side, side, 3)
     assert distiller.loss_curve_[-1] < 0.6 * distiller.loss_curve_[0]
-    # Over seeds of the distillation the difference was 0.14 to 0.29.
+    # Over seeds of the distillation the difference was 0.13 to 0.27.
     assert distilled > np.mean(random) + 0.05

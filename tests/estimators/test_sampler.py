@@ -1,6 +1,4 @@
 import pickle
-import subprocess
-import sys
 from collections import Counter
 
 import numpy as np
@@ -211,26 +209,3 @@ def test_a_frozen_distiller_is_not_fitted_again():
 def test_pickle():
     fitted = pickle.loads(pickle.dumps(PrototypeSampler(distiller()).fit(X, Y)))
     assert fitted.distiller_.prototypes_.shape == (3, 18, 18, 3)
-
-
-def run(program):
-    command = [sys.executable, "-W", "error", "-c", program]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-
-
-def test_imbalanced_learn_is_optional():
-    run(
-        "import sys\n"
-        "import sklgm\n"
-        "sampler = sklgm.PrototypeSampler(sklgm.LGMDistiller(backbone=None))\n"
-        "repr(sampler)\n"
-        "assert 'imblearn' not in sys.modules\n"
-        "sys.modules['imblearn'] = None\n"
-        "try:\n"
-        "    sampler.fit_resample([[0.0], [1.0]], [0, 1])\n"
-        "except ImportError as error:\n"
-        "    assert 'pip install \"sklgm[imblearn]\"' in str(error)\n"
-        "else:\n"
-        "    raise AssertionError\n"
-    )
