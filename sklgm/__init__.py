@@ -23,11 +23,18 @@ __all__ = [
     "RealGradients",
     "StandardAugmentation",
     "WeightsNotFoundError",
+    "clear_backbone_cache",
     "list_backbones",
 ]
 
 if TYPE_CHECKING:
-    from sklgm.backbones import Backbone, BackboneSpec, WeightsNotFoundError, list_backbones
+    from sklgm.backbones import (
+        Backbone,
+        BackboneSpec,
+        WeightsNotFoundError,
+        clear_backbone_cache,
+        list_backbones,
+    )
     from sklgm.estimators.distiller import LGMDistiller
     from sklgm.estimators.embedder import BackboneEmbedder
     from sklgm.estimators.probe import FrozenBackboneProbe

@@ -44,6 +44,7 @@ DEEP = "[" * 100_000
 @pytest.fixture(autouse=True)
 def empty_cache(monkeypatch):
     monkeypatch.setattr(_backbone, "_NAMED", {})
+    monkeypatch.setattr(_backbone, "_KEPT", set())
 
 
 def distiller(**params):

@@ -7,6 +7,7 @@ import itertools
 import math
 import os
 import threading
+import weakref
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
@@ -24,11 +25,14 @@ from sklgm.backbones._libraries import (
     resize_steps,
     with_checkpoint,
 )
+from sklgm.backbones._precision import enlarge_gradients, with_cast_weights
 from sklgm.backbones._spec import BackboneSpec
 from sklgm.utils.devices import resolve_device
 
 _CPU = torch.device("cpu")
-_NAMED: dict[Hashable, Backbone] = {}
+# Backbones by name: those that are in use anywhere, and those that are kept for the next call.
+_NAMED: weakref.WeakValueDictionary[Hashable, Backbone] = weakref.WeakValueDictionary()
+_KEPT: set[Backbone] = set()
 
 
 class Backbone:
@@ -88,7 +92,7 @@ class Backbone:
         self._n_features = spec.n_features
         self._resize_steps: list[Callable[[Image.Image], Image.Image]] | None = None
         self._fingerprint: str | None = None
-        self._placed = {device: self}
+        self._placed = {device: self} if spec.source == "module" else {}
         self._mean = torch.tensor(spec.mean, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(spec.std, device=device).view(1, 3, 1, 1)
 
@@ -288,13 +292,16 @@ class Backbone:
             The features, with gradients to `pixels` unless called under `torch.no_grad`.
         """
         _checks.check_pixels(self.name, pixels, self.image_size)
-        module = self.module
+        net = self.module if autocast is None else with_cast_weights(self.module, autocast)
         normalised = (pixels.to(self.device, torch.float32) - self._mean) / self._std
         normalised = normalised.contiguous(memory_format=self._memory_format)
         with torch.autocast(self.device.type, dtype=autocast, enabled=autocast is not None):
-            features = module(normalised)
-        _checks.check_features(self.name, features, len(pixels))
-        return features.float()
+            found = net(normalised)
+        _checks.check_features(self.name, found, len(pixels))
+        features = found.float()
+        if autocast is torch.float16:
+            enlarge_gradients(normalised, features)
+        return features
 
     def resize(self, image: np.ndarray) -> np.ndarray:
         """Resize and crop one image as the backbone's own library does at test time.
@@ -430,21 +437,14 @@ class Backbone:
         if self.spec.source != "module":
             # A device is a property of the machine, so the pickle leaves it out.
             return _named, (self.spec, self.image_size, self.pretrained, _CPU)
-        state = self.spec, self.image_size, self.to(_CPU).module, self._fingerprint
-        return _of_module, state
+        given = self.spec, self.image_size, True, _CPU, self.to(_CPU).module
+        return Backbone, given, {"_fingerprint": self._fingerprint}
 
 
 def _named(spec: BackboneSpec, image_size: int, pretrained: bool, device: torch.device) -> Backbone:
     """Return the one backbone of that kind in this process."""
     key = spec, image_size, pretrained, device
-    if key not in _NAMED:
-        _NAMED.setdefault(key, Backbone(*key))  # of two threads' backbones the first is kept
-    return _NAMED[key]
-
-
-def _of_module(
-    spec: BackboneSpec, image_size: int, module: torch.nn.Module, fingerprint: str
-) -> Backbone:
-    backbone = Backbone(spec, image_size, True, _CPU, module)
-    backbone._fingerprint = fingerprint
-    return backbone
+    # Of two threads' backbones the first is taken.
+    found = _NAMED.get(key) or _NAMED.setdefault(key, Backbone(*key))
+    _KEPT.add(found)
+    return found

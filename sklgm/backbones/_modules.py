@@ -18,6 +18,8 @@ from sklgm.backbones._checks import check_size, check_std, check_triple
 from sklgm.backbones._spec import BackboneSpec
 
 _RNG_LOCK = threading.RLock()
+# Name of the module inside one that `torch.compile` returned.
+_COMPILED = "_orig_mod"
 
 
 @contextlib.contextmanager
@@ -39,10 +41,11 @@ def describe(
     """Write the record of a user's module."""
     if not isinstance(module, torch.nn.Module):
         raise ValueError(f"module must be a torch.nn.Module; got {module!r}.")
+    kind = type(getattr(module, _COMPILED, module))
     return BackboneSpec(
-        name=name or type(module).__name__,
+        name=name or kind.__name__,
         source="module",
-        architecture=f"{type(module).__module__}.{type(module).__qualname__}",
+        architecture=f"{kind.__module__}.{kind.__qualname__}",
         weights="",
         image_size=check_size(image_size),
         mean=check_triple("mean", mean),
@@ -69,12 +72,17 @@ def hash_module(module: torch.nn.Module, spec: BackboneSpec) -> str:
     These are its record, which has the normalisation, and of each of its parts the class, plain
     attributes, tensors and forward hooks. A value that cannot be hashed makes the result unlike
     any other, so that two modules never pass for one. The same module has the same hash in every
-    process.
+    process, compiled or not.
     """
     # A shared part counts under each of its names: which one it is shared with matters.
-    parts = list(module.named_modules(remove_duplicate=False))
+    parts = [
+        (".".join(word for word in name.split(".") if word != _COMPILED), part)
+        for name, part in module.named_modules(remove_duplicate=False)
+        if not hasattr(part, _COMPILED)
+    ]
     names = {id(part): name for name, part in reversed(parts)}
     kept_by_torch = vars(torch.nn.Module()).keys() - {"training", "_parameters", "_buffers"}
+    kept_by_torch |= {"_compiled_call_impl", "_is_torch_compile"}
     digest = hashlib.sha256(repr(spec).encode())
     for name, part in parts:
         kind = f"{type(part).__module__}.{type(part).__qualname__}"

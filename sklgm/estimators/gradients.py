@@ -19,7 +19,7 @@ from sklgm.passes.shards import add_in_shards, take
 from sklgm.passes.views import resolve_augmentation
 from sklgm.synthesis import ALONE, Augmentation, RandomHeads, Ranks
 from sklgm.synthesis.heads import ZERO_HEADS
-from sklgm.utils.devices import plain_torch
+from sklgm.utils.devices import devices_in_turn, plain_torch
 from sklgm.utils.random import own_random_state
 from sklgm.utils.targets import check_targets
 
@@ -85,15 +85,16 @@ class GradientEstimator(SeveralBackbonesTransformer):
             found = np.asarray(list(class_counts) if classes is None else classes)
             labels = column_or_1d(y)
             check_consistent_length(source, labels)
-        seeds = self._seeds()
+        seeds, devices = self._seeds(), devices_in_turn(self.device)
         several = []
         with plain_torch(self._device()):
             for encoder in self._encoders():
                 empty = self._empty_gradients(found, class_counts, encoder, seeds)
                 real_pass = self._real_pass(encoder, seeds)
-                several.append(
-                    add_in_shards(real_pass, empty, source, labels, lambda: None, offset)
+                made = add_in_shards(
+                    real_pass, empty, source, labels, devices, lambda: None, offset
                 )
+                several.append(made)
         return several if is_several(self.backbone) else several[0]
 
     def _seeds(self, ranks: Ranks = ALONE) -> Seeds:
@@ -156,7 +157,8 @@ class GradientEstimator(SeveralBackbonesTransformer):
 
         def compute(on_batch: Callable[[], None]) -> RealGradients:
             real_pass, y = self._real_pass(encoder, seeds), classes[indices[own]]
-            return add_in_shards(real_pass, empty, part, y, on_batch, own.start)
+            devices = devices_in_turn(self.device)
+            return add_in_shards(real_pass, empty, part, y, devices, on_batch, own.start)
 
         gradients = run.once(key, compute)
         if run.ranks.size > 1:

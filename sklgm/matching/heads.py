@@ -10,9 +10,6 @@ from torch import Tensor
 
 from sklgm.matching.moving import to_device
 
-# A pool smaller than this is kept once drawn; a larger one is drawn again, chunk by chunk.
-_KEEP_BYTES = 2**28
-
 
 def numbered_generator(seed: int, number: int) -> torch.Generator:
     """Return one of a seed's many generators, on the CPU: any can be had without the others.
@@ -36,8 +33,9 @@ class HeadPool:
     """Heads ``W ~ N(0, scale^2)`` that are a pure function of a seed.
 
     Each head is drawn from its own stream on the CPU, so any device or shard that knows the seed
-    has the same heads, and any subset can be drawn without the rest. They are equal bit for bit
-    on processors with the same vector instructions, and to rounding on others.
+    has the same heads. They are equal bit for bit on processors with the same vector
+    instructions, and to rounding on others. They are drawn when first asked for and kept on each
+    device that they were asked for on, where they take as much memory as their gradients.
 
     Parameters
     ----------
@@ -74,18 +72,16 @@ class HeadPool:
             float32.
         """
         device = torch.device(device)
-        if 4 * self.size * self.n_classes * self.n_features > _KEEP_BYTES:
-            return to_device(self._draw(np.arange(self.size)[indices]), device)
         if device not in self._kept:
-            self._kept[device] = self._draw(np.arange(self.size)).to(device)
+            self._kept[device] = self._draw().to(device)
         if isinstance(indices, slice):
             return self._kept[device][indices]
         return self._kept[device][to_device(torch.from_numpy(indices), device)]
 
-    def _draw(self, indices: np.ndarray) -> Tensor:
-        heads = torch.empty(len(indices), self.n_classes, self.n_features)
-        for head, index in zip(heads, indices, strict=True):
-            head.normal_(0, self.scale, generator=numbered_generator(self.seed, int(index)))
+    def _draw(self) -> Tensor:
+        heads = torch.empty(self.size, self.n_classes, self.n_features)
+        for number, head in enumerate(heads):
+            head.normal_(0, self.scale, generator=numbered_generator(self.seed, number))
         return heads
 
     def __getstate__(self) -> dict[str, object]:

@@ -21,5 +21,7 @@ def to_device(tensor: Tensor, device: torch.device | str) -> Tensor:
     Tensor
         A tensor of the same values.
     """
-    # Only CUDA copies ordinary memory aside before it returns; elsewhere it could change too soon.
-    return tensor.to(device, non_blocking=torch.device(device).type == "cuda")
+    if tensor.device.type != "cpu" or torch.device(device).type != "cuda":
+        return tensor.to(device)
+    # From ordinary memory CUDA copies only when it has done all that it was asked for before.
+    return tensor.pin_memory().to(device, non_blocking=True)

@@ -19,6 +19,7 @@ from sklgm.matching.classes import ClassWeight, count_classes, label_indices, sh
 from sklgm.matching.gradients import heads_per_chunk, probe_gradients
 from sklgm.matching.gradients_file import read_gradients, write_gradients
 from sklgm.matching.heads import HeadPool
+from sklgm.matching.moving import to_device
 
 _CONSTRAINTS = {
     "class_weight": [StrOptions({"balanced"}), Mapping, None],
@@ -32,7 +33,9 @@ _CONSTRAINTS = {
 _SETTINGS = ("classes", "class_counts", *_CONSTRAINTS)
 # Side of the mean images: enough for background and rough layout.
 _MEAN_SIZE = 8
-_SUMS = ("sums", "rows_seen", "feature_sum", "feature_square_sum", "images_seen", "image_sum")
+# Tensors on the device of the features, so that to add to them is not to wait for it.
+_TENSORS = ("sums", "feature_sum", "feature_square_sum", "image_sum")
+_SUMS = (*_TENSORS, "rows_seen", "images_seen")
 
 
 class RealGradients:
@@ -73,11 +76,11 @@ class RealGradients:
         The heads they belong to.
     rows_seen : ndarray of shape (n_classes,)
         Feature rows seen of each class, int64.
-    feature_sum, feature_square_sum : ndarray of shape (n_features,)
+    feature_sum, feature_square_sum : Tensor of shape (n_features,)
         First and second moment of the features, float64, for their mean and spread.
     images_seen : ndarray of shape (n_classes,)
         Images of each class added by :meth:`update_mean_images`, int64.
-    image_sum : ndarray of shape (n_classes, 3, 8, 8)
+    image_sum : Tensor of shape (n_classes, 3, 8, 8)
         Their sum, float64, shrunk to 8 x 8 pixels.
 
     Notes
@@ -119,15 +122,15 @@ class RealGradients:
         n_classes = len(self.classes)
         self.rows_seen = np.zeros(n_classes, dtype=np.int64)
         self.images_seen = np.zeros(n_classes, dtype=np.int64)
-        self.image_sum = np.zeros((n_classes, 3, _MEAN_SIZE, _MEAN_SIZE))
+        self.image_sum = torch.zeros(n_classes, 3, _MEAN_SIZE, _MEAN_SIZE, dtype=torch.float64)
         self._allocate(0, "cpu")
 
     def _allocate(self, n_features: int, device: torch.device | str) -> None:
         shape = (self.head_pool_size, len(self.classes), n_features)
         self.heads = HeadPool(*shape, scale=self.head_scale, seed=self.head_seed)
         self.sums = torch.zeros(*shape[:2], n_features + 1, device=device)
-        self.feature_sum = np.zeros(n_features)
-        self.feature_square_sum = np.zeros(n_features)
+        self.feature_sum = torch.zeros(n_features, dtype=torch.float64)
+        self.feature_square_sum = torch.zeros(n_features, dtype=torch.float64)
 
     @property
     def n_features(self) -> int:
@@ -208,9 +211,9 @@ class RealGradients:
             sums[chunk] += probe_gradients(rows, targets, heads, by_row)
         self.sums = sums
         self.rows_seen += np.bincount(labels, minlength=len(self.classes))
-        wide = rows.cpu().double()  # not every device has float64
-        self.feature_sum += wide.sum(0).numpy()
-        self.feature_square_sum += wide.square().sum(0).numpy()
+        wide = _doubles(rows)
+        self.feature_sum = self.feature_sum.to(wide.device) + wide.sum(0)
+        self.feature_square_sum = self.feature_square_sum.to(wide.device) + wide.square().sum(0)
         return self
 
     def update_mean_images(self, images: Tensor, y: Sequence[Any] | np.ndarray) -> RealGradients:
@@ -219,7 +222,7 @@ class RealGradients:
         Parameters
         ----------
         images : Tensor of shape (n, 3, height, width)
-            Pixels in [0, 1].
+            Pixels in [0, 1], which is checked on a CPU alone: on a GPU that would wait for it.
         y : array-like of shape (n,)
             Labels, each one of ``classes``.
 
@@ -243,10 +246,13 @@ class RealGradients:
         pixels = images.detach()
         if pixels.device.type == "mps":  # which does not pool sides that 8 does not divide
             pixels = pixels.cpu()
-        small = adaptive_avg_pool2d(pixels.float(), _MEAN_SIZE).cpu().double().numpy()
-        if not ((small >= 0) & (small <= 1)).all():
+        small = adaptive_avg_pool2d(pixels.float(), _MEAN_SIZE).double()
+        if small.device.type == "cpu" and not bool(((small >= 0) & (small <= 1)).all()):
             raise ValueError("images must hold pixels in [0, 1], as floats; divide bytes by 255.")
-        np.add.at(self.image_sum, labels, small)
+        # A product, whose order of summation is always the same.
+        of_class = torch.from_numpy(labels == np.arange(len(self.classes))[:, None])
+        added = to_device(of_class, small.device).double() @ small.flatten(1)
+        self.image_sum = self.image_sum.to(small.device) + added.view_as(self.image_sum)
         self.images_seen += np.bincount(labels, minlength=len(self.classes))
         return self
 
@@ -260,7 +266,8 @@ class RealGradients:
         """
         if not self.images_seen.all():
             return None
-        return (self.image_sum / self.images_seen[:, None, None, None]).astype(np.float32)
+        means = self.image_sum.cpu().numpy() / self.images_seen[:, None, None, None]
+        return means.astype(np.float32)
 
     def to(self, device: torch.device | str) -> RealGradients:
         """Return the same statistics with their sums on a device.
@@ -268,7 +275,7 @@ class RealGradients:
         Parameters
         ----------
         device : torch.device or str
-            The device of the sums.
+            The device of the sums. Where it has no float64, moments and images go to the CPU.
 
         Returns
         -------
@@ -277,6 +284,9 @@ class RealGradients:
         """
         moved = copy.copy(self)
         moved.sums = self.sums.to(device)
+        wide = "cpu" if torch.device(device).type == "mps" else device
+        for name in _TENSORS[1:]:
+            setattr(moved, name, getattr(self, name).to(wide))
         return moved
 
     def feature_moments(self) -> tuple[np.ndarray, np.ndarray]:
@@ -297,8 +307,8 @@ class RealGradients:
         if self.is_empty:
             raise ValueError("These gradients are empty. Call update(features, y) first.")
         n = self.rows_seen.sum()
-        mean = self.feature_sum / n
-        variance = np.maximum(self.feature_square_sum / n - mean**2, 0)
+        mean, square = (s.cpu().numpy() / n for s in (self.feature_sum, self.feature_square_sum))
+        variance = np.maximum(square - mean**2, 0)
         return mean.astype(np.float32), np.sqrt(variance).astype(np.float32)
 
     def __add__(self, other: RealGradients) -> RealGradients:
@@ -340,7 +350,7 @@ class RealGradients:
         total = copy.copy(full)
         for name in _SUMS:
             mine, added = getattr(full, name), getattr(rest, name)
-            setattr(total, name, mine + (added.to(mine.device) if name == "sums" else added))
+            setattr(total, name, mine + (added.to(mine.device) if name in _TENSORS else added))
         return total
 
     def add_up(self, add: Callable[[Tensor], None], n_features: int) -> None:
@@ -360,7 +370,7 @@ class RealGradients:
             # A copy: what came from a cache may be a file mapped into memory.
             total = torch.as_tensor(getattr(self, name)).clone()
             add(total)
-            setattr(self, name, total if name == "sums" else total.numpy())
+            setattr(self, name, total if name in _TENSORS else total.numpy())
 
     def __radd__(self, other: object) -> RealGradients:
         """Let ``sum(shards)`` start from 0."""
@@ -422,7 +432,7 @@ class RealGradients:
                 expected = torch.as_tensor(getattr(full, name))
                 if (value.shape, value.dtype) != (expected.shape, expected.dtype):
                     raise ValueError(f"its {name} do not fit its header.")
-                setattr(full, name, value if name == "sums" else value.numpy())
+                setattr(full, name, value if name in _TENSORS else value.numpy())
         except (KeyError, ValueError, TypeError, OverflowError) as error:
             raise ValueError(f"{path} is damaged: {error}") from error
         return full
@@ -442,3 +452,8 @@ class RealGradients:
             f"{type(self).__name__}({len(self.classes)} classes, {self.n_features} features, "
             f"{self.head_pool_size} heads, {int(self.rows_seen.sum())} rows seen)"
         )
+
+
+def _doubles(tensor: Tensor) -> Tensor:
+    """Return a tensor in float64, which on an MPS device there is none of."""
+    return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import copy
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import joblib
 import numpy as np
+import torch
 from joblib.parallel import get_active_backend
 
 from sklgm.images import ImageSource
@@ -22,6 +24,7 @@ def add_in_shards(
     gradients: RealGradients,
     source: ImageSource | np.ndarray,
     y: np.ndarray,
+    devices: Sequence[torch.device],
     on_batch: Callable[[], None],
     start: int = 0,
 ) -> RealGradients:
@@ -37,6 +40,8 @@ def add_in_shards(
         n images, or rows of features.
     y : ndarray of shape (n,)
         Labels.
+    devices : sequence of torch.device
+        The devices that workers take in turn.
     on_batch : callable
         Called after each batch, or after each shard.
     start : int, default=0
@@ -55,8 +60,9 @@ def add_in_shards(
     for i in range(n_shards):
         rows = Ranks(i, n_shards).share(len(y))
         shard = (take(source, rows), y[rows], start + rows.start)
+        placed = replace(real_pass, device=devices[i % len(devices)])
         # Without arguments: of large ones dask keeps a single copy, that is lost with its worker.
-        tasks.append(joblib.delayed(partial(_add_shard, real_pass, gradients, *shard))())
+        tasks.append(joblib.delayed(partial(_add_shard, placed, gradients, *shard))())
     total = None
     for part in joblib.Parallel(batch_size=1, return_as="generator")(tasks):
         total = part if total is None else total + part

@@ -45,6 +45,26 @@ def resolve_device(device: str | int | torch.device = "auto") -> torch.device:
     return found
 
 
+def devices_in_turn(device: str | int | torch.device) -> list[torch.device]:
+    """Return the devices that the workers of one computer take in turn.
+
+    Parameters
+    ----------
+    device : str, int or torch.device
+        A ``device=`` parameter.
+
+    Returns
+    -------
+    list of torch.device
+        The device that it means; with ``"auto"`` or ``"cuda"`` the other GPUs after it.
+    """
+    first = resolve_device(device)
+    if first.type != "cuda" or str(device) not in ("auto", "cuda"):
+        return [first]
+    n = torch.cuda.device_count()
+    return [torch.device("cuda", (first.index + i) % n) for i in range(n)]
+
+
 def resolve_precision(precision: str, device: torch.device) -> torch.dtype | None:
     """Turn a ``precision=`` parameter into the dtype of autocast.
 

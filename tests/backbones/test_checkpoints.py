@@ -30,6 +30,7 @@ REGISTERS = "vit_small_patch14_reg4_dinov2"
 @pytest.fixture(autouse=True)
 def empty_cache(monkeypatch):
     monkeypatch.setattr(_backbone, "_NAMED", {})
+    monkeypatch.setattr(_backbone, "_KEPT", set())
 
 
 @pytest.fixture
@@ -644,11 +645,13 @@ def test_pickles_are_recipes(tmp_path, monkeypatch, tiny_clip):
     ]
     for make in makers:
         monkeypatch.setattr(_backbone, "_NAMED", {})
+        monkeypatch.setattr(_backbone, "_KEPT", set())
         backbone = make()
         data = pickle.dumps(backbone)
         assert len(data) < 2000
         assert pickle.loads(data) is backbone
         monkeypatch.setattr(_backbone, "_NAMED", {})
+        monkeypatch.setattr(_backbone, "_KEPT", set())
         loaded = pickle.loads(data)
         assert loaded is not backbone
         assert loaded._module is None

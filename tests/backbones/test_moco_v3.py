@@ -18,6 +18,7 @@ WIDTH = 192
 def tiny_moco(monkeypatch):
     """Let the record be one of a smaller net, which is otherwise built and filled alike."""
     monkeypatch.setattr(_backbone, "_NAMED", {})
+    monkeypatch.setattr(_backbone, "_KEPT", set())
     record = replace(
         REGISTRY["mocov3_vitb16"], architecture="vit_tiny_patch16_224", n_features=WIDTH
     )

@@ -248,6 +248,20 @@ def test_fingerprint_is_the_same_in_another_process():
     assert done.stdout.split() == [here.fingerprint(make()) for make in here.VARIANTS.values()]
 
 
+def test_a_compiled_module_is_the_module():
+    """Neither what torch.compile returns nor what it notes down is a part of the net."""
+    net = PooledNet()
+    plain = fingerprint(net)
+    inside = nn.Sequential(torch.compile(PooledNet(), backend="eager"))
+    assert fingerprint(inside) == fingerprint(nn.Sequential(PooledNet()))
+    for _ in range(2):
+        compiled = torch.compile(net, backend="eager")
+        assert fingerprint(compiled) == plain == fingerprint(net)
+    assert Backbone.from_module(compiled, image_size=16).name == "PooledNet"
+    net.compile(backend="eager")
+    assert fingerprint(net) == plain
+
+
 def test_what_cannot_be_hashed_makes_a_fingerprint_of_its_own():
     def make(factor):
         return PooledNet(act=lambda x: factor * x)

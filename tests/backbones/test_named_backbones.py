@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import warnings
+import weakref
 
 import numpy as np
 import pytest
@@ -14,7 +15,15 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from sklgm.backbones import Backbone, _backbone, _timm, _weights, get_backbone, list_backbones
+from sklgm.backbones import (
+    Backbone,
+    _backbone,
+    _timm,
+    _weights,
+    clear_backbone_cache,
+    get_backbone,
+    list_backbones,
+)
 from sklgm.backbones._libraries import LIBRARIES
 from sklgm.backbones._registry import ALIASES, REGISTRY
 from sklgm.synthesis.augmentation import centre_views
@@ -27,6 +36,7 @@ timm = pytest.importorskip("timm")
 @pytest.fixture(autouse=True)
 def empty_cache(monkeypatch):
     monkeypatch.setattr(_backbone, "_NAMED", {})
+    monkeypatch.setattr(_backbone, "_KEPT", set())
 
 
 @pytest.fixture
@@ -185,6 +195,7 @@ def test_untrained_nets_are_the_same_everywhere(monkeypatch):
     data = pickle.dumps(one)
     torch.manual_seed(99)
     monkeypatch.setattr(_backbone, "_NAMED", {})
+    monkeypatch.setattr(_backbone, "_KEPT", set())
     two = pickle.loads(data)
     assert two is not one
     pixels = torch.rand(1, 3, 160, 160)
@@ -373,3 +384,20 @@ def parameter_bytes():
         if p.device.type == "cpu"
     }
     return sum(storages.values())
+
+
+def test_forgotten_nets_are_freed_and_those_in_use_are_not(monkeypatch):
+    monkeypatch.setattr(_backbone, "_NAMED", weakref.WeakValueDictionary())
+    options = {"image_size": 32, "device": "cpu"}
+    held = Backbone.from_name("timm:test_vit", image_size=32, pretrained=False)
+    name = "timm:test_resnet.r160_in1k"
+    forgotten = weakref.ref(Backbone.from_name(name, image_size=32, pretrained=False))
+    weights = weakref.ref(next(forgotten().module.parameters()))
+    assert Backbone.from_name(name, image_size=32, pretrained=False) is forgotten()
+    clear_backbone_cache()
+    assert forgotten() is None
+    assert weights() is None
+    assert get_backbone(held, **options) is held
+    assert Backbone.from_name("timm:test_vit", image_size=32, pretrained=False) is held
+    again = Backbone.from_name(name, image_size=32, pretrained=False)
+    assert again.module(torch.zeros(1, 3, 32, 32)).shape == (1, again.n_features)

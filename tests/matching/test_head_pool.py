@@ -43,25 +43,24 @@ def test_heads_do_not_depend_on_the_size_of_the_pool():
     "indices",
     [slice(2, 7), slice(0, 0), slice(10, 99), np.array([11, 0, 3, 3]), np.array([], dtype=int)],
 )
-@pytest.mark.parametrize("kept", [False, True])
-def test_some_heads_are_rows_of_all(indices, kept, monkeypatch):
+def test_some_heads_are_rows_of_all(indices):
     whole = everything(pool())
-    if not kept:
-        monkeypatch.setattr(heads, "_KEEP_BYTES", 0)
     some = pool()
     for _ in range(2):
-        found = some.take(indices, "cpu")
-        assert torch.equal(found, whole[indices])
-    assert bool(some._kept) == kept
+        assert torch.equal(some.take(indices, "cpu"), whole[indices])
 
 
-def test_heads_of_a_large_pool_are_not_drawn_all(monkeypatch):
-    monkeypatch.setattr(heads, "_KEEP_BYTES", 0)
+def test_heads_are_drawn_once(monkeypatch):
+    """However many batches and steps ask for them, and however large the pool is."""
     drawn = []
-    draw = HeadPool._draw
-    monkeypatch.setattr(HeadPool, "_draw", lambda self, i: drawn.append(len(i)) or draw(self, i))
-    pool().take(slice(4, 6))
-    assert drawn == [2]
+    draw = heads.numbered_generator
+    monkeypatch.setattr(
+        heads, "numbered_generator", lambda seed, i: drawn.append(i) or draw(seed, i)
+    )
+    large = HeadPool(size=3, n_classes=1000, n_features=1000, scale=0.01, seed=0)
+    for indices in (slice(1, 2), slice(0, 3), np.array([2, 0])):
+        large.take(indices)
+    assert drawn == [0, 1, 2]
 
 
 @pytest.mark.parametrize("scale", [0.01, 1.0])

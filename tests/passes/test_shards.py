@@ -1,5 +1,6 @@
 """The real pass in shards, on the workers of joblib's backends."""
 
+import copy
 from contextlib import contextmanager
 
 import joblib
@@ -14,6 +15,8 @@ from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
 from sklgm import LGMDistiller, RandomHeads, StandardAugmentation
+from sklgm.estimators import gradients
+from sklgm.passes import shards
 from sklgm.passes.views import ViewStream
 from tests.estimators.test_callbacks import Recorder
 from tests.image_checks import fitted_names, save_images, toy_images
@@ -217,3 +220,18 @@ def test_views_do_not_depend_on_where_they_begin_or_how_many_are_taken(start):
         joined = torch.cat([getattr(part, name) for part in parts])
         assert torch.equal(joined, getattr(whole, name))
     assert len(torch.unique(whole.boxes, dim=0)) > 100
+
+
+def test_workers_take_devices_in_turn(monkeypatch):
+    taken = []
+
+    def add(real_pass, empty, *shard):
+        taken.append(real_pass.device)
+        return copy.deepcopy(empty)
+
+    monkeypatch.setattr(shards, "_n_workers", lambda: 3)
+    monkeypatch.setattr(shards, "_add_shard", add)
+    monkeypatch.setattr(gradients, "devices_in_turn", lambda device: ["first", "second"])
+    with one_process():
+        distiller(None).compute_gradients(ROWS, Y)
+    assert taken == ["first", "second", "first"]

@@ -3,7 +3,7 @@ import contextlib
 import pytest
 import torch
 
-from sklgm.utils.devices import resolve_device, resolve_precision
+from sklgm.utils.devices import devices_in_turn, resolve_device, resolve_precision
 
 CPU = torch.device("cpu")
 
@@ -25,8 +25,13 @@ def test_auto_prefers_cuda_then_mps(monkeypatch, n_gpus, mps, expected):
     if n_gpus:
         assert str(resolve_device("cuda")) == "cuda:1"
         assert str(resolve_device(1)) == "cuda:1"
+        assert [str(one) for one in devices_in_turn("auto")] == ["cuda:1", "cuda:0"]
+        assert [str(one) for one in devices_in_turn("cuda:0")] == ["cuda:0"]
+        assert [str(one) for one in devices_in_turn(1)] == ["cuda:1"]
         with pytest.raises(ValueError, match="'7' is not available"):
             resolve_device(7)
+    else:
+        assert devices_in_turn("auto") == [torch.device(expected)]
 
 
 @pytest.mark.parametrize("device", ["cuda", "cuda:31", "mps", "cpu:3", "meta", 9])
