@@ -174,10 +174,12 @@ def compare_selections(
     --------
     >>> from sklearn.datasets import load_iris
     >>> from sklearn.model_selection import train_test_split
+    >>> from sklgm import FrozenBackboneProbe
     >>> from sklgm.evaluation import compare_selections
     >>> split = train_test_split(*load_iris(return_X_y=True), random_state=0)
     >>> X, X_test, y, y_test = split
-    >>> result = compare_selections(X, y, X_test, y_test, backbone=None, n_probe_seeds=1)
+    >>> probe = FrozenBackboneProbe(None, max_epochs=100)
+    >>> result = compare_selections(X, y, X_test, y_test, backbone=None, probe=probe)
     >>> [row["selection"] for row in result.summary()]
     ['random', 'centroid', 'nearest', 'distilled', 'all']
     """

@@ -117,13 +117,14 @@ def prototype_curve(
     --------
     >>> from sklearn.datasets import load_iris
     >>> from sklearn.model_selection import train_test_split
-    >>> from sklgm import RandomImages
+    >>> from sklgm import FrozenBackboneProbe, RandomImages
     >>> from sklgm.evaluation import prototype_curve
     >>> split = train_test_split(*load_iris(return_X_y=True), random_state=0)
     >>> X, X_test, y, y_test = split
     >>> selections = {"random": RandomImages(None), "all": None}
+    >>> probe = FrozenBackboneProbe(None, max_epochs=100)
     >>> curve = prototype_curve(
-    ...     X, y, X_test, y_test, backbone=None, selections=selections, n_probe_seeds=1
+    ...     X, y, X_test, y_test, backbone=None, selections=selections, probe=probe
     ... )
     >>> [row["n_images"] for row in curve.summary()]
     [3, 6, 15, 112]

@@ -44,7 +44,7 @@ def cluster(tmp_path_factory):
     with LocalCluster(
         n_workers=2,
         threads_per_worker=1,
-        dashboard_address=None,
+        dashboard_address=":0",
         local_directory=tmp_path_factory.mktemp("dask"),
     ) as cluster:
         yield cluster
