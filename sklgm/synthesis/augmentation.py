@@ -195,14 +195,14 @@ class StandardAugmentation(BaseEstimator):
         Tensor of shape (n, 3, size, size)
             Pixels in [0, 1].
         """
-        top, left, height, width = to_device(views.boxes, images.device).unbind(1)
+        # Of boxes (top, left, height, width): first all vertical sides, then all horizontal ones.
+        start, length = to_device(views.boxes.view(-1, 2, 2).permute(1, 2, 0), images.device)
         flip = to_device(views.flip, images.device)[:, None, None]
-        canvas = images.shape[-1]
-        rows = resizing(top, height, canvas, size, images.dtype)
-        columns = resizing(left, width, canvas, size, images.dtype)
+        matrices = resizing(start.flatten(), length.flatten(), images.shape[-1], size, images.dtype)
+        rows, columns = matrices.chunk(2)
         cut = sandwich(rows, images, torch.where(flip, columns.flip(1), columns))
         if views.blur.any():
-            blur = blurring(size, cut)
+            blur = blurring(size, cut.dtype, cut.device)
             blurred = sandwich(blur, cut, blur)
             cut = torch.where(to_device(views.blur, cut.device)[:, None, None, None], blurred, cut)
         noisy = views.noise_seeds >= 0
@@ -245,7 +245,7 @@ def centre_views(images: Tensor, size: int, share: float) -> Tensor:
     crop = images[..., start : start + side, start : start + side]
     if side == size:
         return crop
-    matrix = rescaling(side, size, images)
+    matrix = rescaling(side, size, images.dtype, images.device)
     return sandwich(matrix, crop, matrix)
 
 

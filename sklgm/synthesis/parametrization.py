@@ -223,14 +223,14 @@ class _PyramidImages(Synthetic):
 
     def __post_init__(self, around: Tensor | None) -> None:
         self.parameters = [self._level(0)]
-        canvas = self.sizes[-1]
-        self.enlarging = [rescaling(side, canvas, self.parameters[0]) for side in self.sizes[:-1]]
+        canvas, kind = self.sizes[-1], (torch.float32, self.device)
+        self.enlarging = [rescaling(side, canvas, *kind) for side in self.sizes[:-1]]
         self.offset: Tensor | None = None
         if around is not None:
             # Parameters of 0 then decode to these images. Their black and white are kept away from
             # the ends of the sigmoid, where no gradient would reach them.
             around = around[self.own].to(self.device)
-            rows, columns = (rescaling(side, canvas, around) for side in around.shape[-2:])
+            rows, columns = (rescaling(side, canvas, *kind) for side in around.shape[-2:])
             large = sandwich(rows, around, columns)
             self.offset = large.clamp(_DARKEST, 1 - _DARKEST).logit() / 2
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
@@ -58,42 +60,50 @@ def resizing(start: Tensor, length: Tensor, canvas: int, size: int, dtype: torch
     return weight / weight.sum(-1, keepdim=True)
 
 
-def rescaling(side: int, size: int, like: Tensor) -> Tensor:
-    """Return the matrix that resizes a whole axis.
+@lru_cache(maxsize=32)
+@torch.inference_mode(False)
+def rescaling(side: int, size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Return the matrix that resizes a whole axis, the same one at each call.
 
     Parameters
     ----------
     side, size : int
         Pixels of the axis before and after.
-    like : Tensor
-        The result has its dtype and device.
+    dtype : torch.dtype
+        Dtype of the result.
+    device : torch.device
+        Device of the result.
 
     Returns
     -------
     Tensor of shape (1, size, side)
         Rows add up to 1.
     """
-    start = torch.zeros(1, device=like.device)
-    return resizing(start, start + side, side, size, like.dtype)
+    start = torch.zeros(1, device=device)
+    return resizing(start, start + side, side, size, dtype)
 
 
-def blurring(size: int, like: Tensor) -> Tensor:
+@lru_cache(maxsize=32)
+@torch.inference_mode(False)
+def blurring(size: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """Return the matrix that takes the mean of three neighbours, with the border repeated.
 
     Parameters
     ----------
     size : int
         Pixels of the axis.
-    like : Tensor
-        The result has its dtype and device.
+    dtype : torch.dtype
+        Dtype of the result.
+    device : torch.device
+        Device of the result.
 
     Returns
     -------
     Tensor of shape (1, size, size)
         Rows add up to 1.
     """
-    place = torch.arange(size, device=like.device)
-    matrix = torch.zeros(size, size, dtype=like.dtype, device=like.device)
+    place = torch.arange(size, device=device)
+    matrix = torch.zeros(size, size, dtype=dtype, device=device)
     for shift in (-1, 0, 1):
         matrix[place, (place + shift).clamp(0, size - 1)] += 1 / 3
     return matrix[None]
