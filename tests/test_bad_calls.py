@@ -453,9 +453,10 @@ ESTIMATORS = {
         *("LGMDistiller", "NearestImages", "PrototypeSampler", "RandomImages"),
     )
 }
-# Records that functions return and nobody makes, and a constant.
+# Records that functions return and nobody makes, and a function that takes nothing.
 WITHOUT_INPUT = {
     "sklgm.BackboneSpec",
+    "sklgm.clear_backbone_cache",
     "sklgm.alignment.Alignment",
     "sklgm.alignment.AlignmentTransfer",
     "sklgm.alignment.Correlation",

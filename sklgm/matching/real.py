@@ -20,6 +20,7 @@ from sklgm.matching.gradients import heads_per_chunk, probe_gradients
 from sklgm.matching.gradients_file import read_gradients, write_gradients
 from sklgm.matching.heads import HeadPool
 from sklgm.matching.moving import to_device
+from sklgm.utils.devices import device_of_doubles
 
 _CONSTRAINTS = {
     "class_weight": [StrOptions({"balanced"}), Mapping, None],
@@ -85,11 +86,10 @@ class RealGradients:
 
     Notes
     -----
-    ``sums`` take ``4 * head_pool_size * n_classes * (n_features + 1)`` bytes: 790 MB for 1000
-    classes, 768 features and 256 heads. Intermediates stay within tens of MiB as long as one
-    head's logits for a batch do.
-
-    The mean image of a class that has one image is that image in 8 x 8 pixels.
+    ``sums`` take ``4 * head_pool_size * n_classes * (n_features + 1)`` bytes, 790 MB for 1000
+    classes, 768 features and 256 heads, and heads nearly as much. Intermediates stay within tens
+    of MiB as long as one head's logits for a batch do. The mean image of a class that has one
+    image is that image in 8 x 8 pixels.
     """
 
     def __init__(
@@ -119,18 +119,16 @@ class RealGradients:
         self.backbone = backbone
         self.views = views
         self._weights = weigh_classes(self.classes, self.class_counts, class_weight)
-        n_classes = len(self.classes)
-        self.rows_seen = np.zeros(n_classes, dtype=np.int64)
-        self.images_seen = np.zeros(n_classes, dtype=np.int64)
-        self.image_sum = torch.zeros(n_classes, 3, _MEAN_SIZE, _MEAN_SIZE, dtype=torch.float64)
+        n, side = len(self.classes), _MEAN_SIZE
+        self.rows_seen, self.images_seen = np.zeros((2, n), dtype=np.int64)
+        self.image_sum = torch.zeros(n, 3, side, side, dtype=torch.float64)
         self._allocate(0, "cpu")
 
     def _allocate(self, n_features: int, device: torch.device | str) -> None:
         shape = (self.head_pool_size, len(self.classes), n_features)
         self.heads = HeadPool(*shape, scale=self.head_scale, seed=self.head_seed)
         self.sums = torch.zeros(*shape[:2], n_features + 1, device=device)
-        self.feature_sum = torch.zeros(n_features, dtype=torch.float64)
-        self.feature_square_sum = torch.zeros(n_features, dtype=torch.float64)
+        self.feature_sum, self.feature_square_sum = torch.zeros(2, n_features, dtype=torch.float64)
 
     @property
     def n_features(self) -> int:
@@ -211,7 +209,7 @@ class RealGradients:
             sums[chunk] += probe_gradients(rows, targets, heads, by_row)
         self.sums = sums
         self.rows_seen += np.bincount(labels, minlength=len(self.classes))
-        wide = _doubles(rows)
+        wide = rows.to(device_of_doubles(rows.device)).double()
         self.feature_sum = self.feature_sum.to(wide.device) + wide.sum(0)
         self.feature_square_sum = self.feature_square_sum.to(wide.device) + wide.square().sum(0)
         return self
@@ -243,10 +241,9 @@ class RealGradients:
                 f"images must be a tensor of shape (n, 3, height, width) with one label each; got "
                 f"{type(images).__name__} of shape {tuple(shape)} and {len(labels)} labels."
             )
-        pixels = images.detach()
-        if pixels.device.type == "mps":  # which does not pool sides that 8 does not divide
-            pixels = pixels.cpu()
-        small = adaptive_avg_pool2d(pixels.float(), _MEAN_SIZE).double()
+        # An MPS device does not pool sides that 8 does not divide, either.
+        pixels = images.detach().to(device_of_doubles(images.device)).float()
+        small = adaptive_avg_pool2d(pixels, _MEAN_SIZE).double()
         if small.device.type == "cpu" and not bool(((small >= 0) & (small <= 1)).all()):
             raise ValueError("images must hold pixels in [0, 1], as floats; divide bytes by 255.")
         # A product, whose order of summation is always the same.
@@ -283,10 +280,9 @@ class RealGradients:
             A shallow copy.
         """
         moved = copy.copy(self)
-        moved.sums = self.sums.to(device)
-        wide = "cpu" if torch.device(device).type == "mps" else device
-        for name in _TENSORS[1:]:
-            setattr(moved, name, getattr(self, name).to(wide))
+        for name in _TENSORS:
+            place = device if name == "sums" else device_of_doubles(device)
+            setattr(moved, name, getattr(self, name).to(place))
         return moved
 
     def feature_moments(self) -> tuple[np.ndarray, np.ndarray]:
@@ -306,8 +302,8 @@ class RealGradients:
         """
         if self.is_empty:
             raise ValueError("These gradients are empty. Call update(features, y) first.")
-        n = self.rows_seen.sum()
-        mean, square = (s.cpu().numpy() / n for s in (self.feature_sum, self.feature_square_sum))
+        sums = torch.stack([self.feature_sum, self.feature_square_sum])
+        mean, square = sums.cpu().numpy() / self.rows_seen.sum()
         variance = np.maximum(square - mean**2, 0)
         return mean.astype(np.float32), np.sqrt(variance).astype(np.float32)
 
@@ -452,8 +448,3 @@ class RealGradients:
             f"{type(self).__name__}({len(self.classes)} classes, {self.n_features} features, "
             f"{self.head_pool_size} heads, {int(self.rows_seen.sum())} rows seen)"
         )
-
-
-def _doubles(tensor: Tensor) -> Tensor:
-    """Return a tensor in float64, which on an MPS device there is none of."""
-    return (tensor.cpu() if tensor.device.type == "mps" else tensor).double()

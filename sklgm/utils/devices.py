@@ -87,6 +87,12 @@ def resolve_precision(precision: str, device: torch.device) -> torch.dtype | Non
     return {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(precision)
 
 
+def device_of_doubles(device: str | torch.device) -> torch.device:
+    """Return a device itself if it has float64, which MPS devices have not, or the CPU."""
+    found = torch.device(device)
+    return torch.device("cpu") if found.type == "mps" else found
+
+
 @contextmanager
 def plain_torch(device: torch.device) -> Iterator[None]:
     """Compute as if the caller were in neither autocast nor inference mode."""
