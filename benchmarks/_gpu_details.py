@@ -7,9 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from _gpu import AUTO, VIEWS, BareNet, cosines, pull_back
+from _gpu import AUTO, PRECISIONS, VIEWS, BareNet, cosines, pull_back
 
 from sklgm import StandardAugmentation
+
+# The way of the package itself, among others.
+PACKAGE = "as sklgm does"
 
 
 def draws(bench, what, generators):
@@ -61,6 +64,8 @@ def cast(bench, precision, weights):
     """
     pixels = bench.pixels(bench.size(VIEWS, 4))
     alone = BareNet(bench.backbone, precision, cast=weights != "cast each time")
+    if weights == PACKAGE:
+        alone = functools.partial(bench.backbone.features, autocast=PRECISIONS[precision])
     with torch.no_grad():
         by_features = torch.randn_like(alone(pixels))
     exact = pull_back(BareNet(bench.backbone), pixels, by_features)
@@ -125,7 +130,11 @@ def scaling(bench, n_classes, precision, scale):
     with torch.no_grad():
         z = [torch.cat([exact(part) for part in views.split(64)]) for views in (real, own)]
     slope, pixels = slope_of_distance(*z)[:VIEWS], own[:VIEWS]
-    found = pull_back(BareNet(bench.backbone, precision), pixels, slope, float(scale))
+    if scale == PACKAGE:
+        alone = functools.partial(bench.backbone.features, autocast=PRECISIONS[precision])
+        found = pull_back(alone, pixels, slope)
+    else:
+        found = pull_back(BareNet(bench.backbone, precision), pixels, slope, float(scale))
     return {
         "size_of_derivative": float(slope.abs().mean()),
         "zeros": float((found == 0).float().mean()),

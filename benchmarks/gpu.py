@@ -26,7 +26,7 @@ import published_recipe
 import torch
 from _data import canvases
 from _gpu import AUTO, PRECISIONS, ROOT, VIEWS, BareNet, Bench, grid, parse, pull_back, tables, tf32
-from _gpu_details import cast, compiled, determinism, draws, scaling, waits
+from _gpu_details import PACKAGE, cast, compiled, determinism, draws, scaling, waits
 from sklearn.linear_model import LogisticRegression
 
 from sklgm import BackboneEmbedder, FrozenBackboneProbe, RandomHeads
@@ -283,8 +283,9 @@ def parts(seeds):
     """Return the parts by name: what measures a case, the cases, and seconds that one may take."""
     low = ("bfloat16", "float16")
     sources, pools = ("arrays", "files"), ("CPU, one each", "GPU, one each", "GPU, one")
-    times = ("cast each time", "cast before", "cast before, CUDA graph")
-    scales = [(10, low[1], 1), (1000, low[0], 1), *((1000, low[1], s) for s in (1, 2**10, 2**16))]
+    times = ("cast each time", "cast before", PACKAGE, "cast before, CUDA graph")
+    factors = (1, 2**10, 2**16, PACKAGE)
+    scales = [(10, low[1], 1), (1000, low[0], 1), *((1000, low[1], s) for s in factors)]
     return {
         "net": (net, grid(precision=(*PRECISIONS, "TF32"), views=(VIEWS, 256)), 8),
         "tests": (tests, [{}], 60),
