@@ -164,6 +164,23 @@ def determinism(bench, precision, deterministic):
     }
 
 
+def processor(bench, precision):
+    """Pass 8 views forward and back on the CPU, by precision, and say what the CPU has."""
+    backbone, dtype = bench.backbone.to("cpu"), PRECISIONS[precision]
+    pixels = bench.pixels(bench.size(8, 2)).cpu()
+    by_features = torch.ones(len(pixels), backbone.n_features)
+    alone = functools.partial(backbone.features, autocast=dtype)
+    seconds = bench.seconds(lambda: pull_back(alone, pixels, by_features), repeat=5, warm=1)
+    exact = pull_back(backbone.features, pixels, by_features)
+    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
+    return {
+        "both_ms": 1e3 * seconds,
+        "threads": torch.get_num_threads(),
+        "units": [flag for flag in ("avx512_bf16", "amx_bf16", "amx_fp16") if flag in flags],
+        **cosines(pull_back(alone, pixels, by_features), exact),
+    }
+
+
 def compiled(bench, mode):
     """Pass 40 views forward and back through the compiled net, and time its first call."""
     alone = BareNet(bench.backbone, AUTO)

@@ -26,7 +26,7 @@ import published_recipe
 import torch
 from _data import canvases
 from _gpu import AUTO, PRECISIONS, ROOT, VIEWS, BareNet, Bench, grid, parse, pull_back, tables, tf32
-from _gpu_details import PACKAGE, cast, compiled, determinism, draws, scaling, waits
+from _gpu_details import PACKAGE, cast, compiled, determinism, draws, processor, scaling, waits
 from sklearn.linear_model import LogisticRegression
 
 from sklgm import BackboneEmbedder, FrozenBackboneProbe, RandomHeads
@@ -317,6 +317,7 @@ def parts(seeds):
             10,
         ),
         "accuracy": (accuracy, accuracy_cases(seeds), 15),
+        "processor": (processor, grid(precision=("float32", "bfloat16")), 15),
         "compiled": (compiled, grid(mode=("default", "reduce-overhead")), 45),
         "recipe": (recipe, grid(precision=("float32", AUTO)), 20),
     }

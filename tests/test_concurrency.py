@@ -255,21 +255,20 @@ def assert_cached(memory, expected):
 
 def test_two_processes_share_a_cache(tmp_path):
     expected = distiller(counting_backbone()).fit(X, Y).prototypes_
-    for i in range(2):
-        memory, barrier = str(tmp_path / str(i)), CONTEXT.Barrier(2)
-        pipes = [CONTEXT.Pipe() for _ in range(2)]
-        processes = [
-            CONTEXT.Process(target=fit_with_cache, args=(memory, barrier, there), daemon=True)
-            for _, there in pipes
-        ]
-        for process in processes:
-            process.start()
-        for process, (here, _) in zip(processes, pipes, strict=True):
-            assert here.poll(60), "the process does not get on"
-            assert_array_equal(here.recv(), expected)
-            process.join()
-            assert process.exitcode == 0
-        assert_cached(memory, expected)
+    barrier = CONTEXT.Barrier(2)
+    pipes = [CONTEXT.Pipe() for _ in range(2)]
+    processes = [
+        CONTEXT.Process(target=fit_with_cache, args=(str(tmp_path), barrier, there), daemon=True)
+        for _, there in pipes
+    ]
+    for process in processes:
+        process.start()
+    for process, (here, _) in zip(processes, pipes, strict=True):
+        assert here.poll(60), "the process does not get on"
+        assert_array_equal(here.recv(), expected)
+        process.join()
+        assert process.exitcode == 0
+    assert_cached(str(tmp_path), expected)
 
 
 def test_threads_share_a_cache(tmp_path):
