@@ -3,9 +3,12 @@
 import contextlib
 import functools
 import json
+import weakref
 
 import torch
 from torch.overrides import TorchFunctionMode
+
+from sklgm.backbones import _cache
 
 _DRAWS = {"uniform_", "normal_", "erfinv_", "trunc_normal_"}
 _DRAWS |= {"xavier_uniform_", "xavier_normal_", "kaiming_uniform_", "kaiming_normal_"}
@@ -74,6 +77,12 @@ def fill(net, seed=0):
 @functools.cache
 def _noise(seed):
     return torch.randn(1 << 23, generator=torch.Generator().manual_seed(seed))
+
+
+def own_cache(monkeypatch):
+    """Let backbones be made anew while a test runs, and be forgotten after it."""
+    monkeypatch.setattr(_cache, "_NAMED", weakref.WeakValueDictionary())
+    monkeypatch.setattr(_cache, "_KEPT", set())
 
 
 def save(state, path):

@@ -96,7 +96,7 @@ def assert_same_statistics(found, expected):
     assert_allclose(found.sums, expected.sums, rtol=0, atol=1e-5 * scale)
     assert_array_equal(found.rows_seen, expected.rows_seen)
     for name in ("feature_sum", "feature_square_sum"):
-        values = getattr(expected, name)
+        values = getattr(expected, name).numpy()
         size = np.abs(values).max(initial=0) + np.sqrt(expected.feature_square_sum.sum())
         assert_allclose(getattr(found, name), values, rtol=0, atol=1e-10 * size)
 

@@ -167,8 +167,7 @@ def test_other_parameters_in_another_process_are_refused(ranks):
 def test_statistics_are_added_up_in_copies():
     """Every tensor is reduced once; arrays that came from a cache stay as they were."""
     gradients = distiller().compute_gradients(X, Y)
-    before = {name: getattr(gradients, name).copy() for name in _SUMS[1:]}
-    before["sums"] = gradients.sums.numpy().copy()
+    before = {name: np.array(getattr(gradients, name)) for name in _SUMS}
     kept = {name: getattr(gradients, name) for name in _SUMS}
     gradients.add_up(lambda tensor: tensor.mul_(2), 16)
     for name, value in before.items():
@@ -177,6 +176,18 @@ def test_statistics_are_added_up_in_copies():
     empty = RealGradients(np.unique(Y), head_pool_size=8)
     empty.add_up(lambda tensor: None, 16)
     assert empty.sums.shape == (8, 3, 17)
+
+
+def test_statistics_of_no_row_are_where_those_of_others_are():
+    """Processes add up tensors of one device, and would wait for each other for ever otherwise."""
+
+    def devices(gradients):
+        found = []
+        gradients.to("meta").add_up(lambda tensor: found.append(tensor.device.type), 16)
+        return found
+
+    full = distiller().compute_gradients(X, Y)
+    assert devices(RealGradients(full.classes, head_pool_size=8)) == devices(full)
 
 
 def test_shares_cover_everything_once():

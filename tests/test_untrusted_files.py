@@ -21,14 +21,13 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from sklgm import Backbone, BackboneEmbedder, LGMDistiller, PrototypeSet, RandomHeads, RealGradients
-from sklgm.backbones import _backbone
 from sklgm.cli.app import app
 from sklgm.datasets import load_folder, load_waterbirds, make_spurious_images
 from sklgm.evaluation._homes import nets_of
 from sklgm.report import HTMLReport
 from sklgm.report._folders import _read_groups
 from tests.image_checks import save_images, toy_images
-from tests.library_nets import TINY_CLIP
+from tests.library_nets import TINY_CLIP, own_cache
 from tests.tiny_backbones import tiny_backbone
 
 resource = pytest.importorskip("resource")  # which Windows has not
@@ -43,8 +42,7 @@ DEEP = "[" * 100_000
 
 @pytest.fixture(autouse=True)
 def empty_cache(monkeypatch):
-    monkeypatch.setattr(_backbone, "_NAMED", {})
-    monkeypatch.setattr(_backbone, "_KEPT", set())
+    own_cache(monkeypatch)
 
 
 def distiller(**params):

@@ -7,8 +7,7 @@ import itertools
 import math
 import os
 import threading
-import weakref
-from collections.abc import Callable, Hashable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +17,7 @@ import torch
 from PIL import Image
 
 from sklgm.backbones import _checks, _modules
+from sklgm.backbones._cache import find_or_make
 from sklgm.backbones._libraries import (
     find_spec,
     load_net,
@@ -30,9 +30,6 @@ from sklgm.backbones._spec import BackboneSpec
 from sklgm.utils.devices import resolve_device
 
 _CPU = torch.device("cpu")
-# Backbones by name: those that are in use anywhere, and those that are kept for the next call.
-_NAMED: weakref.WeakValueDictionary[Hashable, Backbone] = weakref.WeakValueDictionary()
-_KEPT: set[Backbone] = set()
 
 
 class Backbone:
@@ -292,7 +289,9 @@ class Backbone:
             The features, with gradients to `pixels` unless called under `torch.no_grad`.
         """
         _checks.check_pixels(self.name, pixels, self.image_size)
-        net = self.module if autocast is None else with_cast_weights(self.module, autocast)
+        net = self.module
+        if autocast is not None and self.spec.source != "module":  # a user's own is left as it is
+            net = with_cast_weights(net, autocast)
         normalised = (pixels.to(self.device, torch.float32) - self._mean) / self._std
         normalised = normalised.contiguous(memory_format=self._memory_format)
         with torch.autocast(self.device.type, dtype=autocast, enabled=autocast is not None):
@@ -417,8 +416,9 @@ class Backbone:
         """Return the net on its device, and how its pixels are best laid out in memory."""
         spec, size = self.spec, self.image_size
         if not spec.fixed_size and size != spec.image_size:
-            original = self.with_image_size(spec.image_size)
-            return original.module, original._memory_format
+            # Held, so that other sizes find it, and its weights, as long as this one lives.
+            self._original = self.with_image_size(spec.image_size)
+            return self._original.module, self._original._memory_format
         return load_net(spec, size, self.pretrained, self.device)
 
     def __repr__(self) -> str:
@@ -444,7 +444,5 @@ class Backbone:
 def _named(spec: BackboneSpec, image_size: int, pretrained: bool, device: torch.device) -> Backbone:
     """Return the one backbone of that kind in this process."""
     key = spec, image_size, pretrained, device
-    # Of two threads' backbones the first is taken.
-    found = _NAMED.get(key) or _NAMED.setdefault(key, Backbone(*key))
-    _KEPT.add(found)
+    found: Backbone = find_or_make(key, lambda: Backbone(*key))
     return found

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import copy
+import threading
 import weakref
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.linear import NonDynamicallyQuantizableLinear
 
-# Layers whose weights autocast would cast at each forward. What else a net has stays in float32.
-_CAST = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.MultiheadAttention)
+# Layers whose weights autocast would cast at each forward. Classes that inherit from these may
+# compute something with their weights first, and all else stays in float32.
+_CAST = {
+    *(nn.Linear, nn.Conv1d, nn.Conv2d, nn.MultiheadAttention),
+    NonDynamicallyQuantizableLinear,  # of nn.MultiheadAttention
+}
 _COPIES: weakref.WeakKeyDictionary[nn.Module, dict[torch.dtype, nn.Module]] = (
     weakref.WeakKeyDictionary()
 )
+_LOCK = threading.Lock()
 
 
+@torch.inference_mode(False)
 def with_cast_weights(net: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Return a net for use under autocast whose weights need no cast, the same at each call.
+    """Return a net of a library for use under autocast whose weights need no cast.
 
     Autocast casts frozen weights at each forward, and each graph that is kept has its own copy.
 
@@ -30,18 +38,19 @@ def with_cast_weights(net: nn.Module, dtype: torch.dtype) -> nn.Module:
     Returns
     -------
     torch.nn.Module
-        It computes what the net computes under autocast, and shares its other tensors with it.
+        The same at each call. It computes what the net computes under autocast, and shares its
+        other tensors with it.
     """
-    copies = _COPIES.setdefault(net, {})
-    if dtype not in copies:
-        shared = {id(tensor): tensor for tensor in (*net.parameters(), *net.buffers())}
-        made = copy.deepcopy(net, shared)
-        for part in made.modules():
-            for name, weight in part.named_parameters(recurse=False):
-                if isinstance(part, _CAST):
-                    setattr(part, name, nn.Parameter(weight.to(dtype), requires_grad=False))
-        copies[dtype] = made
-    return copies[dtype]
+    with _LOCK:
+        copies = _COPIES.setdefault(net, {})
+        if dtype not in copies:
+            shared = {id(tensor): tensor for tensor in (*net.parameters(), *net.buffers())}
+            copies[dtype] = copy.deepcopy(net, shared)
+            for part in copies[dtype].modules():
+                for name, weight in part.named_parameters(recurse=False):
+                    if type(part) in _CAST:
+                        setattr(part, name, nn.Parameter(weight.to(dtype), requires_grad=False))
+        return copies[dtype]
 
 
 def enlarge_gradients(inputs: Tensor, features: Tensor) -> None:
@@ -51,18 +60,19 @@ def enlarge_gradients(inputs: Tensor, features: Tensor) -> None:
 
     Parameters
     ----------
-    inputs : Tensor
+    inputs : Tensor of shape (n, ...)
         What the net was given, in float32.
-    features : Tensor
-        What it returned, in float32. Without a graph nothing is done.
+    features : Tensor of shape (n, n_features)
+        What it returned, in float32. Without a graph, or if n is 0, nothing is done.
     """
-    if not (inputs.requires_grad and features.requires_grad):
+    if not (inputs.requires_grad and features.requires_grad and len(features)):
         return
     factor = torch.ones((), device=features.device)
 
     def enlarge(gradient: Tensor) -> Tensor:
-        _, exponent = torch.frexp(gradient.abs().amax())
-        factor.copy_(torch.ldexp(torch.ones_like(factor), 1 - exponent))
+        # A gradient of 0 stays 0 under the largest factor that there is.
+        largest = gradient.abs().amax().clamp_min(torch.finfo(gradient.dtype).tiny)
+        factor.copy_(torch.exp2(-largest.log2().floor()))
         return gradient * factor
 
     features.register_hook(enlarge)

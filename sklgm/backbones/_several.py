@@ -9,7 +9,6 @@ from typing import Any
 
 import torch
 
-from sklgm.backbones import _backbone
 from sklgm.backbones._backbone import Backbone
 from sklgm.utils.devices import resolve_device
 
@@ -51,15 +50,6 @@ def get_backbone(
     _ = found.module
     _ = found.n_features  # where no record tells, a net unfit for the size is an error now
     return found
-
-
-def clear_backbone_cache() -> None:
-    """Forget the backbones that were loaded by name, so that their memory is free.
-
-    One that an estimator or a variable holds stays as it is, and its name still finds it. The
-    others are loaded again when they are next asked for.
-    """
-    _backbone._KEPT.clear()
 
 
 def is_several(backbone: Any) -> bool:

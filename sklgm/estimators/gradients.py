@@ -157,7 +157,9 @@ class GradientEstimator(SeveralBackbonesTransformer):
 
         def compute(on_batch: Callable[[], None]) -> RealGradients:
             real_pass, y = self._real_pass(encoder, seeds), classes[indices[own]]
-            devices = devices_in_turn(self.device)
+            # The other processes of a job have the other devices.
+            alone = run.ranks.size == 1
+            devices = devices_in_turn(self.device) if alone else [self._device()]
             return add_in_shards(real_pass, empty, part, y, devices, on_batch, own.start)
 
         gradients = run.once(key, compute)

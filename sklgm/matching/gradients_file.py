@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -19,12 +20,26 @@ _KEY = "sklgm.RealGradients"
 _OTHER_JSON = (TypeError, AttributeError, RecursionError)
 
 
-def write_gradients(path: Path, header: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+def write_gradients(path: Path, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
     """Write a file in place of the one that is there, which an error leaves as it was."""
+    header = {**settings, "classes_dtype": settings["classes"].dtype.kind}
+    if isinstance(header["class_weight"], Mapping):  # of keys that JSON would make strings
+        header["class_weight"] = list(header["class_weight"].items())
     # Arrays and scalars of numpy become what JSON knows.
     text = json.dumps({"format": _FORMAT, **header}, default=lambda value: value.tolist())
     with replacing(path) as partial:
         write_tensors(partial, tensors, {_KEY: text})
+
+
+def as_settings(header: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings behind a header, what it holds of them changed back."""
+    # numpy would not guess these kinds of labels from the values.
+    dtype = {"O": object, "u": np.uint64}.get(header["classes_dtype"])
+    settings = {**header, "classes": np.asarray(header["classes"], dtype=dtype)}
+    del settings["classes_dtype"]
+    if isinstance(header["class_weight"], list):
+        settings["class_weight"] = dict(header["class_weight"])
+    return settings
 
 
 def read_gradients(

@@ -34,8 +34,8 @@ class HeadPool:
 
     Each head is drawn from its own stream on the CPU, so any device or shard that knows the seed
     has the same heads. They are equal bit for bit on processors with the same vector
-    instructions, and to rounding on others. They are drawn when first asked for and kept on each
-    device that they were asked for on, where they take as much memory as their gradients.
+    instructions, and to rounding on others. The pool is drawn when a device first asks for it,
+    and kept there, where it takes as much memory as its gradients.
 
     Parameters
     ----------

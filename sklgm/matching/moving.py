@@ -24,4 +24,4 @@ def to_device(tensor: Tensor, device: torch.device | str) -> Tensor:
     if tensor.device.type != "cpu" or torch.device(device).type != "cuda":
         return tensor.to(device)
     # From ordinary memory CUDA copies only when it has done all that it was asked for before.
-    return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.contiguous().pin_memory().to(device, non_blocking=True)

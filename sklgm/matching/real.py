@@ -17,10 +17,11 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from sklgm.matching.classes import ClassWeight, count_classes, label_indices, shorten, weigh_classes
 from sklgm.matching.gradients import heads_per_chunk, probe_gradients
-from sklgm.matching.gradients_file import read_gradients, write_gradients
+from sklgm.matching.gradients_file import as_settings, read_gradients, write_gradients
 from sklgm.matching.heads import HeadPool
 from sklgm.matching.moving import to_device
 from sklgm.utils.devices import device_of_doubles
+from sklgm.utils.pictures import check_pixels
 
 _CONSTRAINTS = {
     "class_weight": [StrOptions({"balanced"}), Mapping, None],
@@ -64,10 +65,9 @@ class RealGradients:
         Standard deviation of the heads' weights.
     head_seed : int, default=0
         Seed of the heads. Shards must share it.
-    backbone : str, optional
-        Name of the backbone the features come from; kept so that unlike sums are not merged.
-    views : str, optional
-        Description of the views the features were computed on; kept for the same reason.
+    backbone, views : str, optional
+        Name of the backbone that the features come from, and description of the views that they
+        were computed on; kept so that unlike sums are not merged.
 
     Attributes
     ----------
@@ -128,7 +128,8 @@ class RealGradients:
         shape = (self.head_pool_size, len(self.classes), n_features)
         self.heads = HeadPool(*shape, scale=self.head_scale, seed=self.head_seed)
         self.sums = torch.zeros(*shape[:2], n_features + 1, device=device)
-        self.feature_sum, self.feature_square_sum = torch.zeros(2, n_features, dtype=torch.float64)
+        moments = torch.zeros(2, n_features, device=device_of_doubles(device)).double()
+        self.feature_sum, self.feature_square_sum = moments
 
     @property
     def n_features(self) -> int:
@@ -201,17 +202,16 @@ class RealGradients:
             self._allocate(rows.shape[1], rows.device)
         targets = torch.as_tensor(labels, device=rows.device)
         by_row = torch.as_tensor(weights, dtype=rows.dtype, device=rows.device)
-        sums = self.sums.to(rows.device)
+        self._move(rows.device)
         step = heads_per_chunk(len(rows), len(self.classes), self.n_features)
         for start in range(0, self.head_pool_size, step):
             chunk = slice(start, start + step)
             heads = self.heads.take(chunk, rows.device)
-            sums[chunk] += probe_gradients(rows, targets, heads, by_row)
-        self.sums = sums
+            self.sums[chunk] += probe_gradients(rows, targets, heads, by_row)
         self.rows_seen += np.bincount(labels, minlength=len(self.classes))
         wide = rows.to(device_of_doubles(rows.device)).double()
-        self.feature_sum = self.feature_sum.to(wide.device) + wide.sum(0)
-        self.feature_square_sum = self.feature_square_sum.to(wide.device) + wide.square().sum(0)
+        self.feature_sum += wide.sum(0)
+        self.feature_square_sum += wide.square().sum(0)
         return self
 
     def update_mean_images(self, images: Tensor, y: Sequence[Any] | np.ndarray) -> RealGradients:
@@ -220,7 +220,7 @@ class RealGradients:
         Parameters
         ----------
         images : Tensor of shape (n, 3, height, width)
-            Pixels in [0, 1], which is checked on a CPU alone: on a GPU that would wait for it.
+            Pixels in [0, 1]. Those on a GPU are checked by :meth:`mean_images`, so as not to wait.
         y : array-like of shape (n,)
             Labels, each one of ``classes``.
 
@@ -244,12 +244,12 @@ class RealGradients:
         # An MPS device does not pool sides that 8 does not divide, either.
         pixels = images.detach().to(device_of_doubles(images.device)).float()
         small = adaptive_avg_pool2d(pixels, _MEAN_SIZE).double()
-        if small.device.type == "cpu" and not bool(((small >= 0) & (small <= 1)).all()):
-            raise ValueError("images must hold pixels in [0, 1], as floats; divide bytes by 255.")
+        if small.device.type == "cpu":
+            check_pixels(small.numpy())
         # A product, whose order of summation is always the same.
         of_class = torch.from_numpy(labels == np.arange(len(self.classes))[:, None])
         added = to_device(of_class, small.device).double() @ small.flatten(1)
-        self.image_sum = self.image_sum.to(small.device) + added.view_as(self.image_sum)
+        self.image_sum = self.image_sum.to(small.device).add_(added.view_as(self.image_sum))
         self.images_seen += np.bincount(labels, minlength=len(self.classes))
         return self
 
@@ -260,11 +260,16 @@ class RealGradients:
         -------
         ndarray of shape (n_classes, 3, 8, 8) or None
             Pixels in [0, 1], float32; None unless images of every class were added.
+
+        Raises
+        ------
+        ValueError
+            If images on a GPU were added whose pixels are not in [0, 1].
         """
         if not self.images_seen.all():
             return None
         means = self.image_sum.cpu().numpy() / self.images_seen[:, None, None, None]
-        return means.astype(np.float32)
+        return check_pixels(means).astype(np.float32)
 
     def to(self, device: torch.device | str) -> RealGradients:
         """Return the same statistics with their sums on a device.
@@ -280,10 +285,13 @@ class RealGradients:
             A shallow copy.
         """
         moved = copy.copy(self)
+        moved._move(device)
+        return moved
+
+    def _move(self, device: torch.device | str) -> None:
         for name in _TENSORS:
             place = device if name == "sums" else device_of_doubles(device)
-            setattr(moved, name, getattr(self, name).to(place))
-        return moved
+            setattr(self, name, getattr(self, name).to(place))
 
     def feature_moments(self) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and standard deviation of the features.
@@ -385,11 +393,8 @@ class RealGradients:
         OSError
             If it cannot be written. A file that was there is as it was.
         """
-        header = {name: getattr(self, name) for name in _SETTINGS}
-        header["classes_dtype"] = self.classes.dtype.kind
-        if isinstance(self.class_weight, Mapping):
-            header["class_weight"] = list(self.class_weight.items())
-        write_gradients(Path(path), header, self.tensors())
+        settings = {name: getattr(self, name) for name in _SETTINGS}
+        write_gradients(Path(path), settings, self.tensors())
 
     @classmethod
     def load(cls, path: str | Path) -> RealGradients:
@@ -417,12 +422,7 @@ class RealGradients:
             shape = header["head_pool_size"], len(header["classes"]), n_features + 1
             if tensors["sums"].shape != shape:
                 raise ValueError("its sums do not fit its header.")
-            # numpy would not guess these kinds of labels from the values.
-            dtype = {"O": object, "u": np.uint64}.get(header.pop("classes_dtype"))
-            header["classes"] = np.asarray(header["classes"], dtype=dtype)
-            if isinstance(header["class_weight"], list):
-                header["class_weight"] = dict(header["class_weight"])
-            full = cls(**header)
+            full = cls(**as_settings(header))
             full._allocate(n_features, "cpu")
             for name, value in tensors.items():
                 expected = torch.as_tensor(getattr(full, name))

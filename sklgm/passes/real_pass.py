@@ -19,8 +19,7 @@ from sklgm.passes.encoder import Encoder
 from sklgm.passes.views import ViewStream, describe_augmentation
 from sklgm.synthesis.augmentation import Augmentation, centre_views, mirror, mirrors
 
-# Feature rows gathered before they meet the heads: large products, and few draws of a pool
-# too large to be kept.
+# Feature rows gathered before they meet the heads, for the sake of large products.
 _ROWS_AT_ONCE = 4096
 
 

@@ -11,7 +11,7 @@ from functools import partial
 import joblib
 import numpy as np
 import torch
-from joblib.parallel import get_active_backend
+from joblib.parallel import LokyBackend, get_active_backend
 
 from sklgm.images import ImageSource
 from sklgm.matching import RealGradients
@@ -41,7 +41,8 @@ def add_in_shards(
     y : ndarray of shape (n,)
         Labels.
     devices : sequence of torch.device
-        The devices that workers take in turn.
+        The devices that workers of this computer take in turn. Those of another engine than loky
+        may be on another one, and all take the first.
     on_batch : callable
         Called after each batch, or after each shard.
     start : int, default=0
@@ -56,6 +57,8 @@ def add_in_shards(
     if n_shards <= 1:
         real_pass.add(gradients, source, y, on_batch, start)
         return gradients
+    if not isinstance(get_active_backend()[0], LokyBackend):
+        devices = devices[:1]
     tasks = []
     for i in range(n_shards):
         rows = Ranks(i, n_shards).share(len(y))

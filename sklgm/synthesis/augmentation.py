@@ -80,7 +80,8 @@ class StandardAugmentation(BaseEstimator):
 
     Notes
     -----
-    ``StandardAugmentation(scale=(0.08, 1), noise=0.5)`` is the published setting.
+    ``StandardAugmentation(scale=(0.08, 1), noise=0.5)`` is the published setting. Noise is drawn on
+    the device of the images, and one seed gives other noise on a GPU than on a CPU.
 
     Any object with the first two of these serves as ``augmentation=``:
 

@@ -12,7 +12,6 @@ from sklearn.base import BaseEstimator
 from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
-from sklgm.matching.moving import to_device
 from sklgm.synthesis.color import correlate_colors
 from sklgm.synthesis.resampling import rescaling, sandwich
 
@@ -271,7 +270,8 @@ class _PyramidImages(Synthetic):
     def _level(self, index: int) -> Tensor:
         side = self.sizes[index]
         level = torch.randn(self.n, 3, side, side, generator=self.generator)[self.own]
-        level = to_device(level * (_START_SPREAD / (index + 1)), self.device)
+        # Not by pinned memory: it would stay pinned, and a level may be large.
+        level = (level * (_START_SPREAD / (index + 1))).to(self.device)
         return level.requires_grad_()
 
 

@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 import torch
 
-from sklgm.backbones import Backbone, _backbone
+from sklgm.backbones import Backbone
 from sklgm.backbones._registry import REGISTRY
-from tests.library_nets import fill, save, undrawn
+from tests.library_nets import fill, own_cache, save, undrawn
 
 timm = pytest.importorskip("timm")
 
@@ -17,8 +17,7 @@ WIDTH = 192
 @pytest.fixture(autouse=True)
 def tiny_moco(monkeypatch):
     """Let the record be one of a smaller net, which is otherwise built and filled alike."""
-    monkeypatch.setattr(_backbone, "_NAMED", {})
-    monkeypatch.setattr(_backbone, "_KEPT", set())
+    own_cache(monkeypatch)
     record = replace(
         REGISTRY["mocov3_vitb16"], architecture="vit_tiny_patch16_224", n_features=WIDTH
     )

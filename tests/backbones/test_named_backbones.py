@@ -17,7 +17,6 @@ from sklearn.datasets import load_sample_images
 
 from sklgm.backbones import (
     Backbone,
-    _backbone,
     _timm,
     _weights,
     clear_backbone_cache,
@@ -27,7 +26,7 @@ from sklgm.backbones import (
 from sklgm.backbones._libraries import LIBRARIES
 from sklgm.backbones._registry import ALIASES, REGISTRY
 from sklgm.synthesis.augmentation import centre_views
-from tests.library_nets import add_tiny_clip
+from tests.library_nets import add_tiny_clip, own_cache
 
 open_clip = pytest.importorskip("open_clip")
 timm = pytest.importorskip("timm")
@@ -35,8 +34,7 @@ timm = pytest.importorskip("timm")
 
 @pytest.fixture(autouse=True)
 def empty_cache(monkeypatch):
-    monkeypatch.setattr(_backbone, "_NAMED", {})
-    monkeypatch.setattr(_backbone, "_KEPT", set())
+    own_cache(monkeypatch)
 
 
 @pytest.fixture
@@ -176,8 +174,8 @@ def test_threads_load_once(monkeypatch):
         return build(*args)
 
     def work():
-        backbone = Backbone.from_name("timm:resnet10t", image_size=32, pretrained=False)
         barrier.wait()
+        backbone = Backbone.from_name("timm:resnet10t", image_size=32, pretrained=False)
         results.append((backbone, backbone.module, backbone.n_features))
 
     monkeypatch.setattr(_timm, "build", counted)
@@ -194,8 +192,7 @@ def test_untrained_nets_are_the_same_everywhere(monkeypatch):
     one = Backbone.from_name("timm:test_vit", pretrained=False)
     data = pickle.dumps(one)
     torch.manual_seed(99)
-    monkeypatch.setattr(_backbone, "_NAMED", {})
-    monkeypatch.setattr(_backbone, "_KEPT", set())
+    own_cache(monkeypatch)
     two = pickle.loads(data)
     assert two is not one
     pixels = torch.rand(1, 3, 160, 160)
@@ -386,18 +383,23 @@ def parameter_bytes():
     return sum(storages.values())
 
 
-def test_forgotten_nets_are_freed_and_those_in_use_are_not(monkeypatch):
-    monkeypatch.setattr(_backbone, "_NAMED", weakref.WeakValueDictionary())
-    options = {"image_size": 32, "device": "cpu"}
-    held = Backbone.from_name("timm:test_vit", image_size=32, pretrained=False)
-    name = "timm:test_resnet.r160_in1k"
-    forgotten = weakref.ref(Backbone.from_name(name, image_size=32, pretrained=False))
+def test_forgotten_nets_are_freed_and_those_in_use_are_not():
+    def small(name, size=32):
+        return Backbone.from_name(name, image_size=size, pretrained=False)
+
+    vit, resnet = "timm:test_vit", "timm:test_resnet.r160_in1k"
+    held, forgotten = small(vit), weakref.ref(small(resnet))
     weights = weakref.ref(next(forgotten().module.parameters()))
-    assert Backbone.from_name(name, image_size=32, pretrained=False) is forgotten()
+    resized = small(resnet, 64)
+    assert small(resnet) is forgotten()
+    assert next(resized.module.parameters()) is weights()
     clear_backbone_cache()
+    assert get_backbone(held, image_size=32, device="cpu") is held
+    assert small(vit) is held
+    # Another size still shares the weights of one that is held.
+    assert next(resized.with_image_size(96).module.parameters()) is weights()
+    clear_backbone_cache()
+    del resized
     assert forgotten() is None
     assert weights() is None
-    assert get_backbone(held, **options) is held
-    assert Backbone.from_name("timm:test_vit", image_size=32, pretrained=False) is held
-    again = Backbone.from_name(name, image_size=32, pretrained=False)
-    assert again.module(torch.zeros(1, 3, 32, 32)).shape == (1, again.n_features)
+    assert small(resnet).module(torch.zeros(1, 3, 32, 32)).shape == (1, small(resnet).n_features)

