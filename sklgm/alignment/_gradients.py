@@ -133,7 +133,7 @@ def gradient_alignment(
         "distiller": [LGMDistiller, None],
     }
     validate_parameter_constraints(constraints, locals(), caller_name="gradient_alignment")
-    images, labels = check_prototypes(prototypes)
+    arrays = check_prototypes(prototypes)
     settings, interval_seed = _settings(prototypes, distiller, random_state)
     if backbone is None:
         backbone = probe_of(prototypes, None, None).backbone
@@ -145,7 +145,7 @@ def gradient_alignment(
     else:
         encoder = settings._encoder()
         check_gradients(gradients, encoder, settings._views(encoder), settings.class_weight)
-    return _compare(settings, images, labels, gradients, interval_seed)
+    return _compare(settings, arrays, gradients, interval_seed)
 
 
 def gradient_alignment_matrix(
@@ -202,8 +202,8 @@ def gradient_alignment_matrix(
     for j, net in enumerate(nets.values()):
         settings.set_params(backbone=net)
         real = settings.compute_gradients(X, y)
-        for i, (images, labels) in enumerate(arrays):
-            found = _compare(settings, images, labels, real, interval_seed)
+        for i, one in enumerate(arrays):
+            found = _compare(settings, one, real, interval_seed)
             cells[:, i, j] = found.score, found.low, found.high
     scores, low, high = cells
     rows = tuple(map(str, prototypes))
@@ -223,14 +223,10 @@ def _settings(prototypes: Any, distiller: Any, random_state: Any) -> tuple[LGMDi
 
 
 def _compare(
-    settings: LGMDistiller,
-    images: np.ndarray,
-    labels: np.ndarray,
-    real: RealGradients,
-    interval_seed: int,
+    settings: LGMDistiller, prototypes: Any, real: RealGradients, interval_seed: int
 ) -> GradientAlignment:
-    """Return the alignment of prototypes on the backbone that is set."""
-    own = _prototype_gradients(settings, images, labels, real)
+    """Return the alignment of prototypes, a pair of arrays, on the backbone that is set."""
+    own = _prototype_gradients(settings, *prototypes, real)
     # One head at a time, since all of them in float64 may be large.
     pairs = zip(real.sums.cpu(), own.sums.cpu(), strict=True)
     distances = [
@@ -267,11 +263,13 @@ def _prototype_gradients(
         head_scale=real.head_scale,
         head_seed=real.head_seed,
     )
+    # There are as many random views of all prototypes as of all real images.
+    n_real = int(real.images_seen.sum()) * settings.n_real_views
     real_pass = RealPass(
         encoder,
         settings._device(),
         settings._augmentation(),
-        _n_views(settings.n_real_views, int(real.images_seen.sum()), len(images)),
+        min(max(n_real // len(images), settings.n_real_views), _MOST_VIEWS),
         # The same seed as for real views, so that a set is compared with itself in the same views.
         settings._seeds().real_views,
     )
@@ -280,8 +278,3 @@ def _prototype_gradients(
     else:
         real_pass.add_canvases(gradients, encoder.split(images), labels, lambda: None)
     return gradients
-
-
-def _n_views(n_real_views: int, n_images: int, n_prototypes: int) -> int:
-    """Return the number of random views of a prototype: as many of all as of all real images."""
-    return min(max(n_images * n_real_views // n_prototypes, n_real_views), _MOST_VIEWS)

@@ -195,9 +195,8 @@ class _Masked:
         image, share = self.source[i], np.asarray(self.masks[i], dtype=np.float32)
         if share.shape != image.shape[:2] or not (share.min() >= 0 and share.max() <= 1):
             raise ValueError(
-                f"masks[{i}] must have the height and width of {self.source.name(i)}, "
-                f"{image.shape[:2]}, and values in [0, 1]; got shape {share.shape} and values "
-                f"from {share.min():.4g} to {share.max():.4g}."
+                f"masks[{i}] must have the height and width of {self.source.name(i)} and values in "
+                f"[0, 1]; got shape {share.shape}, from {share.min():.4g} to {share.max():.4g}."
             )
         return image, array_to_rgb(share)
 

@@ -14,7 +14,7 @@ from sklearn.utils import check_consistent_length, compute_sample_weight
 from sklgm.backbones import Backbone
 from sklgm.bias._readers import excess, fit_reader
 from sklgm.estimators.probe import FrozenBackboneProbe
-from sklgm.estimators.probing import embed_prototypes, embed_real, probe_of
+from sklgm.estimators.probing import embed_both, probe_of
 from sklgm.images import ImageSource
 from sklgm.prototypes.prototype_set import PrototypeSet
 from sklgm.utils.tables import Table
@@ -137,13 +137,10 @@ class BiasReport(Table):
         return np.stack([probabilities[labels == label].mean(axis=0) for label in self.classes])
 
     def _table(self) -> tuple[list[str], list[list[str]]]:
-        cells = [
-            [
-                f"{value:.2f}" if isinstance(value, float) else str(value)
-                for value in record.values()
-            ]
-            for record in self.records
-        ]
+        def as_text(value: Any) -> str:
+            return f"{value:.2f}" if isinstance(value, float) else str(value)
+
+        cells = [[as_text(value) for value in record.values()] for record in self.records]
         return [name.replace("_", " ") for name in self.records[0]], cells
 
     def _caption(self) -> str:
@@ -269,15 +266,14 @@ def diagnose_bias(
     images, labels = prototypes.images, prototypes.labels
     check_same_classes(labels, classes, "prototypes", "y")
 
-    points, features = embed_prototypes(probe, images), embed_real(probe, real.X)
-    class_of = np.searchsorted(classes, real.y)
-    group_of = np.searchsorted(group_names, real.groups)
-    pairs = class_of * len(group_names) + group_of
-    weights = compute_sample_weight("balanced", pairs)
-    readers = {
-        "class": fit_reader(features, class_of, weights),
-        "group": fit_reader(features, group_of, weights),
+    points, features = embed_both(probe, images, real.X)
+    of_image = {
+        "class": np.searchsorted(classes, real.y),
+        "group": np.searchsorted(group_names, real.groups),
     }
+    pairs = of_image["class"] * len(group_names) + of_image["group"]
+    weights = compute_sample_weight("balanced", pairs)
+    readers = {kind: fit_reader(features, found, weights) for kind, found in of_image.items()}
     read = {kind: reader.predict_proba(points) for kind, (reader, _) in readers.items()}
     of_class = [train.groups[train.y == label] for label in classes]
     shares = np.stack([(found[:, None] == group_names).mean(axis=0) for found in of_class])
@@ -317,9 +313,8 @@ def _check_pairs(real: _Labelled, classes: np.ndarray, groups: np.ndarray) -> No
     missing = set(wanted) - set(zip(real.y.tolist(), real.groups.tolist(), strict=True))
     if missing or min(len(classes), len(groups)) < 2:
         raise ValueError(
-            f"reference must have every class in every group, and two or more of both, to tell "
-            f"class from group; got {len(classes)} classes, {len(groups)} groups, and no image "
-            f"of {sorted(missing, key=str)[:5]}."
+            f"reference must have every class in every group, and two or more of both; got "
+            f"{len(classes)} classes, {len(groups)} groups, no {sorted(missing, key=str)[:5]}."
         )
 
 
@@ -333,15 +328,12 @@ def _records(
     own_class = np.searchsorted(classes, labels)
     own_group = (shares - shares.mean(axis=0)).argmax(axis=1)[own_class]
     records: list[dict[str, Any]] = [{"prototype": i} for i in range(len(labels))]
-    for kind, names, own in (
-        ("class", classes.tolist(), own_class),
-        ("group", groups.tolist(), own_group),
-    ):
-        for i, record in enumerate(records):
-            probabilities = read[kind][i]
-            record[kind] = names[own[i]]
+    kinds = {"class": (classes.tolist(), own_class), "group": (groups.tolist(), own_group)}
+    for kind, (names, own) in kinds.items():
+        for record, place, probabilities in zip(records, own, read[kind], strict=True):
+            record[kind] = names[place]
             record[f"read_{kind}"] = names[probabilities.argmax()]
-            record[f"{kind}_probability"] = float(probabilities[own[i]])
+            record[f"{kind}_probability"] = float(probabilities[place])
     return tuple(records)
 
 

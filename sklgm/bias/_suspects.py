@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from sklearn.base import clone
 
 from sklgm.backbones import Backbone
 from sklgm.estimators.probe import FrozenBackboneProbe
-from sklgm.estimators.probing import check_prototypes, embed_prototypes, embed_real, probe_of
+from sklgm.estimators.probing import beside_real, embed_both, probe_of
 from sklgm.utils.directions import directions
 from sklgm.utils.tables import Table
-from sklgm.utils.targets import check_known, check_targets
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -88,14 +86,11 @@ def suspect_classes(
     >>> [record["class"] for record in found.records][-1]  # setosa stands apart
     0
     """
-    images, labels = check_prototypes(prototypes)
     probe = probe_of(prototypes, backbone, probe)
-    source = clone(probe)._check_X(X, reset=True)
-    classes, indices = check_targets(y, len(source), "suspect_classes")
-    check_known(labels, classes, "classes of prototypes", "y")
-    points = directions(embed_prototypes(probe, images))
-    similarities = points @ directions(embed_real(probe, source)).T
-    own = np.searchsorted(classes, labels)
+    found = beside_real(prototypes, X, y, probe, "suspect_classes")
+    images, own, source, indices, classes = found
+    points, features = map(directions, embed_both(probe, images, source))
+    similarities = points @ features.T
     nearer = _nearer(similarities, own, indices, len(classes))
     names, records = classes.tolist(), []
     for c in np.unique(own):

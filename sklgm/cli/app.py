@@ -6,7 +6,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from rich.markup import escape
 from typer import Exit, Option, Typer
@@ -100,13 +100,13 @@ def distill(
         )
         opt.set_parameters(distiller, settings)
         check_target(out, overwrite=overwrite)  # before the work, not after it
-        data: Any = load_files(images)
+        X, y = load_files(images)
         if ranks.rank == 0 and not as_json:
             distiller.set_callbacks(ProgressBar())
-        distiller.fit(data.paths, data.target)
+        distiller.fit(X, y)
         if ranks.rank > 0:
             return
-    made_of = describe_files(images, data, license=license)
+    made_of = describe_files(images, (X, y), license=license)
     PrototypeSet.from_estimator(distiller, data=made_of).save(out, overwrite=overwrite)
     if work is not None:
         shutil.rmtree(work / "joblib", ignore_errors=True)
@@ -117,13 +117,13 @@ def distill(
         "prototypes": str(out),
         "n_prototypes": len(distiller.prototypes_),
         "classes": distiller.classes_.tolist(),
-        "n_images": len(data.paths),
+        "n_images": len(X),
         "n_iter": distiller.n_iter_,
         "loss": float(distiller.loss_curve_[-1]),
     }
     told = (
         f"{len(distiller.prototypes_)} prototypes of {len(distiller.classes_)} classes, "
-        f"from {len(data.paths)} images, in {escape(str(out))}"
+        f"from {len(X)} images, in {escape(str(out))}"
     )
     give(as_json, record, told)
 
@@ -157,18 +157,9 @@ def evaluate(
         opt.set_parameters(probe, settings)
         made = PrototypeSet.load(prototypes)
         nets = nets_of(made, backbone or (), image_size)
-        held_out: Any = load_files(test)
-        real: Any = None if train is None else load_files(train)
-        results = {
-            name: compare_prototypes(
-                made,
-                None if real is None else (real.paths, real.target),
-                (held_out.paths, held_out.target),
-                probe=probe.set_params(backbone=net),
-                n_seeds=seeds,
-            )
-            for name, net in nets.items()
-        }
+        judged = load_files(test)
+        real = None if train is None else load_files(train)
+        results = compare_prototypes(made, real, judged, nets, probe=probe, n_seeds=seeds)
     record = {name: result.summary() for name, result in results.items()}
     give(as_json, record, *(rich_table(result, title=name) for name, result in results.items()))
 
@@ -205,8 +196,7 @@ def transfer(
         memory=memory,
     )
     opt.set_parameters(distiller, settings)
-    data, held_out = load_files(images), load_files(test)
-    Xy = (data.paths, data.target, held_out.paths, held_out.target)
+    Xy = (*load_files(images), *load_files(test))
     with waiting("Distilling", as_json):
         matrix = cross_model_transfer(
             *Xy,

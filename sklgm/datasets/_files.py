@@ -7,13 +7,13 @@ import os
 from pathlib import Path
 from typing import Any
 
-from sklearn.utils import Bunch
+from numpy.typing import NDArray
 
 from sklgm.datasets.folder import load_folder
 from sklgm.datasets.table import load_csv
 
 
-def load_files(path: Path) -> Bunch:
+def load_files(path: Path) -> tuple[NDArray, NDArray]:
     """Load a folder with a subfolder for each class, or a CSV file of paths and labels.
 
     Parameters
@@ -23,7 +23,7 @@ def load_files(path: Path) -> Bunch:
 
     Returns
     -------
-    Bunch
+    paths, labels : ndarray of shape (n_images,)
         The data, as :func:`load_folder` returns it.
 
     Raises
@@ -31,19 +31,20 @@ def load_files(path: Path) -> Bunch:
     OSError, ValueError
         If it is neither, or cannot be read as what it is.
     """
-    if path.is_file():
-        return load_csv(path)
-    return load_folder(path)
+    data: Any = load_csv(path) if path.is_file() else load_folder(path)
+    return data.paths, data.target
 
 
-def describe_files(path: Path, data: Bunch, *, license: str | None) -> dict[str, Any]:
+def describe_files(
+    path: Path, data: tuple[NDArray, NDArray], *, license: str | None
+) -> dict[str, Any]:
     """Describe a data set without its images, so that another copy of it can be compared.
 
     Parameters
     ----------
     path : Path
         The folder or CSV file that it was loaded from.
-    data : Bunch
+    data : tuple of (paths, labels)
         The data, as :func:`load_files` returned it.
     license : str or None
         Licence of the images.
@@ -58,7 +59,7 @@ def describe_files(path: Path, data: Bunch, *, license: str | None) -> dict[str,
     root = path if path.is_dir() else path.parent
     lines = sorted(
         f"{label}\t{Path(file).stat().st_size}\t{Path(os.path.relpath(file, root)).as_posix()}\n"
-        for file, label in zip(data.paths, data.target, strict=True)
+        for file, label in zip(*data, strict=True)
     )
     return {
         "name": root.resolve().name if root is path else path.stem,

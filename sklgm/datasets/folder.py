@@ -51,8 +51,7 @@ def load_folder(
     )
     if not classes:
         raise ValueError(
-            f"{str(root)!r} has no subfolders. Put the images of each class in a subfolder of its "
-            "own, named after the class."
+            f"{str(root)!r} has no subfolders. Put the images of each class in one with its name."
         )
     readable = {ext for ext, name in Image.registered_extensions().items() if name in Image.OPEN}
     wanted = readable - {".eps", ".ps"}  # programs, which are not run
@@ -62,8 +61,7 @@ def load_folder(
         images = sorted(_images(root / name, wanted))
         if not images:
             raise ValueError(
-                f"The subfolder {str(root / name)!r} holds no image that Pillow reads, by the "
-                f"extensions. Add images or remove it."
+                f"{str(root / name)!r} holds no image that Pillow reads. Add some or remove it."
             )
         paths += images
         target += [name] * len(images)

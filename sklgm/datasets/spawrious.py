@@ -117,12 +117,8 @@ def _parts(challenge: str, subset: str) -> list[tuple[str, str, str, int]]:
     train, test, shared = _CHALLENGES[challenge]
     places = (train if subset == "train" else test).split()
     if not shared:
-        pairs = [places[:2], places[:2], places[2:], places[2:]]
-        return [
-            ("0", place, breed, _PER_FOLDER)
-            for breed, pair in zip(_ORDER, pairs, strict=True)
-            for place in pair
-        ]
+        pairs = zip(_ORDER, [places[:2], places[:2], places[2:], places[2:]], strict=True)
+        return [("0", place, breed, _PER_FOLDER) for breed, pair in pairs for place in pair]
     parts: list[tuple[str, str, str, int]] = []
     for environment, share in _SHARES.items():
         own = int(share * _PER_FOLDER) if subset == "train" else _PER_FOLDER

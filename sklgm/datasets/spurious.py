@@ -210,11 +210,8 @@ def _trimmed(name: str, picture: Any) -> Cutout:
 
 def _subset_of(of_class: list[Cutout], label: Any, subset: str) -> list[Cutout]:
     """Return every third picture for tests, whatever the seed, and the others for training."""
-    found = [
-        cutout
-        for i, cutout in enumerate(of_class)
-        if subset == "all" or (subset == "test") == (i % 3 == 2)
-    ]
+    train = [cutout for i, cutout in enumerate(of_class) if i % 3 != 2]
+    found = {"all": of_class, "train": train, "test": of_class[2::3]}[subset]
     if not found:
         raise ValueError(
             f"Class {label!r} has no picture in subset={subset!r}. Add pictures to it: every third "
@@ -248,8 +245,7 @@ def _place(
     picture: Image.Image, size: int, scale: tuple[float, float], rng: np.random.Generator
 ) -> Image.Image:
     """Return a clear layer with the picture on it, at a random size and place."""
-    longer = rng.uniform(*scale) * size
-    factor = longer / max(picture.size)
+    factor = rng.uniform(*scale) * size / max(picture.size)
     width, height = (max(1, round(factor * side)) for side in picture.size)
     layer = Image.new("RGBA", (size, size))
     corner = int(rng.integers(size - width + 1)), int(rng.integers(size - height + 1))

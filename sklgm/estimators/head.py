@@ -34,8 +34,7 @@ class LinearHead(nn.Module):
     def __init__(self, n_features: int, n_classes: int, seed: int) -> None:
         super().__init__()
         generator = torch.Generator().manual_seed(seed)
-        weight = torch.randn(n_classes, n_features, generator=generator) * 0.01
-        self.weight = nn.Parameter(weight)
+        self.weight = nn.Parameter(torch.randn(n_classes, n_features, generator=generator) * 0.01)
         self.bias = nn.Parameter(torch.zeros(n_classes))
 
     def forward(self, features: Tensor) -> Tensor:
@@ -60,18 +59,17 @@ class _BankBatches:
             yield self.bank[rows, view[rows]], self.labels[rows]
 
 
-class _WholeSet:
-    """A single batch; unlike torch's loader it leaves the global generator alone."""
-
-    def __init__(self, dataset: Any, batch_size: int) -> None:
-        self.features = as_tensor(dataset.X)
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        yield self.features, torch.zeros(len(self.features))
+def _whole_set(dataset: Any, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield a single batch; unlike torch's loader this leaves the global generator alone."""
+    yield as_tensor(dataset.X), torch.zeros(len(dataset.X))
 
 
 class SoftmaxRegression(NeuralNetClassifier):
     """skorch's classifier with scores and with labels of any kind, those of ``classes``."""
+
+    def get_default_callbacks(self) -> list[Any]:
+        """Return none: they score and print every epoch, which takes longer than the steps."""
+        return []
 
     def predict(self, X: Any) -> np.ndarray:
         """Return labels of features (n, d)."""
@@ -125,9 +123,8 @@ def fit_linear_head(
     largest = max(bank.max(), -bank.min())
     if not largest < _LARGEST:
         raise ValueError(
-            f"Features reach {largest:.3g}, and the default head trains on less than "
-            f"{_LARGEST:.0e}: squares of its gradients overflow float32. Scale the features down, "
-            f"or pass another classifier as head=."
+            f"Features reach {largest:.3g}: from {_LARGEST:.0e} on, gradients overflow float32. "
+            f"Scale the features down, or pass another classifier as head=."
         )
     schedule = LRScheduler(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=max_epochs)
     net = SoftmaxRegression(
@@ -142,16 +139,10 @@ def fit_linear_head(
         batch_size=min(_BATCH_SIZE, len(bank)),
         iterator_train=_BankBatches,
         iterator_train__generator=torch.Generator().manual_seed(seed),
-        iterator_valid=_WholeSet,
+        iterator_valid=_whole_set,
         train_split=None,
         classes=classes,
         callbacks=[("schedule", schedule)],
-        # They time, score and print every epoch, at several times the cost of the step itself.
-        callbacks__epoch_timer=None,
-        callbacks__train_loss=None,
-        callbacks__valid_loss=None,
-        callbacks__valid_acc=None,
-        callbacks__print_log=None,
         verbose=0,
         device=str(device),
     )
@@ -159,8 +150,7 @@ def fit_linear_head(
         net.fit(as_tensor(bank), as_tensor(labels))
     if not all(bool(parameter.isfinite().all()) for parameter in net.module_.parameters()):
         raise ValueError(
-            "The weights of the head are not finite. Lower learning_rate, or scale the features "
-            "down."
+            "The head's weights are not finite. Lower learning_rate, or scale the features down."
         )
     # What is left of training is larger than the head, and bound to its device.
     net.module_.to("cpu")

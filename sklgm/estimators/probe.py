@@ -252,10 +252,9 @@ class FrozenBackboneProbe(
         self.backbone_fingerprint_ = encoder.fingerprint
         self.classes_ = classes
         self.head_ = head
+        self.__dict__.pop("distiller_", None)
         if distiller is not None:
             self.distiller_ = distiller
-        elif hasattr(self, "distiller_"):
-            del self.distiller_
         context.call_on_fit_task_end(estimator=self, X=X, y=y)
         return self
 
@@ -335,8 +334,7 @@ class FrozenBackboneProbe(
             return False
         if self.distiller is not None:
             raise ValueError(
-                "X are the similarities a distiller returned, and this probe has a distiller "
-                "too. Leave one of them out."
+                "X comes from a distiller, and this probe has a distiller too. Leave one of them out."
             )
         return (X.prototypes.ndim == 2) == (self.backbone is None)
 
@@ -344,11 +342,9 @@ class FrozenBackboneProbe(
         if self.backbone is not None and _is_table(X):
             raise ValueError(
                 f"Got a 2-D table of shape {tuple(X.shape)}, but backbone={self.backbone!r} needs "
-                f"images. If these are similarities from a distiller, they lost their images on "
-                f"the way (by slicing, arithmetic or set_output): use "
-                f"FrozenBackboneProbe(distiller=...) on the images, or put the distiller directly "
-                f"before the probe in the pipeline. If rows are features already, use "
-                f"backbone=None."
+                f"images. Similarities from a distiller lose theirs by slicing, arithmetic or "
+                f"set_output: use FrozenBackboneProbe(distiller=...) on the images, or put the "
+                f"distiller directly before the probe. Use backbone=None for rows of features."
             )
         return super()._check_X(X, reset=reset)
 

@@ -12,6 +12,7 @@ from sklgm.estimators.base import FrozenBackboneEstimator
 from sklgm.estimators.probe import FrozenBackboneProbe
 from sklgm.passes.views import resolve_augmentation
 from sklgm.prototypes.prototype_set import PrototypeSet, check_has_prototypes
+from sklgm.utils.targets import check_known, check_targets
 
 _OF_THE_NET = tuple(FrozenBackboneEstimator._parameter_constraints)
 
@@ -89,6 +90,47 @@ def check_prototypes(prototypes: Any) -> tuple[np.ndarray, np.ndarray]:
     return prototypes.images, prototypes.labels
 
 
+def beside_real(
+    prototypes: Any, X: Any, y: Any, probe: FrozenBackboneProbe, caller: str
+) -> tuple[np.ndarray, np.ndarray, Any, np.ndarray, np.ndarray]:
+    """Check prototypes and real images that are to be looked at together.
+
+    Parameters
+    ----------
+    prototypes : estimator or PrototypeSet
+        As in :func:`check_prototypes`.
+    X, y : array-like
+        Real images, or rows, and their labels.
+    probe : FrozenBackboneProbe
+        The probe to look with.
+    caller : str
+        Name for the messages.
+
+    Returns
+    -------
+    images : ndarray of shape (n_prototypes, ...)
+        The prototypes.
+    own : ndarray of int of shape (n_prototypes,)
+        Class of each prototype.
+    source : ImageSource or ndarray of shape (n_samples, n_features)
+        The real images.
+    indices : ndarray of int of shape (n_samples,)
+        Class of each real image.
+    classes : ndarray of shape (n_classes,)
+        The labels of the classes.
+
+    Raises
+    ------
+    ValueError
+        If something cannot be used, or ``y`` lacks a class of the prototypes.
+    """
+    images, labels = check_prototypes(prototypes)
+    source = clone(probe)._check_X(X, reset=True)
+    classes, indices = check_targets(y, len(source), caller)
+    check_known(labels, classes, "classes of prototypes", "y")
+    return images, np.searchsorted(classes, labels), source, indices, classes
+
+
 def probe_of(prototypes: Any, backbone: Any, probe: Any) -> FrozenBackboneProbe:
     """Return the probe to look at prototypes with.
 
@@ -143,10 +185,16 @@ def embed_prototypes(probe: FrozenBackboneProbe, images: np.ndarray) -> np.ndarr
         )
     if not rows and images.shape[1] != images.shape[2]:
         raise ValueError(
-            f"Prototypes must be square to be shown to a net; got shape {images.shape}. Crop or "
-            f"resize them."
+            f"Prototypes must be square for a net; got shape {images.shape}. Crop or resize them."
         )
     return probe._encoder().embed_canvases(images)
+
+
+def embed_both(
+    probe: FrozenBackboneProbe, images: np.ndarray, X: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the features of prototypes and those of real images."""
+    return embed_prototypes(probe, images), embed_real(probe, X)
 
 
 def class_scores(probe: FrozenBackboneProbe, features: np.ndarray) -> np.ndarray:

@@ -8,7 +8,7 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-from sklearn.base import clone
+from sklearn.base import BaseEstimator, clone
 from sklearn.utils import check_consistent_length
 from sklearn.utils._param_validation import Interval
 
@@ -16,7 +16,6 @@ from sklgm.estimators.base import FrozenBackboneEstimator
 from sklgm.estimators.probe import FrozenBackboneProbe
 from sklgm.estimators.selectors import NearestImages
 from sklgm.estimators.selectors.base import Selector
-from sklgm.evaluation._given import GivenPrototypes
 from sklgm.passes.views import resolve_augmentation
 from sklgm.prototypes.prototype_set import PrototypeSet
 from sklgm.utils.targets import check_column, check_known, check_targets
@@ -32,6 +31,25 @@ PROTOCOL_CONSTRAINTS = {
     "n_selection_seeds": [_COUNT, None],
 }
 """What the parameters of the protocols may be."""
+
+
+class GivenPrototypes(BaseEstimator):
+    """A selection that is there already: fitting it changes nothing.
+
+    Parameters
+    ----------
+    prototypes : PrototypeSet
+        The prototypes that it selects.
+    """
+
+    def __init__(self, prototypes: PrototypeSet) -> None:
+        self.prototypes = prototypes
+
+    def fit(self, X: Any, y: Any) -> GivenPrototypes:
+        """Set ``prototypes_`` and ``prototype_labels_``, whatever X and y are."""
+        self.prototypes_ = self.prototypes.images
+        self.prototype_labels_ = self.prototypes.labels
+        return self
 
 
 @dataclass(frozen=True, eq=False)

@@ -144,11 +144,9 @@ def prototype_curve(
     return PrototypeCurve(tuple(run_rows(rows, n_probe_seeds, n_selection_seeds, verbose)))
 
 
-def _by_count(
-    selections: Mapping[str, Any], counts: list[int]
-) -> dict[tuple[str, int | None], Any]:
+def _by_count(selections: Mapping[str, Any], counts: list[int]) -> dict[Any, Any]:
     """Return selections by their name and number of prototypes."""
-    rows: dict[tuple[str, int | None], Any] = {}
+    rows: dict[Any, Any] = {}
     for name, selection in selections.items():
         if selection is None:
             rows[name, None] = None

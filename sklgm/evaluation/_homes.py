@@ -78,12 +78,13 @@ def compare_prototypes(
     prototypes: PrototypeSet,
     train: tuple[Any, Any] | None,
     test: tuple[Any, Any],
+    nets: dict[str, Backbone],
     *,
     probe: FrozenBackboneProbe,
     n_seeds: int,
     groups: Any = None,
-) -> SelectionComparison:
-    """Compare prototypes with as many random images, centroids, and all of them.
+) -> dict[str, SelectionComparison]:
+    """Compare prototypes with as many random images, centroids, and all of them, on each net.
 
     Parameters
     ----------
@@ -93,8 +94,10 @@ def compare_prototypes(
         Images they were made of. Without these there is a row for the prototypes alone.
     test : tuple of (X, y)
         Images to score on.
+    nets : dict of str to Backbone
+        Nets to look with.
     probe : FrozenBackboneProbe
-        A probe with the net, and with the settings that the other rows share.
+        Settings of the probes, which the other rows share.
     n_seeds : int
         Probes of each row.
     groups : array-like of shape (n_test,) or None, default=None
@@ -102,31 +105,27 @@ def compare_prototypes(
 
     Returns
     -------
-    SelectionComparison
-        Rows in the order "random", "centroid", "prototypes", "all".
+    dict of str to SelectionComparison
+        By net, with rows in the order "random", "centroid", "prototypes", "all".
     """
-    selections: dict[str, Any] = {PROTOTYPES: prototypes}
-    if train is not None:
-        few = int(np.unique(prototypes.labels, return_counts=True)[1].min())
-        real = {**net_parameters(probe), "prototypes_per_class": few}
-        selections = {
-            "random": RandomImages(**real),
-            "centroid": ClassCentroids(**real, random_state=0),
-            **selections,
-            "all": None,
-        }
     # Without training images nothing is chosen from those that stand in for them.
     X, y = test if train is None else train
-    return compare_selections(
-        X,
-        y,
-        *test,
-        backbone=probe.backbone,
-        selections=selections,
-        probe=probe,
-        n_probe_seeds=n_seeds,
-        groups=groups,
-    )
+    shared: dict[str, Any] = {"probe": probe, "n_probe_seeds": n_seeds, "groups": groups}
+    few = int(np.unique(prototypes.labels, return_counts=True)[1].min())
+    results = {}
+    for name, net in nets.items():
+        selections: dict[str, Any] = {PROTOTYPES: prototypes}
+        if train is not None:
+            real = {**net_parameters(probe), "backbone": net, "prototypes_per_class": few}
+            chosen = {
+                "random": RandomImages(**real),
+                "centroid": ClassCentroids(**real, random_state=0),
+            }
+            selections = {**chosen, **selections, "all": None}
+        results[name] = compare_selections(
+            X, y, *test, backbone=net, selections=selections, **shared
+        )
+    return results
 
 
 def _parameters(prototypes: PrototypeSet) -> dict[str, Any]:

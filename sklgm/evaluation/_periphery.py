@@ -7,20 +7,11 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import percentileofscore
-from sklearn.base import clone
 
 from sklgm.backbones import Backbone
 from sklgm.estimators.probe import FrozenBackboneProbe
-from sklgm.estimators.probing import (
-    check_prototypes,
-    class_scores,
-    embed_prototypes,
-    embed_real,
-    margins,
-    probe_of,
-)
+from sklgm.estimators.probing import beside_real, class_scores, embed_both, margins, probe_of
 from sklgm.utils.tables import Table
-from sklgm.utils.targets import check_known, check_targets
 
 # The figures of a prototype, and how they are written in a table.
 _FIGURES = {"distance": ".3g", "z_score": ".2f", "percentile": ".0f", "margin": ".2f"}
@@ -132,18 +123,14 @@ def prototype_statistics(
     >>> [record["class"] for record in statistics.records]
     [0, 1, 2]
     """
-    images, labels = check_prototypes(prototypes)
     probe = probe_of(prototypes, backbone, probe or FrozenBackboneProbe(random_state=0))
-    source = clone(probe)._check_X(X, reset=True)
-    classes, indices = check_targets(y, len(source), "prototype_statistics")
-    check_known(labels, classes, "classes of prototypes", "y")
-    own = np.searchsorted(classes, labels)
-    points = embed_prototypes(probe, images)
-    features = embed_real(probe, source)
+    found = beside_real(prototypes, X, y, probe, "prototype_statistics")
+    images, own, source, indices, classes = found
+    points, features = embed_both(probe, images, source)
     probe.fit(source, classes[indices])
     scores = margins(class_scores(probe, points), own)
     records = []
-    for i, label in enumerate(labels.tolist()):
+    for i, label in enumerate(classes[own].tolist()):
         real = features[indices == own[i]].astype(np.float64)
         place = {"prototype": i, "class": label, "n_images": len(real), **_place(points[i], real)}
         records.append({**place, "margin": float(scores[i])})

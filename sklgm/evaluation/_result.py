@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from sklgm.utils.tables import Table, data_frame, markdown, spread
+from sklgm.utils.tables import Table, data_frame, spread
 
 METRICS = {
     "accuracy": "accuracy",
@@ -23,6 +23,10 @@ METRICS = {
 @dataclass(frozen=True, eq=False, repr=False)
 class Result(Table):
     """Base of the results: tables of the runs of a protocol.
+
+    In a table, metrics are mean ± the deviation that its caption names, and seconds the mean time
+    of a choice and a probe. "fits" tells how many times a selection was fitted: with one, the
+    deviation is that of the probe alone.
 
     Parameters
     ----------
@@ -77,18 +81,6 @@ class Result(Table):
             Without pandas.
         """
         return data_frame(self.summary() if summary else list(self.records))
-
-    def to_markdown(self) -> str:
-        """Return the table in Markdown.
-
-        Returns
-        -------
-        str
-            A line for each row. Metrics are mean ± standard deviation over the seeds
-            (ddof=1), seconds the mean time of a choice and a probe. "fits" tells how many times
-            the selection was fitted: with one, the deviation is that of the probe alone.
-        """
-        return markdown(*self._table())
 
     def _table(self) -> tuple[list[str], list[list[str]]]:
         """Return the titles and the cells of each row."""

@@ -238,8 +238,7 @@ def set_parameter(selection: Any, name: str, value: Any) -> Any:
     found = _parameters(changed, name)
     if not found:
         raise ValueError(
-            f"A {type(selection).__name__} has no parameter {name}, which is set for each row or "
-            f"column here. Leave it out, or compare it by compare_selections."
+            f"A {type(selection).__name__} has no parameter {name}, which is set here. Omit it."
         )
     return changed.set_params(**dict.fromkeys(found, value))
 

@@ -236,11 +236,10 @@ def with_relative_accuracy(records: Sequence[dict[str, Any]]) -> tuple[dict[str,
             full.setdefault(record["backbone"], []).append(record["accuracy"])
     means = {column: np.mean(accuracies) for column, accuracies in full.items()}
     with np.errstate(divide="ignore", invalid="ignore"):
-        relative = [float(record["accuracy"] / means[record["backbone"]]) for record in records]
-    return tuple(
-        {**record, "relative_accuracy": value}
-        for record, value in zip(records, relative, strict=True)
-    )
+        return tuple(
+            {**record, "relative_accuracy": float(record["accuracy"] / means[record["backbone"]])}
+            for record in records
+        )
 
 
 def _distilled(

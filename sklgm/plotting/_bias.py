@@ -147,19 +147,16 @@ class BiasDisplay(HeatMapDisplay):
         )
         self.ax_.axvline(len(groups) - 0.5, color="white", lw=6)
         if self.prototypes is not None:
-            self._draw_pictures(len(groups))
+            check_consistent_length(self.prototypes, labels)
+            for i, picture in enumerate(self.prototypes):
+                # Pictures stand to the left of their rows.
+                extent = (-1.44, -0.56, i + 0.44, i - 0.44)
+                self.ax_.imshow(picture, extent=extent, interpolation="nearest", vmin=0, vmax=1)
+            # Each picture has set limits of its own.
+            self.ax_.set(xlim=(-1.5, len(groups) + 0.5), ylim=(len(labels) - 0.5, -0.5))
         title = "read as group (framed: typical of its class)"
         if self.group_reliance is not None:
             title = f"group reliance {self.group_reliance:.2f}\n{title}"
         self.ax_.set_title(title, fontsize=10)
         self.ax_.set_ylabel("prototype of")
         return self
-
-    def _draw_pictures(self, n_groups):
-        """Draw the prototypes to the left of their rows."""
-        check_consistent_length(self.prototypes, self.prototype_labels)
-        for i, picture in enumerate(self.prototypes):
-            extent = (-1.44, -0.56, i + 0.44, i - 0.44)
-            self.ax_.imshow(picture, extent=extent, interpolation="nearest", vmin=0, vmax=1)
-        # Each picture has set limits of its own.
-        self.ax_.set(xlim=(-1.5, n_groups + 0.5), ylim=(len(self.prototypes) - 0.5, -0.5))

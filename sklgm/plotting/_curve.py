@@ -107,23 +107,15 @@ class PrototypeCurveDisplay(Display):
         """
         ax = self._set_axes(ax, (7.2, 4.2))
         self.lines_ = {}
+        sizes = {"ms": 5, "lw": 1.4, "capsize": 2, "elinewidth": 0.9}
         for index, (name, points) in enumerate(self.curves.items()):
             places, means, deviations = np.asarray(points, dtype=float).T
             color, marker, _ = LOOKS[index % len(LOOKS)]
             # Side by side, since the deviations of several lines at one place would hide others.
             shift = 1.15 ** ((index + 0.5) / len(self.curves) - 0.5)
-            self.lines_[name] = ax.errorbar(
-                places * shift,
-                means,
-                yerr=np.nan_to_num(deviations),
-                color=color,
-                marker=marker,
-                ls=_DASHES[index % len(_DASHES)],
-                ms=5,
-                lw=1.4,
-                capsize=2,
-                elinewidth=0.9,
-            )
+            looks = {"color": color, "marker": marker, "ls": _DASHES[index % len(_DASHES)]}
+            errors = np.nan_to_num(deviations)
+            self.lines_[name] = ax.errorbar(places * shift, means, yerr=errors, **looks, **sizes)
         for name, level in (self.levels or {}).items():
             self.lines_[name] = ax.axhline(level, color="0.35", lw=1.2, ls=(0, (6, 3)))
         counts = sorted({int(point[0]) for points in self.curves.values() for point in points})

@@ -247,11 +247,8 @@ class EmbeddingDisplay(Display):
 
 def choose_rows(y, max_samples, random_state):
     """Pick rows at random, in the proportions of the labels and in their order."""
-    chosen = resample(
-        np.arange(len(y)),
-        replace=False,
-        n_samples=max_samples,
-        stratify=y,
-        random_state=own_random_state(random_state),
+    state = own_random_state(random_state)
+    rows = np.arange(len(y))
+    return np.sort(
+        resample(rows, replace=False, n_samples=max_samples, stratify=y, random_state=state)
     )
-    return np.sort(chosen)

@@ -220,8 +220,7 @@ def _check_images(images: Any) -> np.ndarray:
         raise ValueError("Prototypes contain NaN or infinite values.")
     if is_pictures and (images.min() < 0 or images.max() > 1):
         raise ValueError(
-            "Images must have values in [0, 1]; "
-            f"got values from {images.min():.4g} to {images.max():.4g}."
+            f"Images must have values in [0, 1]; got {images.min():.4g} to {images.max():.4g}."
         )
     return images
 
@@ -233,8 +232,7 @@ def _check_labels(labels: Any) -> np.ndarray:
         labels = np.array(labels.tolist())
     if not (is_text or (labels.dtype.kind in "biuf" and labels.itemsize <= 8)):
         raise ValueError(
-            f"Labels must be strings, booleans, or numbers of at most 64 bits; got dtype "
-            f"{labels.dtype}."
+            f"Labels must be strings, booleans, or numbers of at most 64 bits; got {labels.dtype}."
         )
     return labels
 

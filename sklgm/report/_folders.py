@@ -79,10 +79,8 @@ def report_on_folders(
     """
     nets = nets_of(prototypes, backbones, image_size)
     names = list(nets)
-    images = load_files(train)
-    X, y = images.paths, images.target
-    held_out = images if test is None else load_files(test)
-    judged = (held_out.paths, held_out.target)
+    X, y = load_files(train)
+    judged = (X, y) if test is None else load_files(test)
 
     with TemporaryDirectory() as memory:
         settings["memory"] = memory
@@ -97,17 +95,8 @@ def report_on_folders(
             reference = (*judged, judged_groups)
             results = [diagnose_bias(prototypes, X, y, train_groups, reference=reference, **about)]
         if test is not None:
-            comparisons = {
-                name: compare_prototypes(
-                    prototypes,
-                    (X, y),
-                    judged,
-                    probe=FrozenBackboneProbe(net, **settings),
-                    n_seeds=n_seeds,
-                    groups=judged_groups,
-                )
-                for name, net in nets.items()
-            }
+            shared: dict[str, Any] = {"probe": probe, "n_seeds": n_seeds, "groups": judged_groups}
+            comparisons = compare_prototypes(prototypes, (X, y), judged, nets, **shared)
             results.append(comparisons[names[0]])
             if len(names) > 1:
                 results.append(_transfer(comparisons, homes_of(prototypes)))

@@ -14,9 +14,8 @@ import numpy as np
 from sklgm._version import __version__
 from sklgm.backbones import Backbone
 from sklgm.estimators.probe import FrozenBackboneProbe
-from sklgm.estimators.probing import check_prototypes, embed_prototypes, embed_real, probe_of
+from sklgm.estimators.probing import beside_real, check_prototypes, embed_both, probe_of
 from sklgm.estimators.selectors.nearest import nearest_rows
-from sklgm.images import check_images
 from sklgm.plotting import ConvergenceDisplay, EmbeddingDisplay
 from sklgm.plotting._embedding import choose_rows
 from sklgm.plotting._style import resolve_class_names
@@ -24,7 +23,6 @@ from sklgm.prototypes.prototype_set import PrototypeSet
 from sklgm.utils.extras import needs_extra
 from sklgm.utils.files import replacing
 from sklgm.utils.pictures import figure_picture, picture
-from sklgm.utils.targets import check_targets
 
 with needs_extra("report", "HTMLReport"):
     from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -163,7 +161,7 @@ class HTMLReport:
         text = f"The first {len(shown)} of {len(images)}. " if len(images) > len(shown) else ""
         if X is not None:
             net = probe_of(prototypes, backbone, probe)
-            reals, embedding = _among_real(images, labels, X, y, net, names)
+            reals, embedding = _among_real(prototypes, X, y, net, names)
             text += (
                 "Beside each one, in a dashed frame, is the real image of its class that is most "
                 "similar to it. None is shown twice."
@@ -247,29 +245,23 @@ def _heading(result: Any) -> str:
 
 
 def _among_real(
-    images: np.ndarray,
-    labels: np.ndarray,
-    X: Any,
-    y: Any,
-    probe: FrozenBackboneProbe,
-    class_names: Any,
+    prototypes: Any, X: Any, y: Any, probe: FrozenBackboneProbe, class_names: Any
 ) -> tuple[list[str], str]:
     """Return the nearest real image of each prototype shown, and a map of all, as data URIs."""
-    source = check_images(X)
-    classes, indices = check_targets(y, len(source), "HTMLReport")
-    for label, count in zip(*np.unique(labels, return_counts=True), strict=True):
-        if np.sum(classes[indices] == label) < count:
-            raise ValueError(
-                f"Class {label} has {count} prototypes, but fewer images in X. Pass more images."
-            )
-    prototype_features = embed_prototypes(probe, images)
-    features = embed_real(probe, source)
-    rows = nearest_rows(features, indices, prototype_features, np.searchsorted(classes, labels))
+    images, own, source, indices, classes = beside_real(prototypes, X, y, probe, "HTMLReport")
+    scarce = np.bincount(indices) < np.bincount(own, minlength=len(classes))
+    if scarce.any():
+        raise ValueError(
+            f"X has fewer images than prototypes of {classes[scarce].tolist()}. Pass more images."
+        )
+    labels = classes[own]
+    points, features = embed_both(probe, images, source)
+    rows = nearest_rows(features, indices, points, own)
     dots = np.arange(len(indices))
     if len(dots) > _MOST_DOTS:
         dots = choose_rows(indices, _MOST_DOTS, random_state=0)
     display = EmbeddingDisplay.from_features(
-        features[dots], classes[indices[dots]], prototype_features, labels, class_names=class_names
+        features[dots], classes[indices[dots]], points, labels, class_names=class_names
     )
     return [picture(source[row]) for row in rows[:_MOST_CARDS]], figure_picture(display.figure_)
 
