@@ -226,7 +226,8 @@ def _compare(
     settings: LGMDistiller, prototypes: Any, real: RealGradients, interval_seed: int
 ) -> GradientAlignment:
     """Return the alignment of prototypes, a pair of arrays, on the backbone that is set."""
-    own = _prototype_gradients(settings, *prototypes, real)
+    images, labels = prototypes
+    own = _prototype_gradients(settings, images, labels, real)
     # One head at a time, since all of them in float64 may be large.
     pairs = zip(real.sums.cpu(), own.sums.cpu(), strict=True)
     distances = [

@@ -173,8 +173,7 @@ def _scores(probe: FrozenBackboneProbe, encoder: Encoder) -> Scores:
     found, linear = class_scores(probe, rows), rows @ weight + bias
     if np.abs(found - linear).max() > 1e-3 * np.abs(linear).max():
         raise ValueError(
-            f"The scores of the head {probe.head_!r} are no linear function of features. Use "
-            f"head=None, or a classifier such as LogisticRegression or LinearSVC."
+            f"Scores of {probe.head_!r} are no linear function of features. Use a linear head."
         )
     device = encoder.backbone.device
     slopes, start = (torch.as_tensor(p, dtype=torch.float32, device=device) for p in (weight, bias))

@@ -14,7 +14,7 @@ from sklearn.utils import check_consistent_length, compute_sample_weight
 from sklgm.backbones import Backbone
 from sklgm.bias._readers import excess, fit_reader
 from sklgm.estimators.probe import FrozenBackboneProbe
-from sklgm.estimators.probing import embed_both, probe_of
+from sklgm.estimators.probing import embed_all, probe_of
 from sklgm.images import ImageSource
 from sklgm.prototypes.prototype_set import PrototypeSet
 from sklgm.utils.tables import Table
@@ -266,7 +266,7 @@ def diagnose_bias(
     images, labels = prototypes.images, prototypes.labels
     check_same_classes(labels, classes, "prototypes", "y")
 
-    points, features = embed_both(probe, images, real.X)
+    points, features = embed_all(probe, images, real.X)
     of_image = {
         "class": np.searchsorted(classes, real.y),
         "group": np.searchsorted(group_names, real.groups),
@@ -313,8 +313,9 @@ def _check_pairs(real: _Labelled, classes: np.ndarray, groups: np.ndarray) -> No
     missing = set(wanted) - set(zip(real.y.tolist(), real.groups.tolist(), strict=True))
     if missing or min(len(classes), len(groups)) < 2:
         raise ValueError(
-            f"reference must have every class in every group, and two or more of both; got "
-            f"{len(classes)} classes, {len(groups)} groups, no {sorted(missing, key=str)[:5]}."
+            f"reference must have every class in every group, and two or more of both, to tell "
+            f"class from group; got {len(classes)} classes, {len(groups)} groups, and no image "
+            f"of {sorted(missing, key=str)[:5]}."
         )
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from sklgm.backbones import Backbone
 from sklgm.estimators.probe import FrozenBackboneProbe
-from sklgm.estimators.probing import beside_real, embed_both, probe_of
+from sklgm.estimators.probing import check_prototypes, check_real, embed_all, probe_of
 from sklgm.utils.directions import directions
 from sklgm.utils.tables import Table
 
@@ -86,10 +86,10 @@ def suspect_classes(
     >>> [record["class"] for record in found.records][-1]  # setosa stands apart
     0
     """
+    images, labels = check_prototypes(prototypes)
     probe = probe_of(prototypes, backbone, probe)
-    found = beside_real(prototypes, X, y, probe, "suspect_classes")
-    images, own, source, indices, classes = found
-    points, features = map(directions, embed_both(probe, images, source))
+    own, source, indices, classes = check_real(labels, X, y, probe, "suspect_classes")
+    points, features = map(directions, embed_all(probe, images, source))
     similarities = points @ features.T
     nearer = _nearer(similarities, own, indices, len(classes))
     names, records = classes.tolist(), []

@@ -220,9 +220,8 @@ class FrozenBackboneProbe(
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         if metadata and (self.distiller is not None or self._uses_references(X)):
             raise ValueError(
-                f"{', '.join(metadata)} cannot be used: the head is trained on prototypes, and "
-                f"metadata of the images does not belong to them. Leave it out. The weight of each "
-                f"class is the distiller's class_weight."
+                f"{', '.join(metadata)} cannot be used: the head is trained on prototypes, not on "
+                f"the images. Leave it out, and weigh classes by the distiller's class_weight."
             )
         # Before the distiller's long work: a backbone or a setting of the probe may be wrong.
         encoder = self._encoder()
@@ -334,7 +333,7 @@ class FrozenBackboneProbe(
             return False
         if self.distiller is not None:
             raise ValueError(
-                "X comes from a distiller, and this probe has a distiller too. Leave one of them out."
+                "X is of a distiller, and this probe has a distiller too. Leave one of them out."
             )
         return (X.prototypes.ndim == 2) == (self.backbone is None)
 

@@ -90,15 +90,15 @@ def check_prototypes(prototypes: Any) -> tuple[np.ndarray, np.ndarray]:
     return prototypes.images, prototypes.labels
 
 
-def beside_real(
-    prototypes: Any, X: Any, y: Any, probe: FrozenBackboneProbe, caller: str
-) -> tuple[np.ndarray, np.ndarray, Any, np.ndarray, np.ndarray]:
-    """Check prototypes and real images that are to be looked at together.
+def check_real(
+    labels: np.ndarray, X: Any, y: Any, probe: FrozenBackboneProbe, caller: str
+) -> tuple[np.ndarray, Any, np.ndarray, np.ndarray]:
+    """Check real images that are to be looked at together with prototypes.
 
     Parameters
     ----------
-    prototypes : estimator or PrototypeSet
-        As in :func:`check_prototypes`.
+    labels : ndarray of shape (n_prototypes,)
+        Labels of the prototypes.
     X, y : array-like
         Real images, or rows, and their labels.
     probe : FrozenBackboneProbe
@@ -108,8 +108,6 @@ def beside_real(
 
     Returns
     -------
-    images : ndarray of shape (n_prototypes, ...)
-        The prototypes.
     own : ndarray of int of shape (n_prototypes,)
         Class of each prototype.
     source : ImageSource or ndarray of shape (n_samples, n_features)
@@ -124,11 +122,10 @@ def beside_real(
     ValueError
         If something cannot be used, or ``y`` lacks a class of the prototypes.
     """
-    images, labels = check_prototypes(prototypes)
     source = clone(probe)._check_X(X, reset=True)
     classes, indices = check_targets(y, len(source), caller)
     check_known(labels, classes, "classes of prototypes", "y")
-    return images, np.searchsorted(classes, labels), source, indices, classes
+    return np.searchsorted(classes, labels), source, indices, classes
 
 
 def probe_of(prototypes: Any, backbone: Any, probe: Any) -> FrozenBackboneProbe:
@@ -175,8 +172,10 @@ def embed_real(probe: FrozenBackboneProbe, X: Any) -> np.ndarray:
     return probe._embed_source(probe._check_X(X, reset=True), probe._encoder())
 
 
-def embed_prototypes(probe: FrozenBackboneProbe, images: np.ndarray) -> np.ndarray:
-    """Return features (n_prototypes, n_features) of prototypes' centre crops, float32."""
+def embed_all(
+    probe: FrozenBackboneProbe, images: np.ndarray, X: Any
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return float32 features of prototypes' centre crops, and those of real images or rows."""
     rows = images.ndim == 2
     if rows != (probe.backbone is None):
         raise ValueError(
@@ -187,14 +186,7 @@ def embed_prototypes(probe: FrozenBackboneProbe, images: np.ndarray) -> np.ndarr
         raise ValueError(
             f"Prototypes must be square for a net; got shape {images.shape}. Crop or resize them."
         )
-    return probe._encoder().embed_canvases(images)
-
-
-def embed_both(
-    probe: FrozenBackboneProbe, images: np.ndarray, X: Any
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return the features of prototypes and those of real images."""
-    return embed_prototypes(probe, images), embed_real(probe, X)
+    return probe._encoder().embed_canvases(images), embed_real(probe, X)
 
 
 def class_scores(probe: FrozenBackboneProbe, features: np.ndarray) -> np.ndarray:
@@ -211,24 +203,3 @@ def class_scores(probe: FrozenBackboneProbe, features: np.ndarray) -> np.ndarray
         raise ValueError(f"The head {head!r} has neither decision_function nor predict_proba.")
     probabilities = head.predict_proba(features)
     return np.log(np.maximum(probabilities, np.finfo(probabilities.dtype).tiny))
-
-
-def margins(scores: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """Return by how much each row's own class is ahead of the best other one.
-
-    Parameters
-    ----------
-    scores : ndarray of shape (n, n_classes)
-        Scores of at least two classes.
-    own : ndarray of shape (n,)
-        Index of the own class.
-
-    Returns
-    -------
-    ndarray of shape (n,)
-        Negative where another class is ahead.
-    """
-    rows = np.arange(len(scores))
-    others = np.array(scores, dtype=np.float64)
-    others[rows, own] = -np.inf
-    return scores[rows, own] - others.max(axis=1)

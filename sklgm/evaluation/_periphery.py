@@ -10,7 +10,7 @@ from scipy.stats import percentileofscore
 
 from sklgm.backbones import Backbone
 from sklgm.estimators.probe import FrozenBackboneProbe
-from sklgm.estimators.probing import beside_real, class_scores, embed_both, margins, probe_of
+from sklgm.estimators.probing import check_prototypes, check_real, class_scores, embed_all, probe_of
 from sklgm.utils.tables import Table
 
 # The figures of a prototype, and how they are written in a table.
@@ -123,14 +123,14 @@ def prototype_statistics(
     >>> [record["class"] for record in statistics.records]
     [0, 1, 2]
     """
+    images, labels = check_prototypes(prototypes)
     probe = probe_of(prototypes, backbone, probe or FrozenBackboneProbe(random_state=0))
-    found = beside_real(prototypes, X, y, probe, "prototype_statistics")
-    images, own, source, indices, classes = found
-    points, features = embed_both(probe, images, source)
+    own, source, indices, classes = check_real(labels, X, y, probe, "prototype_statistics")
+    points, features = embed_all(probe, images, source)
     probe.fit(source, classes[indices])
-    scores = margins(class_scores(probe, points), own)
+    scores = _margins(class_scores(probe, points), own)
     records = []
-    for i, label in enumerate(classes[own].tolist()):
+    for i, label in enumerate(labels.tolist()):
         real = features[indices == own[i]].astype(np.float64)
         place = {"prototype": i, "class": label, "n_images": len(real), **_place(points[i], real)}
         records.append({**place, "margin": float(scores[i])})
@@ -152,3 +152,24 @@ def _place(point: np.ndarray, real: np.ndarray) -> dict[str, float]:
         "z_score": float(z_score),
         "percentile": float(percentileofscore(radii, distance, kind="mean")),
     }
+
+
+def _margins(scores: np.ndarray, own: np.ndarray) -> np.ndarray:
+    """Return by how much each row's own class is ahead of the best other one.
+
+    Parameters
+    ----------
+    scores : ndarray of shape (n, n_classes)
+        Scores of at least two classes.
+    own : ndarray of shape (n,)
+        Index of the own class.
+
+    Returns
+    -------
+    ndarray of shape (n,)
+        Negative where another class is ahead.
+    """
+    rows = np.arange(len(scores))
+    others = np.array(scores, dtype=np.float64)
+    others[rows, own] = -np.inf
+    return scores[rows, own] - others.max(axis=1)

@@ -66,7 +66,7 @@ def resolve_class_names(
         return [str((class_names or {}).get(label, label)) for label in labels]
     if isinstance(class_names, str) or len(class_names) != len(labels):
         raise ValueError(
-            f"class_names must be a dict, or {len(labels)} names; got {class_names!r}."
+            f"class_names must be {len(labels)} names, or a dict by label; got {class_names!r}."
         )
     return [str(name) for name in class_names]
 

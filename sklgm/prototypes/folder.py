@@ -41,8 +41,7 @@ def check_target(directory: str | Path, *, overwrite: bool) -> None:
         return
     if not overwrite:
         raise FileExistsError(
-            f"{str(target)!r} is not empty. Choose another folder, or pass overwrite=True to "
-            "replace prototypes saved there."
+            f"{str(target)!r} is not empty. Choose another folder, or pass overwrite=True."
         )
     _read_card(target)  # refuses a folder of something else
 

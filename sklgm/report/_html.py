@@ -14,7 +14,7 @@ import numpy as np
 from sklgm._version import __version__
 from sklgm.backbones import Backbone
 from sklgm.estimators.probe import FrozenBackboneProbe
-from sklgm.estimators.probing import beside_real, check_prototypes, embed_both, probe_of
+from sklgm.estimators.probing import check_prototypes, check_real, embed_all, probe_of
 from sklgm.estimators.selectors.nearest import nearest_rows
 from sklgm.plotting import ConvergenceDisplay, EmbeddingDisplay
 from sklgm.plotting._embedding import choose_rows
@@ -161,7 +161,7 @@ class HTMLReport:
         text = f"The first {len(shown)} of {len(images)}. " if len(images) > len(shown) else ""
         if X is not None:
             net = probe_of(prototypes, backbone, probe)
-            reals, embedding = _among_real(prototypes, X, y, net, names)
+            reals, embedding = _among_real(images, labels, X, y, net, names)
             text += (
                 "Beside each one, in a dashed frame, is the real image of its class that is most "
                 "similar to it. None is shown twice."
@@ -245,17 +245,16 @@ def _heading(result: Any) -> str:
 
 
 def _among_real(
-    prototypes: Any, X: Any, y: Any, probe: FrozenBackboneProbe, class_names: Any
+    images: np.ndarray, labels: np.ndarray, X: Any, y: Any, probe: Any, class_names: Any
 ) -> tuple[list[str], str]:
     """Return the nearest real image of each prototype shown, and a map of all, as data URIs."""
-    images, own, source, indices, classes = beside_real(prototypes, X, y, probe, "HTMLReport")
+    own, source, indices, classes = check_real(labels, X, y, probe, "HTMLReport")
     scarce = np.bincount(indices) < np.bincount(own, minlength=len(classes))
     if scarce.any():
         raise ValueError(
             f"X has fewer images than prototypes of {classes[scarce].tolist()}. Pass more images."
         )
-    labels = classes[own]
-    points, features = embed_both(probe, images, source)
+    points, features = embed_all(probe, images, source)
     rows = nearest_rows(features, indices, points, own)
     dots = np.arange(len(indices))
     if len(dots) > _MOST_DOTS:
