@@ -150,7 +150,7 @@ def fit_linear_head(
         net.fit(as_tensor(bank), as_tensor(labels))
     if not all(bool(parameter.isfinite().all()) for parameter in net.module_.parameters()):
         raise ValueError(
-            "The head's weights are not finite. Lower learning_rate, or scale the features down."
+            "The weights of the head are not finite. Lower learning_rate, or scale features down."
         )
     # What is left of training is larger than the head, and bound to its device.
     net.module_.to("cpu")

@@ -232,7 +232,7 @@ def _check_labels(labels: Any) -> np.ndarray:
         labels = np.array(labels.tolist())
     if not (is_text or (labels.dtype.kind in "biuf" and labels.itemsize <= 8)):
         raise ValueError(
-            f"Labels must be strings, booleans, or numbers of at most 64 bits; got {labels.dtype}."
+            f"Labels must be strings, booleans or numbers up to 64 bits; got dtype {labels.dtype}."
         )
     return labels
 
