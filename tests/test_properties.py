@@ -97,7 +97,7 @@ def assert_same_statistics(found, expected):
     assert_array_equal(found.rows_seen, expected.rows_seen)
     for name in ("feature_sum", "feature_square_sum"):
         values = getattr(expected, name).numpy()
-        size = np.abs(values).max(initial=0) + np.sqrt(expected.feature_square_sum.sum())
+        size = np.abs(values).max(initial=0) + float(expected.feature_square_sum.sum()) ** 0.5
         assert_allclose(getattr(found, name), values, rtol=0, atol=1e-10 * size)
 
 

@@ -167,7 +167,7 @@ def test_other_parameters_in_another_process_are_refused(ranks):
 def test_statistics_are_added_up_in_copies():
     """Every tensor is reduced once; arrays that came from a cache stay as they were."""
     gradients = distiller().compute_gradients(X, Y)
-    before = {name: np.array(getattr(gradients, name)) for name in _SUMS}
+    before = {name: tensor.numpy().copy() for name, tensor in gradients.tensors().items()}
     kept = {name: getattr(gradients, name) for name in _SUMS}
     gradients.add_up(lambda tensor: tensor.mul_(2), 16)
     for name, value in before.items():
