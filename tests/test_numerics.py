@@ -333,7 +333,7 @@ def n_steps(estimator):
     return recorder.ended.count("fit/synthesis/step"), str(caught.value)
 
 
-@pytest.mark.parametrize("step", [0, 3, 49, 50, 119])
+@pytest.mark.parametrize("step", [0, 49, 50, 119])
 def test_the_first_bad_step_is_named_and_few_follow(step):
     taken, message = n_steps(distiller(spoilt(step), max_iter=120))
     assert f"The loss is not finite at step {step}. Lower learning_rate" in message

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 import torch
 import torch._dynamo  # before there is a group: see sklgm/cli/torchrun.py
 from torch import distributed, multiprocessing
@@ -206,9 +207,9 @@ def test_alone_nothing_is_sent():
 
 def words(folder, out, *options):
     """Return the words of the command, on images of its own."""
-    net = ("--backbone", "efficientnet_lite0", "--image-size", "32", "--device", "cpu")
+    net = ("--backbone", f"timm:test_vit@{folder / 'vit.pth'}", "--image-size", "32")
     images = str(folder / "images")
-    more = ("--seed", "3", "--jobs", "1", "--out", str(folder / out))
+    more = ("--device", "cpu", "--seed", "3", "--jobs", "1", "--out", str(folder / out))
     return ("distill", images, *net, *more, *options)
 
 
@@ -245,6 +246,7 @@ def start_torchrun(folder, *options):
 
 @pytest.fixture
 def folder(tmp_path):
+    torch.save(timm.create_model("test_vit").state_dict(), tmp_path / "vit.pth")
     (tmp_path / "flat").mkdir()
     for path, label in zip(save_images(X, tmp_path / "flat"), Y, strict=True):
         target = tmp_path / "images" / str(label) / Path(path).name
@@ -253,7 +255,6 @@ def folder(tmp_path):
     return tmp_path
 
 
-@pytest.mark.real
 def test_the_command_in_two_processes(folder):
     """One folder is written, by the first of them."""
     (_, *first), (_, *second) = start_two(folder, "two", "--max-iter", "3")
@@ -266,7 +267,6 @@ def test_the_command_in_two_processes(folder):
     assert two.labels.tolist() == one.labels.tolist()
 
 
-@pytest.mark.real
 def test_a_job_of_torchrun_is_interrupted_and_goes_on(folder):
     options = ("--max-iter", "16", "--set", "batch_size=4")
     process = start_torchrun(folder, *options, "--resume")
@@ -287,4 +287,8 @@ def test_a_job_of_torchrun_is_interrupted_and_goes_on(folder):
     start_two(folder, "whole", *options)
     whole, cut = (PrototypeSet.load(folder / name) for name in ("whole", "cut"))
     np.testing.assert_array_equal(cut.images, whole.images)
-    assert sorted(path.name for path in folder.iterdir()) == ["cut", "flat", "images", "whole"]
+    assert sorted(path.name for path in folder.iterdir()) == [
+        *("cut", "flat", "images"),
+        "vit.pth",
+        "whole",
+    ]

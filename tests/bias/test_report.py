@@ -146,9 +146,8 @@ def test_a_net_blind_to_the_background_does_not():
 @pytest.mark.parametrize(
     "net", [BORDER, CENTRE, tiny_backbone(14)], ids=["border", "centre", "all"]
 )
-@pytest.mark.parametrize("seed", [4, 5])
-def test_without_correlation_nothing_is_relied_on(net, seed):
-    train = labelled(0.0, seed=seed)
+def test_without_correlation_nothing_is_relied_on(net):
+    train = labelled(0.0, seed=4)
     report = diagnose_bias(distiller(net), *train, reference=REFERENCE)
     assert report.association < 0.1
     assert report.group_reliance < 0.15
