@@ -263,10 +263,7 @@ def test_a_search_over_distillation_and_backbones(tmp_path):
 
 
 def test_a_search_in_other_processes():
-    grid = {
-        "distiller__prototypes_per_class": [1, 2],
-        "backbone": [NET, tiny_backbone(image_size=24, seed=1)],
-    }
+    grid = {"backbone": [NET, tiny_backbone(image_size=24, seed=1)]}
     estimator = probe(distiller=distiller(max_iter=4), max_epochs=5)
     alone = GridSearchCV(estimator, grid, cv=2, error_score="raise").fit(X, Y)
     shared = GridSearchCV(estimator, grid, cv=2, n_jobs=2, error_score="raise").fit(X, Y)

@@ -174,7 +174,7 @@ def labels_of(draw, kind, n):
 any_labels = st.sampled_from(sorted(LABELS)).flatmap(lambda kind: labels_of(kind, 6))
 
 
-@examples(60)
+@examples(30)
 @given(any_labels, hnp.arrays(np.float32, (6, 3), elements=floats()), json_objects)
 def test_prototypes_come_back_bit_by_bit(labels, rows, provenance):
     with folder() as path:

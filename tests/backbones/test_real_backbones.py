@@ -175,15 +175,15 @@ def test_mobilenet_is_torchvisions():
         torch.testing.assert_close(backbone.features(china), wanted, atol=1e-4, rtol=1e-4)
 
 
-# Measured: .67 and .50, where a quarter is chance.
-@pytest.mark.parametrize(("name", "least"), [("clip_vitb16_8bit", 0.5), ("mobilenetv2", 0.37)])
+# Measured: .65 and .60, where a quarter is chance.
+@pytest.mark.parametrize(("name", "least"), [("clip_vitb16_8bit", 0.5), ("mobilenetv2", 0.45)])
 def test_drawings_are_among_their_like(pictures, name, least):
-    """Five nearest neighbours, leave one out, of 6 animals, clothes, foods and places each."""
+    """Three nearest neighbours, leave one out, of 5 animals, clothes, foods and places each."""
     need(name)
     X, _, y, _ = pictures
-    some = np.concatenate([np.flatnonzero(y == c)[:6] for c in np.unique(y)])
+    some = np.concatenate([np.flatnonzero(y == c)[:5] for c in np.unique(y)])
     features = BackboneEmbedder(real_backbone(name, None, 224)).fit_transform(X[some])
-    neighbours = KNeighborsClassifier(5, metric="cosine")
+    neighbours = KNeighborsClassifier(3, metric="cosine")
     found = cross_val_score(neighbours, features, y[some], cv=LeaveOneOut()).mean()
     assert found > least
 
@@ -252,13 +252,13 @@ def test_prototypes_beat_random_images(folder, pictures, name):
         augmentation=augmentation,
         max_iter=20,
         learning_rate=0.1,
-        n_views=4,
+        n_views=2,
         random_state=0,
     )
     distilled = score(distiller)
     random = [score(RandomImages(backbone, memory=folder, random_state=seed)) for seed in range(5)]
     side = backbone.canvas_size
     assert distiller.prototypes_.shape == (4, side, side, 3)
-    assert distiller.loss_curve_[-1] < 0.6 * distiller.loss_curve_[0]
-    # Over seeds of the distillation the difference was 0.13 to 0.27.
+    assert distiller.loss_curve_[-1] < 0.7 * distiller.loss_curve_[0]
+    # Over seeds of the distillation the difference was 0.11 to 0.25.
     assert distilled > np.mean(random) + 0.05

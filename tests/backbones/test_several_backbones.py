@@ -125,7 +125,7 @@ def test_the_loss_falls_on_both():
             one.images_seen[:] = 0
         return estimator.fit_gradients(gradients)
 
-    fitted = fit(max_iter=150, n_views=4)
+    fitted = fit(max_iter=100, n_views=4)
     assert fitted.loss_curve_[-10:].mean() < 0.3 * fitted.loss_curve_[:10].mean()
     start = fit(max_iter=1, learning_rate=1e-12)
     for backbone in (SMALL, LARGE):
