@@ -15,6 +15,11 @@ from sklgm import StandardAugmentation
 PACKAGE = "as sklgm does"
 
 
+def of_package(backbone, precision):
+    """Return how the package itself embeds pixels."""
+    return functools.partial(backbone.features, autocast=PRECISIONS[precision])
+
+
 def draws(bench, what, generators):
     """Draw 32 heads of 1000 x 768, or the noise of 64 views, and have them on the GPU."""
     shape = {"heads": (32, 1000, 768), "noise": (64, 3, 224, 224)}[what]
@@ -63,9 +68,10 @@ def cast(bench, precision, weights):
     passes of ten views.
     """
     pixels = bench.pixels(bench.size(VIEWS, 4))
-    alone = BareNet(bench.backbone, precision, cast=weights != "cast each time")
     if weights == PACKAGE:
-        alone = functools.partial(bench.backbone.features, autocast=PRECISIONS[precision])
+        alone = of_package(bench.backbone, precision)
+    else:
+        alone = BareNet(bench.backbone, precision, cast=weights != "cast each time")
     with torch.no_grad():
         by_features = torch.randn_like(alone(pixels))
     exact = pull_back(BareNet(bench.backbone), pixels, by_features)
@@ -131,8 +137,7 @@ def scaling(bench, n_classes, precision, scale):
         z = [torch.cat([exact(part) for part in views.split(64)]) for views in (real, own)]
     slope, pixels = slope_of_distance(*z)[:VIEWS], own[:VIEWS]
     if scale == PACKAGE:
-        alone = functools.partial(bench.backbone.features, autocast=PRECISIONS[precision])
-        found = pull_back(alone, pixels, slope)
+        found = pull_back(of_package(bench.backbone, precision), pixels, slope)
     else:
         found = pull_back(BareNet(bench.backbone, precision), pixels, slope, float(scale))
     return {
@@ -166,10 +171,10 @@ def determinism(bench, precision, deterministic):
 
 def processor(bench, precision):
     """Pass 8 views forward and back on the CPU, by precision, and say what the CPU has."""
-    backbone, dtype = bench.backbone.to("cpu"), PRECISIONS[precision]
+    backbone = bench.backbone.to("cpu")
     pixels = bench.pixels(bench.size(8, 2)).cpu()
     by_features = torch.randn(len(pixels), backbone.n_features)
-    alone = functools.partial(backbone.features, autocast=dtype)
+    alone = of_package(backbone, precision)
     seconds = bench.seconds(lambda: pull_back(alone, pixels, by_features), repeat=5, warm=1)
     exact = pull_back(backbone.features, pixels, by_features)
     flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""

@@ -133,7 +133,7 @@ def gradient_alignment(
         "distiller": [LGMDistiller, None],
     }
     validate_parameter_constraints(constraints, locals(), caller_name="gradient_alignment")
-    arrays = check_prototypes(prototypes)
+    images, labels = check_prototypes(prototypes)
     settings, interval_seed = _settings(prototypes, distiller, random_state)
     if backbone is None:
         backbone = probe_of(prototypes, None, None).backbone
@@ -145,7 +145,7 @@ def gradient_alignment(
     else:
         encoder = settings._encoder()
         check_gradients(gradients, encoder, settings._views(encoder), settings.class_weight)
-    return _compare(settings, arrays, gradients, interval_seed)
+    return _compare(settings, images, labels, gradients, interval_seed)
 
 
 def gradient_alignment_matrix(
@@ -202,8 +202,8 @@ def gradient_alignment_matrix(
     for j, net in enumerate(nets.values()):
         settings.set_params(backbone=net)
         real = settings.compute_gradients(X, y)
-        for i, one in enumerate(arrays):
-            found = _compare(settings, one, real, interval_seed)
+        for i, (images, labels) in enumerate(arrays):
+            found = _compare(settings, images, labels, real, interval_seed)
             cells[:, i, j] = found.score, found.low, found.high
     scores, low, high = cells
     rows = tuple(map(str, prototypes))
@@ -223,10 +223,13 @@ def _settings(prototypes: Any, distiller: Any, random_state: Any) -> tuple[LGMDi
 
 
 def _compare(
-    settings: LGMDistiller, prototypes: Any, real: RealGradients, interval_seed: int
+    settings: LGMDistiller,
+    images: np.ndarray,
+    labels: np.ndarray,
+    real: RealGradients,
+    interval_seed: int,
 ) -> GradientAlignment:
-    """Return the alignment of prototypes, a pair of arrays, on the backbone that is set."""
-    images, labels = prototypes
+    """Return the alignment of prototypes on the backbone that is set."""
     own = _prototype_gradients(settings, images, labels, real)
     # One head at a time, since all of them in float64 may be large.
     pairs = zip(real.sums.cpu(), own.sums.cpu(), strict=True)

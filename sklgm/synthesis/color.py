@@ -12,6 +12,7 @@ from sklgm.matching.moving import to_device
 _COLOR_SQRT_COVARIANCE = torch.tensor(
     [[0.26, 0.09, 0.02], [0.27, 0.00, -0.05], [0.27, -0.09, 0.03]]
 )
+_MATRIX = _COLOR_SQRT_COVARIANCE / _COLOR_SQRT_COVARIANCE.norm(dim=0).max()
 
 
 def correlate_colors(images: Tensor) -> Tensor:
@@ -27,5 +28,5 @@ def correlate_colors(images: Tensor) -> Tensor:
     Tensor of shape (n, 3, h, w)
         Channels as correlated as in photographs; the longest axis keeps its scale.
     """
-    matrix = _COLOR_SQRT_COVARIANCE / _COLOR_SQRT_COVARIANCE.norm(dim=0).max()
-    return torch.einsum("rc,nchw->nrhw", to_device(matrix, images.device).to(images.dtype), images)
+    matrix = to_device(_MATRIX, images.device).to(images.dtype)
+    return torch.einsum("rc,nchw->nrhw", matrix, images)

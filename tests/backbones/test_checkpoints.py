@@ -14,7 +14,7 @@ from PIL import Image
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from sklgm import LGMDistiller
-from sklgm.backbones import Backbone, WeightsNotFoundError, _cache, get_backbone
+from sklgm.backbones import Backbone, WeightsNotFoundError, get_backbone
 from sklgm.backbones._folding import fold_batch_norms
 from tests.library_nets import TINY_CLIP, add_tiny_clip, fill, own_cache, save, undrawn
 from tests.tiny_backbones import TinyConvNet
@@ -388,7 +388,7 @@ def test_folder_of_open_clip(tiny_clip, size, tmp_path, picture):
     assert backbone.n_features == 24
 
 
-def test_a_folder_moves(tmp_path):
+def test_a_folder_moves(tmp_path, monkeypatch):
     """The folder's place is no part of what the backbone is, nor of what the caches key by."""
     timm.models.save_for_hf(filled("test_vit"), tmp_path / "one")
     shutil.copytree(tmp_path / "one", tmp_path / "two" / "one")
@@ -406,8 +406,7 @@ def test_a_folder_moves(tmp_path):
     assert other.fingerprint() != two.fingerprint()
     assert not torch.equal(other.features(PIXELS), two.features(PIXELS))
     # Nor is it loaded in the place of the one that was made.
-    _cache._NAMED.clear()
-    _cache._KEPT.clear()
+    own_cache(monkeypatch)
     with pytest.raises(ValueError, match="holds other weights"):
         _ = pickle.loads(pickle.dumps(one)).module
 

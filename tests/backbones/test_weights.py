@@ -38,10 +38,10 @@ MISSING = {
 SMALL = [["timm:resnet10t.c3_in1k", 64], ["timm:test_vit", 160], ["timm:test_vit", 80]]
 # One of each family, the smallest that there is, two of them by their short names.
 LARGE = {
-    "clip": "timm/vit_base_patch16_clip_224.openai",
+    "clip": MISSING["clip"],
     "dinov2_vits14": "timm/vit_small_patch14_dinov2.lvd142m",
     "eva02_tiny": "timm/eva02_tiny_patch14_224.mim_in22k",
-    "mocov3": "nyu-visionx/moco-v3-vit-b",
+    "mocov3": MISSING["mocov3"],
 }
 HUB = [
     ["hf-hub:someone/vit", 160],

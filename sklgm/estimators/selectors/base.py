@@ -55,9 +55,15 @@ class Selector(CallbackSupportMixin, PrototypeTransformer):
                 f"prototypes_per_class={self.prototypes_per_class}. Lower it or add images."
             )
 
-    def _set_chosen(self, chosen: np.ndarray, source: Any, targets: Any, encoder: Any) -> None:
+    def _set_chosen(
+        self,
+        chosen: np.ndarray,
+        source: Any,
+        classes: np.ndarray,
+        indices: np.ndarray,
+        encoder: Any,
+    ) -> None:
         """Assign the fitted attributes, of rows ordered by class."""
-        classes, indices = targets
         prototypes = encoder.canvas_array(take(source, chosen))
         fitted = self._prototype_attributes(prototypes, indices[chosen], classes, encoder)
         self.__dict__.update(fitted, prototype_indices_=chosen)
@@ -126,7 +132,7 @@ class BackboneSelector(Selector):
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         rows_of = [np.flatnonzero(indices == c) for c in range(len(classes))]
         chosen = self._choose(rows_of, lambda: self._embed_source(source, encoder))
-        self._set_chosen(np.concatenate(chosen), source, (classes, indices), encoder)
+        self._set_chosen(np.concatenate(chosen), source, classes, indices, encoder)
         context.call_on_fit_task_end(estimator=self, X=X, y=y)
         return self
 

@@ -110,8 +110,7 @@ class NearestImages(Selector):
         check_same_classes(distiller.classes_, classes, "the frozen distiller", "y")
         own = np.searchsorted(classes, distiller.prototype_labels_)
         rows = nearest_rows(distiller._embed(X), indices, distiller.prototype_features_, own)
-        by_class = np.argsort(own, kind="stable")
-        self._set_chosen(rows[by_class], source, (classes, indices), encoder)
+        self._set_chosen(rows[np.argsort(own, kind="stable")], source, classes, indices, encoder)
         self.distiller_ = distiller
         context.call_on_fit_task_end(estimator=self, X=X, y=y)
         return self
