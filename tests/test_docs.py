@@ -13,6 +13,7 @@ import matplotlib.pyplot as plt
 import pytest
 import typer
 from numpydoc.validate import validate
+from PIL import Image
 
 import sklgm
 from sklgm.cli.app import app
@@ -131,3 +132,17 @@ def test_options_on_pages_exist(page):
         for name, line in re.findall(r"(?m)^(?:.* -m )?sklgm ([a-z]+)\b(.*)", joined(block)):
             known = {option for p in commands[name].params for option in p.opts + p.secondary_opts}
             assert set(re.findall(r"(?<= )--?[a-z][a-z-]*", line.partition("#")[0])) <= known, line
+
+
+@pytest.mark.real
+def test_the_page_on_inputs_runs(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
+    for name, colour in {"cat": "orange", "dog": "brown"}.items():
+        Path("pictures", name).mkdir(parents=True)
+        for i in range(3):
+            Image.new("RGB", (40 + i, 40), colour).save(Path("pictures", name, f"{i}.png"))
+    page = {}
+    for block in blocks(ROOT / "docs" / "inputs.rst", "python"):
+        exec(block, page)
+    assert page["distiller"].classes_.tolist() == ["cat", "dog"]

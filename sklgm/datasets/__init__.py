@@ -1,10 +1,11 @@
-"""Labelled image sets: the user's folders, two that need no download, and some to study bias with.
+"""Labelled image sets: the user's own, two that need no download, and some to study bias with.
 
 Every loader returns a :class:`sklearn.utils.Bunch`, or ``(X, y)`` with ``return_X_y=True``.
 """
 
 from sklgm.datasets.digits import load_digits
 from sklgm.datasets.folder import load_folder
+from sklgm.datasets.labelled import LabelledStream, as_X_y
 from sklgm.datasets.openmoji import load_openmoji
 from sklgm.datasets.spawrious import load_spawrious
 from sklgm.datasets.spurious import make_spurious_images
@@ -12,6 +13,8 @@ from sklgm.datasets.table import load_csv
 from sklgm.datasets.waterbirds import load_waterbirds
 
 __all__ = [
+    "LabelledStream",
+    "as_X_y",
     "load_csv",
     "load_digits",
     "load_folder",

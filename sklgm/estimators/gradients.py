@@ -11,11 +11,13 @@ from sklearn.base import clone
 from sklearn.utils import check_consistent_length, check_scalar, column_or_1d
 
 from sklgm.backbones._several import is_several
+from sklgm.datasets.labelled import LabelledStream, as_X_y
 from sklgm.estimators.run import Run
 from sklgm.estimators.several import SeveralBackbonesTransformer
 from sklgm.matching import RealGradients
 from sklgm.passes.real_pass import RealPass, describe_views
 from sklgm.passes.shards import add_in_shards, take
+from sklgm.passes.stream import add_stream
 from sklgm.passes.views import resolve_augmentation
 from sklgm.synthesis import ALONE, Augmentation, RandomHeads, Ranks
 from sklgm.synthesis.heads import ZERO_HEADS
@@ -37,7 +39,13 @@ class GradientEstimator(SeveralBackbonesTransformer):
     """Base of the distiller: what it needs to know of the real data."""
 
     def compute_gradients(
-        self, X: Any, y: Any, *, classes: Any = None, class_counts: Any = None, offset: int = 0
+        self,
+        X: Any,
+        y: Any = None,
+        *,
+        classes: Any = None,
+        class_counts: Any = None,
+        offset: int = 0,
     ) -> Any:
         """Compute the statistics of a data set, or of one shard of it.
 
@@ -48,8 +56,10 @@ class GradientEstimator(SeveralBackbonesTransformer):
         Parameters
         ----------
         X : array-like of images, or of shape (n_samples, n_features) with ``backbone=None``
-            As in ``fit``.
-        y : array-like of shape (n_samples,)
+            As in ``fit``. Without y, a data set of images and labels, as
+            :func:`sklgm.datasets.as_X_y` takes it. A stream is passed over once, and without
+            ``class_counts`` once more before that, to count its labels.
+        y : array-like of shape (n_samples,), optional
             Class labels.
         classes : array-like of shape (n_classes,), optional
             All classes, when the shard may lack some.
@@ -73,6 +83,10 @@ class GradientEstimator(SeveralBackbonesTransformer):
         """
         self._validate_params()
         check_scalar(offset, "offset", Integral, min_val=0)
+        if y is None and self.backbone is not None:
+            X, y = as_X_y(X)
+        if isinstance(X, LabelledStream):
+            return self._gradients_of_stream(X, classes, class_counts, offset)
         # On a clone, since a shard's columns are not this estimator's to remember.
         source = clone(self)._check_X(X, reset=True)
         if classes is None and not isinstance(class_counts, Mapping | None):
@@ -96,6 +110,18 @@ class GradientEstimator(SeveralBackbonesTransformer):
                 )
                 several.append(made)
         return several if is_several(self.backbone) else several[0]
+
+    def _gradients_of_stream(
+        self, stream: LabelledStream, classes: Any, class_counts: Any, offset: int
+    ) -> Any:
+        if class_counts is None and (classes is None or self.class_weight == "balanced"):
+            class_counts = stream.count_classes()
+        found = np.asarray(list(class_counts) if classes is None else classes)
+        seeds, encoders = self._seeds(), self._encoders()
+        made = [self._empty_gradients(found, class_counts, one, seeds) for one in encoders]
+        with plain_torch(self._device()):
+            add_stream([self._real_pass(one, seeds) for one in encoders], made, stream, offset)
+        return made if is_several(self.backbone) else made[0]
 
     def _seeds(self, ranks: Ranks = ALONE) -> Seeds:
         seeds = own_random_state(self.random_state).randint(2**31 - 1, size=4).tolist()

@@ -29,7 +29,7 @@ from sklgm.prototypes.similarities import has_references
 from sklgm.utils.devices import plain_torch
 from sklgm.utils.notebook import ShowsPrototypes
 from sklgm.utils.random import own_random_state
-from sklgm.utils.targets import check_same_classes, check_targets
+from sklgm.utils.targets import check_same_classes, check_targets, named_labels
 
 
 def _head_has(method: str) -> Any:
@@ -326,6 +326,25 @@ class FrozenBackboneProbe(
         """
         check_is_fitted(self)
         return self.head_.decision_function(self._features(X))
+
+    def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
+        """Compute the accuracy of the predictions.
+
+        Parameters
+        ----------
+        X : array-like of images, or of shape (n_samples, n_features) with ``backbone=None``
+            As in ``fit``.
+        y : array-like of shape (n_samples,)
+            Class labels.
+        sample_weight : array-like of shape (n_samples,), default=None
+            Weight of each image.
+
+        Returns
+        -------
+        float
+            In [0, 1].
+        """
+        return super().score(X, named_labels(y), sample_weight)
 
     def _uses_references(self, X: Any) -> bool:
         """Return whether X brings prototypes of the kind this probe trains on."""

@@ -1,11 +1,11 @@
 """Tell what kind of X was given, and say what is allowed where it is none that can be read.
 
-A further kind of X takes two steps: a class in ``source.py`` that decodes one item of it, and a
-branch here that recognises and checks it.
+A further kind of item needs a branch in ``items.py``, which decodes one; a further kind of X needs
+one here, which recognises and checks it.
 """
 
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,26 +13,26 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageColor
 
+from sklgm.images.columns import columns_of_kind, field_of, has_items
 from sklgm.images.decoding import RGB
-from sklgm.images.source import ArraySource, FileSource, ImageSource, PillowSource
+from sklgm.images.items import array_of_tensor, check_array, is_tensor
+from sklgm.images.source import (
+    ArraySource,
+    FileSource,
+    ImageSource,
+    PillowSource,
+    SequenceSource,
+)
 
 _ALLOWED = (
-    "X may be an array of shape (n_samples, height, width, 3) or (n_samples, height, width), of "
-    "uint8 or of floats in [0, 1]; a list of such images, or of PIL images; or a list, array or "
-    "Series of paths of image files. Put a single image or path in a list, make an array of a "
-    "torch tensor by X.permute(0, 2, 3, 1).cpu().numpy(), read a folder by "
-    "sklgm.datasets.load_folder, and for rows of features use backbone=None."
+    "X may be an array of shape (n_samples, height, width, 3) or (n_samples, height, width), or a "
+    "tensor of shape (n_samples, 3, height, width), of uint8 or of floats in [0, 1]; a list of "
+    "such images, or of PIL images; a list, array or Series of paths of image files; or another "
+    "sequence of any of these. Put a single image or path in a list, read a folder by "
+    "sklgm.datasets.load_folder, take a data set of images and labels apart by "
+    "sklgm.datasets.as_X_y, pass over a stream by distiller.compute_gradients, and for rows of "
+    "features use backbone=None."
 )
-_SHAPE = (
-    "Channels come last: move them there by np.moveaxis(X, -3, -1), drop the axis of a single one "
-    "by X[..., 0] and a fourth one by X[..., :3]."
-)
-_DTYPE = (
-    "Integers in 0..255 become uint8 by X.astype(np.uint8), and booleans floats by X.astype(float)."
-)
-
-# How far rounding may carry a float beyond [0, 1].
-_SLACK = 1e-6
 
 
 def check_images(X: Any, *, background: str | RGB = "white") -> ImageSource:
@@ -43,11 +43,15 @@ def check_images(X: Any, *, background: str | RGB = "white") -> ImageSource:
 
     Parameters
     ----------
-    X : array-like, or sequence of arrays, PIL images or paths, or ImageSource
+    X : array-like, or sequence of arrays, tensors, PIL images or paths, or ImageSource
         An array of shape (n_samples, height, width, 3) or (n_samples, height, width); a list of
-        arrays of shape (height, width, 3) or (height, width), of any sizes; a list or object array
-        of PIL images; a list, array or Series of paths. Arrays hold uint8, or floats from
-        0, black, to 1, white, which are rounded to 8 bits. An ImageSource is returned as it is.
+        arrays of shape (height, width, 3) or (height, width), of any sizes; tensors of torch,
+        which have their channels before height and width; a list or object array of PIL images;
+        a list, array or Series of paths. Arrays and tensors hold uint8, or floats from 0, black,
+        to 1, white, which are rounded to 8 bits. Any other sequence, such as a column of Hugging
+        Face's `datasets` or a `torch.utils.data.Dataset`, may hold these too, and the bytes of
+        files; of it, one item is asked for at a time, and must be the same each time. An
+        ImageSource is returned as it is.
     background : str or tuple of three ints, default="white"
         What transparent PIL images and files are composited over: a colour name or code that
         Pillow knows, or red, green and blue in 0..255.
@@ -65,17 +69,26 @@ def check_images(X: Any, *, background: str | RGB = "white") -> ImageSource:
     if isinstance(X, ImageSource):
         return X
     background = _check_background(background)
-    if not isinstance(X, list | tuple):
-        # Scalars have no dimension, and torch tensors have their channels first as a rule.
-        kind = type(X).__name__
-        if getattr(X, "ndim", 0) == 0 or kind == "Tensor":
-            raise _refusal(f"X of kind {kind}")
+    if is_tensor(X):
+        X = _of_tensor(X)
+    elif getattr(X, "ndim", 0) > 0:  # scalars have no dimension
         X = np.asarray(X)
+    elif not isinstance(X, list | tuple):
+        return _from_sequence(X, background)
     if len(X) == 0:
         raise _refusal("an empty X", "Pass at least one image.")
     if isinstance(X, np.ndarray) and X.ndim > 1:
         return _from_arrays(X)
     return _from_list(list(X), background)
+
+
+def _of_tensor(X: Any) -> NDArray[Any]:
+    if X.ndim == 3 and len(X) in (1, 3):
+        raise _refusal(
+            f"a tensor of shape {tuple(X.shape)}, a single image or {len(X)} grey ones",
+            "Add the axis of samples by X[None], or that of channels by X[:, None].",
+        )
+    return array_of_tensor(X[:, None] if X.ndim == 3 else X)
 
 
 def _from_list(items: list[Any], background: RGB) -> ImageSource:
@@ -90,11 +103,32 @@ def _from_list(items: list[Any], background: RGB) -> ImageSource:
             if 0 in picture.size:
                 raise _refusal(f"X[{i}] of size {picture.size}", "Leave out empty images.")
         return PillowSource(items, positions, background)
+    if all(map(is_tensor, items)):
+        items = [array_of_tensor(item) for item in items]
     if are(np.ndarray):
         return _from_arrays(items)
-    if are(list, tuple):
+    if are(list):
         return _from_arrays(np.asarray(items))
-    raise _refusal(f"a list of {' and '.join(sorted({type(item).__name__ for item in items}))}")
+    kinds = {type(item).__name__ for item in items}
+    if len(kinds) > 1:
+        raise _refusal(f"a list of {' and '.join(sorted(kinds))}")
+    return _from_sequence(items, background)
+
+
+def _from_sequence(X: Any, background: RGB) -> ImageSource:
+    """Take a sequence whose items are made when they are asked for, and try the first."""
+    if not has_items(X) or isinstance(X, str | bytes | Mapping | np.ndarray):
+        raise _refusal(f"X of kind {type(X).__name__}")
+    images = columns_of_kind(X, "Image")
+    if len(images) == 1:
+        X = field_of(X, images[0])
+    elif hasattr(X, "column_name") and hasattr(getattr(X, "source", None), "select_columns"):
+        X = field_of(X.source, X.column_name)
+    if len(X) == 0:
+        raise _refusal("an empty X", "Pass at least one image.")
+    source = SequenceSource(X, np.arange(len(X)), background)
+    _ = source[0]
+    return source
 
 
 def _refusal(got: str, *advice: str) -> ValueError:
@@ -110,19 +144,7 @@ def _from_arrays(arrays: NDArray[Any] | list[NDArray[Any]]) -> ImageSource:
                 "Add the axis of samples: X[None].",
             )
     for i, array in enumerate(arrays):
-        if array.size == 0 or (array.ndim != 2 and array.shape[2:] != (3,)):
-            raise _refusal(f"X[{i}] of shape {array.shape}", _SHAPE)
-        if array.dtype == np.uint8:
-            continue
-        if array.dtype.kind != "f":
-            raise _refusal(f"X[{i}] of dtype {array.dtype}", _DTYPE)
-        low, high = float(array.min()), float(array.max())
-        if not (low >= -_SLACK and high <= 1 + _SLACK):  # NaN is neither
-            raise ValueError(
-                f"Floats must be finite and in [0, 1], but those of X[{i}] go from {low:.8g} to "
-                f"{high:.8g}. Divide values in 0..255 by 255; of any other range, subtract the "
-                f"value of black and divide by white less black."
-            )
+        check_array(array, f"X[{i}]")
     return ArraySource(arrays, np.arange(len(arrays)))
 
 

@@ -1,6 +1,7 @@
 """One image at a time: from an array, a PIL image or a file to 8-bit RGB of a wanted size."""
 
 import threading
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -31,8 +32,8 @@ def pillow_to_rgb(image: Image.Image, background: RGB) -> NDArray[np.uint8]:
     return _to_rgb(image, background)
 
 
-def file_to_rgb(path: str, background: RGB) -> NDArray[np.uint8]:
-    """Read an image file, as :func:`pillow_to_rgb` does a PIL image."""
+def file_to_rgb(path: str | BytesIO, background: RGB) -> NDArray[np.uint8]:
+    """Read an image file, or the bytes of one, as :func:`pillow_to_rgb` does a PIL image."""
     with Image.open(path) as image:
         _refuse_programs(image)
         return _to_rgb(image, background)

@@ -5,20 +5,22 @@ import operator
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self, SupportsIndex
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from sklgm.images.decoding import RGB, array_to_rgb, file_to_rgb, pillow_to_rgb
+from sklgm.images.items import item_to_rgb
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class ImageSource:
     """An immutable sequence of uint8 RGB images, as :func:`check_images` returns it.
 
-    ``source[i]`` decodes image ``i`` into a new array of shape (H, W, 3). A pickle holds what
-    decoding needs: the arrays, the PIL images or the paths.
+    ``source[i]`` decodes image ``i`` into a new array of shape (H, W, 3); an array of places, a
+    mask or a slice selects images without decoding them, as scikit-learn's splitters do. A pickle
+    holds what decoding needs: the arrays, the PIL images, the paths or the sequence.
 
     Parameters
     ----------
@@ -34,20 +36,31 @@ class ImageSource:
     def __len__(self) -> int:
         return len(self.items)
 
+    @property
+    def shape(self) -> tuple[int]:
+        """The number of images. What has a shape is indexed by scikit-learn with arrays."""
+        return (len(self),)
+
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of {len(self)} images>"
 
     def __iter__(self) -> Iterator[NDArray[np.uint8]]:
         return (self[i] for i in range(len(self)))
 
-    def __getitem__(self, index: SupportsIndex) -> NDArray[np.uint8]:
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, tuple):  # (rows, ...), as scikit-learn asks an array for rows
+            index = index[0]
+        if isinstance(index, slice | list | np.ndarray):
+            return self.take(index)
         index = operator.index(index)
-        item = self.items[index]
         try:
-            return self._decode(item)
+            return self._decode(self._item(index))
         except Exception as error:  # Pillow's plugins raise nearly anything on a broken file
             reason = str(error) or type(error).__name__
             raise ValueError(f"{self.name(index)} cannot be read as an image: {reason}") from error
+
+    def _item(self, index: int) -> Any:
+        return self.items[index]
 
     def _decode(self, item: Any) -> NDArray[np.uint8]:
         raise NotImplementedError
@@ -146,3 +159,39 @@ class FileSource(ImageSource):
                 raise ValueError(f"{path} cannot be read as an image: {error}") from error
             digest.update(repr((path, stat.st_size, stat.st_mtime_ns)).encode())
         return digest.hexdigest()
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class SequenceSource(ImageSource):
+    """Images from a sequence that makes its items when they are asked for, such as a column.
+
+    ``items`` is the whole sequence, and ``positions`` selects from it. Transparent images are
+    composited over ``background``.
+    """
+
+    background: RGB
+
+    def __len__(self) -> int:
+        return len(self.positions)
+
+    def _item(self, index: int) -> Any:
+        return self.items[int(self.positions[index])]
+
+    def _decode(self, item: Any) -> NDArray[np.uint8]:
+        return item_to_rgb(item, self.background)
+
+    def take(self, indices: ArrayLike | slice) -> Self:
+        """Select images by their place in this source."""
+        if not isinstance(indices, slice):
+            indices = np.asarray(indices)
+            indices = indices if indices.size else []  # of which numpy would make floats
+        return replace(self, positions=self.positions[indices])
+
+    def fingerprint(self) -> str:
+        """Hash the images, or take the fingerprint that Hugging Face's `datasets` keep."""
+        kept = getattr(self.items, "fingerprint", None)
+        if not isinstance(kept, str):
+            return super().fingerprint()
+        return hashlib.blake2b(
+            repr((kept, self.positions.tolist(), self.background)).encode(), digest_size=16
+        ).hexdigest()

@@ -54,8 +54,31 @@ def check_targets(y: Any, n_samples: int, estimator_name: str) -> tuple[np.ndarr
     return classes, indices.astype(np.int64)
 
 
+def named_labels(labels: Any) -> Any:
+    """Return the labels of a column by the names of their classes.
+
+    A column is what `datasets` of Hugging Face make of ``dataset["label"]``.
+
+    Parameters
+    ----------
+    labels : object
+        Labels of any kind. A column of a data set whose feature is a ``ClassLabel`` numbers the
+        names of its classes.
+
+    Returns
+    -------
+    object
+        A list of names, with None where a label is missing (-1 or None); other labels as they are.
+    """
+    names = getattr(getattr(labels, "features", None), "names", None)
+    if names is None:
+        return labels
+    return [None if index is None or index < 0 else names[index] for index in labels[:]]
+
+
 def check_column(labels: Any, name: str) -> np.ndarray:
     """Return labels of one kind as an array (n,), or raise a ValueError that names them."""
+    labels = named_labels(labels)
     if hasattr(labels, "to_numpy"):  # since column_or_1d makes floats of pandas' own integers
         labels = labels.to_numpy()
     # Of a list with strings and others numpy would make strings alone.

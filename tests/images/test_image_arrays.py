@@ -9,8 +9,10 @@ import pandas as pd
 import pytest
 import torch
 from PIL import Image
+from sklearn.model_selection import train_test_split
 
 from sklgm.images import ImageSource, check_images
+from sklgm.images.source import PillowSource
 
 rng = np.random.default_rng(0)
 PIXELS = rng.integers(0, 256, (5, 6, 7, 3), dtype=np.uint8)
@@ -112,8 +114,18 @@ def test_take_keeps_names_and_pickles_only_its_part():
     assert [pickle.loads(dumped).name(i) for i in range(2)] == ["X[3]", "X[7]"]
     with pytest.raises(IndexError):
         part[2]
-    with pytest.raises(TypeError):
-        part[:1]
+
+
+def test_arrays_and_slices_select_without_decoding():
+    source = check_images([Image.new("RGB", (4, 4)), Image.new("RGB", (4, 4))])
+    source.items[1].close()  # reading it would fail
+    assert source.shape == (2,)
+    for selected in (source[1:], source[[1]], source[np.array([False, True])], source[[1], ...]):
+        assert [selected.name(i) for i in range(len(selected))] == ["X[1]"]
+    assert source[0].shape == (4, 4, 3)
+    train, test = train_test_split(source, test_size=1, random_state=0)
+    assert isinstance(train, PillowSource)
+    assert len(train) == len(test) == 1
 
 
 def test_fingerprints_follow_the_pixels():
@@ -172,10 +184,12 @@ picture = Image.new("RGB", (4, 4))
         ([np.zeros((4, 4, 3)), np.zeros((4, 4, 3), int)], r"X\[1\] of dtype int64"),
         ([[[0.0, 1.0], [0.0]], [[1.0]]], "inhomogeneous shape"),
         ([1.0, [2.0]], "a list of float and list"),
-        ([None, None], "a list of NoneType"),
-        (np.array([b"a.png"]), "a list of bytes"),
-        (torch.zeros(2, 3, 4, 4), r"X of kind Tensor.*permute\(0, 2, 3, 1\)"),
-        ([torch.zeros(3, 4, 4)], "a list of Tensor"),
+        ([None, None], r"X\[0\] .* of kind NoneType"),
+        (np.array([b"a.png"]), r"X\[0\] cannot be read"),
+        (torch.zeros(2, 4, 4, 3), r"tensor of shape \(2, 4, 4, 3\).*X\.numpy\(\)"),
+        (torch.zeros(3, 4, 4), r"a single image or 3 grey ones.*X\[None\]"),
+        (torch.full((2, 3, 4, 4), 255.0), r"X\[0\] go from 255 to 255"),
+        ([torch.zeros(4, 4, 4)], "channels of a tensor, 1 or 3, come before"),
         (picture, "X of kind Image"),
         ("pictures", "X of kind str.*load_folder"),
         (Path("pictures"), "X of kind .*Path.*load_folder"),

@@ -1,0 +1,187 @@
+"""Data sets of images with labels, as other libraries have them, taken apart into X and y."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sklgm.images import ImageSource, check_images
+from sklgm.images.columns import Field, columns_of_kind, field_of, has_items
+from sklgm.utils.targets import named_labels
+
+_LABELS = ("label", "labels", "target", "cls", "class")
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledStream:
+    """Images and labels that come one after the other, as :func:`as_X_y` returns them.
+
+    Parameters
+    ----------
+    items : iterable
+        Tuples or dicts with an image and a label each.
+    image, label : int or str
+        Place of each in the items, or its name.
+    names : tuple of str or None, default=None
+        Names of the classes, which the labels number; None where labels are what they are.
+    """
+
+    items: Iterable[Any]
+    image: Any
+    label: Any
+    names: tuple[str, ...] | None = None
+
+    def __iter__(self) -> Iterator[tuple[Any, Hashable]]:
+        return ((item[self.image], self._name(item[self.label])) for item in self.items)
+
+    def count_classes(self) -> dict[Any, int]:
+        """Count the images of each class in a pass of its own.
+
+        Of a streamed data set of Hugging Face no image is decoded in it.
+
+        Returns
+        -------
+        dict
+            Number of images by label.
+
+        Raises
+        ------
+        ValueError
+            If the items can be passed over once only.
+        """
+        items: Any = self.items
+        if iter(items) is items:
+            raise ValueError(
+                "The items come from an iterator, which can be passed over once only. Pass "
+                "class_counts, a dict from label to number of images, or an iterable that starts "
+                "anew each time."
+            )
+        if hasattr(items, "select_columns"):
+            items = items.select_columns([self.label])
+        return dict(Counter(self._name(item[self.label]) for item in items))
+
+    def _name(self, label: Any) -> Hashable:
+        if hasattr(label, "item"):  # a number of numpy or torch
+            label = label.item()
+        if self.names is None:
+            return label
+        if label is None or label < 0:
+            raise ValueError(
+                "An image has no label. Leave those out by dataset.filter(lambda item: "
+                f"item[{self.label!r}] >= 0)."
+            )
+        return self.names[label]
+
+
+def as_X_y(
+    dataset: Any, *, image: int | str | None = None, label: int | str | None = None
+) -> tuple[ImageSource | LabelledStream, NDArray[Any] | None]:
+    """Take a data set of images and labels apart, without reading its images.
+
+    Parameters
+    ----------
+    dataset : datasets.Dataset, torch.utils.data.Dataset, sequence or iterable
+        A data set of Hugging Face's `datasets`; a map-style data set of torch, such as
+        torchvision's ``ImageFolder`` or a ``Subset`` of one; or another sequence of pairs. Its
+        images may be of any kind that :func:`sklgm.images.check_images` takes, as they are
+        without a transform. Items are asked for one at a time, and must be the same each time.
+
+        A streamed data set (``datasets.IterableDataset``, torch's ``IterableDataset``, webdataset)
+        or another iterable of pairs or dicts gives a stream.
+    image, label : int or str, optional
+        Where the items have the image and the label. By default these are the columns of kind
+        ``Image`` and ``ClassLabel`` of a data set of Hugging Face, or a label called "label",
+        "labels", "target", "cls" or "class", and the first and second of pairs.
+
+    Returns
+    -------
+    X : ImageSource or LabelledStream
+        The images, decoded when they are asked for; scikit-learn's splitters select from it
+        without reading any. A stream, images and labels together, is for
+        :meth:`LGMDistiller.compute_gradients <sklgm.LGMDistiller.compute_gradients>` alone.
+    y : ndarray of shape (n_samples,) or None
+        The labels, by the names of the classes where the data set has names. None for a stream.
+        Those of torch's data sets come from ``targets`` where there is such an attribute;
+        otherwise every item is read once for them.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be told which field is the image or the label, or images have no label.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from sklgm.datasets import as_X_y
+    >>> pairs = [(np.zeros((8, 8, 3), np.uint8), "black"), (np.ones((8, 8, 3)), "white")]
+    >>> X, y = as_X_y(pairs)
+    >>> X, y
+    (<SequenceSource of 2 images>, array(['black', 'white'], dtype='<U5'))
+    """
+    if isinstance(dataset, LabelledStream):
+        return dataset, None
+    if isinstance(dataset, Mapping):
+        raise ValueError(
+            f"Got {len(dataset)} data sets, {', '.join(map(repr, dataset))}. Choose one of them, "
+            f"such as dataset[{next(iter(dataset), 'train')!r}]."
+        )
+    if hasattr(dataset, "column_names") and hasattr(dataset, "select_columns"):
+        return _from_columns(dataset, image, label)
+    image, label = 0 if image is None else image, 1 if label is None else label
+    if hasattr(dataset, "batch_sampler"):
+        raise ValueError("A DataLoader has batches. Pass its data set, loader.dataset.")
+    if not has_items(dataset):
+        return LabelledStream(dataset, image, label), None
+    return check_images(Field(dataset, image)), _labels_of(dataset, label)
+
+
+def _from_columns(
+    dataset: Any, image: Any, label: Any
+) -> tuple[ImageSource | LabelledStream, NDArray[Any] | None]:
+    columns = dataset.column_names or []
+    if image is None:
+        image = _the_only(columns_of_kind(dataset, "Image"), "image", columns)
+    if label is None:
+        found = columns_of_kind(dataset, "ClassLabel")
+        label = _the_only(found or [name for name in _LABELS if name in columns], "label", columns)
+    if has_items(dataset):
+        return check_images(field_of(dataset, image)), _as_array(named_labels(dataset[label]))
+    names = getattr((dataset.features or {}).get(label), "names", None)
+    return LabelledStream(dataset, image, label, names and tuple(names)), None
+
+
+def _the_only(found: list[str], what: str, columns: list[str]) -> str:
+    if len(found) != 1:
+        raise ValueError(
+            f"Cannot tell which column is the {what}: of the columns {columns}, "
+            f"{found or 'none'} may be. Pass {what}=, the name of the one that is meant."
+        )
+    return found[0]
+
+
+def _labels_of(dataset: Any, label: Any) -> NDArray[Any]:
+    """Return the labels of torch's data sets without reading images where that is possible."""
+    if hasattr(dataset, "indices") and hasattr(dataset, "dataset"):  # a Subset
+        return _labels_of(dataset.dataset, label)[np.asarray(dataset.indices)]
+    targets: Any = getattr(dataset, "targets", ())
+    if len(targets) != len(dataset) or getattr(dataset, "target_transform", None) is not None:
+        return _as_array([dataset[i][label] for i in range(len(dataset))])
+    y = _as_array(targets)
+    names = getattr(dataset, "classes", None)
+    return _as_array(names)[y] if names and y.dtype.kind in "iu" else y
+
+
+def _as_array(labels: Any) -> NDArray[Any]:
+    labels = list(labels)
+    missing = [i for i, label in enumerate(labels) if label is None]
+    if missing:
+        raise ValueError(
+            f"{len(missing)} of {len(labels)} images have no label, the first is number "
+            f"{missing[0]}, counted from 0. Select the others, as dataset.filter does."
+        )
+    return np.asarray(labels)

@@ -1,0 +1,58 @@
+"""Data sets of other libraries, told by what they have, since none of the libraries is needed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+
+def has_items(dataset: Any) -> bool:
+    """Return whether a data set is indexed; others can only be iterated over."""
+    from torch.utils.data import IterableDataset  # those of other libraries derive from it
+
+    is_indexed = hasattr(dataset, "__len__") and hasattr(dataset, "__getitem__")
+    return is_indexed and not isinstance(dataset, IterableDataset)
+
+
+def columns_of_kind(dataset: Any, kind: str) -> list[str]:
+    """Return the columns of a data set whose feature is of a kind, such as "Image"."""
+    features = getattr(dataset, "features", None)
+    if not isinstance(features, dict):
+        return []
+    return [name for name, feature in features.items() if type(feature).__name__ == kind]
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field of the items of a data set, which are made when they are asked for.
+
+    Parameters
+    ----------
+    dataset : sequence
+        Its items are tuples or dicts.
+    key : int or str
+        Place of the field in each item, or its name.
+    """
+
+    dataset: Any
+    key: Any
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, index: int) -> Any:
+        return self.dataset[index][self.key]
+
+    @property
+    def fingerprint(self) -> str | None:
+        """What Hugging Face's `datasets` tell the content by; None for other data sets."""
+        kept = getattr(self.dataset, "_fingerprint", None)
+        return None if kept is None else f"{kept}-{self.key}"
+
+
+def field_of(dataset: Any, name: str) -> Field:
+    """Return a column of a Hugging Face data set, of which nothing else is decoded."""
+    # A transform of the user's own may ask for every column.
+    if dataset.format["type"] != "custom":
+        dataset = dataset.select_columns([name])
+    return Field(dataset, name)

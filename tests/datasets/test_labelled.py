@@ -1,0 +1,152 @@
+"""Data sets of other libraries, taken apart into X and y."""
+
+import datasets
+import numpy as np
+import pytest
+import torch
+from numpy.testing import assert_array_equal
+from PIL import Image
+from torch.utils.data import ConcatDataset, DataLoader, Subset, TensorDataset
+from torchvision.datasets import ImageFolder
+from torchvision.transforms import ToTensor
+
+from sklgm.datasets import LabelledStream, as_X_y, load_folder
+from sklgm.utils.targets import named_labels
+
+rng = np.random.default_rng(0)
+PIXELS = rng.integers(0, 256, (6, 8, 9, 3), dtype=np.uint8)
+NAMES = ["cat", "cat", "cat", "dog", "dog", "dog"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    root = tmp_path_factory.mktemp("pets")
+    for i, (name, pixels) in enumerate(zip(NAMES, PIXELS, strict=True)):
+        (root / name).mkdir(exist_ok=True)
+        Image.fromarray(pixels).save(root / name / f"{i}.png")
+    return root
+
+
+@pytest.fixture(scope="module")
+def hugging_face(folder, tmp_path_factory):
+    cache = str(tmp_path_factory.mktemp("cache"))
+    return datasets.load_dataset("imagefolder", data_dir=str(folder), cache_dir=cache)["train"]
+
+
+def assert_is(X, y, rows=slice(None)):
+    assert_array_equal(np.stack(list(X)), PIXELS[rows])
+    assert y.tolist() == np.array(NAMES)[rows].tolist()
+
+
+def test_data_sets_of_hugging_face(hugging_face):
+    assert_is(*as_X_y(hugging_face))
+    rows = [5, 0]
+    assert_is(*as_X_y(hugging_face.select(rows)), rows)
+    renamed = hugging_face.rename_columns({"image": "photo", "label": "kind"})
+    assert_is(*as_X_y(renamed))
+    twice = renamed.add_column("label", list(range(6)))
+    assert as_X_y(twice)[1].tolist() == NAMES
+    assert as_X_y(twice, label="label")[1].tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_labels_of_a_column_have_the_names_of_their_classes(hugging_face):
+    assert named_labels(hugging_face["label"]) == NAMES
+    assert named_labels(NAMES) is NAMES
+
+
+@pytest.mark.parametrize("missing", [-1, None])
+def test_images_without_a_label_are_an_error(hugging_face, missing):
+    features = hugging_face.features
+    labels = datasets.Dataset.from_dict({"label": [0, missing]}).cast_column(
+        "label", features["label"]
+    )
+    assert named_labels(labels["label"]) == ["cat", None]
+    data = datasets.concatenate_datasets(
+        [hugging_face.remove_columns("label").select([0, 1]), labels], axis=1
+    )
+    with pytest.raises(ValueError, match="1 of 2 images have no label, the first is number 1"):
+        as_X_y(data)
+
+
+def test_data_sets_of_torch(folder):
+    plain = ImageFolder(folder)
+    assert_is(*as_X_y(plain))
+    assert_is(*as_X_y(ImageFolder(folder, transform=ToTensor())))
+    assert_is(*as_X_y(Subset(Subset(plain, [5, 0, 3]), [1, 2])), [0, 3])
+    lower = ImageFolder(folder, target_transform=lambda label: ["Katze", "Hund"][label])
+    assert as_X_y(lower)[1].tolist() == ["Katze"] * 3 + ["Hund"] * 3
+    X, y = as_X_y(ConcatDataset([plain, plain]))
+    assert len(X) == 12
+    assert y.tolist() == [0, 0, 0, 1, 1, 1] * 2  # it has no names
+    tensors = TensorDataset(torch.from_numpy(PIXELS).movedim(-1, 1), torch.arange(6))
+    X, y = as_X_y(tensors)
+    assert_array_equal(np.stack(list(X)), PIXELS)
+    assert y.tolist() == [0, 1, 2, 3, 4, 5]
+
+
+def test_no_image_is_read_for_the_labels(folder):
+    asked = []
+
+    def loader(path):
+        asked.append(path)
+        return Image.open(path)
+
+    _, y = as_X_y(Subset(ImageFolder(folder, loader=loader), [0, 5]))
+    assert y.tolist() == ["cat", "dog"]
+    assert len(asked) == 1  # the first, which tells what the items are
+
+
+def test_it_agrees_with_load_folder(folder):
+    paths, labels = load_folder(folder, return_X_y=True)
+    X, y = as_X_y(list(zip(paths, labels, strict=True)))
+    assert_is(X, y)
+
+
+class Shards(torch.utils.data.IterableDataset):
+    def __iter__(self):
+        return iter(zip(PIXELS, NAMES, strict=True))
+
+
+def samples():
+    return ({"png": p, "cls": n} for p, n in zip(PIXELS, NAMES, strict=True))
+
+
+def test_streams(hugging_face):
+    dicts = as_X_y(samples(), image="png", label="cls")
+    streams = [as_X_y(hugging_face.to_iterable_dataset()), as_X_y(Shards()), dicts]
+    for stream, y in streams:
+        assert y is None
+        assert isinstance(stream, LabelledStream)
+        assert as_X_y(stream) == (stream, None)
+        images, labels = zip(*stream, strict=True)
+        assert_array_equal(np.stack(images), PIXELS)
+        assert list(labels) == NAMES
+
+
+def test_classes_of_a_stream_are_counted_without_decoding(hugging_face, monkeypatch):
+    stream, _ = as_X_y(hugging_face.to_iterable_dataset())
+    monkeypatch.setattr(datasets.Image, "decode_example", None)  # decoding would fail
+    assert stream.count_classes() == {"cat": 3, "dog": 3}
+    assert as_X_y(Shards())[0].count_classes() == {"cat": 3, "dog": 3}
+    with pytest.raises(ValueError, match=r"passed over once only\. Pass class_counts"):
+        as_X_y(samples(), image="png", label="cls")[0].count_classes()
+
+
+def test_a_stream_without_some_labels_is_an_error():
+    stream = LabelledStream([(PIXELS[0], -1)], 0, 1, ("cat", "dog"))
+    with pytest.raises(ValueError, match=r"no label.*filter"):
+        list(stream)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda data: datasets.DatasetDict(train=data, test=data), r"dataset\['train'\]"),
+        (lambda data: data.remove_columns("image"), "which column is the image: .*'label'"),
+        (lambda data: data.remove_columns("label"), "which column is the label: .*label="),
+        (lambda data: DataLoader(data), r"loader\.dataset"),
+    ],
+)
+def test_what_cannot_be_taken_apart(hugging_face, make, message):
+    with pytest.raises(ValueError, match=message):
+        as_X_y(make(hugging_face))
