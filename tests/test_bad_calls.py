@@ -325,6 +325,12 @@ CASES: dict[str, dict[str, Callable[[], object]]] = {
         "another file": lambda: datasets.load_csv("text.png"),
         "None": lambda: datasets.load_csv(None),
     },
+    "sklgm.datasets.as_X_y": {
+        "None": lambda: datasets.as_X_y(None),
+        "a folder": lambda: datasets.as_X_y("data"),
+        "images alone": lambda: datasets.as_X_y([("a.png", "b")]),
+        "several": lambda: datasets.as_X_y({"train": [], "test": []}),
+    },
     "sklgm.datasets.load_folder": {
         "nothing": lambda: datasets.load_folder(MISSING),
         "a file": lambda: datasets.load_folder("text.png"),
@@ -455,6 +461,7 @@ ESTIMATORS = {
 }
 # Records that functions return and nobody makes, and a function that takes nothing.
 WITHOUT_INPUT = {
+    "sklgm.datasets.LabelledStream",
     "sklgm.BackboneSpec",
     "sklgm.clear_backbone_cache",
     "sklgm.alignment.Alignment",

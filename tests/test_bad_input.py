@@ -68,7 +68,7 @@ IMAGES = {
     "table": Bad(pd.DataFrame(X[:, :, 0, 0]), "backbone=None"),
     "integers": Bad(X.astype(int), r"dtype int64.*astype\(np\.uint8\)"),
     "missing files": Bad([f"nowhere/{i}.png" for i in range(18)], "18 of 18 files cannot be found"),
-    "tensor": Bad(torch.from_numpy(X), "X of kind Tensor"),
+    "tensor": Bad(torch.from_numpy(X), "channels of a tensor"),
     "mixed kinds": Bad([*X[:-1], Image.fromarray(X[-1])], "a list of Image and ndarray"),
     "None": Bad(None, "NoneType"),
     "a path": Bad("images", "X of kind str"),

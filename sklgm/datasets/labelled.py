@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sklgm.images import ImageSource, check_images
-from sklgm.images.columns import Field, columns_of_kind, field_of, has_items
+from sklgm.images.columns import Field, columns_of_kind, field_of, has_items, take_field
 from sklgm.utils.targets import named_labels
 
 _LABELS = ("label", "labels", "target", "cls", "class")
@@ -37,7 +38,7 @@ class LabelledStream:
     names: tuple[str, ...] | None = None
 
     def __iter__(self) -> Iterator[tuple[Any, Hashable]]:
-        return ((item[self.image], self._name(item[self.label])) for item in self.items)
+        return ((take_field(item, self.image), self._label(item)) for item in self.items)
 
     def count_classes(self) -> dict[Any, int]:
         """Count the images of each class in a pass of its own.
@@ -61,11 +62,12 @@ class LabelledStream:
                 "class_counts, a dict from label to number of images, or an iterable that starts "
                 "anew each time."
             )
-        if hasattr(items, "select_columns"):
+        if self.label in (getattr(items, "column_names", None) or ()):
             items = items.select_columns([self.label])
-        return dict(Counter(self._name(item[self.label]) for item in items))
+        return dict(Counter(map(self._label, items)))
 
-    def _name(self, label: Any) -> Hashable:
+    def _label(self, item: Any) -> Hashable:
+        label = take_field(item, self.label)
         if hasattr(label, "item"):  # a number of numpy or torch
             label = label.item()
         if self.names is None:
@@ -135,7 +137,13 @@ def as_X_y(
     image, label = 0 if image is None else image, 1 if label is None else label
     if hasattr(dataset, "batch_sampler"):
         raise ValueError("A DataLoader has batches. Pass its data set, loader.dataset.")
-    if not has_items(dataset):
+    is_indexed = has_items(dataset)
+    if isinstance(dataset, str | os.PathLike) or not (is_indexed or hasattr(dataset, "__iter__")):
+        raise ValueError(
+            f"Got {dataset!r}, and not a data set or another iterable of images and labels. Read a "
+            f"folder by load_folder, and a table of paths by load_csv."
+        )
+    if not is_indexed:
         return LabelledStream(dataset, image, label), None
     return check_images(Field(dataset, image)), _labels_of(dataset, label)
 
@@ -143,7 +151,10 @@ def as_X_y(
 def _from_columns(
     dataset: Any, image: Any, label: Any
 ) -> tuple[ImageSource | LabelledStream, NDArray[Any] | None]:
-    columns = dataset.column_names or []
+    # A stream that was made by a function does not know its columns.
+    columns = dataset.column_names or ["image", "label"]
+    if not dataset.column_names:
+        image = image or "image"
     if image is None:
         image = _the_only(columns_of_kind(dataset, "Image"), "image", columns)
     if label is None:
@@ -170,7 +181,7 @@ def _labels_of(dataset: Any, label: Any) -> NDArray[Any]:
         return _labels_of(dataset.dataset, label)[np.asarray(dataset.indices)]
     targets: Any = getattr(dataset, "targets", ())
     if len(targets) != len(dataset) or getattr(dataset, "target_transform", None) is not None:
-        return _as_array([dataset[i][label] for i in range(len(dataset))])
+        return _as_array([take_field(dataset[i], label) for i in range(len(dataset))])
     y = _as_array(targets)
     names = getattr(dataset, "classes", None)
     return _as_array(names)[y] if names and y.dtype.kind in "iu" else y

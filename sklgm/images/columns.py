@@ -22,6 +22,18 @@ def columns_of_kind(dataset: Any, kind: str) -> list[str]:
     return [name for name, feature in features.items() if type(feature).__name__ == kind]
 
 
+def take_field(item: Any, key: Any) -> Any:
+    """Return a field of an item, by its place in a tuple or its name in a dict."""
+    try:
+        return item[key]
+    except (KeyError, IndexError, TypeError) as error:
+        has = f" with the keys {list(item)}" if isinstance(item, dict) else ""
+        raise ValueError(
+            f"An item of kind {type(item).__name__}{has} has no field {key!r}. Say where the image "
+            f"and the label are by sklgm.datasets.as_X_y(dataset, image=..., label=...)"
+        ) from error
+
+
 @dataclass(frozen=True)
 class Field:
     """One field of the items of a data set, which are made when they are asked for.
@@ -41,7 +53,7 @@ class Field:
         return len(self.dataset)
 
     def __getitem__(self, index: int) -> Any:
-        return self.dataset[index][self.key]
+        return take_field(self.dataset[index], self.key)
 
     @property
     def fingerprint(self) -> str | None:

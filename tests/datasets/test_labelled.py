@@ -132,6 +132,13 @@ def test_classes_of_a_stream_are_counted_without_decoding(hugging_face, monkeypa
         as_X_y(samples(), image="png", label="cls")[0].count_classes()
 
 
+@pytest.mark.parametrize("items", [[{"img": 0}], [()], [0]])
+def test_items_without_the_field_are_described(items):
+    for dataset in (items, datasets.IterableDataset.from_generator(lambda: iter([{"img": 0}]))):
+        with pytest.raises(ValueError, match=r"no field.*image=\.\.\., label=\.\.\."):
+            list(as_X_y(dataset)[0])
+
+
 def test_a_stream_without_some_labels_is_an_error():
     stream = LabelledStream([(PIXELS[0], -1)], 0, 1, ("cat", "dog"))
     with pytest.raises(ValueError, match=r"no label.*filter"):
