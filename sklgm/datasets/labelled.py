@@ -151,17 +151,17 @@ def as_X_y(
 def _from_columns(
     dataset: Any, image: Any, label: Any
 ) -> tuple[ImageSource | LabelledStream, NDArray[Any] | None]:
-    # A stream that was made by a function does not know its columns.
-    columns = dataset.column_names or ["image", "label"]
-    if not dataset.column_names:
-        image = image or "image"
+    columns = dataset.column_names
+    if columns is None:  # a stream that a function makes does not know them
+        image, label = image or "image", label or "label"
     if image is None:
         image = _the_only(columns_of_kind(dataset, "Image"), "image", columns)
     if label is None:
         found = columns_of_kind(dataset, "ClassLabel")
         label = _the_only(found or [name for name in _LABELS if name in columns], "label", columns)
     if has_items(dataset):
-        return check_images(field_of(dataset, image)), _as_array(named_labels(dataset[label]))
+        labels = named_labels(dataset[label])[:]  # at once, where items would come one by one
+        return check_images(field_of(dataset, image)), _as_array(labels)
     names = getattr((dataset.features or {}).get(label), "names", None)
     return LabelledStream(dataset, image, label, names and tuple(names)), None
 
@@ -188,7 +188,7 @@ def _labels_of(dataset: Any, label: Any) -> NDArray[Any]:
 
 
 def _as_array(labels: Any) -> NDArray[Any]:
-    labels = list(labels)
+    labels = labels.tolist() if hasattr(labels, "tolist") else labels
     missing = [i for i, label in enumerate(labels) if label is None]
     if missing:
         raise ValueError(
