@@ -12,6 +12,7 @@ __all__ = [
     "ClassCentroids",
     "FrozenBackboneProbe",
     "HerdingImages",
+    "KCenterImages",
     "LGMDistiller",
     "NearestImages",
     "Pixels",
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
     from sklgm.estimators.selectors import (
         ClassCentroids,
         HerdingImages,
+        KCenterImages,
         NearestImages,
         RandomImages,
     )

@@ -456,7 +456,7 @@ ESTIMATORS = {
     f"sklgm.{name}"
     for name in (
         *("BackboneEmbedder", "ClassCentroids", "FrozenBackboneProbe", "HerdingImages"),
-        *("LGMDistiller", "NearestImages", "PrototypeSampler", "RandomImages"),
+        *("KCenterImages", "LGMDistiller", "NearestImages", "PrototypeSampler", "RandomImages"),
     )
 }
 # Records that functions return and nobody makes, and a function that takes nothing.

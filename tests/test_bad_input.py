@@ -17,6 +17,7 @@ from sklgm import (
     ClassCentroids,
     FrozenBackboneProbe,
     HerdingImages,
+    KCenterImages,
     LGMDistiller,
     NearestImages,
     PrototypeSampler,
@@ -40,6 +41,7 @@ ESTIMATORS = {
     "random": RandomImages(NET, random_state=0),
     "centroids": ClassCentroids(NET),
     "herding": HerdingImages(NET),
+    "k-centre": KCenterImages(NET),
     "nearest": NearestImages(DISTILLER),
     "sampler": PrototypeSampler(DISTILLER),
 }

@@ -15,6 +15,7 @@ from sklgm import (
     ClassCentroids,
     FrozenBackboneProbe,
     HerdingImages,
+    KCenterImages,
     LGMDistiller,
     NearestImages,
     RandomHeads,
@@ -44,6 +45,7 @@ ESTIMATORS = {
     "random": RandomImages(NET, random_state=0),
     "centroids": ClassCentroids(NET),
     "herding": HerdingImages(NET),
+    "k-centre": KCenterImages(NET),
     "nearest": NearestImages(DISTILLER),
 }
 

@@ -16,6 +16,7 @@ from sklgm import (
     ClassCentroids,
     FrozenBackboneProbe,
     HerdingImages,
+    KCenterImages,
     LGMDistiller,
     NearestImages,
     RandomHeads,
@@ -44,6 +45,7 @@ ESTIMATORS = {
     "random": RandomImages(NAME, image_size=SIZE, random_state=0),
     "centroids": ClassCentroids(NAME, image_size=SIZE),
     "herding": HerdingImages(NAME, image_size=SIZE),
+    "k-centre": KCenterImages(NAME, image_size=SIZE),
     "nearest": NearestImages(DISTILLER),
 }
 ROOT = Path(__file__).parents[1]

@@ -162,7 +162,7 @@ def test_no_thread_outlives_its_group(ranks):
 
 def test_other_parameters_in_another_process_are_refused(ranks):
     for found in ranks:
-        assert "were given different labels, parameters or seeds. Give" in found["message"]
+        assert "were given different labels, weights, parameters or seeds. Give" in found["message"]
 
 
 def test_statistics_are_added_up_in_copies():

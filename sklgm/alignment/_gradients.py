@@ -277,8 +277,9 @@ def _prototype_gradients(
         # The same seed as for real views, so that a set is compared with itself in the same views.
         settings._seeds().real_views,
     )
+    weights = np.ones(len(labels))
     if rows:
-        real_pass.add(gradients, images, labels, lambda: None)
+        real_pass.add(gradients, images, labels, weights, lambda: None)
     else:
-        real_pass.add_canvases(gradients, encoder.split(images), labels, lambda: None)
+        real_pass.add_canvases(gradients, encoder.split(images), labels, weights, lambda: None)
     return gradients

@@ -27,7 +27,9 @@ from sklgm.utils.directions import directions
 from sklgm.utils.notebook import ShowsPrototypes
 
 
-def fit_distiller(owner: BaseEstimator, distiller: Any, X: Any, y: Any, context: Any) -> None:
+def fit_distiller(
+    owner: BaseEstimator, distiller: Any, X: Any, y: Any, context: Any, **metadata: Any
+) -> None:
     """Fit a distiller as a task of its owner's fit, whose callbacks follow it.
 
     Parameters
@@ -38,13 +40,15 @@ def fit_distiller(owner: BaseEstimator, distiller: Any, X: Any, y: Any, context:
         As in the owner's ``fit``.
     context : CallbackContext
         Context of the owner's fit.
+    **metadata : dict
+        For the distiller's ``fit``.
     """
     task = context.subcontext(task_name="distil")
     # In a frozen one nothing is fitted, and the callbacks it was fitted with are no obstacle.
     frozen = isinstance(distiller, FrozenEstimator)
     with nullcontext() if frozen else task.propagate_callback_context(distiller):
         task.call_on_fit_task_begin(estimator=owner)
-        distiller.fit(X, y)
+        distiller.fit(X, y, **metadata)
         task.call_on_fit_task_end(estimator=owner)
 
 

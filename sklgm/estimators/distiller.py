@@ -34,7 +34,6 @@ from sklgm.synthesis import (
     match_gradients,
 )
 from sklgm.utils.devices import plain_torch
-from sklgm.utils.targets import check_targets
 
 # Parameters that change no result, or that count in another form: a backbone by its fingerprint, a
 # device by its kind, and random_state by the seeds drawn from it.
@@ -242,7 +241,7 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
 
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any) -> LGMDistiller:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> LGMDistiller:
         """Distil images.
 
         Parameters
@@ -252,6 +251,10 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
             or floats in [0, 1]; PIL images; or paths, which are streamed.
         y : array-like of shape (n_samples,)
             Class labels.
+        sample_weight : array-like of shape (n_samples,), optional
+            Weights of the samples in everything that is made of the data; 1 when not given. A
+            weight of 2 counts as two copies, but with the same random views; one of 0 leaves a
+            sample out.
 
         Returns
         -------
@@ -261,20 +264,19 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
         Raises
         ------
         ValueError
-            If X or y cannot be used, or with ``distributed=True`` there is no group that can be
-            used; the message says why. Nothing is fitted then.
+            If X, y or weights cannot be used, or with ``distributed=True`` there is no group that
+            can be used; the message says why. Nothing is fitted then.
         KeyboardInterrupt
             On Ctrl-C. With ``memory`` and a seed, the step under way is finished and kept first.
         """
-        source = self._check_X(X, reset=True)
-        classes, indices = check_targets(y, len(source), type(self).__name__)
+        source, classes, indices, weights = self._check_data(X, y, sample_weight)
         encoders = self._encoders()
-        run = self._run(encoders, classes, indices)
+        run = self._run(encoders, classes, [indices, weights])
         seeds = self._seeds(run.ranks)
         with plain_torch(self._device()), run.begun(len(encoders) + 1, X=X, y=y):
             with self._timed("(1 of 2) Gradients of the real data"):
                 targets = [
-                    self._real_gradients(source, classes, indices, encoder, seeds, run)
+                    self._real_gradients(source, classes, indices, weights, encoder, seeds, run)
                     for encoder in encoders
                 ]
             self._distil(targets, encoders, seeds, run)
@@ -315,7 +317,7 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
                 self.n_features_in_ = targets[0].n_features
         return self
 
-    def _run(self, encoders: list[Any], classes: np.ndarray, given: np.ndarray) -> Run:
+    def _run(self, encoders: list[Any], classes: np.ndarray, given: Any) -> Run:
         """Return what a fit runs in; raise unless all processes were given the same."""
         if self.backbone is not None:
             self._parametrization().check(max(_canvas_sizes(encoders)))
@@ -340,7 +342,7 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
         if not all(bool(target.sums.isfinite().all()) for target in targets):
             raise ValueError(
                 "The gradients of the real data are not finite: they overflow float32. Scale the "
-                "features down, or use smaller class weights."
+                "features down, or use smaller weights."
             )
         device, ranks = self._device(), run.ranks
         classes = targets[0].classes

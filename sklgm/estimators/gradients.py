@@ -15,15 +15,16 @@ from sklgm.datasets.labelled import LabelledStream, as_X_y
 from sklgm.estimators.run import Run
 from sklgm.estimators.several import SeveralBackbonesTransformer
 from sklgm.matching import RealGradients
+from sklgm.matching.classes import weigh_samples
 from sklgm.passes.real_pass import RealPass, describe_views
-from sklgm.passes.shards import add_in_shards, take
+from sklgm.passes.shards import add_in_shards, leave_out_zeros, take
 from sklgm.passes.stream import add_stream
 from sklgm.passes.views import resolve_augmentation
 from sklgm.synthesis import ALONE, Augmentation, RandomHeads, Ranks
 from sklgm.synthesis.heads import ZERO_HEADS
 from sklgm.utils.devices import devices_in_turn, plain_torch
 from sklgm.utils.random import own_random_state
-from sklgm.utils.targets import check_targets
+from sklgm.utils.targets import check_targets, named_labels
 
 
 class Seeds(NamedTuple):
@@ -43,6 +44,7 @@ class GradientEstimator(SeveralBackbonesTransformer):
         X: Any,
         y: Any = None,
         *,
+        sample_weight: Any = None,
         classes: Any = None,
         class_counts: Any = None,
         offset: int = 0,
@@ -61,15 +63,18 @@ class GradientEstimator(SeveralBackbonesTransformer):
             ``class_counts`` once more before that, to count its labels.
         y : array-like of shape (n_samples,), optional
             Class labels.
+        sample_weight : array-like of shape (n_samples,), optional
+            Weights, as in ``fit``.
         classes : array-like of shape (n_classes,), optional
             All classes, when the shard may lack some.
         class_counts : mapping or array-like of shape (n_classes,), optional
-            Images of each class in the whole data set, for ``class_weight="balanced"``. Those
-            of ``y`` when neither ``classes`` nor ``class_counts`` is given.
+            Images of each class in the whole data set, or the sum of their weights, for
+            ``class_weight="balanced"``. Those of ``y`` when neither ``classes`` nor
+            ``class_counts`` is given.
         offset : int, default=0
             Position of the shard's first image in the whole data set, from which follow the
             random views of each image: with it shards add up to the sums of the whole, without
-            it to others that are as good.
+            it to others that are as good. Images of weight 0 do not count.
 
         Returns
         -------
@@ -79,36 +84,26 @@ class GradientEstimator(SeveralBackbonesTransformer):
         Raises
         ------
         ValueError
-            If X or y cannot be used.
+            If X, y or weights cannot be used.
         """
         self._validate_params()
         check_scalar(offset, "offset", Integral, min_val=0)
         if y is None and self.backbone is not None:
             X, y = as_X_y(X)
         if isinstance(X, LabelledStream):
+            if sample_weight is not None:
+                raise ValueError("A stream takes no sample_weight. Weigh its classes.")
             return self._gradients_of_stream(X, classes, class_counts, offset)
-        # On a clone, since a shard's columns are not this estimator's to remember.
-        source = clone(self)._check_X(X, reset=True)
-        if classes is None and not isinstance(class_counts, Mapping | None):
-            raise ValueError("class_counts is no mapping from label to count; pass classes too.")
-        if classes is None and class_counts is None:
-            found, indices = check_targets(y, len(source), type(self).__name__)
-            class_counts = np.bincount(indices)
-            labels = found[indices]
-        else:
-            found = np.asarray(list(class_counts) if classes is None else classes)
-            labels = column_or_1d(y)
-            check_consistent_length(source, labels)
+        data, classes, class_counts = self._check_shard(X, y, sample_weight, classes, class_counts)
         seeds, devices = self._seeds(), devices_in_turn(self.device)
         several = []
         with plain_torch(self._device()):
             for encoder in self._encoders():
-                empty = self._empty_gradients(found, class_counts, encoder, seeds)
+                empty = self._empty_gradients(classes, class_counts, encoder, seeds)
                 real_pass = self._real_pass(encoder, seeds)
-                made = add_in_shards(
-                    real_pass, empty, source, labels, devices, lambda: None, offset
+                several.append(
+                    add_in_shards(real_pass, empty, *data, devices, lambda: None, offset)
                 )
-                several.append(made)
         return several if is_several(self.backbone) else several[0]
 
     def _gradients_of_stream(
@@ -122,6 +117,32 @@ class GradientEstimator(SeveralBackbonesTransformer):
         with plain_torch(self._device()):
             add_stream([self._real_pass(one, seeds) for one in encoders], made, stream, offset)
         return made if is_several(self.backbone) else made[0]
+
+    def _check_data(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, ...]:
+        """Return source, classes, indices into them and weights, without samples of weight 0."""
+        source = self._check_X(X, reset=True)
+        classes, indices = check_targets(y, len(source), type(self).__name__)
+        weights = weigh_samples(sample_weight, indices, classes)
+        source, indices, weights = leave_out_zeros(source, indices, weights)
+        return source, classes, indices, weights
+
+    def _check_shard(
+        self, X: Any, y: Any, sample_weight: Any, classes: Any, class_counts: Any
+    ) -> tuple[Any, ...]:
+        """Return a shard's source, labels and weights; all classes; and how many each has."""
+        if classes is None and not isinstance(class_counts, Mapping | None):
+            raise ValueError("class_counts is no mapping from label to count; pass classes too.")
+        # On a clone, since a shard's columns are not this estimator's to remember.
+        checker = clone(self)
+        if classes is None and class_counts is None:
+            source, found, indices, weights = checker._check_data(X, y, sample_weight)
+            return (source, found[indices], weights), found, np.bincount(indices, weights)
+        source = checker._check_X(X, reset=True)
+        found = np.asarray(list(class_counts) if classes is None else classes)
+        labels = column_or_1d(named_labels(y))
+        check_consistent_length(source, labels)
+        weights = weigh_samples(sample_weight, labels)
+        return leave_out_zeros(source, labels, weights), found, class_counts
 
     def _seeds(self, ranks: Ranks = ALONE) -> Seeds:
         seeds = own_random_state(self.random_state).randint(2**31 - 1, size=4).tolist()
@@ -167,26 +188,29 @@ class GradientEstimator(SeveralBackbonesTransformer):
         source: Any,
         classes: np.ndarray,
         indices: np.ndarray,
+        weights: np.ndarray,
         encoder: Any,
         seeds: Seeds,
         run: Run,
     ) -> RealGradients:
         """Return the statistics of the data for one backbone, kept ones if there are."""
-        empty = self._empty_gradients(classes, np.bincount(indices), encoder, seeds)
+        empty = self._empty_gradients(classes, np.bincount(indices, weights), encoder, seeds)
         # Each process sees its share of the data, and sums are added up.
         own = run.ranks.share(len(source))
         part: Any = take(source, own)
 
         def key() -> Any:
             data = part if self.backbone is None else (part.fingerprint(), encoder.key)
-            return "real-gradients", data, indices, own, empty.settings, seeds.real_views
+            of_all = indices, weights, own, empty.settings, seeds.real_views
+            return "real-gradients", data, *of_all
 
         def compute(on_batch: Callable[[], None]) -> RealGradients:
-            real_pass, y = self._real_pass(encoder, seeds), classes[indices[own]]
+            real_pass = self._real_pass(encoder, seeds)
+            data = part, classes[indices[own]], weights[own]
             # The other processes of a job have the other devices.
             alone = run.ranks.size == 1
             devices = devices_in_turn(self.device) if alone else [self._device()]
-            return add_in_shards(real_pass, empty, part, y, devices, on_batch, own.start)
+            return add_in_shards(real_pass, empty, *data, devices, on_batch, own.start)
 
         gradients = run.once(key, compute)
         if run.ranks.size > 1:

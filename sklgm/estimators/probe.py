@@ -197,10 +197,10 @@ class FrozenBackboneProbe(
         y : array-like of shape (n_samples,)
             Class labels.
         **params : dict
-            Metadata for the head's ``fit``, such as ``sample_weight``: one value an image, which
-            all its views have. Only with ``sklearn.set_config(enable_metadata_routing=True)``
-            and a head that requests it by ``set_fit_request(sample_weight=True)``; not with
-            prototypes, which are no images of X.
+            Metadata such as ``sample_weight``, one value an image, for the ``fit`` of the distiller
+            or the head, whichever requests it by ``set_fit_request(sample_weight=True)``. Only
+            with ``sklearn.set_config(enable_metadata_routing=True)``. To a head it goes for all
+            views of an image; not with prototypes, which are no images of X.
 
         Returns
         -------
@@ -213,7 +213,8 @@ class FrozenBackboneProbe(
             If X, y or metadata cannot be used; the message says why. Nothing is fitted then.
         """
         _raise_for_params(params, self, "fit")
-        metadata = dict(process_routing(self, "fit", **params)["head"]["fit"])
+        routed = process_routing(self, "fit", **params)
+        metadata = dict(routed["head"]["fit"])
         state = own_random_state(self.random_state)
         view_seed, head_seed = state.randint(2**31 - 1, size=2).tolist()
         context = self._init_callback_context(max_subtasks=1 if self.distiller is None else 2)
@@ -221,7 +222,8 @@ class FrozenBackboneProbe(
         if metadata and (self.distiller is not None or self._uses_references(X)):
             raise ValueError(
                 f"{', '.join(metadata)} cannot be used: the head is trained on prototypes, not on "
-                f"the images. Leave it out, and weigh classes by the distiller's class_weight."
+                f"the images. Leave it out, or let the distiller request it instead of the head: "
+                f"FrozenBackboneProbe(distiller=LGMDistiller().set_fit_request(sample_weight=True))."
             )
         # Before the distiller's long work: a backbone or a setting of the probe may be wrong.
         encoder = self._encoder()
@@ -236,7 +238,8 @@ class FrozenBackboneProbe(
             source = self._check_X(X, reset=True)
             if self.distiller is not None:
                 data = source if self.backbone is None else X
-                distiller, prototypes = self._fit_distiller(data, y, context)
+                given = routed["distiller"]["fit"]
+                distiller, prototypes = self._fit_distiller(data, y, context, given)
                 source, y = prototypes.images, prototypes.labels
         classes, labels = check_targets(y, len(source), type(self).__name__)
         if "sample_weight" in metadata:
@@ -258,7 +261,7 @@ class FrozenBackboneProbe(
         return self
 
     def get_metadata_routing(self) -> MetadataRouter:
-        """Say which metadata goes to the head.
+        """Say which metadata goes to the head and the distiller.
 
         Returns
         -------
@@ -267,7 +270,7 @@ class FrozenBackboneProbe(
         """
         mapping = MethodMapping().add(caller="fit", callee="fit")
         router = MetadataRouter(owner=self).add_self_request(self)
-        return router.add(head=self.head, method_mapping=mapping)
+        return router.add(head=self.head, distiller=self.distiller, method_mapping=mapping)
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "head_")
@@ -366,12 +369,14 @@ class FrozenBackboneProbe(
             )
         return super()._check_X(X, reset=reset)
 
-    def _fit_distiller(self, X: Any, y: Any, context: Any) -> tuple[Any, PrototypeSet]:
+    def _fit_distiller(
+        self, X: Any, y: Any, context: Any, metadata: Any
+    ) -> tuple[Any, PrototypeSet]:
         """Return a fitted clone of the distiller, and its prototypes if they can be used."""
         distiller = clone(self.distiller)
         if self.verbose and "verbose" in distiller.get_params(deep=False):
             distiller.set_params(verbose=self.verbose)
-        fit_distiller(self, distiller, X, y, context)
+        fit_distiller(self, distiller, X, y, context, **metadata)
         prototypes = PrototypeSet(distiller.prototypes_, distiller.prototype_labels_)
         rows = prototypes.images.ndim == 2
         if rows != (self.backbone is None):

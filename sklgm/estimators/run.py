@@ -60,8 +60,8 @@ class Run:
         if len(digests.unique()) > 1:
             raise ValueError(
                 f"The {self.ranks.size} processes of this torch.distributed job were given "
-                f"different labels, parameters or seeds. Give all of them the whole data set and "
-                f"the same parameters, or leave distributed=False."
+                f"different labels, weights, parameters or seeds. Give all of them the whole data "
+                f"set and the same parameters, or leave distributed=False."
             )
 
     def once(

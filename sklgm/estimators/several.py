@@ -16,7 +16,12 @@ class SeveralBackbonesTransformer(PrototypeTransformer):
     """Base of what is fitted on one backbone or several, and compares images in one of them."""
 
     def fit_transform(
-        self, X: Any, y: Any = None, *, backbone: str | Backbone | None = None
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        backbone: str | Backbone | None = None,
     ) -> PrototypeSimilarities:
         """Distil images and compute their similarity to the prototypes.
 
@@ -26,6 +31,8 @@ class SeveralBackbonesTransformer(PrototypeTransformer):
             As in ``fit``.
         y : array-like of shape (n_samples,)
             Class labels.
+        sample_weight : array-like of shape (n_samples,), optional
+            As in ``fit``.
         backbone : str or Backbone, optional
             As in ``transform``.
 
@@ -41,7 +48,7 @@ class SeveralBackbonesTransformer(PrototypeTransformer):
         """
         if backbone is not None:
             find_backbone(backbone, self.backbone, self.image_size)
-        return self.fit(X, y).transform(X, backbone=backbone)
+        return self.fit(X, y, sample_weight).transform(X, backbone=backbone)
 
     def transform(self, X: Any, *, backbone: str | Backbone | None = None) -> PrototypeSimilarities:
         """Compute the cosine similarity of images to the prototypes in the frozen embedding.

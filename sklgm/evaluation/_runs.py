@@ -14,7 +14,13 @@ from sklearn.metrics import accuracy_score, recall_score, top_k_accuracy_score
 
 from sklgm.estimators.probe import FrozenBackboneProbe
 from sklgm.estimators.probing import embed_real
-from sklgm.estimators.selectors import ClassCentroids, HerdingImages, NearestImages, RandomImages
+from sklgm.estimators.selectors import (
+    ClassCentroids,
+    HerdingImages,
+    KCenterImages,
+    NearestImages,
+    RandomImages,
+)
 from sklgm.evaluation._checks import Split
 from sklgm.utils.targets import check_same_classes
 
@@ -224,7 +230,7 @@ def _fit(selection: Any, seed: int, reseed: bool, split: Split, kept: Kept) -> t
 
 def _seeded_parameters(selection: Any, reseed: bool) -> list[str]:
     """Return names of the parameters that the seed of a fit goes into, none without chance."""
-    if isinstance(selection, HerdingImages) or (
+    if isinstance(selection, HerdingImages | KCenterImages) or (
         isinstance(selection, ClassCentroids) and selection.prototypes_per_class == 1
     ):
         return []

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import numpy as np
+from sklearn.utils.validation import _check_sample_weight
 
 from sklgm.utils.targets import check_known
 
@@ -22,7 +23,7 @@ def label_indices(classes: np.ndarray, y: Sequence[Any] | np.ndarray) -> np.ndar
 def count_classes(
     given: np.ndarray,
     classes: np.ndarray,
-    counts: Mapping[Any, int] | Sequence[int] | np.ndarray | None,
+    counts: Mapping[Any, float] | Sequence[float] | np.ndarray | None,
 ) -> np.ndarray | None:
     """Return counts in the order of sorted classes, of those in the order given or by label."""
     if counts is None:
@@ -31,12 +32,38 @@ def count_classes(
         counts = dict(zip(given.tolist(), counts, strict=True))
     if isinstance(counts, Mapping) and set(counts) == set(classes.tolist()):
         ordered = np.array([counts[label] for label in classes.tolist()])
-        if ordered.dtype.kind in "iu" and ordered.min() >= 1:
-            return ordered.astype(np.int64)
+        if ordered.dtype.kind in "iuf" and ordered.min() > 0 and np.isfinite(ordered).all():
+            return ordered.astype(np.float64)
     raise ValueError(
-        f"class_counts must be whole numbers of at least 1, one for each of the classes "
+        f"class_counts must be finite numbers above 0, one for each of the classes "
         f"{shorten(classes)}; got {shorten(counts)}."
     )
+
+
+def weigh_samples(
+    sample_weight: Any, labels: np.ndarray, classes: np.ndarray | None = None
+) -> np.ndarray:
+    """Return the weight of each sample, 1 when none is given, as float64.
+
+    Raise for weights that are negative, not finite or not one a label; and with ``classes``, of
+    which labels are indices, for a class whose weights are all zero.
+    """
+    # In float32, as they are used: a larger one is infinite there, and a smaller one is 0.
+    with np.errstate(over="ignore"):
+        weights = _check_sample_weight(
+            sample_weight,
+            labels,
+            dtype=np.float32,
+            ensure_non_negative=True,
+            allow_all_zero_weights=True,
+        ).astype(np.float64)
+    if classes is not None and not (totals := np.bincount(labels, weights)).all():
+        missing = classes[totals == 0].tolist()
+        raise ValueError(
+            f"sample_weight is zero for every sample of the classes {missing[:5]}. Weigh some of "
+            f"them more, or leave these classes out of X and y."
+        )
+    return weights
 
 
 def weigh_classes(

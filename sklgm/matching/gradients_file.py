@@ -16,6 +16,8 @@ from sklgm.utils.files import replacing
 
 _FORMAT = 1
 _KEY = "sklgm.RealGradients"
+# Files of before there were weights, all of which were 1 then, hold their sums as counts alone.
+_COUNTS = {"row_weights": "rows_seen", "image_weights": "images_seen"}
 # Errors that JSON of another maker leads to when it is taken for a header.
 _OTHER_JSON = (TypeError, AttributeError, RecursionError)
 
@@ -57,7 +59,7 @@ def read_gradients(
             version = header.pop("format")
             # Another format may have other tensors.
             known = names if version == _FORMAT else ()
-            tensors = {name: file.get_tensor(name) for name in known}
+            tensors = {name: _tensor(file, name) for name in known}
     except (SafetensorError, LookupError, ValueError, *_OTHER_JSON) as error:
         raise ValueError(f"{path} is not a file written by RealGradients.save.") from error
     if version != _FORMAT:
@@ -66,3 +68,9 @@ def read_gradients(
             f"Update sklgm to read it."
         )
     return header, tensors
+
+
+def _tensor(file: Any, name: str) -> Tensor:
+    if name in file.keys() or name not in _COUNTS:  # noqa: SIM118
+        return file.get_tensor(name)
+    return file.get_tensor(_COUNTS[name]).double()

@@ -11,10 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
-from sklearn.utils.validation import _check_sample_weight
 from torch import Tensor
-from torch.nn.functional import adaptive_avg_pool2d
 
+from sklgm.matching.batches import as_rows, as_weights, shrink
 from sklgm.matching.classes import ClassWeight, count_classes, label_indices, shorten, weigh_classes
 from sklgm.matching.gradients import heads_per_chunk, probe_gradients
 from sklgm.matching.gradients_file import as_settings, read_gradients, write_gradients
@@ -37,7 +36,7 @@ _SETTINGS = ("classes", "class_counts", *_CONSTRAINTS)
 _MEAN_SIZE = 8
 # Tensors on the device of the features, so that to add to them is not to wait for it.
 _TENSORS = ("sums", "feature_sum", "feature_square_sum", "image_sum")
-_SUMS = (*_TENSORS, "rows_seen", "images_seen")
+_SUMS = (*_TENSORS, "rows_seen", "images_seen", "row_weights", "image_weights")
 
 
 class RealGradients:
@@ -54,8 +53,9 @@ class RealGradients:
         All class labels, also those a shard does not hold. They are sorted.
     class_counts : mapping or array-like of shape (n_classes,), optional
         Number of images of each class in the *whole* data set, in the order of ``classes`` as
-        given, or a mapping from label to count. Needed for ``class_weight="balanced"`` to have
-        an effect: without it the sums are unweighted.
+        given, or a mapping from label to count; where images have weights, the sum of these.
+        Needed for ``class_weight="balanced"`` to have an effect: without it the sums are
+        unweighted.
     class_weight : {"balanced"}, mapping or None, default="balanced"
         As in scikit-learn. "balanced" weighs class ``c`` by ``n / (n_classes * n_c)``, so that
         every class pulls alike; a mapping gives weights by label, 1 for labels left out.
@@ -75,14 +75,15 @@ class RealGradients:
         Summed gradients ``[dW, db]``, float32.
     heads : HeadPool
         The heads they belong to.
-    rows_seen : ndarray of shape (n_classes,)
-        Feature rows seen of each class, int64.
+    rows_seen, row_weights : ndarray of shape (n_classes,)
+        Feature rows seen of each class, int64, those of weight 0 left out; and the sum of their
+        weights, float64.
     feature_sum, feature_square_sum : Tensor of shape (n_features,)
-        First and second moment of the features, float64, for their mean and spread.
-    images_seen : ndarray of shape (n_classes,)
-        Images of each class added by :meth:`update_mean_images`, int64.
+        Weighted first and second moment of the features, float64, for their mean and spread.
+    images_seen, image_weights : ndarray of shape (n_classes,)
+        The same of the images added by :meth:`update_mean_images`.
     image_sum : Tensor of shape (n_classes, 3, 8, 8)
-        Their sum, float64, shrunk to 8 x 8 pixels.
+        Their weighted sum, float64, shrunk to 8 x 8 pixels.
 
     Notes
     -----
@@ -96,7 +97,7 @@ class RealGradients:
         self,
         classes: Sequence[Any] | np.ndarray,
         *,
-        class_counts: Mapping[Any, int] | Sequence[int] | np.ndarray | None = None,
+        class_counts: Mapping[Any, float] | Sequence[float] | np.ndarray | None = None,
         class_weight: ClassWeight = "balanced",
         head_pool_size: int = 256,
         head_scale: float = 0.01,
@@ -121,6 +122,7 @@ class RealGradients:
         self._weights = weigh_classes(self.classes, self.class_counts, class_weight)
         n, side = len(self.classes), _MEAN_SIZE
         self.rows_seen, self.images_seen = np.zeros((2, n), dtype=np.int64)
+        self.row_weights, self.image_weights = np.zeros((2, n))
         self.image_sum = torch.zeros(n, 3, side, side, dtype=torch.float64)
         self._allocate(0, "cpu")
 
@@ -181,40 +183,39 @@ class RealGradients:
             not finite or not one a row. The sums are then as they were before.
         """
         labels = label_indices(self.classes, y)
-        if not isinstance(features, Tensor):
-            # A copy, since torch refuses to look at read-only memory.
-            features = torch.from_numpy(np.array(features, dtype=np.float32))
-        rows = features.detach().float()
-        is_table = rows.ndim == 2 and labels.shape == (len(rows),)
-        if not is_table or self.n_features not in (0, rows.shape[1]):
-            raise ValueError(
-                f"features must be of shape (n, {self.n_features or 'n_features'}) with one label "
-                f"a row; got {tuple(rows.shape)} and labels of shape {labels.shape}."
-            )
-        if not bool(torch.isfinite(rows).all()):
-            raise ValueError("features hold NaN or infinity.")
+        rows = as_rows(features, labels, self.n_features)
         if len(rows) == 0:
             return self
-        weights = self._weights[labels] * _check_sample_weight(
-            sample_weight, labels, dtype=np.float64, allow_all_zero_weights=True
-        )
+        weights = as_weights(sample_weight, labels)
         if self.is_empty:
             self._allocate(rows.shape[1], rows.device)
         targets = torch.as_tensor(labels, device=rows.device)
-        by_row = torch.as_tensor(weights, dtype=rows.dtype, device=rows.device)
+        weighed = self._weights[labels] * weights
+        by_row = torch.as_tensor(weighed, dtype=rows.dtype, device=rows.device)
         self._move(rows.device)
         step = heads_per_chunk(len(rows), len(self.classes), self.n_features)
         for start in range(0, self.head_pool_size, step):
             chunk = slice(start, start + step)
             heads = self.heads.take(chunk, rows.device)
             self.sums[chunk] += probe_gradients(rows, targets, heads, by_row)
-        self.rows_seen += np.bincount(labels, minlength=len(self.classes))
+        self.rows_seen += self._count(labels[weights != 0])
+        self.row_weights += self._count(labels, weights)
         wide = rows.to(device_of_doubles(rows.device)).double()
-        self.feature_sum += wide.sum(0)
-        self.feature_square_sum += wide.square().sum(0)
+        weighted = wide * torch.as_tensor(weights, device=wide.device)[:, None]
+        self.feature_sum += weighted.sum(0)
+        self.feature_square_sum += (weighted * wide).sum(0)
         return self
 
-    def update_mean_images(self, images: Tensor, y: Sequence[Any] | np.ndarray) -> RealGradients:
+    def _count(self, labels: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+        return np.bincount(labels, weights, minlength=len(self.classes))
+
+    def update_mean_images(
+        self,
+        images: Tensor,
+        y: Sequence[Any] | np.ndarray,
+        *,
+        sample_weight: np.ndarray | None = None,
+    ) -> RealGradients:
         """Add images to the mean images of their classes, from which synthetic ones start.
 
         Parameters
@@ -223,6 +224,8 @@ class RealGradients:
             Pixels in [0, 1]. Those on a GPU are checked by :meth:`mean_images`, so as not to wait.
         y : array-like of shape (n,)
             Labels, each one of ``classes``.
+        sample_weight : ndarray of shape (n,), optional
+            Weight of each image in the mean of its class; 1 when not given.
 
         Returns
         -------
@@ -232,25 +235,19 @@ class RealGradients:
         Raises
         ------
         ValueError
-            For an unknown label, or images of another shape, of other values, or not one a label.
+            For an unknown label, images of another shape, of other values, or not one a label, or
+            weights that are not finite or not one a label.
         """
         labels = label_indices(self.classes, y)
-        shape = np.shape(images)
-        if not isinstance(images, Tensor) or len(shape) != 4 or shape[:2] != (len(labels), 3):
-            raise ValueError(
-                f"images must be a tensor of shape (n, 3, height, width) with one label each; got "
-                f"{type(images).__name__} of shape {tuple(shape)} and {len(labels)} labels."
-            )
-        # An MPS device does not pool sides that 8 does not divide, either.
-        pixels = images.detach().to(device_of_doubles(images.device)).float()
-        small = adaptive_avg_pool2d(pixels, _MEAN_SIZE).double()
-        if small.device.type == "cpu":
-            check_pixels(small.numpy())
+        small = shrink(images, len(labels), _MEAN_SIZE)
+        weights = as_weights(sample_weight, labels)
+        weighted = small.flatten(1) * to_device(torch.from_numpy(weights), small.device)[:, None]
         # A product, whose order of summation is always the same.
         of_class = torch.from_numpy(labels == np.arange(len(self.classes))[:, None])
-        added = to_device(of_class, small.device).double() @ small.flatten(1)
+        added = to_device(of_class, small.device).double() @ weighted
         self.image_sum = self.image_sum.to(small.device).add_(added.view_as(self.image_sum))
-        self.images_seen += np.bincount(labels, minlength=len(self.classes))
+        self.images_seen += self._count(labels[weights != 0])
+        self.image_weights += self._count(labels, weights)
         return self
 
     def mean_images(self) -> np.ndarray | None:
@@ -268,8 +265,9 @@ class RealGradients:
         """
         if not self.images_seen.all():
             return None
-        means = self.image_sum.cpu().numpy() / self.images_seen[:, None, None, None]
-        return check_pixels(means).astype(np.float32)
+        means = self.image_sum.cpu().numpy() / self.image_weights[:, None, None, None]
+        # In float32 a mean of white pixels is 1, whatever was rounded in it before.
+        return check_pixels(means.astype(np.float32))
 
     def to(self, device: torch.device | str) -> RealGradients:
         """Return the same statistics with their sums on a device.
@@ -308,10 +306,10 @@ class RealGradients:
         ValueError
             If nothing was added up yet.
         """
-        if self.is_empty:
+        if not self.row_weights.any():
             raise ValueError("These gradients are empty. Call update(features, y) first.")
         sums = torch.stack([self.feature_sum, self.feature_square_sum])
-        mean, square = sums.cpu().numpy() / self.rows_seen.sum()
+        mean, square = sums.cpu().numpy() / self.row_weights.sum()
         variance = np.maximum(square - mean**2, 0)
         return mean.astype(np.float32), np.sqrt(variance).astype(np.float32)
 

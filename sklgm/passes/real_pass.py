@@ -146,6 +146,7 @@ class RealPass:
         gradients: RealGradients,
         source: ImageSource | np.ndarray,
         y: np.ndarray,
+        sample_weight: np.ndarray,
         on_batch: Callable[[], None],
         start: int = 0,
     ) -> None:
@@ -159,6 +160,8 @@ class RealPass:
             n images, or rows of features.
         y : ndarray of shape (n,)
             Labels.
+        sample_weight : ndarray of shape (n,)
+            Weights.
         on_batch : callable
             Called after each batch.
         start : int, default=0
@@ -167,13 +170,15 @@ class RealPass:
         if isinstance(source, np.ndarray):
             for part in gen_batches(len(source), _ROWS_AT_ONCE):
                 features = torch.from_numpy(np.array(source[part], dtype=np.float32))
-                gradients.update(features.to(self.device), y[part])
+                weights = sample_weight[part]
+                gradients.update(features.to(self.device), y[part], sample_weight=weights)
                 on_batch()
         else:
             # A net that comes out of a pickle is on the CPU.
             encoder = self.encoder.to(self.device)
             canvases = encoder.canvases(source)
-            replace(self, encoder=encoder).add_canvases(gradients, canvases, y, on_batch, start)
+            placed = replace(self, encoder=encoder)
+            placed.add_canvases(gradients, canvases, y, sample_weight, on_batch, start)
 
     @torch.no_grad()
     def add_canvases(
@@ -181,6 +186,7 @@ class RealPass:
         gradients: RealGradients,
         batches: Iterable[Tensor],
         y: np.ndarray,
+        sample_weight: np.ndarray,
         on_batch: Callable[[], None],
         start: int = 0,
     ) -> None:
@@ -199,6 +205,8 @@ class RealPass:
             n images altogether, pixels in [0, 1], on the encoder's device.
         y : ndarray of shape (n,)
             Labels.
+        sample_weight : ndarray of shape (n,)
+            Weights.
         on_batch : callable
             Called after each batch.
         start : int, default=0
@@ -220,12 +228,13 @@ class RealPass:
                 # Prototypes may have another canvas than the backbone asks for.
                 n_before = start * (1 + self.n_real_views)
                 stream = ViewStream(self.augmentation, canvases.shape[-1], self.seed, n_before)
-            batch = y[seen : seen + len(canvases)]
-            seen += len(canvases)
-            gradients.update_mean_images(canvases, batch)
-            for pixels, weight in self._views(canvases, stream):
+            rows = slice(seen, seen + len(canvases))
+            batch, weights = y[rows], sample_weight[rows]
+            seen = rows.stop
+            gradients.update_mean_images(canvases, batch, sample_weight=weights)
+            for pixels, share in self._views(canvases, stream):
                 features = self.encoder.still_features(pixels)
-                waiting.append((features, batch, np.full(len(batch), weight)))
+                waiting.append((features, batch, weights * share))
             if sum(len(labels) for _, labels, _ in waiting) >= _ROWS_AT_ONCE:
                 flush()
             on_batch()

@@ -24,6 +24,7 @@ def add_in_shards(
     gradients: RealGradients,
     source: ImageSource | np.ndarray,
     y: np.ndarray,
+    sample_weight: np.ndarray,
     devices: Sequence[torch.device],
     on_batch: Callable[[], None],
     start: int = 0,
@@ -40,6 +41,8 @@ def add_in_shards(
         n images, or rows of features.
     y : ndarray of shape (n,)
         Labels.
+    sample_weight : ndarray of shape (n,)
+        Weights.
     devices : sequence of torch.device
         The devices that workers of this computer take in turn. Those of another engine than loky
         may be on another one, and all take the first.
@@ -55,14 +58,14 @@ def add_in_shards(
     """
     n_shards = min(_n_workers(), len(y))
     if n_shards <= 1:
-        real_pass.add(gradients, source, y, on_batch, start)
+        real_pass.add(gradients, source, y, sample_weight, on_batch, start)
         return gradients
     if not isinstance(get_active_backend()[0], LokyBackend):
         devices = devices[:1]
     tasks = []
     for i in range(n_shards):
         rows = Ranks(i, n_shards).share(len(y))
-        shard = (take(source, rows), y[rows], start + rows.start)
+        shard = (take(source, rows), y[rows], sample_weight[rows], start + rows.start)
         placed = replace(real_pass, device=devices[i % len(devices)])
         # Without arguments: of large ones dask keeps a single copy, that is lost with its worker.
         tasks.append(joblib.delayed(partial(_add_shard, placed, gradients, *shard))())
@@ -77,6 +80,16 @@ def add_in_shards(
 def take(source: ImageSource | np.ndarray, rows: slice | np.ndarray) -> ImageSource | np.ndarray:
     """Return a part of the data."""
     return source.take(rows) if isinstance(source, ImageSource) else source[rows]
+
+
+def leave_out_zeros(
+    source: ImageSource | np.ndarray, y: np.ndarray, sample_weight: np.ndarray
+) -> tuple[ImageSource | np.ndarray, np.ndarray, np.ndarray]:
+    """Return data, labels and weights without the samples of weight 0."""
+    if sample_weight.all():
+        return source, y, sample_weight
+    rows = np.flatnonzero(sample_weight)
+    return take(source, rows), y[rows], sample_weight[rows]
 
 
 def _n_workers() -> int:
@@ -109,11 +122,12 @@ def _add_shard(
     empty: RealGradients,
     source: ImageSource | np.ndarray,
     y: np.ndarray,
+    sample_weight: np.ndarray,
     start: int,
 ) -> RealGradients:
     """Return the gradients of a part of the data. This runs in a worker."""
     gradients = copy.deepcopy(empty)
     # Threads are counted anew: n_jobs=None is one in each worker.
     with joblib.parallel_config(backend="threading", n_jobs=1):
-        real_pass.add(gradients, source, y, lambda: None, start)
+        real_pass.add(gradients, source, y, sample_weight, lambda: None, start)
     return gradients.to("cpu")

@@ -59,5 +59,6 @@ def add_stream(
             by_net = zip(real_passes, gradients, zip(*canvases, strict=True), strict=True)
             for real_pass, total, images in by_net:
                 source = check_images(list(images))
-                real_pass.add(total, source, np.array(labels), lambda: None, start)
+                weights = np.ones(len(labels))
+                real_pass.add(total, source, np.array(labels), weights, lambda: None, start)
             start += len(chunk)

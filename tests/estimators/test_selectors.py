@@ -16,6 +16,7 @@ from sklgm import (
     ClassCentroids,
     FrozenBackboneProbe,
     HerdingImages,
+    KCenterImages,
     LGMDistiller,
     NearestImages,
     RandomHeads,
@@ -57,8 +58,13 @@ def herding_images(backbone=NET, *, prototypes_per_class=1):
     return HerdingImages(backbone, prototypes_per_class=prototypes_per_class)
 
 
+def k_center_images(backbone=NET, *, prototypes_per_class=1):
+    return KCenterImages(backbone, prototypes_per_class=prototypes_per_class)
+
+
 each = pytest.mark.parametrize(
-    "selector", [random_images, class_centroids, herding_images, nearest_images]
+    "selector",
+    [random_images, class_centroids, herding_images, k_center_images, nearest_images],
 )
 
 

@@ -2,7 +2,8 @@
 
 from sklgm.estimators.selectors.centroids import ClassCentroids
 from sklgm.estimators.selectors.herding import HerdingImages
+from sklgm.estimators.selectors.k_center import KCenterImages
 from sklgm.estimators.selectors.nearest import NearestImages
 from sklgm.estimators.selectors.random import RandomImages
 
-__all__ = ["ClassCentroids", "HerdingImages", "NearestImages", "RandomImages"]
+__all__ = ["ClassCentroids", "HerdingImages", "KCenterImages", "NearestImages", "RandomImages"]

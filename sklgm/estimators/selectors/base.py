@@ -13,6 +13,7 @@ from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils._param_validation import Interval
 
 from sklgm.estimators.base import FrozenBackboneEstimator, PrototypeTransformer
+from sklgm.matching.classes import weigh_samples
 from sklgm.passes.shards import take
 from sklgm.utils.targets import check_targets
 
@@ -46,13 +47,14 @@ def choose_distinct(distances: np.ndarray) -> np.ndarray:
 class Selector(CallbackSupportMixin, PrototypeTransformer):
     """Base of what takes its prototypes from the images it is fitted to."""
 
-    def _check_counts(self, classes: np.ndarray, indices: np.ndarray) -> None:
-        counts = np.bincount(indices)
+    def _check_counts(self, classes: np.ndarray, indices: np.ndarray, weights: np.ndarray) -> None:
+        counts = np.bincount(indices[weights > 0])
         if counts.min() < self.prototypes_per_class:
             scarce = int(counts.argmin())
             raise ValueError(
                 f"Class {classes.tolist()[scarce]!r} has {counts[scarce]} images, fewer than "
-                f"prototypes_per_class={self.prototypes_per_class}. Lower it or add images."
+                f"prototypes_per_class={self.prototypes_per_class}. Lower it or add images; those "
+                f"with a sample_weight of 0 do not count."
             )
 
     def _set_chosen(
@@ -103,7 +105,7 @@ class BackboneSelector(Selector):
 
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=True)
-    def fit(self, X: Any, y: Any) -> BackboneSelector:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> BackboneSelector:
         """Choose images of each class.
 
         Parameters
@@ -113,6 +115,8 @@ class BackboneSelector(Selector):
             or floats in [0, 1]; PIL images; or paths, which are streamed.
         y : array-like of shape (n_samples,)
             Class labels.
+        sample_weight : array-like of shape (n_samples,), optional
+            Weights of the images; 1 when not given. One of weight 0 is never chosen.
 
         Returns
         -------
@@ -122,20 +126,27 @@ class BackboneSelector(Selector):
         Raises
         ------
         ValueError
-            If X or y cannot be used, or a class has fewer images than prototypes are asked.
+            If X, y or weights cannot be used, or a class has fewer images than prototypes are
+            asked.
         """
         source = self._check_X(X, reset=True)
         classes, indices = check_targets(y, len(source), type(self).__name__)
-        self._check_counts(classes, indices)
+        weights = weigh_samples(sample_weight, indices, classes)
+        self._check_counts(classes, indices, weights)
         encoder = self._encoder()
         context = self._init_callback_context()
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        rows_of = [np.flatnonzero(indices == c) for c in range(len(classes))]
-        chosen = self._choose(rows_of, lambda: self._embed_source(source, encoder))
+        rows_of = [np.flatnonzero((indices == c) & (weights > 0)) for c in range(len(classes))]
+        chosen = self._choose(rows_of, weights, lambda: self._embed_source(source, encoder))
         self._set_chosen(np.concatenate(chosen), source, classes, indices, encoder)
         context.call_on_fit_task_end(estimator=self, X=X, y=y)
         return self
 
     @abstractmethod
-    def _choose(self, rows_of: list[np.ndarray], embed: Embed) -> list[np.ndarray]:
-        """Return the chosen ones of each class's rows; ``embed`` returns the features of X."""
+    def _choose(
+        self, rows_of: list[np.ndarray], weights: np.ndarray, embed: Embed
+    ) -> list[np.ndarray]:
+        """Return the chosen ones of each class's rows, none of which has a weight of 0.
+
+        ``weights`` are those of all samples, and ``embed`` returns the features of X.
+        """

@@ -14,7 +14,8 @@ class ClassCentroids(BackboneSelector):
 
     With more than one prototype a class, the features of each class are clustered by `KMeans`,
     and the image nearest to each cluster's mean is taken, the largest cluster's first. No image is
-    taken twice; of images equally near, the first in X is.
+    taken twice; of images equally near, the first in X is. ``sample_weight`` in ``fit`` weighs
+    images in means and clusters.
 
     Parameters
     ----------
@@ -58,25 +59,33 @@ class ClassCentroids(BackboneSelector):
         Number of columns of X; only with ``backbone=None``.
     """
 
-    def _choose(self, rows_of: list[np.ndarray], embed: Embed) -> list[np.ndarray]:
+    def _choose(
+        self, rows_of: list[np.ndarray], weights: np.ndarray, embed: Embed
+    ) -> list[np.ndarray]:
         features = embed().astype(np.float64)
         state = own_random_state(self.random_state)
-        return [rows[self._nearest_to_centres(features[rows], state)] for rows in rows_of]
+        return [
+            rows[self._nearest_to_centres(features[rows], weights[rows], state)] for rows in rows_of
+        ]
 
-    def _nearest_to_centres(self, features: np.ndarray, state: np.random.RandomState) -> np.ndarray:
-        centres = self._centres(features, state)
+    def _nearest_to_centres(
+        self, features: np.ndarray, weights: np.ndarray, state: np.random.RandomState
+    ) -> np.ndarray:
+        centres = self._centres(features, weights, state)
         distances = [np.linalg.norm(features - centre, axis=1) for centre in centres]
         return choose_distinct(np.stack(distances))
 
-    def _centres(self, features: np.ndarray, state: np.random.RandomState) -> np.ndarray:
+    def _centres(
+        self, features: np.ndarray, weights: np.ndarray, state: np.random.RandomState
+    ) -> np.ndarray:
         if self.prototypes_per_class == 1:
-            return features.mean(axis=0, keepdims=True)
-        distinct, sizes = np.unique(features, axis=0, return_counts=True)
-        centres = distinct
-        if len(distinct) > self.prototypes_per_class:
+            return np.average(features, axis=0, weights=weights)[None]
+        centres, owners = np.unique(features, axis=0, return_inverse=True)
+        if len(centres) > self.prototypes_per_class:
             clusters = KMeans(self.prototypes_per_class, n_init=10, random_state=state)
-            sizes = np.bincount(clusters.fit(features).labels_, minlength=clusters.n_clusters)
+            owners = clusters.fit(features, sample_weight=weights).labels_
             centres = clusters.cluster_centers_
+        sizes = np.bincount(owners.ravel(), weights, minlength=len(centres))
         # Where there are fewer distinct features than prototypes, some centres are equal.
         largest_first = np.argsort(-sizes, kind="stable")
         return centres[np.resize(largest_first, self.prototypes_per_class)]

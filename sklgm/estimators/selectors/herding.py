@@ -14,7 +14,8 @@ class HerdingImages(BackboneSelector):
     This is the choice of exemplars of iCaRL [1]_ (algorithm 4). Features have length 1, and so have
     means of them. Image after image, the one is taken with which the mean of all that are taken is
     most similar to the mean of the class. No image is taken twice; of images equally good, the
-    first in X is. With one prototype a class it is the image most similar to the class mean.
+    first in X is. With one prototype a class it is the image most similar to the class mean, in
+    which ``sample_weight`` in ``fit`` weighs images.
 
     Parameters
     ----------
@@ -71,18 +72,24 @@ class HerdingImages(BackboneSelector):
     (6, 4)
     """
 
-    def _choose(self, rows_of: list[np.ndarray], embed: Embed) -> list[np.ndarray]:
+    def _choose(
+        self, rows_of: list[np.ndarray], weights: np.ndarray, embed: Embed
+    ) -> list[np.ndarray]:
         features = directions(embed().astype(np.float64))
-        return [rows[herd(features[rows], self.prototypes_per_class)] for rows in rows_of]
+        return [
+            rows[herd(features[rows], weights[rows], self.prototypes_per_class)] for rows in rows_of
+        ]
 
 
-def herd(features: np.ndarray, n: int) -> np.ndarray:
+def herd(features: np.ndarray, weights: np.ndarray, n: int) -> np.ndarray:
     """Return the rows whose mean follows the mean of all, in the order they are taken.
 
     Parameters
     ----------
     features : ndarray of shape (n_samples, n_features)
         Features of length 1, float64.
+    weights : ndarray of shape (n_samples,)
+        Their weights in the mean of all.
     n : int
         Rows to take, at most all.
 
@@ -91,7 +98,7 @@ def herd(features: np.ndarray, n: int) -> np.ndarray:
     ndarray of int of shape (n,)
         Rows, none twice.
     """
-    mean = features.mean(axis=0)
+    mean = np.average(features, axis=0, weights=weights)
     total = np.zeros_like(mean)
     taken: list[int] = []
     for _ in range(n):

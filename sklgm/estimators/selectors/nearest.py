@@ -11,6 +11,7 @@ from sklearn.frozen import FrozenEstimator
 
 from sklgm.estimators.base import FrozenBackboneEstimator, PrototypeTransformer, fit_distiller
 from sklgm.estimators.selectors.base import Selector, choose_distinct
+from sklgm.matching.classes import weigh_samples
 from sklgm.utils.directions import directions
 from sklgm.utils.targets import check_same_classes, check_targets
 
@@ -74,7 +75,7 @@ class NearestImages(Selector):
 
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X: Any, y: Any) -> NearestImages:
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> NearestImages:
         """Distil images and choose the most similar real ones.
 
         Parameters
@@ -84,6 +85,9 @@ class NearestImages(Selector):
             or floats in [0, 1]; PIL images; or paths, which are streamed.
         y : array-like of shape (n_samples,)
             Class labels.
+        sample_weight : array-like of shape (n_samples,), optional
+            Weights of the images, for the distiller; 1 when not given. One of weight 0 is never
+            chosen.
 
         Returns
         -------
@@ -93,7 +97,7 @@ class NearestImages(Selector):
         Raises
         ------
         ValueError
-            If X or y cannot be used, a class has fewer images than prototypes, or a frozen
+            If X, y or weights cannot be used, a class has fewer images than prototypes, or a frozen
             distiller knows other classes or had another net.
         """
         # All that can be wrong is found before the distiller's long work.
@@ -101,15 +105,18 @@ class NearestImages(Selector):
         distiller._validate_params()
         source = self._check_X(X, reset=True)
         classes, indices = check_targets(y, len(source), type(self).__name__)
-        self._check_counts(classes, indices)
+        weights = weigh_samples(sample_weight, indices, classes)
+        self._check_counts(classes, indices, weights)
         encoder = self._encoder()
         context = self._init_callback_context(max_subtasks=1)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        fit_distiller(self, distiller, X, y, context)
+        fit_distiller(self, distiller, X, y, context, sample_weight=sample_weight)
         distiller._check_same_net(encoder)
         check_same_classes(distiller.classes_, classes, "the frozen distiller", "y")
         own = np.searchsorted(classes, distiller.prototype_labels_)
-        rows = nearest_rows(distiller._embed(X), indices, distiller.prototype_features_, own)
+        # Images of weight 0 are of no class.
+        of = np.where(weights > 0, indices, -1)
+        rows = nearest_rows(distiller._embed(X), of, distiller.prototype_features_, own)
         self._set_chosen(rows[np.argsort(own, kind="stable")], source, classes, indices, encoder)
         self.distiller_ = distiller
         context.call_on_fit_task_end(estimator=self, X=X, y=y)

@@ -11,6 +11,9 @@ from sklgm.utils.random import own_random_state
 class RandomImages(BackboneSelector):
     """Choose real images at random: the baseline every distillation has to beat.
 
+    With ``sample_weight`` in ``fit``, images of a class are drawn one after the other, each with a
+    probability proportional to its weight among those that are left.
+
     Parameters
     ----------
     backbone : str, Backbone or None, default="clip"
@@ -52,6 +55,14 @@ class RandomImages(BackboneSelector):
         Number of columns of X; only with ``backbone=None``.
     """
 
-    def _choose(self, rows_of: list[np.ndarray], embed: Embed) -> list[np.ndarray]:
-        state = own_random_state(self.random_state)
-        return [state.choice(rows, self.prototypes_per_class, replace=False) for rows in rows_of]
+    def _choose(
+        self, rows_of: list[np.ndarray], weights: np.ndarray, embed: Embed
+    ) -> list[np.ndarray]:
+        state, n = own_random_state(self.random_state), self.prototypes_per_class
+        chosen = []
+        for rows in rows_of:
+            own = weights[rows]
+            # By weights numpy draws in another way, even by equal ones.
+            shares = None if (own == own[0]).all() else own / own.sum()
+            chosen.append(state.choice(rows, n, replace=False, p=shares))
+        return chosen
