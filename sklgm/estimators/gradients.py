@@ -128,7 +128,7 @@ class GradientEstimator(SeveralBackbonesTransformer):
 
     def _check_shard(
         self, X: Any, y: Any, sample_weight: Any, classes: Any, class_counts: Any
-    ) -> tuple[Any, ...]:
+    ) -> tuple[tuple[Any, Any, Any], Any, Any]:
         """Return a shard's source, labels and weights; all classes; and how many each has."""
         if classes is None and not isinstance(class_counts, Mapping | None):
             raise ValueError("class_counts is no mapping from label to count; pass classes too.")

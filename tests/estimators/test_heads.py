@@ -206,11 +206,13 @@ def test_bad_weights(routing, weights, message):
 
 def test_weights_of_images_are_no_weights_of_prototypes(routing):
     net = counting_backbone()
-    estimator = probe(head=weighted(SGDClassifier()), distiller=distiller(net))
+    maker = distiller(net).set_fit_request(sample_weight=False)
+    estimator = probe(head=weighted(SGDClassifier()), distiller=maker)
     with pytest.raises(ValueError, match=r"sample_weight cannot be used.*on prototypes"):
         estimator.fit(X, Y, sample_weight=WEIGHTS)
     assert net.module.n_images == 0
-    pipeline = make_pipeline(RandomImages(NET, random_state=0), probe(head=weighted()))
+    maker = RandomImages(NET, random_state=0).set_fit_request(sample_weight=False)
+    pipeline = make_pipeline(maker, probe(head=weighted()))
     with pytest.raises(ValueError, match=r"sample_weight cannot be used.*on prototypes"):
         pipeline.fit(X, Y, sample_weight=WEIGHTS)
 
@@ -218,6 +220,7 @@ def test_weights_of_images_are_no_weights_of_prototypes(routing):
 def test_similarities_have_the_weights_of_their_images(routing):
     # Without a backbone the probe learns from the similarities of all images.
     maker = RandomImages(NET, prototypes_per_class=2, random_state=0)
+    maker.set_fit_request(sample_weight=False)
     fitted = make_pipeline(maker, probe(None, head=weighted())).fit(X, Y, sample_weight=WEIGHTS)
     similarities = np.asarray(fitted[0].transform(X))
     expected = LogisticRegression().fit(similarities, Y, sample_weight=WEIGHTS)

@@ -125,6 +125,27 @@ def test_random_images_follow_their_seed():
     assert len({tuple(choose(None)) for _ in range(8)}) > 3
 
 
+@pytest.mark.parametrize("n", [1, 2, 4, 6])
+def test_k_centres_are_the_greedy_ones_and_at_most_twice_as_far_as_the_best(n):
+    features = BackboneEmbedder(NET).fit_transform(X).astype(float)
+    chosen = KCenterImages(NET, prototypes_per_class=n).fit(X, Y).prototype_indices_
+    for label, taken in zip("abc", chosen.reshape(3, n).tolist(), strict=True):
+        rows = np.flatnonzero(label == Y)
+        distances = {row: pairwise_distances(features[[row]], features)[0] for row in rows}
+
+        def to_nearest(centres, rows=rows, distances=distances):
+            return {row: min(distances[centre][row] for centre in centres) for row in rows}
+
+        from_mean = np.linalg.norm(features[rows] - features[rows].mean(axis=0), axis=1)
+        expected = [rows[from_mean.argmin()]]
+        while len(expected) < n:
+            left = to_nearest(expected)
+            expected.append(max(left, key=left.get))
+        assert taken == expected
+        radii = [max(to_nearest(c).values()) for c in itertools.combinations(rows, n)]
+        assert max(to_nearest(taken).values()) <= 2 * min(radii)
+
+
 @pytest.mark.parametrize("n", [1, 3, 6])
 def test_herding_is_algorithm_4_of_icarl(n):
     """The distance between means that all have length 1, tried for every image left."""

@@ -17,6 +17,7 @@ FEATURES.flags.writeable = False
 # Class c has 4 (c + 1) rows, shuffled.
 INDICES = rng.permutation(np.repeat(np.arange(C), [4, 8, 12, 16]))
 COUNTS = np.bincount(INDICES)
+IMAGES = np.random.default_rng(1).random((N, 3, 24, 16))
 SETTINGS = {"head_pool_size": 5, "head_scale": 0.5, "head_seed": 3}
 
 
@@ -48,6 +49,8 @@ def assert_same(found, expected, rtol=1e-5, atol=1e-4):
         np.testing.assert_array_equal(found.settings[name], value)
     torch.testing.assert_close(found.sums, expected.sums, rtol=rtol, atol=atol)
     np.testing.assert_array_equal(found.rows_seen, expected.rows_seen)
+    np.testing.assert_allclose(found.row_weights, expected.row_weights)
+    np.testing.assert_allclose(found.image_weights, expected.image_weights)
     np.testing.assert_allclose(found.feature_sum, expected.feature_sum, rtol=1e-12)
     np.testing.assert_allclose(found.feature_square_sum, expected.feature_square_sum, rtol=1e-12)
     np.testing.assert_array_equal(found.images_seen, expected.images_seen)
@@ -68,6 +71,36 @@ def test_sample_weight_multiplies_the_class_weight():
     found = make(class_counts=COUNTS).update(FEATURES, INDICES, sample_weight=own)
     expected = direct(found, FEATURES, INDICES, own * N / (C * COUNTS[INDICES]))
     torch.testing.assert_close(found.sums.double(), expected, rtol=1e-5, atol=1e-5)
+
+
+def test_moments_and_mean_images_are_weighted():
+    weights = np.linspace(0, 2, N)
+    found = make().update(FEATURES, INDICES, sample_weight=weights)
+    found.update_mean_images(torch.from_numpy(IMAGES), INDICES, sample_weight=weights)
+    mean, std = found.feature_moments()
+    expected = np.average(FEATURES, axis=0, weights=weights)
+    np.testing.assert_allclose(mean, expected, rtol=1e-5)
+    squares = np.average((FEATURES - expected) ** 2, axis=0, weights=weights)
+    np.testing.assert_allclose(std, squares**0.5, rtol=1e-5)
+    blocks = IMAGES.reshape(N, 3, 8, 3, 8, 2).mean(axis=(3, 5))
+    for c in range(C):
+        own = c == INDICES
+        expected = np.average(blocks[own], axis=0, weights=weights[own])
+        np.testing.assert_allclose(found.mean_images()[c], expected, rtol=1e-6)
+    # A weight of 0 is as good as no row.
+    np.testing.assert_array_equal(found.rows_seen, np.bincount(INDICES[1:]))
+    np.testing.assert_array_equal(found.images_seen, found.rows_seen)
+    with pytest.raises(ValueError, match="empty"):
+        make().update(FEATURES, INDICES, sample_weight=np.zeros(N)).feature_moments()
+
+
+def test_the_mean_of_white_images_is_white():
+    """Whatever is rounded: sums of weights and of weighted pixels are not made alike."""
+    weights = np.random.default_rng(0).uniform(0.1, 1, 1000)
+    white = make().update_mean_images(
+        torch.ones(1000, 3, 8, 8), np.arange(1000) % C, sample_weight=weights
+    )
+    np.testing.assert_array_equal(white.mean_images(), 1)
 
 
 @pytest.mark.parametrize("heads_at_once", [1, 2, 4])
@@ -335,9 +368,6 @@ def test_moments_of_constant_features():
     assert (std < 0.01).all()
 
 
-IMAGES = np.random.default_rng(1).random((N, 3, 24, 16))
-
-
 def with_images(rows=slice(None), **settings):
     return filled(rows, **settings).update_mean_images(
         torch.from_numpy(IMAGES[rows]), INDICES[rows]
@@ -404,4 +434,6 @@ def test_bad_images_leave_the_means_unchanged(images, y, message):
     statistics = with_images()
     with pytest.raises(ValueError, match=message):
         statistics.update_mean_images(images, y)
+    with pytest.raises(ValueError, match="sample_weight"):
+        statistics.update_mean_images(torch.zeros(2, 3, 8, 8), [0, 1], sample_weight=[1, np.nan])
     assert_same(statistics, with_images())

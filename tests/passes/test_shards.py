@@ -25,6 +25,7 @@ from tests.tiny_backbones import counting_backbone, roving_backbone, tiny_backbo
 NET = tiny_backbone()
 X, Y = toy_images()
 ROWS = np.random.default_rng(0).normal(size=(len(X), 5)).astype(np.float32)
+WEIGHTS = np.random.default_rng(1).integers(0, 4, len(X)) / 2
 ENGINES = ["loky", "dask"]
 
 
@@ -81,6 +82,8 @@ def assert_same_sums(gradients, expected):
     assert_allclose(gradients.sums, expected.sums, rtol=0, atol=1e-5 * scale)
     assert_array_equal(gradients.rows_seen, expected.rows_seen)
     assert_array_equal(gradients.images_seen, expected.images_seen)
+    assert_allclose(gradients.row_weights, expected.row_weights)
+    assert_array_equal(gradients.image_weights, expected.image_weights)
     assert_allclose(gradients.image_sum, expected.image_sum, rtol=1e-5)
     assert_allclose(gradients.feature_sum, expected.feature_sum, rtol=1e-5, atol=1e-5)
     assert_allclose(gradients.feature_moments(), expected.feature_moments(), rtol=1e-5, atol=1e-6)
@@ -95,13 +98,13 @@ def test_workers_find_the_same_as_one_process(engine, tmp_path):
         (distiller(None), ROWS),
     ]:
         with one_process():
-            expected = clone(estimator).fit(data, Y)
-            expected_gradients = estimator.compute_gradients(data, Y)
-        gradients = estimator.compute_gradients(data, Y)
+            expected = clone(estimator).fit(data, Y, WEIGHTS)
+            expected_gradients = estimator.compute_gradients(data, Y, sample_weight=WEIGHTS)
+        gradients = estimator.compute_gradients(data, Y, sample_weight=WEIGHTS)
         assert gradients.is_balanced
         assert gradients.sums.device == torch.device("cpu")
         assert_same_sums(gradients, expected_gradients)
-        fitted = estimator.fit(data, Y)
+        fitted = estimator.fit(data, Y, WEIGHTS)
         # Sums are added in another order, and Adam enlarges what that rounds.
         assert_allclose(fitted.prototypes_, expected.prototypes_, rtol=1e-5, atol=5e-5)
         assert_allclose(fitted.loss_curve_, expected.loss_curve_, rtol=1e-4, atol=1e-5)

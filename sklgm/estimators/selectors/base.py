@@ -47,8 +47,8 @@ def choose_distinct(distances: np.ndarray) -> np.ndarray:
 class Selector(CallbackSupportMixin, PrototypeTransformer):
     """Base of what takes its prototypes from the images it is fitted to."""
 
-    def _check_counts(self, classes: np.ndarray, indices: np.ndarray, weights: np.ndarray) -> None:
-        counts = np.bincount(indices[weights > 0])
+    def _check_counts(self, classes: np.ndarray, indices: np.ndarray) -> None:
+        counts = np.bincount(indices)
         if counts.min() < self.prototypes_per_class:
             scarce = int(counts.argmin())
             raise ValueError(
@@ -132,7 +132,7 @@ class BackboneSelector(Selector):
         source = self._check_X(X, reset=True)
         classes, indices = check_targets(y, len(source), type(self).__name__)
         weights = weigh_samples(sample_weight, indices, classes)
-        self._check_counts(classes, indices, weights)
+        self._check_counts(classes, indices[weights > 0])
         encoder = self._encoder()
         context = self._init_callback_context()
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)

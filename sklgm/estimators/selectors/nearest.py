@@ -106,7 +106,7 @@ class NearestImages(Selector):
         source = self._check_X(X, reset=True)
         classes, indices = check_targets(y, len(source), type(self).__name__)
         weights = weigh_samples(sample_weight, indices, classes)
-        self._check_counts(classes, indices, weights)
+        self._check_counts(classes, indices[weights > 0])
         encoder = self._encoder()
         context = self._init_callback_context(max_subtasks=1)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
