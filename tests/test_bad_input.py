@@ -138,12 +138,9 @@ LABELS = {
     "too many": ([*Y, "a"], "18 images or rows in X and 19 labels"),
     "none": (None, "requires y to be passed"),
     "strings and numbers": ([1, *Y[1:]], "mixes strings and other labels"),
-    "strings and None": (np.array([None, *Y[1:]], dtype=object), "mixes strings and other labels"),
-    "strings and NaN": (
-        pd.Series([np.nan, *Y[1:]], dtype=object),
-        "mixes strings and other labels",
-    ),
-    "NaN": ([np.nan] + [1.0, 2.0] * 8 + [1.0], "NaN"),
+    "strings and None": (np.array([None, *Y[1:]], dtype=object), "1 of 18 labels in y are missing"),
+    "strings and NaN": (pd.Series([np.nan, *Y[1:]], dtype=object), "the first at position 0"),
+    "NaN": ([np.nan] + [1.0, 2.0] * 8 + [1.0], "1 of 18 labels in y are missing"),
     "continuous": (np.linspace(0, 1, 18), "continuous"),
     "two columns": (np.ones((18, 2), dtype=int), "1d|Multilabel"),
 }

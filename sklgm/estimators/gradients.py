@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.base import clone
-from sklearn.utils import check_consistent_length, check_scalar, column_or_1d
+from sklearn.utils import check_consistent_length, check_scalar
 
 from sklgm.backbones._several import is_several
 from sklgm.datasets.labelled import LabelledStream, as_X_y
@@ -24,7 +24,7 @@ from sklgm.synthesis import ALONE, Augmentation, RandomHeads, Ranks
 from sklgm.synthesis.heads import ZERO_HEADS
 from sklgm.utils.devices import devices_in_turn, plain_torch
 from sklgm.utils.random import own_random_state
-from sklgm.utils.targets import check_targets, named_labels
+from sklgm.utils.targets import check_column, check_targets
 
 
 class Seeds(NamedTuple):
@@ -111,7 +111,7 @@ class GradientEstimator(SeveralBackbonesTransformer):
     ) -> Any:
         if class_counts is None and (classes is None or self.class_weight == "balanced"):
             class_counts = stream.count_classes()
-        found = np.asarray(list(class_counts) if classes is None else classes)
+        found = list(class_counts) if classes is None else classes
         seeds, encoders = self._seeds(), self._encoders()
         made = [self._empty_gradients(found, class_counts, one, seeds) for one in encoders]
         with plain_torch(self._device()):
@@ -138,8 +138,8 @@ class GradientEstimator(SeveralBackbonesTransformer):
             source, found, indices, weights = checker._check_data(X, y, sample_weight)
             return (source, found[indices], weights), found, np.bincount(indices, weights)
         source = checker._check_X(X, reset=True)
-        found = np.asarray(list(class_counts) if classes is None else classes)
-        labels = column_or_1d(named_labels(y))
+        found = list(class_counts) if classes is None else classes
+        labels = check_column(y, "y")
         check_consistent_length(source, labels)
         weights = weigh_samples(sample_weight, labels)
         return leave_out_zeros(source, labels, weights), found, class_counts

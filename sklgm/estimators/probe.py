@@ -29,7 +29,14 @@ from sklgm.prototypes.similarities import has_references
 from sklgm.utils.devices import plain_torch
 from sklgm.utils.notebook import ShowsPrototypes
 from sklgm.utils.random import own_random_state
-from sklgm.utils.targets import check_same_classes, check_targets, named_labels
+from sklgm.utils.regression_warning import no_regression_warning
+from sklgm.utils.targets import (
+    check_column,
+    check_same_classes,
+    check_spelling,
+    check_targets,
+    number_labels,
+)
 
 
 def _head_has(method: str) -> Any:
@@ -233,15 +240,18 @@ class FrozenBackboneProbe(
             self._check_X(X.images, reset=True)
             given, _ = check_targets(y, len(X), type(self).__name__)
             check_same_classes(given, X.prototype_labels, "y", "the prototypes of X")
-            source, y = X.prototypes, X.prototype_labels
+            source = X.prototypes
+            classes, labels = number_labels(X.prototype_labels, type(self).__name__)
         else:
             source = self._check_X(X, reset=True)
-            if self.distiller is not None:
+            if self.distiller is None:
+                classes, labels = check_targets(y, len(source), type(self).__name__)
+            else:
                 data = source if self.backbone is None else X
                 given = routed["distiller"]["fit"]
                 distiller, prototypes = self._fit_distiller(data, y, context, given)
-                source, y = prototypes.images, prototypes.labels
-        classes, labels = check_targets(y, len(source), type(self).__name__)
+                source = prototypes.images
+                classes, labels = number_labels(prototypes.labels, type(self).__name__)
         if "sample_weight" in metadata:
             metadata["sample_weight"] = _check_sample_weight(metadata["sample_weight"], labels)
         task = context.subcontext(task_name="head")
@@ -331,23 +341,31 @@ class FrozenBackboneProbe(
         return self.head_.decision_function(self._features(X))
 
     def score(self, X: Any, y: Any, sample_weight: Any = None) -> float:
-        """Compute the accuracy of the predictions.
+        """Compute the accuracy.
 
         Parameters
         ----------
         X : array-like of images, or of shape (n_samples, n_features) with ``backbone=None``
             As in ``fit``.
         y : array-like of shape (n_samples,)
-            Class labels.
-        sample_weight : array-like of shape (n_samples,), default=None
-            Weight of each image.
+            Class labels, of the kinds that ``fit`` takes.
+        sample_weight : array-like of shape (n_samples,) or None, default=None
+            What each image counts.
 
         Returns
         -------
         float
-            In [0, 1].
+            The share of images whose predicted class is theirs.
+
+        Raises
+        ------
+        ValueError
+            If X or y cannot be used, or a label differs from a class in its Unicode form alone.
         """
-        return super().score(X, named_labels(y), sample_weight)
+        check_is_fitted(self)
+        y = check_column(y, "y")
+        check_spelling(y, self.classes_)
+        return super().score(X, y, sample_weight)
 
     def _uses_references(self, X: Any) -> bool:
         """Return whether X brings prototypes of the kind this probe trains on."""
@@ -412,4 +430,5 @@ class FrozenBackboneProbe(
         rows = np.arange(len(bank)).repeat(bank.shape[1])
         metadata = _check_method_params(labels, metadata, indices=rows)
         targets = classes[labels[rows]]
-        return clone(self.head).fit(bank.reshape(len(rows), -1), targets, **metadata)
+        with no_regression_warning():
+            return clone(self.head).fit(bank.reshape(len(rows), -1), targets, **metadata)

@@ -8,14 +8,14 @@ from typing import Any, Literal
 import numpy as np
 from sklearn.utils.validation import _check_sample_weight
 
-from sklgm.utils.targets import check_known
+from sklgm.utils.targets import check_column, check_known
 
 ClassWeight = Literal["balanced"] | Mapping[Any, float] | None
 
 
 def label_indices(classes: np.ndarray, y: Sequence[Any] | np.ndarray) -> np.ndarray:
     """Return the place of each label among sorted classes, or raise for one that has none."""
-    labels = np.asarray(y)
+    labels = np.asarray(y) if np.ndim(y) > 1 else check_column(y, "y")
     check_known(labels, classes, "labels of y", "classes")
     return np.searchsorted(classes, labels)
 

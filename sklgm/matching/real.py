@@ -21,6 +21,7 @@ from sklgm.matching.heads import HeadPool
 from sklgm.matching.moving import to_device
 from sklgm.utils.devices import device_of_doubles
 from sklgm.utils.pictures import check_pixels
+from sklgm.utils.targets import check_column
 
 _CONSTRAINTS = {
     "class_weight": [StrOptions({"balanced"}), Mapping, None],
@@ -106,7 +107,7 @@ class RealGradients:
         views: str | None = None,
     ) -> None:
         validate_parameter_constraints(_CONSTRAINTS, locals(), caller_name="RealGradients")
-        given = np.asarray(classes)
+        given = check_column(classes, "classes")
         self.classes = np.unique(given)
         if given.ndim != 1 or len(self.classes) < 2 or len(self.classes) != len(given):
             raise ValueError(

@@ -137,7 +137,8 @@ def _write(
             picture = Image.fromarray(np.rint(image * 255).astype(np.uint8))
             picture.save(folder / _PICTURES / names[index] / f"{row:04d}.png")
     text = data_card(images.shape, classes.tolist(), provenance)
-    (folder / _README).write_text(text, encoding="utf-8")
+    # Names of folders that are not UTF-8 hold what cannot be encoded.
+    (folder / _README).write_text(text, encoding="utf-8", errors="backslashreplace")
 
 
 def _read_labels(dtype: str, values: list[Any]) -> np.ndarray:

@@ -18,7 +18,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 from sklgm._version import __version__
 from sklgm.prototypes.folder import check_target, read_folder, write_folder
 from sklgm.utils.pictures import picture_strip
-from sklgm.utils.targets import check_column
+from sklgm.utils.targets import check_labels
 
 # Parameters that say where and how a fit ran; they do not shape the prototypes.
 _OF_THE_MACHINE = ("memory", "distributed", "n_jobs", "device", "verbose")
@@ -79,7 +79,7 @@ class PrototypeSet:
 
     def __post_init__(self) -> None:
         images = _check_images(self.images)
-        labels = _check_labels(self.labels)
+        labels = np.array(check_labels(self.labels, "labels"))
         check_consistent_length(images, labels)
         if not isinstance(self.provenance, dict):
             raise ValueError(f"provenance must be a dict; got {self.provenance!r}.")
@@ -223,18 +223,6 @@ def _check_images(images: Any) -> np.ndarray:
             f"Images must have values in [0, 1]; got {images.min():.4g} to {images.max():.4g}."
         )
     return images
-
-
-def _check_labels(labels: Any) -> np.ndarray:
-    labels = np.array(check_column(labels, "labels"))
-    is_text = all(isinstance(label, str) for label in labels.tolist())
-    if labels.dtype.kind == "T" or (labels.dtype.kind == "O" and not is_text):
-        labels = np.array(labels.tolist())
-    if not (is_text or (labels.dtype.kind in "biuf" and labels.itemsize <= 8)):
-        raise ValueError(
-            f"Labels must be strings, booleans or numbers up to 64 bits; got dtype {labels.dtype}."
-        )
-    return labels
 
 
 def _as_json(value: Any) -> Any:

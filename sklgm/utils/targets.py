@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Callable, Iterable, Sequence
+from enum import Enum
+from numbers import Integral, Number, Real
 from typing import Any
 
 import numpy as np
 from sklearn.utils import assert_all_finite, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
+
+# How two strings that are meant to be the same may differ, and what makes them alike.
+_Form = tuple[str, Callable[[str], str], str]
+_FORMS: tuple[_Form, ...] = (
+    (
+        "Unicode form",
+        lambda text: unicodedata.normalize("NFC", text),
+        'unicodedata.normalize("NFC", label)',
+    ),
+    ("blanks around it", str.strip, "label.strip()"),
+    ("case", str.casefold, "label.casefold()"),
+)
 
 
 def check_targets(y: Any, n_samples: int, estimator_name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -15,7 +31,7 @@ def check_targets(y: Any, n_samples: int, estimator_name: str) -> tuple[np.ndarr
     Parameters
     ----------
     y : array-like of shape (n_samples,)
-        Labels: integers, booleans, strings or whole-numbered floats.
+        Labels: integers, booleans, strings or whole-numbered floats; of enums, the values.
     n_samples : int
         Number of labels that there must be.
     estimator_name : str
@@ -31,26 +47,33 @@ def check_targets(y: Any, n_samples: int, estimator_name: str) -> tuple[np.ndarr
     Raises
     ------
     ValueError
-        For no labels, labels of mixed types, continuous labels, another number of labels than
-        samples, or fewer than two classes.
+        For no labels, missing ones, labels of mixed types or of types that cannot be kept,
+        continuous labels, another number of labels than samples, or fewer than two classes.
     """
     if y is None:
         raise ValueError(
             f"{estimator_name} requires y to be passed, but the target y is None. "
             f"Pass one class label an image."
         )
-    y = check_column(y, "y")
+    y = check_labels(y, "y")
     if len(y) != n_samples:
         raise ValueError(
             f"Found input variables with inconsistent numbers of samples: {n_samples} images or "
             f"rows in X and {len(y)} labels in y. Pass one label for each."
         )
-    check_classification_targets(y)
-    classes, indices = np.unique(y, return_inverse=True)
+    if y.dtype.kind in "iuf":  # strings and booleans are no regression, however many there are
+        check_classification_targets(y)
+    return number_labels(y, estimator_name)
+
+
+def number_labels(labels: np.ndarray, estimator_name: str) -> tuple[np.ndarray, np.ndarray]:
+    """Return the classes and indices of `check_targets`, of labels known to be of a classifier."""
+    classes, indices = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
         raise ValueError(
             f"{estimator_name} needs at least 2 classes in y; got 1 class: {classes.tolist()[0]!r}."
         )
+    check_spelling(classes, classes)
     return classes, indices.astype(np.int64)
 
 
@@ -76,18 +99,88 @@ def named_labels(labels: Any) -> Any:
     return [None if index is None or index < 0 else names[index] for index in labels[:]]
 
 
+def check_labels(labels: Any, name: str) -> np.ndarray:
+    """Return labels as :func:`check_column` does, if they are of a type that can be kept."""
+    column = check_column(labels, name)
+    kind, size = column.dtype.kind, column.dtype.itemsize
+    is_text = kind == "U" or (kind == "O" and all(isinstance(label, str) for label in column))
+    if not is_text and (kind not in "biuf" or size > 8):
+        first = column[0]
+        line = "label.decode()" if isinstance(first, bytes) else "str(label)"
+        raise ValueError(
+            f"Labels must be strings, booleans or numbers up to 64 bits; got {first!r} of type "
+            f"{type(first).__name__} in {name}. Make strings of them: [{line} for label in {name}]."
+        )
+    return column
+
+
 def check_column(labels: Any, name: str) -> np.ndarray:
     """Return labels of one kind as an array (n,), or raise a ValueError that names them."""
     labels = named_labels(labels)
-    if hasattr(labels, "to_numpy"):  # since column_or_1d makes floats of pandas' own integers
+    if hasattr(labels, "to_pylist"):  # since to_numpy of pyarrow refuses strings
+        labels = labels.to_pylist()
+    elif hasattr(labels, "to_numpy"):  # since column_or_1d makes floats of pandas' own integers
         labels = labels.to_numpy()
-    # Of a list with strings and others numpy would make strings alone.
-    may_mix = isinstance(labels, list | tuple) or getattr(labels, "dtype", None) == np.dtype("O")
-    if may_mix and len({isinstance(label, str) for label in labels}) > 1:
-        raise ValueError(f"{name} mixes strings and other labels. Make all of them strings.")
+    if np.ma.is_masked(labels):
+        labels = labels.tolist()  # with None for what is masked
+    kind = getattr(getattr(labels, "dtype", None), "kind", "")
+    is_list = isinstance(labels, Sequence) and not isinstance(labels, str | bytes)
+    if is_list or (kind in ("O", "T") and labels.ndim == 1):
+        labels = _of_one_kind(labels, name, keep_objects=kind == "O")
     column = column_or_1d(labels, warn=True, input_name=name)
+    if column.dtype.kind == "f":
+        _refuse_missing(np.isnan(column), name)
     assert_all_finite(column, input_name=name)
     return column
+
+
+def _of_one_kind(labels: Iterable[Any], name: str, *, keep_objects: bool) -> np.ndarray:
+    """Return plain values as an array that holds them as they are."""
+    values = [_plain(label) for label in labels]
+    _refuse_missing([_is_missing(value) for value in values], name)
+    for kind, plural in ((str, "strings"), (bool | np.bool_, "booleans")):
+        if len({isinstance(value, kind) for value in values}) > 1:
+            raise ValueError(
+                f"{name} mixes {plural} and other labels. Make all of them strings: "
+                f"[str(label) for label in {name}]."
+            )
+    if keep_objects and values and not isinstance(values[0], Number | np.bool_):
+        return np.fromiter(values, dtype=object)
+    column = np.array(values)
+    if column.ndim == 1 and column.dtype.kind in "fU":
+        for value, kept in zip(values, column.tolist(), strict=True):
+            if value != kept or (isinstance(value, Integral) and abs(value) > 2**53):
+                raise ValueError(
+                    f"{name} holds {value!r}, which would become {kept!r} in an array. Give the "
+                    f"class another name."
+                )
+    return column
+
+
+def _plain(label: Any) -> Any:
+    """Return the value of a label: of enums and other kinds of strings numpy cuts the text."""
+    if isinstance(label, str):
+        return str.__str__(label)
+    return label.value if isinstance(label, Enum) else label
+
+
+def _is_missing(label: Any) -> bool:
+    return (
+        label is None
+        or type(label).__name__ in ("NAType", "NaTType")  # of pandas
+        or (isinstance(label, Real) and label != label)
+    )
+
+
+def _refuse_missing(is_missing: Any, name: str) -> None:
+    missing = np.flatnonzero(is_missing)
+    if len(missing):
+        raise ValueError(
+            f"{len(missing)} of {len(is_missing)} labels in {name} are missing (None, NaN or NaT), "
+            f"the first at position {missing[0]}, counted from 0. Drop these rows: "
+            f"keep = pandas.notna(list({name})); "
+            f"X, {name} = np.asarray(X)[keep], np.asarray({name})[keep]."
+        )
 
 
 def check_known(found: Any, known: Any, what: str, where: str) -> None:
@@ -95,10 +188,33 @@ def check_known(found: Any, known: Any, what: str, where: str) -> None:
     # Not numpy's set functions, for which 1 and "1" are the same.
     unknown = set(np.ravel(found).tolist()) - set(np.ravel(known).tolist())
     if unknown:
+        some = sorted(unknown, key=str)
+        advice = "Add what is missing there, leave these out, or make the labels of one type."
         raise ValueError(
-            f"The {what} include {sorted(unknown, key=str)[:5]}, which {where} does not have. Add "
-            f"what is missing there, leave these out, or make the labels of one type."
+            f"The {what} include {some[:5]}, which {where} does not have. "
+            f"{_difference(some, np.ravel(known).tolist(), _FORMS) or advice}"
         )
+
+
+def check_spelling(labels: np.ndarray, known: np.ndarray) -> None:
+    """Raise ValueError if a label differs from a known one in its Unicode form alone."""
+    fault = _difference(np.unique(labels).tolist(), known.tolist(), _FORMS[:1])
+    if fault:
+        raise ValueError(f"A class is spelled in two ways. {fault}")
+
+
+def _difference(labels: list[Any], known: list[Any], forms: tuple[_Form, ...]) -> str:
+    """Return a sentence on a label that differs from a known one in a form alone, or nothing."""
+    for what, form, line in forms:
+        formed = {form(label): label for label in known if isinstance(label, str)}
+        for label in labels:
+            other = formed.get(form(label), label) if isinstance(label, str) else label
+            if label != other:
+                return (
+                    f"{label!a} and {other!a} differ in {what} alone: make them alike by {line}, "
+                    f"applied to all labels."
+                )
+    return ""
 
 
 def check_same_classes(first: Any, second: Any, what: str, where: str) -> None:

@@ -329,7 +329,7 @@ def test_arrays_are_read_only_copies():
         (np.zeros((2, 4)), np.array(["a", 1], dtype=object), {}, "mixes strings"),
         (np.zeros((2, 4)), [0.0, np.nan], {}, "NaN"),
         (np.zeros((2, 4)), [1j, 2j], {}, "Complex"),
-        (np.zeros((2, 4)), [2**80, 1], {}, "dtype object"),
+        (np.zeros((2, 4)), [2**80, 1], {}, "type int"),
         (np.zeros((1, 4)), [0], {"f": print}, "not JSON serializable"),
         (np.zeros((1, 4)), [0], {"f": float("nan")}, "not JSON compliant"),
         (np.zeros((1, 4)), [0], ["f"], "must be a dict"),
