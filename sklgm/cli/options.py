@@ -42,7 +42,9 @@ _SETTING = "Another parameter of the estimator, such as precision=bfloat16; may 
 _LOOKED_WITH = "Net of the probes, by default the one of the prototypes; may be repeated."
 
 Images = Annotated[Path, Argument(metavar="IMAGES", help=_IMAGES)]
-Prototypes = Annotated[Path, Argument(help="Folder of prototypes, made by distill.")]
+Prototypes = Annotated[
+    Path, Argument(help="Folder of prototypes, made by distill, or hf://datasets/OWNER/NAME.")
+]
 TEST = Option(help="Images to score the probes on: a folder or CSV file, as for distill.")
 TRAIN = Option(help="Images that the prototypes were made of, as for distill.")
 DistilledOn = Annotated[list[str] | None, _backbones(_DISTILLED_ON)]

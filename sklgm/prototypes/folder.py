@@ -22,8 +22,10 @@ from sklgm.prototypes.names import folder_names
 _FORMAT = {"format": "sklgm-prototypes", "format_version": 1}
 _CARD = "card.json"
 _TENSORS = "prototypes.safetensors"
-_PICTURES = "images"
+PICTURES = "images"
 _README = "README.md"
+OF_LOADING = (_CARD, _TENSORS)
+"""Files that prototypes are loaded from; the others are for people and other tools."""
 
 
 def check_target(directory: str | Path, *, overwrite: bool) -> None:
@@ -75,7 +77,7 @@ def write_folder(
             old.rename(target)
     if old.exists():
         for entry in old.iterdir():
-            if entry.name not in (_CARD, _TENSORS, _PICTURES, _README):
+            if entry.name not in (_CARD, _TENSORS, PICTURES, _README):
                 entry.rename(target / entry.name)
         shutil.rmtree(old)
 
@@ -133,9 +135,9 @@ def _write(
     if images.ndim == 4:
         names = folder_names(classes)
         for row, (image, index) in enumerate(zip(images, of_class, strict=True)):
-            (folder / _PICTURES / names[index]).mkdir(parents=True, exist_ok=True)
+            (folder / PICTURES / names[index]).mkdir(parents=True, exist_ok=True)
             picture = Image.fromarray(np.rint(image * 255).astype(np.uint8))
-            picture.save(folder / _PICTURES / names[index] / f"{row:04d}.png")
+            picture.save(folder / PICTURES / names[index] / f"{row:04d}.png")
     text = data_card(images.shape, classes.tolist(), provenance)
     # Names of folders that are not UTF-8 hold what cannot be encoded.
     (folder / _README).write_text(text, encoding="utf-8", errors="backslashreplace")

@@ -10,6 +10,7 @@ import platform
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from sklgm._version import __version__
 from sklgm.prototypes.folder import check_target, read_folder, write_folder
+from sklgm.prototypes.hub import local_folder, push_folder
 from sklgm.utils.pictures import picture_strip
 from sklgm.utils.targets import check_labels
 
@@ -176,14 +178,67 @@ class PrototypeSet:
         check_target(directory, overwrite=overwrite)
         write_folder(Path(directory), self.images, self.labels, self.provenance)
 
+    def push_to_hub(
+        self,
+        repo_id: str,
+        *,
+        private: bool | None = None,
+        token: str | bool | None = None,
+        revision: str | None = None,
+        commit_message: str | None = None,
+    ) -> Any:
+        """Publish the prototypes as a dataset repository of the Hugging Face Hub.
+
+        The repository is made if there is none. Prototypes that were there are replaced, other
+        files stay. Say in the data's ``license`` (see :meth:`from_estimator`) what others may do.
+
+        Parameters
+        ----------
+        repo_id : str
+            Its name, "OWNER/NAME".
+        private : bool or None, default=None
+            Whether a new repository is private. None is the default of the owner.
+        token : str, bool or None, default=None
+            As `huggingface_hub` takes it. None is the token of ``huggingface_hub.login()``.
+        revision : str or None, default=None
+            Branch to write to, made if there is none. None is "main".
+        commit_message : str or None, default=None
+            Title of the commit.
+
+        Returns
+        -------
+        huggingface_hub.CommitInfo
+            The commit: its address is ``commit_url``, and ``oid`` is its revision for :meth:`load`.
+
+        Raises
+        ------
+        ValueError
+            If the name cannot be one, or the repository holds something else.
+        OSError
+            If you are not logged in, may not write, or the hub cannot be reached.
+        """
+        with TemporaryDirectory() as folder:
+            self.save(folder)
+            return push_folder(
+                Path(folder),
+                repo_id,
+                private=private,
+                token=token,
+                revision=revision,
+                commit_message=commit_message,
+            )
+
     @classmethod
     def load(cls, directory: str | Path) -> PrototypeSet:
-        """Read a folder written by :meth:`save`.
+        """Read a folder written by :meth:`save`, or what :meth:`push_to_hub` published.
 
         Parameters
         ----------
         directory : str or Path
-            The folder with ``card.json`` in it.
+            The folder with ``card.json`` in it; or "hf://datasets/OWNER/NAME" for a repository of
+            the Hugging Face Hub, perhaps with "@REVISION" behind it: a branch, a tag or a commit.
+            It is downloaded to the cache once, without the pictures, and read from there when the
+            hub cannot be reached.
 
         Returns
         -------
@@ -194,8 +249,10 @@ class PrototypeSet:
         ------
         ValueError
             If a file is missing, damaged, does not fit the card, or was written in a newer format.
+        OSError
+            If the hub has no such repository, or it is neither in the cache nor can be reached.
         """
-        return cls(*read_folder(Path(directory)))
+        return cls(*read_folder(local_folder(directory)))
 
 
 def check_has_prototypes(estimator: Any) -> None:
