@@ -27,6 +27,7 @@ from sklgm.backbones._libraries import (
 )
 from sklgm.backbones._precision import enlarge_gradients, with_cast_weights
 from sklgm.backbones._spec import BackboneSpec
+from sklgm.images.resizing import Picture
 from sklgm.utils.devices import resolve_device
 
 _CPU = torch.device("cpu")
@@ -317,7 +318,7 @@ class Backbone:
         """
         if self._resize_steps is None:  # two threads may both make it: they make the same
             self._resize_steps = resize_steps(self.spec, self.image_size)
-        picture = Image.fromarray(image)
+        picture: Image.Image = Picture(image)
         for step in self._resize_steps:
             picture = step(picture)
         return np.array(picture)

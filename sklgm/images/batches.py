@@ -1,20 +1,27 @@
 """Batches of transformed images, prepared in threads while the last one is being used."""
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
+from typing import Any, TypeVar
 
 import joblib
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import gen_batches
 
-from sklgm.images.source import ImageSource
+from sklgm.images.checking import check_images
+from sklgm.images.source import DamagedImageError, FileSource, ImageSource
 
 Transform = Callable[[NDArray[np.uint8]], NDArray[Any]]
+Result = TypeVar("Result")
+Batch = TypeVar("Batch")
 
 _BATCHES_AHEAD = 2
+# How many damaged images a message names, and how many images are looked at together for it.
+_NAMED = 5
+_LOOK_AT = 32
 
 
 def iter_batches(
@@ -23,7 +30,8 @@ def iter_batches(
     """Decode and transform images in threads, and yield them in batches, in order.
 
     At most two batches are ever prepared ahead of the one in use. An error in a thread is raised
-    here; then, and when the generator is closed early, the threads are stopped.
+    here; then, and when the generator is closed early, the threads are stopped. Before a damaged
+    image is reported, all that come after it are looked at too.
 
     Parameters
     ----------
@@ -40,23 +48,127 @@ def iter_batches(
     ------
     ndarray of shape (batch_size, ...)
         The transformed images of one batch.
+
+    Raises
+    ------
+    ValueError
+        If images cannot be read: the first by name, with the reason, and how many others.
     """
 
     def prepare(place: int) -> NDArray[Any]:
         return transform(source[place])
 
-    pool = ThreadPoolExecutor(joblib.effective_n_jobs(n_jobs), thread_name_prefix="sklgm-images")
-    ahead: deque[list[Future[NDArray[Any]]]] = deque()
+    n_read = 0
     try:
-        for batch in gen_batches(len(source), batch_size):
-            ahead.append([pool.submit(prepare, i) for i in range(batch.start, batch.stop)])
+        for batch in _in_threads(prepare, np.stack, len(source), batch_size, n_jobs):
+            n_read += len(batch)
+            yield batch
+    except DamagedImageError as error:
+        raise with_others(error, source.take(slice(n_read, None)), n_jobs) from error
+
+
+def find_damaged(X: Any, *, n_jobs: int | None = None) -> dict[int, str]:
+    """Find the images that cannot be read, each of which is decoded once and forgotten.
+
+    Parameters
+    ----------
+    X : array-like, sequence or ImageSource
+        Images, of any kind that :func:`check_images` takes.
+    n_jobs : int or None, default=None
+        Number of threads, counted as joblib does: None is one, -1 is one for each core.
+
+    Returns
+    -------
+    dict of int to str
+        The places in X of the images that cannot be read, in order, each with the reason.
+
+    Raises
+    ------
+    ValueError
+        If X is none that :func:`check_images` takes, or names a file that does not exist.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> from PIL import Image
+    >>> from sklgm.images import find_damaged
+    >>> folder = Path(tempfile.mkdtemp())
+    >>> Image.new("RGB", (8, 8)).save(folder / "cat.png")
+    >>> (folder / "dog.png").touch()
+    >>> find_damaged([folder / "cat.png", folder / "dog.png"])
+    {1: 'it is an empty file; fetch it again'}
+    """
+    source = check_images(X)
+
+    def look_at(place: int) -> str | None:
+        try:
+            source[place]
+        except DamagedImageError as error:
+            return error.reason
+        return None
+
+    parts = _in_threads(look_at, list, len(source), _LOOK_AT, n_jobs)
+    reasons = enumerate(itertools.chain.from_iterable(parts))
+    return {place: reason for place, reason in reasons if reason is not None}
+
+
+def with_others(
+    first: DamagedImageError, source: ImageSource, n_jobs: int | None = None
+) -> DamagedImageError:
+    """Return the error of a damaged image with all that are damaged in a source beside it.
+
+    Parameters
+    ----------
+    first : DamagedImageError
+        The error of one image, which is returned where no image of the source is damaged.
+    source : ImageSource
+        The images to look at.
+    n_jobs : int or None, default=None
+        Number of threads, counted as joblib does.
+
+    Returns
+    -------
+    DamagedImageError
+        It begins with the first damaged image of the source.
+    """
+    damaged = find_damaged(source, n_jobs=n_jobs) if len(source) else {}
+    if not damaged:
+        return first
+    (place, reason), *others = damaged.items()
+    more = f". {len(others)} more cannot be read:" if others else "."
+    more += "".join(f"\n- {source.name(i)}: {why}" for i, why in others[:_NAMED])
+    if len(others) > _NAMED:
+        more += f"\n- and {len(others) - _NAMED} more"
+    more += "\n" if others else " "
+    if isinstance(source, FileSource):
+        more += "`sklgm check FOLDER` lists all damaged files of a folder, and sklgm.datasets."
+        more += 'load_folder(FOLDER, on_error="skip") leaves them out.'
+    else:
+        more += "sklgm.images.find_damaged(X) lists all damaged images."
+    return DamagedImageError(source.name(place), reason, more)
+
+
+def _in_threads(
+    task: Callable[[int], Result],
+    gather: Callable[[list[Result]], Batch],
+    n_items: int,
+    batch_size: int,
+    n_jobs: int | None,
+) -> Generator[Batch, None, None]:
+    """Do a task for each place in threads, and yield what it returns in batches, in order."""
+
+    def wait_for(futures: list[Future[Result]]) -> Batch:
+        return gather([future.result() for future in futures])
+
+    pool = ThreadPoolExecutor(joblib.effective_n_jobs(n_jobs), thread_name_prefix="sklgm-images")
+    ahead: deque[list[Future[Result]]] = deque()
+    try:
+        for batch in gen_batches(n_items, batch_size):
+            ahead.append([pool.submit(task, i) for i in range(batch.start, batch.stop)])
             if len(ahead) > _BATCHES_AHEAD:
-                yield _stack(ahead.popleft())
+                yield wait_for(ahead.popleft())
         while ahead:
-            yield _stack(ahead.popleft())
+            yield wait_for(ahead.popleft())
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _stack(images: list[Future[NDArray[Any]]]) -> NDArray[Any]:
-    return np.stack([image.result() for image in images])

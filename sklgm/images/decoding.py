@@ -1,14 +1,20 @@
-"""One image at a time: from an array, a PIL image or a file to 8-bit RGB of a wanted size."""
+"""One image at a time: from an array, a PIL image or a file to 8-bit RGB."""
 
+import functools
+import re
 import threading
-from io import BytesIO
-from typing import Any
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageFile, ImageOps
+
+from sklgm.images.kinds import N_BYTES, name_kind
 
 RGB = tuple[int, int, int]
+
+# Tags of TIFF: bit 0 of the first marks a copy of reduced size, the second has the others.
+_NEW_SUBFILE_TYPE, _SUB_IFDS = 254, 330
 
 # A PIL image reads its file at the first use of its pixels, and not safely in two threads at once.
 _first_use = threading.Lock()
@@ -32,17 +38,69 @@ def pillow_to_rgb(image: Image.Image, background: RGB) -> NDArray[np.uint8]:
     return _to_rgb(image, background)
 
 
-def file_to_rgb(path: str | BytesIO, background: RGB) -> NDArray[np.uint8]:
-    """Read an image file, or the bytes of one, as :func:`pillow_to_rgb` does a PIL image."""
-    with Image.open(path) as image:
+def file_to_rgb(file: str | IO[bytes], background: RGB) -> NDArray[np.uint8]:
+    """Read an image file, given by its path or opened, as :func:`pillow_to_rgb` a PIL image."""
+    with _open(file) as image:
         _refuse_programs(image)
+        _refuse_thumbnails(image)
         return _to_rgb(image, background)
+
+
+@functools.cache
+def register_plugins() -> None:
+    """Let Pillow read HEIC and HEIF files, and know their suffixes, if pillow-heif is installed."""
+    try:
+        from pillow_heif import register_heif_opener
+    except ImportError:
+        return
+    register_heif_opener()
+
+
+def _open(file: str | IO[bytes]) -> Image.Image:
+    """Open an image, or say what the file is instead."""
+    register_plugins()
+    try:
+        image = Image.open(file)
+    except Image.DecompressionBombError as error:
+        found = re.search(r"\d+", str(error))
+        n_pixels = found[0] if found else "N"
+        raise ValueError(
+            f"it has {n_pixels} pixels, and Pillow guards against decompression bombs, small files "
+            f"that fill the memory. If you trust it, set PIL.Image.MAX_IMAGE_PIXELS = {n_pixels}, "
+            f"in the command --max-pixels {n_pixels}"
+        ) from error
+    except Image.UnidentifiedImageError as error:
+        raise ValueError(name_kind(_head(file))) from error
+    if isinstance(image, ImageFile.StubImageFile) or image.format == "MPEG":  # known, not read
+        kind = name_kind(_head(file))
+        image.close()
+        raise ValueError(kind)
+    return image
+
+
+def _head(file: str | IO[bytes]) -> bytes:
+    if isinstance(file, str):
+        with open(file, "rb") as opened:  # noqa: PTH123
+            return opened.read(N_BYTES)
+    file.seek(0)
+    return file.read(N_BYTES)
 
 
 def _refuse_programs(image: Image.Image) -> None:
     """Raise if an image is PostScript that Pillow has yet to have Ghostscript run."""
     if image.format == "EPS" and getattr(image, "tile", None):
         raise ValueError("PostScript is a program and is not run; convert the file to PNG")
+
+
+def _refuse_thumbnails(image: Image.Image) -> None:
+    """Raise if a TIFF begins with the thumbnail of a picture that Pillow cannot reach."""
+    tags = getattr(image, "tag_v2", {})
+    is_reduced = tags.get(_NEW_SUBFILE_TYPE, 0) & 1
+    if is_reduced and _SUB_IFDS in tags:
+        raise ValueError(
+            "it is a camera's raw picture, of which Pillow reads the thumbnail only; develop it to "
+            "JPEG or PNG first"
+        )
 
 
 def _to_rgb(image: Image.Image, background: RGB) -> NDArray[np.uint8]:
@@ -66,34 +124,3 @@ def _from_16_bit(image: Image.Image) -> Image.Image:
     if isinstance(clear := image.info.get("transparency"), int):
         grey.putalpha(Image.fromarray(np.where(values == clear, 0, 255).astype(np.uint8)))
     return grey
-
-
-def resize_crop(
-    image: NDArray[np.uint8], size: int, *, resample: Image.Resampling = Image.Resampling.BICUBIC
-) -> NDArray[np.uint8]:
-    """Bring the shorter side of an image to a size and cut out the central square.
-
-    The rounding is that of torchvision's ``Resize(size)`` and ``CenterCrop(size)``.
-
-    Parameters
-    ----------
-    image : ndarray of shape (H, W, 3), dtype uint8
-        The image. It is not modified.
-    size : int
-        Height and width of the result.
-    resample : PIL.Image.Resampling, default=BICUBIC
-        Pillow's filter, which is antialiased.
-
-    Returns
-    -------
-    ndarray of shape (size, size, 3), dtype uint8
-        The square; ``image`` itself where it already has that shape.
-    """
-    height, width = image.shape[:2]
-    if height == width == size:
-        return image
-    longer = int(size * max(height, width) / min(height, width))
-    height, width = (size, longer) if height <= width else (longer, size)
-    top, left = round((height - size) / 2), round((width - size) / 2)
-    resized = Image.fromarray(image).resize((width, height), resample)
-    return np.array(resized.crop((left, top, left + size, top + size)))

@@ -9,9 +9,22 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from PIL import Image
 
 from sklgm.images.decoding import RGB, array_to_rgb, file_to_rgb, pillow_to_rgb
 from sklgm.images.items import item_to_rgb
+
+
+class DamagedImageError(ValueError):
+    """An image that cannot be read, by its name, for a reason."""
+
+    def __init__(self, name: str, reason: str, more: str = "") -> None:
+        super().__init__(name, reason, more)
+        self.reason = reason
+
+    def __str__(self) -> str:
+        name, reason, more = self.args
+        return f"{name} cannot be read as an image: {reason}{more}"
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -56,8 +69,10 @@ class ImageSource:
         try:
             return self._decode(self._item(index))
         except Exception as error:  # Pillow's plugins raise nearly anything on a broken file
-            reason = str(error) or type(error).__name__
-            raise ValueError(f"{self.name(index)} cannot be read as an image: {reason}") from error
+            # The system's errors have the path, which the name has already.
+            system = error.strerror if isinstance(error, OSError) else ""
+            reason = system or str(error) or type(error).__name__
+            raise DamagedImageError(self.name(index), reason) from error
 
     def _item(self, index: int) -> Any:
         return self.items[index]
@@ -142,6 +157,14 @@ class FileSource(ImageSource):
 
     background: RGB
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Add how large an image this process allows, so that its workers allow it too."""
+        return {**vars(self), "max_pixels": Image.MAX_IMAGE_PIXELS}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        Image.MAX_IMAGE_PIXELS = state.pop("max_pixels", Image.MAX_IMAGE_PIXELS)
+        vars(self).update(state)
+
     def _decode(self, item: str) -> NDArray[np.uint8]:
         return file_to_rgb(item, self.background)
 
@@ -156,7 +179,7 @@ class FileSource(ImageSource):
             try:
                 stat = Path(path).stat()
             except OSError as error:
-                raise ValueError(f"{path} cannot be read as an image: {error}") from error
+                raise DamagedImageError(path, error.strerror or str(error)) from error
             digest.update(repr((path, stat.st_size, stat.st_mtime_ns)).encode())
         return digest.hexdigest()
 

@@ -14,6 +14,8 @@ import torch
 from joblib.parallel import LokyBackend, get_active_backend
 
 from sklgm.images import ImageSource
+from sklgm.images.batches import with_others
+from sklgm.images.source import DamagedImageError
 from sklgm.matching import RealGradients
 from sklgm.passes.real_pass import RealPass
 from sklgm.synthesis import Ranks
@@ -72,9 +74,13 @@ def add_in_shards(
         # Without arguments: of large ones dask keeps a single copy, that is lost with its worker.
         tasks.append(joblib.delayed(partial(_add_shard, placed, gradients, *shard))())
     total = None
-    for part in joblib.Parallel(batch_size=1, return_as="generator")(tasks):
-        total = part if total is None else total + part
-        on_batch()
+    try:
+        for part in joblib.Parallel(batch_size=1, return_as="generator")(tasks):
+            total = part if total is None else total + part
+            on_batch()
+    except DamagedImageError as error:  # a worker knows its own shard only
+        assert isinstance(source, ImageSource)
+        raise with_others(error, source) from error
     assert total is not None
     return total
 

@@ -68,6 +68,7 @@ def test_batches_are_copies():
 def test_memory_does_not_grow_with_the_number_of_files(tmp_path):
     path = tmp_path / "image.png"
     Image.fromarray(rng.integers(0, 256, (64, 64, 3), dtype=np.uint8)).save(path)
+    check_images([path])[0]  # plugins are loaded once
     batch_size = 8
     peaks = []
     for n in (40, 400):

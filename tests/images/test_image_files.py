@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from PIL import Image
+from PIL import Image, TiffImagePlugin
 
-from sklgm.images import check_images
+from sklgm.images import check_images, find_damaged
 
 rng = np.random.default_rng(1)
 PIXELS = rng.integers(0, 256, (10, 14, 3), dtype=np.uint8)
@@ -157,6 +157,22 @@ def test_alpha_is_composited(tmp_path, mode, background, colour):
     np.testing.assert_allclose(got, over(colours, alpha, colour), atol=1.01)
 
 
+def test_the_first_picture_of_a_camera_is_taken(tmp_path):
+    """MPO holds two, of which the second may be another view or what HDR adds."""
+    first, second = Image.new("RGB", (16, 16), "black"), Image.new("RGB", (16, 16), "white")
+    first.save(tmp_path / "image.mpo", save_all=True, append_images=[second])
+    path = (tmp_path / "image.mpo").rename(tmp_path / "image.jpg")
+    assert read(path).max() == 0
+
+
+def test_the_thumbnail_in_a_raw_picture_is_not_taken_for_it(tmp_path):
+    tags = TiffImagePlugin.ImageFileDirectory_v2()
+    tags[254], tags[330] = 1, 8  # a copy of reduced size, the others are elsewhere
+    Image.fromarray(PIXELS).save(tmp_path / "image.tif", tiffinfo=tags)
+    with pytest.raises(ValueError, match=r"image\.tif .*raw picture.*thumbnail.*develop"):
+        check_images([tmp_path / "image.tif"])[0]
+
+
 def test_premultiplied_and_palette_alpha_of_pictures():
     half = Image.new("RGBA", (4, 4), (100, 100, 100, 128))
     coloured = Image.new("PA", (4, 4), (1, 128))
@@ -239,10 +255,10 @@ def bad_files(folder):
     ("name", "reason"),
     [
         ("truncated.jpg", "truncated"),
-        ("empty.png", "cannot identify"),
-        ("text.png", "cannot identify"),
-        ("header.png", "cannot identify"),
-        ("bomb.png", "decompression bomb"),
+        ("empty.png", "an empty file"),
+        ("text.png", "a text file"),
+        ("header.png", "damaged, or of a variant"),
+        ("bomb.png", r"90000 pixels.* bombs.*MAX_IMAGE_PIXELS = 90000.*--max-pixels 90000"),
     ],
 )
 def test_bad_files_are_named_with_the_reason(tmp_path, name, reason, monkeypatch):
@@ -255,6 +271,7 @@ def test_bad_files_are_named_with_the_reason(tmp_path, name, reason, monkeypatch
     ) as error:
         source[1]
     assert error.value.__cause__ is not None
+    assert str(error.value).count(name) == 1
 
 
 def test_a_large_image_is_a_warning_and_is_read(tmp_path, monkeypatch):
@@ -264,6 +281,34 @@ def test_a_large_image_is_a_warning_and_is_read(tmp_path, monkeypatch):
         warnings.simplefilter("default")
         with pytest.warns(Image.DecompressionBombWarning):
             assert check_images([tmp_path / "bomb.png"])[0].shape == (300, 300, 3)
+
+
+def test_workers_allow_images_as_large_as_their_parent_does(tmp_path, monkeypatch):
+    bad_files(tmp_path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100_000)
+    sent = pickle.dumps(check_images([tmp_path / "bomb.png"]))
+    Image.MAX_IMAGE_PIXELS = 20_000  # as in a process that was just started
+    assert pickle.loads(sent)[0].shape == (300, 300, 3)
+
+
+@pytest.mark.parametrize(
+    "error",
+    [PermissionError(13, "Permission denied", "image.png"), OSError(116, "Stale file handle")],
+)
+def test_errors_of_the_system_are_reasons(png, monkeypatch, error):
+    def fail(file):
+        raise error
+
+    source = check_images([png])
+    monkeypatch.setattr(Image, "open", fail)
+    with pytest.raises(ValueError, match=rf"image\.png cannot be read.*: {error.strerror}$"):
+        source[0]
+
+
+def test_a_file_that_vanished_is_damaged(png):
+    source = check_images([png])
+    png.unlink()
+    assert find_damaged(source) == {0: "No such file or directory"}
 
 
 def test_missing_files_are_counted_up_front(png):
