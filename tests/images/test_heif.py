@@ -40,6 +40,8 @@ def test_without_the_package_the_message_names_the_extra(photographs, monkeypatc
     monkeypatch.setattr(Image, "ID", [name for name in Image.ID if name != "HEIF"])
     source = check_images(photographs)
     for i, path in enumerate(photographs):
-        with pytest.raises(ValueError, match=r'HEIC picture.*pip install "sklgm\[heif\]"') as error:
+        with pytest.raises(
+            ValueError, match=r'HEIC.*pillow-heif.*pip install "sklgm\[heif\]"'
+        ) as error:
             source[i]
         assert str(error.value).count(path.name) == 1
