@@ -13,7 +13,7 @@ from sklgm.images.kinds import N_BYTES, name_kind
 
 RGB = tuple[int, int, int]
 
-# Tags of TIFF: bit 0 of the first marks a copy of reduced size, the second has the others.
+# Tags of TIFF: 1 in the first marks a copy of reduced size, the second has the other pictures.
 _NEW_SUBFILE_TYPE, _SUB_IFDS = 254, 330
 
 # A PIL image reads its file at the first use of its pixels, and not safely in two threads at once.
@@ -95,8 +95,7 @@ def _refuse_programs(image: Image.Image) -> None:
 def _refuse_thumbnails(image: Image.Image) -> None:
     """Raise if a TIFF begins with the thumbnail of a picture that Pillow cannot reach."""
     tags = getattr(image, "tag_v2", {})
-    is_reduced = tags.get(_NEW_SUBFILE_TYPE, 0) & 1
-    if is_reduced and _SUB_IFDS in tags:
+    if tags.get(_NEW_SUBFILE_TYPE) == 1 and _SUB_IFDS in tags:
         raise ValueError(
             "it is a camera's raw picture, of which Pillow reads the thumbnail only; develop it to "
             "JPEG or PNG first"
