@@ -162,7 +162,8 @@ class FileSource(ImageSource):
         return {**vars(self), "max_pixels": Image.MAX_IMAGE_PIXELS}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        Image.MAX_IMAGE_PIXELS = state.pop("max_pixels", Image.MAX_IMAGE_PIXELS)
+        limits = [Image.MAX_IMAGE_PIXELS, state.pop("max_pixels")]
+        Image.MAX_IMAGE_PIXELS = None if None in limits else max(limits)
         vars(self).update(state)
 
     def _decode(self, item: str) -> NDArray[np.uint8]:
