@@ -51,6 +51,7 @@ GALLERY_ORDER = (
     "plot_unequal_classes.py",
     "plot_folders_and_sites.py",
     "plot_features_only.py",
+    "plot_callbacks.py",
     "*",
 )
 
