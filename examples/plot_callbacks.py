@@ -16,6 +16,7 @@ writes them to TensorBoard (``pip install tensorboard``); W&B and others take on
 from tempfile import mkdtemp
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.image import imread
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch.utils.tensorboard import SummaryWriter
@@ -68,17 +69,20 @@ distiller.set_callbacks(PicturesToTensorBoard(folder)).fit(openmoji.images[::3],
 # What was logged
 # ---------------
 # TensorBoard's own reader finds the pictures in the folder again, here from the first step down to
-# the last. Prototypes start small and coarse, and grow finer while the loss falls.
+# the last. Prototypes start as blurred means of the real pictures, and grow finer while the loss
+# falls.
 
 logged = EventAccumulator(folder, size_guidance={"images": 0}).Reload()
 steps = logged.Images("prototypes")
-figure, axes = plt.subplots(len(steps), 1, figsize=(7, 5.2), layout="constrained")
+figure, axes = plt.subplots(len(steps), 1, figsize=(7.5, 4.2), layout="constrained")
 losses = {event.step: event.value for event in logged.Scalars("loss")}
 for ax, event in zip(axes, steps, strict=True):
     with open(f"{folder}/{event.step}.png", "wb") as file:
         file.write(event.encoded_image_string)
-    ax.imshow(imread(file.name))
+    strip = imread(file.name)
+    ax.imshow(strip)
     ax.set(xticks=[], yticks=[])
     ax.set_ylabel(f"step {event.step}\nloss {losses[event.step]:.2f}", rotation=0, ha="right")
-axes[0].set_title("   ".join(distiller.classes_))
+places = (np.arange(8) + 0.5) * strip.shape[1] / 8
+axes[-1].set_xticks(places, distiller.classes_)
 plt.show()

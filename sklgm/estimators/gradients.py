@@ -111,7 +111,7 @@ class GradientEstimator(SeveralBackbonesTransformer):
     ) -> Any:
         if class_counts is None and (classes is None or self.class_weight == "balanced"):
             class_counts = stream.count_classes()
-        found = list(class_counts) if classes is None else classes
+        found = check_column(list(class_counts) if classes is None else classes, "classes")
         seeds, encoders = self._seeds(), self._encoders()
         made = [self._empty_gradients(found, class_counts, one, seeds) for one in encoders]
         with plain_torch(self._device()):
@@ -138,7 +138,7 @@ class GradientEstimator(SeveralBackbonesTransformer):
             source, found, indices, weights = checker._check_data(X, y, sample_weight)
             return (source, found[indices], weights), found, np.bincount(indices, weights)
         source = checker._check_X(X, reset=True)
-        found = list(class_counts) if classes is None else classes
+        found = check_column(list(class_counts) if classes is None else classes, "classes")
         labels = check_column(y, "y")
         check_consistent_length(source, labels)
         weights = weigh_samples(sample_weight, labels)

@@ -149,7 +149,7 @@ def _of_one_kind(labels: Iterable[Any], name: str, *, keep_objects: bool) -> np.
     column = np.array(values)
     if column.ndim == 1 and column.dtype.kind in "fU":
         for value, kept in zip(values, column.tolist(), strict=True):
-            if value != kept or (isinstance(value, Integral) and abs(value) > 2**53):
+            if value != kept or (isinstance(value, Integral) and abs(int(value)) > 2**53):
                 raise ValueError(
                     f"{name} holds {value!r}, which would become {kept!r} in an array. Give the "
                     f"class another name."
