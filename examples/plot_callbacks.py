@@ -13,6 +13,7 @@ writes them to TensorBoard (``pip install tensorboard``); W&B and others take on
 # optimiser, and ``fitted_estimator`` is the distiller as if the fit had stopped there. Return True
 # from it to stop the fit.
 
+from io import BytesIO
 from tempfile import mkdtemp
 
 import matplotlib.pyplot as plt
@@ -52,8 +53,9 @@ class PicturesToTensorBoard:
 # %%
 # A fit that it follows
 # ---------------------
-# A third of the pictures of OpenMoji, in eight classes. While it runs, ``tensorboard --logdir FOLDER`` shows the pictures in a
-# browser. The fit itself is the same as without a callback, to the last bit.
+# A third of the pictures of OpenMoji, in eight classes. While it runs, ``tensorboard --logdir
+# FOLDER`` shows them in a browser. The fit itself is the same as without a callback, to the last
+# bit.
 
 openmoji = load_openmoji()
 names = openmoji.target_names[openmoji.target]
@@ -77,9 +79,7 @@ steps = logged.Images("prototypes")
 figure, axes = plt.subplots(len(steps), 1, figsize=(7.5, 4.2), layout="constrained")
 losses = {event.step: event.value for event in logged.Scalars("loss")}
 for ax, event in zip(axes, steps, strict=True):
-    with open(f"{folder}/{event.step}.png", "wb") as file:
-        file.write(event.encoded_image_string)
-    strip = imread(file.name)
+    strip = imread(BytesIO(event.encoded_image_string))
     ax.imshow(strip)
     ax.set(xticks=[], yticks=[])
     ax.set_ylabel(f"step {event.step}\nloss {losses[event.step]:.2f}", rotation=0, ha="right")
