@@ -5,11 +5,24 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import pickle
+import pickletools
 import textwrap
-from collections.abc import Iterator
+import threading
+import zipfile
+from collections import OrderedDict
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import safetensors.torch
+import torch
 from torch import Tensor
+
+from sklgm.backbones._file_kinds import kind_of_file
+from sklgm.backbones._state_dicts import find_state_dict
 
 
 def content_digest(*paths: str) -> str:
@@ -41,44 +54,141 @@ def _digest(path: str, mtime_ns: int, size: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def read_checkpoint(path: str) -> dict[str, Tensor]:
-    """Read the tensors of a checkpoint, whatever training script saved them.
+@dataclass(frozen=True)
+class Checkpoint:
+    """What a file holds.
 
     Parameters
     ----------
     path : str
-        A ``.safetensors`` file, or one that `torch.save` wrote. The state dict may lie under
-        ``"state_dict"`` or ``"model"``, and its keys may have the prefix ``"module."``. As timm
-        does, an average over training is preferred where there is one (``"state_dict_ema"``).
+        The file.
+    content : object
+        What was saved, on the CPU. Objects other than tensors, plain values and containers of
+        these are left blank.
+    left_blank : list of str
+        The classes of those.
+    """
+
+    path: str
+    content: Any
+    left_blank: list[str]
+
+    def state_dict(self, expected: Collection[str] = ()) -> dict[str, Tensor]:
+        """Return the tensors of a net by name, given the names that the net has.
+
+        See :func:`~sklgm.backbones._state_dicts.find_state_dict`.
+
+        Raises
+        ------
+        ValueError
+            If there is no state dict, or several that would do.
+        """
+        try:
+            return find_state_dict(self.content, expected)
+        except LookupError as error:
+            reason = str(error)
+            if self.left_blank and "no state dict" in reason:
+                reason = (
+                    f"it holds code or Python objects, not tensors alone, and those are not loaded "
+                    f"({', '.join(self.left_blank[:3])})"
+                )
+            raise _unreadable(self.path, reason) from error
+        except ValueError as error:
+            raise ValueError(f"Of the weights in the checkpoint {self.path} {error}") from error
+
+
+def read_checkpoint(path: str) -> Checkpoint:
+    """Read what a checkpoint holds, whatever its name, and run nothing of it.
+
+    Parameters
+    ----------
+    path : str
+        A safetensors file, one that `torch.save` wrote, or an ``.npz`` archive of arrays.
 
     Returns
     -------
-    dict of str to Tensor
-        The tensors by name, on the CPU.
+    Checkpoint
+        What it holds.
 
     Raises
     ------
     ValueError
-        If the file holds more than tensors and plain values, since reading those could run code;
-        if it is damaged; or if it holds no state dict.
+        If it is another kind of file, if it is damaged, or if it holds objects that cannot be
+        left blank.
     """
-    from timm.models import load_state_dict
-
     try:
-        state: dict[str, Tensor] = load_state_dict(path, weights_only=True)
-        if not state or not all(isinstance(value, Tensor) for value in state.values()):
-            raise TypeError
+        kind, advice = kind_of_file(path)
+        if kind == "safetensors":
+            return Checkpoint(path, safetensors.torch.load_file(path), [])
+        if kind == "npz":
+            with np.load(path, allow_pickle=False) as arrays:
+                return Checkpoint(path, {key: torch.from_numpy(arrays[key]) for key in arrays}, [])
+        if kind == "torch":
+            return Checkpoint(path, *_read_torch(path))
+    except pickle.UnpicklingError as error:
+        reason = "it holds code or Python objects, not tensors alone, and those are not loaded"
+        raise _unreadable(path, f"{reason}; or it is damaged") from error
     except Exception as error:  # a damaged pickle raises anything
-        reason = str(error).strip().partition("\n")[0].rstrip(".")
-        if isinstance(error, AttributeError | KeyError | TypeError):
-            reason = "it holds no state dict, neither at its top nor under 'state_dict' or 'model'"
-        elif "weights_only" in str(error):
-            reason = "it holds code or Python objects, not tensors alone, and those are not loaded"
-        raise ValueError(
-            f"The checkpoint {path} cannot be read: {reason}. What can be: a .safetensors file, or "
-            f"what torch.save(net.state_dict(), path) writes."
-        ) from error
-    return state
+        raise _unreadable(path, str(error).strip().partition("\n")[0].rstrip(".")) from error
+    raise _unreadable(path, f"it is {kind}. {advice}")
+
+
+def _unreadable(path: str, reason: str) -> ValueError:
+    return ValueError(
+        f"The checkpoint {path} cannot be read: {reason}. What can be: a .safetensors file, or "
+        f"what torch.save(net.state_dict(), path) writes."
+    )
+
+
+class _Blank:
+    """What stands for every object but tensors; its class, none of whose code runs, is not asked.
+
+    A dict, since the pickles of many classes go on to fill one.
+    """
+
+    def __new__(cls, *args: object) -> OrderedDict[Any, Any]:  # type: ignore[misc]
+        return OrderedDict()
+
+
+class _BlankNumber:
+    """What stands for NumPy's numbers and types, whose pickles go on to set a state."""
+
+    def __init__(self, *args: object) -> None:
+        pass
+
+    def __setstate__(self, state: object) -> None:
+        pass
+
+
+_LOCK = threading.Lock()
+
+
+def _read_torch(path: str) -> tuple[Any, list[str]]:
+    """Read what `torch.save` wrote, and return it with the classes that were left blank."""
+    try:
+        if zipfile.is_zipfile(path):
+            names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+        else:
+            names = _globals_of_old_file(path)
+        blanks = [(_BlankNumber if name.startswith("numpy") else _Blank, name) for name in names]
+        # A file, since by a path torch would go by its suffix. Its list is the whole process's.
+        with Path(path).open("rb") as file, _LOCK, torch.serialization.safe_globals(blanks):
+            return torch.load(file, map_location="cpu", weights_only=True), sorted(names)
+    except (TypeError, ValueError) as error:  # of a blank that was to be filled
+        raise pickle.UnpicklingError from error
+
+
+def _globals_of_old_file(path: str) -> list[str]:
+    """Return what the pickles of a file in torch's old format import, what torch knows included.
+
+    That torch takes for itself, also where there is a blank by that name.
+    """
+    with Path(path).open("rb") as file:
+        # A number, a version, a description of the machine, and what was saved.
+        operations = [each for _ in range(4) for each in pickletools.genops(file)]
+    return list(
+        {str(name).replace(" ", ".") for code, name, _ in operations if code.name == "GLOBAL"}
+    )
 
 
 @contextlib.contextmanager

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sklgm.backbones._checkpoints import loading, read_checkpoint
+from sklgm.backbones._checkpoints import Checkpoint, loading, read_checkpoint
 from sklgm.backbones._modules import own_rng
 from sklgm.backbones._registry import OPEN_CLIP_FILES
 from sklgm.backbones._spec import BackboneSpec, unknown_name
@@ -116,7 +116,7 @@ def build(spec: BackboneSpec, image_size: int, pretrained: bool) -> torch.nn.Mod
 
     folder = find_folder(spec)
     path = find_weights(spec) if pretrained else ""
-    state = read_checkpoint(path) if pretrained else {}
+    checkpoint = read_checkpoint(path) if pretrained else None
     if folder:
         config = _read_config(folder)["model_cfg"]
     else:
@@ -132,10 +132,10 @@ def build(spec: BackboneSpec, image_size: int, pretrained: bool) -> torch.nn.Mod
         return _build_vision_tower(config["embed_dim"], vision, config.get("quick_gelu", False))
 
     with own_rng():
-        if pretrained:
+        if checkpoint:
             with loading(path, spec.architecture):
                 tower = make()
-                tower.load_state_dict(_state_of_tower(tower, state))
+                tower.load_state_dict(_state_of_tower(tower, checkpoint))
         else:
             tower = make()
         if is_timm and image_size != spec.image_size:
@@ -180,11 +180,12 @@ def transform(spec: BackboneSpec, image_size: int) -> list[Any]:
     return list(pipeline.transforms)
 
 
-def _state_of_tower(tower: Any, state: dict[str, Tensor]) -> dict[str, Tensor]:
+def _state_of_tower(tower: Any, checkpoint: Checkpoint) -> dict[str, Tensor]:
     """Take an image tower's tensors from those of a whole model, or of a tower alone."""
     from open_clip.convert import convert_state_dict
     from timm.layers import resample_abs_pos_embed
 
+    state = checkpoint.state_dict(tower.state_dict())
     state = convert_state_dict(SimpleNamespace(visual=tower), state)  # which looks at that alone
     start = "visual."
     whole = {key.removeprefix(start): state[key] for key in state if key.startswith(start)}

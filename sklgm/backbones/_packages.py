@@ -22,7 +22,7 @@ def build(spec: BackboneSpec, image_size: int, pretrained: bool) -> torch.nn.Mod
     """
     net: torch.nn.Module = _timm.create(spec.architecture, num_classes=0)
     if pretrained:
-        *theirs, _, _ = read_checkpoint(_find_file(spec)).values()
+        *theirs, _, _ = read_checkpoint(_find_file(spec)).state_dict().values()
         net.load_state_dict(dict(zip(net.state_dict(), theirs, strict=True)))
     return net
 

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sklgm.backbones._checkpoints import loading, read_checkpoint
+from sklgm.backbones._checkpoints import Checkpoint, loading, read_checkpoint
 from sklgm.backbones._modules import own_rng
 from sklgm.backbones._registry import TIMM_FILES
 from sklgm.backbones._spec import BackboneSpec, unknown_name
@@ -100,21 +100,11 @@ def build(spec: BackboneSpec, image_size: int, pretrained: bool) -> torch.nn.Mod
     else:  # At a plain address. timm's own way falls back on a reading that runs code.
         config: Any = timm.get_pretrained_cfg(name)
         path = download_cached_file(config.url)
-    state = read_checkpoint(path)
-    # A training checkpoint of MoCo-v3 holds two encoders, and its authors probe the base one. A
-    # file with the other alone is refused, as is one without its position embedding.
-    encoder = {
-        key.removeprefix("base_encoder."): value
-        for key, value in state.items()
-        if key.startswith("base_encoder.")
-    }
-    return _load(name, encoder or state, path, options)
+    return _load(name, read_checkpoint(path), options)
 
 
-def _load(
-    name: str, state: dict[str, Tensor], path: str, options: dict[str, Any]
-) -> torch.nn.Module:
-    """Make a net with the tensors of a state dict, all of them but the classifier's.
+def _load(name: str, checkpoint: Checkpoint, options: dict[str, Any]) -> torch.nn.Module:
+    """Make a net with the tensors of a checkpoint, all of them but the classifier's.
 
     timm converts foreign names it knows and interpolates position embeddings.
     """
@@ -123,13 +113,13 @@ def _load(
     heads = {key.partition(".")[0] for key in classifier}
     kept = {
         key: value
-        for key, value in state.items()
+        for key, value in checkpoint.state_dict(expected).items()
         if key in expected or key.partition(".")[0] not in heads
     }
     # With a classifier of as many classes as the file's, none, timm loads strictly.
     overlay = {"state_dict": kept, "source": "", "custom_load": False}
     overlay |= {"num_classes": 0, "label_offset": 0}
-    with loading(path, name):
+    with loading(checkpoint.path, name):
         _check_patches(kept, expected)
         return create(name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
 

@@ -575,7 +575,7 @@ def test_damaged_pickles(seed, tmp_path):
         {},
         {"epoch": 3},
         {0: torch.ones(3)},
-        {"weights": {"a": torch.ones(1)}},
+        {"optimizer": {"a": torch.ones(1)}},
         {"state_dict": [1, 2]},
         {"model": None},
     ],

@@ -1,0 +1,136 @@
+"""Which tensors in a checkpoint are the net's, whatever training script wrapped them."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
+
+from torch import Tensor
+
+# What torch.compile, FSDP and activation checkpointing put among the words of a key.
+_WRAPPERS = re.compile(r"\b(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+# What thop, AveragedModel and batch norms count beside the weights.
+_COUNTERS = {"total_ops", "total_params", "n_averaged", "num_batches_tracked"}
+# Taken before others that fit as well: an average over training, and in MoCo's files the encoder
+# that its authors probe.
+_PREFERRED = re.compile(r"(^|[._])(ema|swa|base_encoder|encoder_q)([._]|$)", re.IGNORECASE)
+# Which have the names of the weights too: moments, and what Lightning keeps beside an average.
+_BESIDE = re.compile(r"optim|current_model_state", re.IGNORECASE)
+# Under which a trainer keeps a net whose names the net's own library is yet to convert.
+_HOLDERS = ("module.", "model.", "net.", "backbone.")
+
+
+_Place = tuple[tuple[str, ...], str]
+
+
+def find_state_dict(content: Any, expected: Collection[str]) -> dict[str, Tensor]:
+    """Find the tensors of a net among all that a checkpoint holds.
+
+    The net is where most of the expected names are found: in one of the dicts of tensors, at any
+    depth, and perhaps after a prefix. What lies beside it there, such as a loss or a head, is
+    left out. Where hardly any of them is found the names are other authors', which the net's
+    library may know: all of one dict is returned, without what trainers put before names.
+
+    Parameters
+    ----------
+    content : object
+        What was saved.
+    expected : collection of str
+        The names that the net has; empty if these do not tell.
+
+    Returns
+    -------
+    dict of str to Tensor
+        The tensors by name, counters left out.
+
+    Raises
+    ------
+    LookupError
+        If there is none.
+    ValueError
+        If there are several that are alike.
+    """
+    dicts = dict(_dicts_of_tensors(content))
+    counts: Counter[_Place] = Counter()
+    for path, tensors in dicts.items():
+        for prefix in _prefixes_of_expected(tensors, expected):
+            counts[path, prefix] += 1
+    if 2 * max(counts.values(), default=0) > len(expected) > 0:
+        likely = {place: n for place, n in counts.items() if 2 * n > len(expected)}
+        likely = _preferred(likely) or likely
+        likely = {place: n for place, n in likely.items() if n == max(likely.values())}
+    else:
+        sizes = {(path, _shared_holders(tensors)): len(tensors) for path, tensors in dicts.items()}
+        likely = {place: n for place, n in sizes.items() if 2 * n > max(sizes.values())}
+        likely = _preferred(likely) or likely
+    path, prefix = _only(likely)
+    found = {
+        key.removeprefix(prefix): value
+        for key, value in dicts[path].items()
+        if key.startswith(prefix)
+    }
+    return {
+        key: value
+        for key, value in found.items()
+        if key in expected or key.rpartition(".")[2] not in _COUNTERS
+    }
+
+
+def _dicts_of_tensors(
+    content: Any, path: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
+    """Yield the dicts of tensors, and the keys that lead to them."""
+    if not isinstance(content, Mapping) or len(path) > 3:
+        return
+    named = {key: value for key, value in content.items() if isinstance(key, str)}
+    tensors = {
+        _WRAPPERS.sub("", key): value for key, value in named.items() if isinstance(value, Tensor)
+    }
+    if tensors:
+        yield path, tensors
+    for key, value in named.items():
+        if not _BESIDE.search(key):
+            yield from _dicts_of_tensors(value, (*path, key))
+
+
+def _prefixes_of_expected(names: Iterable[str], expected: Collection[str]) -> Iterator[str]:
+    """Yield what stands before an expected name, once for each of `names` that ends in one."""
+    for name in names:
+        words = name.split(".")
+        for i in range(len(words)):
+            if ".".join(words[i:]) in expected and words[-1] not in _COUNTERS:
+                yield "".join(f"{word}." for word in words[:i])
+
+
+def _shared_holders(names: Collection[str]) -> str:
+    """Return what all names begin with, as far as trainers put it there."""
+    shared = ""
+    for holder in _HOLDERS * 2:
+        if all(name.startswith(shared + holder) for name in names):
+            shared += holder
+    return shared
+
+
+def _name(place: _Place) -> str:
+    return ".".join((*place[0], place[1])).strip(".")
+
+
+def _preferred(places: dict[_Place, int]) -> dict[_Place, int]:
+    return {place: n for place, n in places.items() if _PREFERRED.search(_name(place))}
+
+
+def _only(places: Collection[_Place]) -> _Place:
+    if not places:
+        raise LookupError("it holds no state dict, that is, no dict of tensors by their names")
+    (path, prefix), *others = places
+    if not others:
+        return path, prefix
+    state = "torch.load(path)" + "".join(f"[{key!r}]" for key in path)
+    if path in [other for other, _ in others]:
+        state = f"{{k: v for k, v in {state}.items() if k.startswith({prefix!r})}}"
+    raise ValueError(
+        f"several would do, {', '.join(repr(_name(place)) for place in places)}. Save the one you "
+        f"mean, such as torch.save({state}, 'weights.pth'), and take that file."
+    )
