@@ -65,9 +65,9 @@ class Backbone:
 
     Notes
     -----
-    A pickle holds the record, the image size and `pretrained`, and of a net of your own that net.
-    Loading it does no I/O and leaves the backbone on the CPU; weights are loaded again at first
-    use, and a file that holds others by then is an error.
+    A pickle holds the record, the image size and `pretrained`, and of a net of your own that net,
+    with its code where no import finds it. Loading it does no I/O and leaves the backbone on the
+    CPU; weights are loaded again at first use, and a file that holds others is an error.
     """
 
     # Tensors made in a caller's inference mode would serve no gradient later on.
@@ -90,6 +90,7 @@ class Backbone:
         self._n_features = spec.n_features
         self._resize_steps: list[Callable[[Image.Image], Image.Image]] | None = None
         self._fingerprint: str | None = None
+        self._passes_gradients = True
         self._placed = {device: self} if spec.source == "module" else {}
         self._mean = torch.tensor(spec.mean, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(spec.std, device=device).view(1, 3, 1, 1)
@@ -112,17 +113,15 @@ class Backbone:
         name : str
             One of `list_backbones`, or another of the forms that are described there.
         checkpoint : str or path-like, default=None
-            File to take the weights from, as ``"<name>@<path>"`` does: safetensors, or what
-            `torch.save` wrote of a state dict. For ``"mocov3"`` it may be an original
-            ``.pth.tar``.
+            File to take the weights from, as ``"<name>@<path>"`` does: safetensors, what
+            `torch.save` wrote, or ``.npz``. The net is looked for in what a trainer left.
         image_size : int, default=None
             Side of the images that the net sees; None takes the record's size. Position
             embeddings are interpolated by the net's own library.
         pretrained : bool, default=True
             False gives the architecture with random weights from a fixed seed.
         mean, std : float or sequence of 3 floats, default=None
-            Normalisation of RGB pixels in [0, 1], for weights that were trained with another one;
-            None takes the record's.
+            Normalisation of RGB pixels in [0, 1], where it is not the record's.
 
         Returns
         -------
@@ -132,7 +131,7 @@ class Backbone:
         Raises
         ------
         ValueError
-            If the name is unknown, or the size is not one that the net can take.
+            If the name is unknown, or the net cannot take that size.
         OSError
             If there is no such file or folder, or a hub repository is out of reach.
         """
@@ -221,17 +220,16 @@ class Backbone:
         Returns
         -------
         Backbone
-            The backbone, on the device of the module's first parameter. Images are prepared by a
-            bicubic resize of the shorter side to `canvas_size` and a centre crop.
+            On the device of the module's first parameter. Images are prepared by a bicubic resize
+            of the shorter side to `canvas_size` and a centre crop.
         """
-        spec = _modules.describe(module, image_size, mean, std, name)
-        net = copy.deepcopy(module).float().eval().requires_grad_(False)
-        net.zero_grad(set_to_none=True)
+        net = _modules.frozen_copy(module)
+        spec = _modules.describe(net, image_size, mean, std, name)
         first = next(itertools.chain(net.parameters(), net.buffers(), [torch.empty(0)]))
         backbone = cls(spec, spec.image_size, True, resolve_device(first.device), net)
         # Before the net first runs: it may keep notes of its calls.
         backbone._fingerprint = f"module-{_modules.hash_module(net, spec)}"
-        _ = backbone.n_features  # one forward now: an unfit net is an error here, not in `fit`
+        backbone._n_features, backbone._passes_gradients = _modules.try_out(backbone)
         return backbone
 
     @property
@@ -299,6 +297,8 @@ class Backbone:
             found = net(normalised)
         _checks.check_features(self.name, found, len(pixels))
         features = found.float()
+        if pixels.requires_grad and torch.is_grad_enabled():
+            _checks.check_differentiable(self.name, features.requires_grad)
         if autocast is torch.float16:
             enlarge_gradients(normalised, features)
         return features
@@ -366,6 +366,7 @@ class Backbone:
                 other = Backbone(self.spec, self.image_size, True, device, module)
                 other._n_features = self._n_features
                 other._fingerprint = self._fingerprint
+                other._passes_gradients = self._passes_gradients
                 other._lock, other._placed = self._lock, self._placed
                 self._placed[device] = other
             return self._placed[device]
@@ -438,8 +439,9 @@ class Backbone:
         if self.spec.source != "module":
             # A device is a property of the machine, so the pickle leaves it out.
             return _named, (self.spec, self.image_size, self.pretrained, _CPU)
-        given = self.spec, self.image_size, True, _CPU, self.to(_CPU).module
-        return Backbone, given, {"_fingerprint": self._fingerprint}
+        known = {"_fingerprint": self._fingerprint, "_passes_gradients": self._passes_gradients}
+        net = _modules.portable(self.to(_CPU).module)
+        return Backbone, (self.spec, self.image_size, True, _CPU, net), known
 
 
 def _named(spec: BackboneSpec, image_size: int, pretrained: bool, device: torch.device) -> Backbone:

@@ -186,9 +186,9 @@ def _globals_of_old_file(path: str) -> list[str]:
     with Path(path).open("rb") as file:
         # A number, a version, a description of the machine, and what was saved.
         operations = [each for _ in range(4) for each in pickletools.genops(file)]
-    return list(
-        {str(name).replace(" ", ".") for code, name, _ in operations if code.name == "GLOBAL"}
-    )
+    found = {str(name).replace(" ", ".") for code, name, _ in operations if code.name == "GLOBAL"}
+    # The names of Python 2, which torch translates too.
+    return [name.replace("__builtin__.", "builtins.") for name in found]
 
 
 @contextlib.contextmanager

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import textwrap
+from collections.abc import Mapping, Sequence
 from numbers import Integral
 from typing import Any
 
 import numpy as np
 import torch
 from sklearn.utils import check_scalar
+
+
+def brief(value: Any) -> str:
+    """Describe a wrong argument in few words: a net or an array would fill the screen."""
+    if isinstance(value, torch.nn.Module):
+        return f"a torch.nn.Module, {type(value).__name__}"
+    return textwrap.shorten(repr(value), 100)
 
 
 def check_size(image_size: int) -> int:
@@ -53,9 +61,32 @@ def check_pixels(name: str, pixels: torch.Tensor, side: int) -> None:
 
 def check_features(name: str, features: Any, n_images: int) -> None:
     """Raise ValueError unless a net returned a row of features for each image."""
-    if not isinstance(features, torch.Tensor) or features.shape[:-1] != (n_images,):
-        found = tuple(getattr(features, "shape", ())) or type(features).__name__
+    shape = tuple(getattr(features, "shape", ()))
+    if shape[:-1] == (n_images,) and shape[-1] and isinstance(features, torch.Tensor):
+        return
+    items = features.items() if isinstance(features, Mapping) else []
+    items = enumerate(features) if isinstance(features, list | tuple) else items
+    rows = [key for key, value in items if len(getattr(value, "shape", ())) == 2]
+    # The mean over a feature map, or the first of many tokens, which often stands for the class.
+    line = {4: ".mean((2, 3))", 3: "[:, 0]"}.get(len(shape), f"[{rows[0]!r}]" if rows else "")
+    raise ValueError(
+        f"Backbone {name!r} must return features of shape (n, n_features), one row an image; for "
+        f"{n_images} images it returned {shape or type(features).__name__}. Pool or flatten inside "
+        f"the module"
+        + (
+            f": its forward may return `net(images){line}`, with the net in another module."
+            if line
+            else "."
+        )
+    )
+
+
+def check_differentiable(name: str, passes_gradients: bool) -> None:
+    """Raise ValueError for a net that cannot tell how pixels should change."""
+    if not passes_gradients:
         raise ValueError(
-            f"Backbone {name!r} must return features of shape (n, n_features), one row an image; "
-            f"for {n_images} images it returned {found}. Pool or flatten inside the module."
+            f"The features of backbone {name!r} have no gradient with respect to the pixels, which "
+            f"distilling needs: its forward runs under torch.no_grad or torch.inference_mode, "
+            f"detaches or rounds, or does not look at the pixels. Take that out of its forward; "
+            f"embedding images and training a probe work as it is."
         )

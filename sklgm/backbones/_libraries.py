@@ -16,7 +16,7 @@ from PIL.Image import Image
 
 from sklgm.backbones import _modules, _open_clip, _packages, _timm
 from sklgm.backbones._checkpoints import content_digest
-from sklgm.backbones._checks import check_size
+from sklgm.backbones._checks import brief, check_size
 from sklgm.backbones._folding import fold_batch_norms
 from sklgm.backbones._list import list_backbones
 from sklgm.backbones._registry import ALIASES, REGISTRY
@@ -39,7 +39,7 @@ _DESCRIBES = {"timm": "architecture", "open_clip": "model_cfg"}
 def find_spec(name: str, pretrained: bool) -> BackboneSpec:
     """Return the record of a name, written from the library's own configuration if need be."""
     if not isinstance(name, str):
-        raise ValueError(f"the name of a backbone must be a string, got {name!r}.")
+        raise ValueError(f"the name of a backbone must be a string, got {brief(name)}.")
     canonical = ALIASES.get(name, name)
     if canonical in REGISTRY:
         return REGISTRY[canonical]

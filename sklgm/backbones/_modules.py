@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import hashlib
+import io
 import math
+import pickle
+import sys
 import threading
 import uuid
 import weakref
@@ -13,8 +17,14 @@ from typing import Any
 
 import torch
 from joblib.hashing import NumpyHasher
+from torch import Tensor
 
-from sklgm.backbones._checks import check_size, check_std, check_triple
+try:
+    import cloudpickle
+except ImportError:  # joblib before 1.6 brings its own
+    from joblib.externals import cloudpickle
+
+from sklgm.backbones._checks import brief, check_size, check_std, check_triple
 from sklgm.backbones._spec import BackboneSpec
 
 _RNG_LOCK = threading.RLock()
@@ -39,8 +49,6 @@ def describe(
     name: str | None,
 ) -> BackboneSpec:
     """Write the record of a user's module."""
-    if not isinstance(module, torch.nn.Module):
-        raise ValueError(f"module must be a torch.nn.Module; got {module!r}.")
     kind = type(getattr(module, _COMPILED, module))
     return BackboneSpec(
         name=name or kind.__name__,
@@ -54,6 +62,105 @@ def describe(
         resize="canvas",
         pooling="the module's own",
     )
+
+
+def frozen_copy(module: torch.nn.Module) -> torch.nn.Module:
+    """Return a copy of a user's module: in float32, in evaluation mode, without gradients.
+
+    Raises
+    ------
+    ValueError
+        If it is no module, has no weights, or cannot be copied.
+    """
+    if not isinstance(module, torch.nn.Module):
+        raise ValueError(f"module must be a torch.nn.Module; got {brief(module)}.")
+    if any(tensor.is_meta for tensor in module.parameters()):
+        raise ValueError(
+            f"The module {type(module).__name__} was made on the meta device and has no weights. "
+            f"Give it some: net.load_state_dict(torch.load(path), assign=True)."
+        )
+    if isinstance(module, torch.nn.DataParallel | torch.nn.parallel.DistributedDataParallel):
+        module = module.module
+    try:
+        net = copy.deepcopy(module).float().eval()
+    except Exception as error:  # of objects that it holds
+        raise ValueError(
+            f"The module {type(module).__name__} cannot be copied ({error}), and a backbone is "
+            f"a copy. Make it anew with its weights, net.load_state_dict(module.state_dict()), and "
+            f"pass that one; or take out of it what torch did not make."
+        ) from error
+    for tensor in net.parameters():
+        tensor.detach_().grad = None  # which TorchScript allows too
+    return net
+
+
+def try_out(backbone: Any) -> tuple[int, bool]:
+    """Return the number of features of a user's module, and whether it lets gradients through.
+
+    Raises
+    ------
+    ValueError
+        If it does not take such images, or what it returns are no features.
+    """
+    size = (2, 3, backbone.image_size, backbone.image_size)
+    grey = torch.full(size, 0.5, device=backbone.device)
+    # Nets that block gradients serve for embedding alone.
+    with contextlib.suppress(Exception), torch.enable_grad():
+        return backbone.features(grey.clone().requires_grad_()).shape[1], True
+    try:
+        with torch.no_grad():
+            return backbone.features(grey).shape[1], False
+    except (RuntimeError, TypeError, AssertionError) as error:
+        net = backbone.module
+        first = next((part for part in net.modules() if isinstance(part, torch.nn.Conv2d)), None)
+        advice = "Set image_size to what it was made for, and let it compute in float32"
+        if first is not None and first.in_channels == 1:
+            advice = "Show it grey: torch.nn.Sequential(torchvision.transforms.Grayscale(), net)"
+        raise ValueError(
+            f"The module {type(net).__name__} does not take float32 images of shape {size}: "
+            f"{error}. {advice}."
+        ) from error
+
+
+def portable(net: torch.nn.Module) -> Any:
+    """Return what to put into a pickle in place of a net.
+
+    That is the net itself, or where another process could not import its classes and functions,
+    as those of a function, a notebook, or `torch.hub`, something that is unpickled to the net and
+    has their code in it.
+    """
+    modules = {type(part).__module__.partition(".")[0] for part in net.modules()}
+    hidden = [name for name in modules - {"__main__"} if not _is_importable(name)]
+    if not hidden:
+        with contextlib.suppress(Exception):  # whatever their pickling raises
+            _WithoutTensors(io.BytesIO()).dump(net)
+            return net
+    for name in hidden:
+        cloudpickle.register_pickle_by_value(sys.modules[name])
+    try:
+        return _ByValue(cloudpickle.dumps(net))
+    finally:
+        for name in hidden:
+            cloudpickle.unregister_pickle_by_value(sys.modules[name])
+
+
+class _ByValue:
+    def __init__(self, code: bytes) -> None:
+        self.code = code
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return pickle.loads, (self.code,)
+
+
+def _is_importable(name: str) -> bool:
+    """Return whether other processes find a module: those of `torch.hub` are off the path."""
+    finders = (getattr(finder, "find_spec", None) for finder in sys.meta_path)
+    return name not in sys.modules or any(find and find(name, None) for find in finders)
+
+
+class _WithoutTensors(pickle.Pickler):
+    def persistent_id(self, obj: Any) -> str | None:
+        return "tensor" if isinstance(obj, Tensor) else None
 
 
 def transform(spec: BackboneSpec, image_size: int) -> list[Any]:

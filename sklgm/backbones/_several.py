@@ -10,6 +10,7 @@ from typing import Any
 import torch
 
 from sklgm.backbones._backbone import Backbone
+from sklgm.backbones._checks import brief
 from sklgm.utils.devices import resolve_device
 
 
@@ -162,10 +163,12 @@ def name_backbones(backbones: Any) -> dict[str, str | Backbone]:
         named = [(getattr(net, "name", net), net) for net in backbones]
     else:
         named = []
-    if not named or not all(isinstance(net, str | Backbone) for _, net in named):
+    for _, net in named:
+        check_backbone(net)
+    if not named:
         raise ValueError(
             f"backbones must be a list or a dict of names or Backbones, one at least; got "
-            f"{backbones!r}."
+            f"{brief(backbones)}."
         )
     if len(dict(named)) < len(named):
         raise ValueError(
@@ -175,6 +178,17 @@ def name_backbones(backbones: Any) -> dict[str, str | Backbone]:
     return dict(named)
 
 
+def check_backbone(backbone: Any, parameter: str = "backbone") -> None:
+    """Raise ValueError for what is neither a name nor a Backbone, without printing a whole net."""
+    if not isinstance(backbone, str | Backbone):
+        raise ValueError(
+            f"{parameter} must be a name or a Backbone, or a list of these; got {brief(backbone)}. "
+            f"A net of your own becomes one by Backbone.from_module(net, image_size=224, "
+            f"mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)), with the size and the "
+            f"normalisation that it was trained with."
+        )
+
+
 def _as_list(backbone: Any) -> list[Any]:
     return list(backbone) if is_several(backbone) else [backbone]
 
@@ -182,9 +196,5 @@ def _as_list(backbone: Any) -> list[Any]:
 def _resolve(backbone: Any, image_size: int | None) -> Backbone:
     if isinstance(backbone, str):
         return Backbone.from_name(backbone, image_size=image_size)
-    if not isinstance(backbone, Backbone):
-        raise ValueError(
-            f"backbone must be a name or a Backbone, or a list of these; got {backbone!r}. For a "
-            f"net of your own use Backbone.from_module(net, image_size=...)."
-        )
+    check_backbone(backbone)
     return backbone if image_size is None else backbone.with_image_size(image_size)

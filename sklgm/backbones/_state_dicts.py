@@ -43,7 +43,7 @@ def find_state_dict(content: Any, expected: Collection[str]) -> dict[str, Tensor
     Returns
     -------
     dict of str to Tensor
-        The tensors by name, counters left out.
+        The tensors by name, counters left out that are not expected.
 
     Raises
     ------
@@ -74,7 +74,7 @@ def find_state_dict(content: Any, expected: Collection[str]) -> dict[str, Tensor
     return {
         key: value
         for key, value in found.items()
-        if key in expected or key.rpartition(".")[2] not in _COUNTERS
+        if not expected or key in expected or key.rpartition(".")[2] not in _COUNTERS
     }
 
 

@@ -15,7 +15,7 @@ from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklgm.backbones import Backbone, get_backbone
-from sklgm.backbones._several import resolve_first
+from sklgm.backbones._several import check_backbone, is_several, resolve_first
 from sklgm.checkpoint.memory import cached
 from sklgm.images import ImageSource, check_images
 from sklgm.passes.encoder import Encoder
@@ -67,6 +67,13 @@ class FrozenBackboneEstimator(BaseEstimator):
         "n_jobs": [Integral, None],
         "memory": [str, HasMethods("__fspath__"), HasMethods("cache"), None],
     }
+
+    def _validate_params(self) -> None:
+        given = self.backbone
+        # First, since scikit-learn would print a whole net.
+        for net in given if is_several(given) else [] if given is None else [given]:
+            check_backbone(net, f"The 'backbone' parameter of {type(self).__name__}")
+        super()._validate_params()
 
     def __sklearn_tags__(self) -> Tags:
         tags = super().__sklearn_tags__()

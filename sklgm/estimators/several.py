@@ -7,6 +7,7 @@ from typing import Any
 from sklearn.utils.validation import check_is_fitted
 
 from sklgm.backbones import Backbone
+from sklgm.backbones._checks import check_differentiable
 from sklgm.backbones._several import find_backbone, resolve_backbones
 from sklgm.estimators.base import PrototypeTransformer
 from sklgm.prototypes.similarities import PrototypeSimilarities
@@ -91,4 +92,6 @@ class SeveralBackbonesTransformer(PrototypeTransformer):
         if self.backbone is None:
             return [self._encoder()]
         nets = resolve_backbones(self.backbone, self.image_size)
+        for net in nets:  # before a long pass over the data
+            check_differentiable(net.name, net._passes_gradients)
         return [self._resolve(net) for net in nets]

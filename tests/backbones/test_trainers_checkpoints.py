@@ -135,7 +135,7 @@ def test_halves_become_float32(dtype, tmp_path):
 
 
 def test_the_old_format_of_torch(tmp_path):
-    content = LAYOUTS["objects"] | {"best": np.float64(0.9)}
+    content = LAYOUTS["objects"] | {"best": np.float64(0.9), "loss": 0.5}
     torch.save(content, tmp_path / "net.pth", _use_new_zipfile_serialization=False)
     assert_is_the_net(load(tmp_path / "net.pth"))
 
