@@ -173,7 +173,7 @@ def test_import_is_light():
         "assert LGMDistiller is sklgm.LGMDistiller is distiller.LGMDistiller\n"
         "assert all(name in globals() for name in sklgm.__all__)\n"
         "import sklgm.alignment, sklgm.evaluation, sklgm.plotting\n"
-        "heavy = {'timm', 'open_clip', 'torchvision'}\n"
+        "heavy = {'timm', 'open_clip', 'torchvision', 'transformers'}\n"
         "heavy |= {'matplotlib', 'typer', 'jinja2', 'imblearn'}\n"
         "assert torch.equal(torch.get_rng_state(), state)\n"
         "assert torch.get_num_threads() == threads\n"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-import os
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -18,13 +17,8 @@ from PIL import Image
 
 from sklgm.backbones import _checks, _modules
 from sklgm.backbones._cache import find_or_make
-from sklgm.backbones._libraries import (
-    find_spec,
-    load_net,
-    naming_size,
-    resize_steps,
-    with_checkpoint,
-)
+from sklgm.backbones._libraries import load_net, naming_size, resize_steps
+from sklgm.backbones._named import NamedBackbones
 from sklgm.backbones._precision import enlarge_gradients, with_cast_weights
 from sklgm.backbones._spec import BackboneSpec
 from sklgm.images.resizing import Picture
@@ -33,13 +27,13 @@ from sklgm.utils.devices import resolve_device
 _CPU = torch.device("cpu")
 
 
-class Backbone:
+class Backbone(NamedBackbones):
     """A frozen vision net that maps images to features.
 
-    Made by `Backbone.from_name`, or by `Backbone.from_module` around a net of your own. Nothing
-    about a backbone changes once it is made: its weights need no gradient, its BatchNorm layers
-    are in evaluation mode, and scikit-learn's `clone`, `copy.copy` and `copy.deepcopy` return the
-    same object.
+    Made by `Backbone.from_name`, by `Backbone.from_transformers`, or by `Backbone.from_module`
+    around a net of your own. Nothing about a backbone changes once it is made: its weights need no
+    gradient, its BatchNorm layers are in evaluation mode, and scikit-learn's `clone`, `copy.copy`
+    and `copy.deepcopy` return the same object.
 
     Parameters
     ----------
@@ -94,103 +88,6 @@ class Backbone:
         self._placed = {device: self} if spec.source == "module" else {}
         self._mean = torch.tensor(spec.mean, device=device).view(1, 3, 1, 1)
         self._std = torch.tensor(spec.std, device=device).view(1, 3, 1, 1)
-
-    @classmethod
-    def from_name(
-        cls,
-        name: str,
-        *,
-        checkpoint: str | os.PathLike[str] | None = None,
-        image_size: int | None = None,
-        pretrained: bool = True,
-        mean: float | Sequence[float] | None = None,
-        std: float | Sequence[float] | None = None,
-    ) -> Backbone:
-        """Take a backbone by name, the same object at each call; it is loaded at first use.
-
-        Parameters
-        ----------
-        name : str
-            One of `list_backbones`, or another of the forms that are described there.
-        checkpoint : str or path-like, default=None
-            File to take the weights from, as ``"<name>@<path>"`` does: safetensors, what
-            `torch.save` wrote, or ``.npz``. The net is looked for in what a trainer left.
-        image_size : int, default=None
-            Side of the images that the net sees; None takes the record's size. Position
-            embeddings are interpolated by the net's own library.
-        pretrained : bool, default=True
-            False gives the architecture with random weights from a fixed seed.
-        mean, std : float or sequence of 3 floats, default=None
-            Normalisation of RGB pixels in [0, 1], where it is not the record's.
-
-        Returns
-        -------
-        Backbone
-            The backbone, on the CPU.
-
-        Raises
-        ------
-        ValueError
-            If the name is unknown, or the net cannot take that size.
-        OSError
-            If there is no such file or folder, or a hub repository is out of reach.
-        """
-        # Weights of one's own serve architectures for which a library has none.
-        spec = find_spec(name, pretrained and checkpoint is None)
-        if checkpoint is not None:
-            if spec.checkpoint or not pretrained:
-                raise ValueError(
-                    f"Backbone {name!r} cannot take checkpoint={os.fspath(checkpoint)!r} beside "
-                    f"pretrained=False or weights in its name. Leave one of them out."
-                )
-            spec = with_checkpoint(spec, os.fspath(checkpoint))
-        if mean is not None:
-            spec = replace(spec, mean=_checks.check_triple("mean", mean))
-        if std is not None:
-            spec = replace(spec, std=_checks.check_std(std))
-        size = spec.image_size if image_size is None else _checks.check_size(image_size)
-        _checks.check_patches(spec.name, size, spec.patch_size)
-        return _named(spec, size, bool(pretrained), _CPU)
-
-    @classmethod
-    def from_timm(
-        cls, architecture: str, *, checkpoint: str | os.PathLike[str], **options: Any
-    ) -> Backbone:
-        """Take a net of timm with weights from a file.
-
-        Parameters
-        ----------
-        architecture : str
-            A name of ``timm.list_models()``, perhaps with a tag whose preprocessing is then used.
-        checkpoint, **options : Any
-            See `from_name`.
-
-        Returns
-        -------
-        Backbone
-            ``Backbone.from_name(f"timm:{architecture}", checkpoint=checkpoint, **options)``.
-        """
-        return cls.from_name(f"timm:{architecture}", checkpoint=checkpoint, **options)
-
-    @classmethod
-    def from_open_clip(
-        cls, architecture: str, *, checkpoint: str | os.PathLike[str], **options: Any
-    ) -> Backbone:
-        """Take an image tower of open_clip with weights from a file.
-
-        Parameters
-        ----------
-        architecture : str
-            A name of ``open_clip.list_models()``.
-        checkpoint, **options : Any
-            See `from_name`.
-
-        Returns
-        -------
-        Backbone
-            ``Backbone.from_name(f"open_clip:{architecture}", checkpoint=checkpoint, **options)``.
-        """
-        return cls.from_name(f"open_clip:{architecture}", checkpoint=checkpoint, **options)
 
     @classmethod
     @torch.inference_mode(False)

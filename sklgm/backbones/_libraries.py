@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from PIL.Image import Image
 
-from sklgm.backbones import _modules, _open_clip, _packages, _timm
+from sklgm.backbones import _modules, _open_clip, _packages, _timm, _transformers
 from sklgm.backbones._checkpoints import content_digest
 from sklgm.backbones._checks import brief, check_size
 from sklgm.backbones._folding import fold_batch_norms
@@ -24,11 +24,12 @@ from sklgm.backbones._spec import BackboneSpec, unknown_name
 from sklgm.backbones._weights import CONFIGS, find_on_hub, own_files
 
 # Each has transform(spec, image_size), and all but the user's own modules have build(spec,
-# image_size, pretrained). Those of `CONFIGS` also have describe(identifier, pretrained) and
-# describe_folder(folder).
+# image_size, pretrained) and adapt(spec, model_kwargs, pooling). Those of `CONFIGS` also have
+# describe(identifier, pretrained) and describe_folder(folder).
 LIBRARIES: dict[str, ModuleType] = {
     "timm": _timm,
     "open_clip": _open_clip,
+    "transformers": _transformers,
     "package": _packages,
     "module": _modules,
 }
@@ -44,7 +45,9 @@ def find_spec(name: str, pretrained: bool) -> BackboneSpec:
     if canonical in REGISTRY:
         return REGISTRY[canonical]
     kind, _, identifier = canonical.partition(":")
-    if kind == "hf-hub":
+    if kind == "transformers":
+        return _transformers.describe(identifier)
+    if kind in ("hf-hub", "hf_hub"):  # timm takes both
         return _from_hub(identifier)
     if kind == "local-dir":
         return _from_folder(identifier)
@@ -56,10 +59,24 @@ def find_spec(name: str, pretrained: bool) -> BackboneSpec:
         return spec
     ways = (
         f"Known names: {', '.join(list_backbones())}; and 'timm:<name>', "
-        "'open_clip:<architecture>/<pretrained>', 'hf-hub:<owner>/<name>', 'local-dir:<path>', or "
-        "'<name>@<path>' for weights in a file of your own."
+        "'open_clip:<architecture>/<pretrained>', 'transformers:<owner>/<name>', "
+        "'hf-hub:<owner>/<name>', 'local-dir:<path>', or '<name>@<path>' for weights in a file of "
+        "your own."
     )
     raise unknown_name(name, list_backbones(), ways)
+
+
+def with_options(
+    spec: BackboneSpec, model_kwargs: Mapping[str, Any] | None, pooling: str | None
+) -> BackboneSpec:
+    """Return the record of a net made with other arguments or pooled otherwise, under its name."""
+    adapted: BackboneSpec = LIBRARIES[spec.source].adapt(spec, model_kwargs or {}, pooling or "")
+    name, given = spec.name, adapted.model_kwargs
+    if given is not None and given != spec.model_kwargs:
+        name += f"#{given.digest[:12]}"
+    if adapted.global_pool != spec.global_pool:
+        name += f"?pooling={adapted.global_pool}"
+    return replace(adapted, name=name)
 
 
 def load_net(
@@ -81,7 +98,10 @@ def resize_steps(spec: BackboneSpec, image_size: int) -> list[Callable[[Image], 
     """Return what a library does with an image at test time, up to its conversion to a tensor."""
     from torchvision.transforms import ToTensor
 
-    steps: list[Any] = LIBRARIES[spec.source].transform(spec, image_size)
+    # A model of transformers that was given as an object keeps its own preparation.
+    is_theirs = spec.source == "module" and spec.resize != "canvas"
+    library = _transformers if is_theirs else LIBRARIES[spec.source]
+    steps: list[Any] = library.transform(spec, image_size)
     return list(itertools.takewhile(lambda step: not isinstance(step, ToTensor), steps))
 
 
@@ -136,8 +156,9 @@ def _from_folder(path: str) -> BackboneSpec:
     if library is None:
         raise FileNotFoundError(
             f"{folder} is no folder of timm or open_clip: it has neither a config.json with an "
-            "'architecture' nor an open_clip_config.json. Weights in a single file go by "
-            "'<name>@<path>', for instance 'timm:vit_base_patch16_224@weights.safetensors'."
+            "'architecture' nor an open_clip_config.json. One of transformers goes by "
+            "'transformers:<path>', and weights in a single file by '<name>@<path>', for instance "
+            "'timm:vit_base_patch16_224@weights.safetensors'."
         )
     spec = _describe_folder(library, folder)
     weights = [folder / name for name in spec.files if (folder / name).is_file()]

@@ -22,8 +22,10 @@ def list_backbones() -> BackboneNames:
     """List the names that ``backbone=`` takes, aliases included.
 
     Besides these, ``"timm:<name>"`` and ``"open_clip:<architecture>/<pretrained>"`` give any
-    net of those two libraries, ``"hf-hub:<owner>/<name>"`` one of a Hugging Face repository,
-    ``"local-dir:<path>"`` one in a folder, and ``"<name>@<path>"`` one with weights of your own.
+    net of those two libraries, ``"transformers:<owner>/<name>"`` or ``"transformers:<path>"`` a
+    vision model of Hugging Face's, ``"hf-hub:<owner>/<name>"`` a net of the first two in a Hugging
+    Face repository, ``"local-dir:<path>"`` one in a folder, and ``"<name>@<path>"`` one with
+    weights of your own. ``"?pooling=avg"`` after any of them takes another feature of the net.
 
     Returns
     -------

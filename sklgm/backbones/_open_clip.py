@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -109,6 +111,69 @@ def _from_config(model: dict[str, Any], preprocess: dict[str, Any], **known: Any
     )
 
 
+# Ways to take the feature before the projection, as the tower of a ViT calls them.
+_POOLINGS = {"token": "tok", "avg": "avg", "token+avg": "tok"}
+
+
+def adapt(spec: BackboneSpec, model_kwargs: Mapping[str, Any], pooling: str) -> BackboneSpec:
+    """Return the record of a tower with another feature.
+
+    Raises
+    ------
+    ValueError
+        If there is no such feature, or arguments are given.
+    """
+    if model_kwargs:
+        raise ValueError(
+            f"model_kwargs are for nets of timm, and {spec.name!r} is one of open_clip. A tower "
+            f"of your own: open_clip.add_model_config, or Backbone.from_module."
+        )
+    pooling = {"map": "pooler"}.get(pooling, pooling)  # which it is for SigLIP
+    if pooling == "projection":
+        return spec
+    if pooling not in ("pooler", *_POOLINGS):
+        raise ValueError(
+            f"pooling of {spec.name!r} must be 'projection' (the default), or, before the "
+            f"projection, 'pooler', 'token', 'avg' or 'token+avg'; got {pooling!r}."
+        )
+    return replace(spec, global_pool=pooling, pooling=pooling, n_features=None)
+
+
+class _TokenAndAverage(torch.nn.Module):
+    """A tower's class token, and after it the mean of its patch tokens."""
+
+    def __init__(self, tower: Any) -> None:
+        super().__init__()
+        self.tower = tower
+
+    def forward(self, images: Tensor) -> Tensor:
+        token, patches = self.tower(images)
+        mean = patches.mean(dim=1)
+        if self.tower.final_ln_after_pool:
+            mean = self.tower.ln_post(mean)
+        return torch.cat([token, mean], dim=1)
+
+
+def _unproject(tower: Any, spec: BackboneSpec) -> Any:
+    """Return a tower that gives its feature from before the projection."""
+    pooling = spec.global_pool
+    is_vit = hasattr(tower, "proj") and hasattr(tower, "pool_type")
+    if pooling == "pooler" and hasattr(tower, "trunk"):
+        tower.head = torch.nn.Identity()
+    elif is_vit and (pooling == "pooler" or tower.attn_pool is None):
+        tower.proj = None
+        tower.pool_type = _POOLINGS.get(pooling, tower.pool_type)
+        if pooling == "token+avg":
+            tower.output_tokens = True
+            return _TokenAndAverage(tower)
+    else:
+        raise ValueError(
+            f"The tower of {spec.name!r} pools by attention: it has no feature {pooling!r} before "
+            f"its projection. Leave pooling out; that of SigLIP and CoCa may be 'pooler'."
+        )
+    return tower
+
+
 def build(spec: BackboneSpec, image_size: int, pretrained: bool) -> torch.nn.Module:
     """Make the image tower, projection included, on the CPU."""
     import open_clip
@@ -143,7 +208,7 @@ def build(spec: BackboneSpec, image_size: int, pretrained: bool) -> torch.nn.Mod
     if getattr(tower, "output_tokens", False):  # CoCa towers return a pair otherwise
         tower.output_tokens = False
     _put_length_first(tower)
-    module: torch.nn.Module = tower
+    module: torch.nn.Module = _unproject(tower, spec) if spec.global_pool else tower
     return module
 
 

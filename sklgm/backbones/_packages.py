@@ -11,7 +11,7 @@ from sklgm.backbones._checkpoints import read_checkpoint
 from sklgm.backbones._spec import BackboneSpec
 from sklgm.backbones._weights import WeightsNotFoundError
 
-transform = _timm.transform
+transform, adapt = _timm.transform, _timm.adapt
 
 
 def build(spec: BackboneSpec, image_size: int, pretrained: bool) -> torch.nn.Module:
@@ -20,7 +20,7 @@ def build(spec: BackboneSpec, image_size: int, pretrained: bool) -> torch.nn.Mod
     The package holds the same tensors as the net, in the same order but under other names, and
     after them the two of the classifier.
     """
-    net: torch.nn.Module = _timm.create(spec.architecture, num_classes=0)
+    net: torch.nn.Module = _timm.create(spec.architecture, **_timm.options(spec, image_size))
     if pretrained:
         *theirs, _, _ = read_checkpoint(_find_file(spec)).state_dict().values()
         net.load_state_dict(dict(zip(net.state_dict(), theirs, strict=True)))

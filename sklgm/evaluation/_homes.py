@@ -58,7 +58,7 @@ def nets_of(
             "The prototypes do not tell which net they were made on. Name one with --backbone."
         )
     # A card may be somebody else's: no file or repository of their choice is opened.
-    places = [name for name in names if re.search("@|^(hf-hub|local-dir):", name)]
+    places = [name for name in names if re.search("@|^(hf[-_]hub|local-dir|transformers):", name)]
     if places and not backbones:
         raise ValueError(
             f"The prototypes say that they were made on {places[0]!r}. Weights in a file or a "
