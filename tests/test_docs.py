@@ -70,7 +70,8 @@ def documented(name):
     module, _, attribute = name.rpartition(".")
     value = getattr(importlib.import_module(module), attribute)
     if inspect.isclass(value):
-        for key, member in vars(value).items():
+        ours = [base for base in value.__mro__ if base.__module__.startswith("sklgm.backbones")]
+        for key, member in (pair for base in ours or [value] for pair in vars(base).items()):
             kinds = classmethod | staticmethod | property
             if key[0] != "_" and (inspect.isfunction(member) or isinstance(member, kinds)):
                 yield f"{name}.{key}"
