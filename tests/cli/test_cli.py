@@ -370,7 +370,7 @@ def test_report_writes_one_page(folder, tmp_path, quick_probes):
 @pytest.mark.parametrize(
     ("table", "message"),
     [
-        (b"file,group\ndata/red/0.png,a\n", "Line 2"),
+        (b"file,group\ndata/red/0.png,a\n", "Line 1"),
         (b"path,group\ndata/red/0.png,a\n", "has no group of"),
         (b"\xef\xbb\xbfpath,group\ndata/red/0.png\n", "Line 2"),
         (b"path,group\ndata/red/0.png,a\ndata/red/0.png,b\n", "Line 3"),

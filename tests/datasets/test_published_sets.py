@@ -161,7 +161,7 @@ def test_waterbirds_errors(tmp_path):
     with pytest.raises(ValueError, match=r"no file.*metadata\.csv"):
         load_waterbirds(tmp_path)
     folder = write_waterbirds(tmp_path, columns=COLUMNS[:3])
-    with pytest.raises(ValueError, match=r"Line 2 of .* must give img_filename"):
+    with pytest.raises(ValueError, match=r"Line 1 of .* must name the columns img_filename"):
         load_waterbirds(folder)
     write_waterbirds(tmp_path, rows=[(1, "a/a.jpg", 2, 0, 0, "")])
     with pytest.raises(ValueError, match=r"line 2: .* y and place must be 0 or 1; got .*'2'"):

@@ -1,0 +1,151 @@
+"""Which files of a folder are images, and which folders are no class of the user's."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from PIL import Image
+
+from sklgm.images.decoding import register_plugins
+
+# What file servers, archives, systems and editors keep; hidden folders are no classes either.
+_SERVICE = frozenset(
+    (
+        *("@eadir", "@tmp", "@recycle", "@recently-snapshot", "@__thumb", "#recycle", "#snapshot"),
+        *("$recycle.bin", "recycler", "system volume information", "lost+found", "__macosx"),
+        *("network trash folder", "temporary items", "ipod photo cache", "_vti_cnf", "__pycache__"),
+    )
+)
+# Below a class these are a viewer's. Beside classes they may be one, such as of hands.
+_THUMBNAILS = frozenset(["thumbs", "_thumbs", "thumbnails"])
+# Pillow knows these formats by name, but has other programs read them.
+_STUBS = frozenset(["BUFR", "GRIB", "HDF5", "MPEG", "EPS"] + ["WMF"] * (os.name != "nt"))
+_HEIF = frozenset([".heic", ".heif", ".heics", ".heifs", ".hif"])
+_OF_CAMERAS = (
+    ".3fr .ari .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .k25 .kdc .mef .mos .mrw .nef .nrw "
+    ".orf .pef .raf .raw .rw2 .rwl .sr2 .srf .srw .x3f"
+)
+_OF_OTHERS = (
+    ".avif .avifs .webp .jxl .jxr .wdp .bpg .flif .svg .svgz .psd .psb .xcf .ai .eps .epsf .epsi "
+    ".ps .wmf .emf .exr .hdr .dcm .dicom .nii .nrrd .mha .mhd .czi .nd2 .lif .svs .ndpi .mrxs"
+)
+# What people call an image, whether Pillow reads it or not.
+_IMAGE_LIKE = _HEIF.union(_OF_CAMERAS.split(), _OF_OTHERS.split())
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Return the folders in a folder that may be classes, sorted by name.
+
+    Hidden ones are none, nor those that machines keep, those that this package wrote, and links to
+    the folder or one above it.
+    """
+    above = _and_above(folder)
+    found = [
+        entry
+        for entry in folder.iterdir()
+        if entry.is_dir() and not _is_passed_over(entry) and os.path.realpath(entry) not in above
+    ]
+    return sorted(found, key=lambda entry: entry.name)
+
+
+def list_images(folder: Path) -> tuple[list[str], Counter[str]]:
+    """List the images of a class, in nested folders too.
+
+    Links to folders are followed, but no folder is listed twice, so that loops end.
+
+    Parameters
+    ----------
+    folder : Path
+        The folder of the class.
+
+    Returns
+    -------
+    images : list of str
+        Paths of files in formats that Pillow reads, sorted.
+    left_out : Counter of str
+        Other files that people call images, counted by extension, and images among thumbnails.
+    """
+    extensions = readable()
+    images, left_out = [], Counter[str]()
+    for parent, files in _walk(folder):
+        nested = map(str.lower, parent.relative_to(folder).parts)
+        is_copy = not _THUMBNAILS.isdisjoint(nested)
+        for name in files:
+            extension = Path(name).suffix.lower()
+            if extension not in extensions:
+                left_out[extension] += extension in _IMAGE_LIKE
+            elif is_copy:
+                left_out["thumbnails"] += 1
+            else:
+                images.append(str(parent / name))
+    return sorted(images), +left_out
+
+
+def readable() -> set[str]:
+    """Return the extensions of the formats that Pillow reads by itself."""
+    register_plugins()
+    extensions = Image.registered_extensions()  # loads the formats
+    formats = Image.OPEN.keys() - _STUBS
+    return {extension for extension, name in extensions.items() if name in formats}
+
+
+def describe_left_out(left_out: Counter[str]) -> str:
+    """Say what was left out, and what would have it read."""
+    counts = ", ".join(f"{n} {kind}" for kind, n in left_out.most_common())
+    advice = ""
+    if _HEIF & left_out.keys():
+        advice += " Install pillow-heif to have HEIC read: pip install 'sklgm[heif]'."
+    if left_out.keys() - _HEIF - {"thumbnails"}:
+        advice += " Convert what Pillow does not read to PNG or JPEG."
+    if "thumbnails" in left_out:
+        advice += " Rename folders called thumbs or thumbnails if their images belong to a class."
+    return f"{counts}.{advice}"
+
+
+def has_card(folder: Path) -> bool:
+    """Tell whether prototypes are saved in a folder."""
+    card = folder / "card.json"
+    if not card.is_file():  # a pipe would be waited for
+        return False
+    try:
+        found = json.loads(card.read_bytes())
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(found, dict) and found.get("format") == "sklgm-prototypes"
+
+
+def _walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
+    """Yield the folder of a class and those below it, with the names of visible files in each."""
+
+    def fail(error: OSError) -> None:
+        raise error
+
+    seen = _and_above(folder.parent)
+    for parent, folders, files in os.walk(folder, followlinks=True, onerror=fail):
+        real = os.path.realpath(parent)
+        if real in seen:
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not _is_passed_over(Path(parent, name)))
+        yield Path(parent), [name for name in files if name[0] != "."]
+
+
+def _and_above(folder: Path) -> set[str]:
+    """Return the real paths of a folder and of those that it is in."""
+    real = Path(os.path.realpath(folder))
+    return {str(real), *map(str, real.parents)}
+
+
+def _is_passed_over(folder: Path) -> bool:
+    name = folder.name.lower()
+    if name[0] == "." or name in _SERVICE or has_card(folder):
+        return True
+    # What --memory and --resume keep, and what the demo writes.
+    if (folder / "joblib").is_dir():
+        return {entry.name for entry in folder.iterdir()} <= {"joblib", ".gitignore"}
+    return (folder / "embedding.png").is_file() and has_card(folder / "prototypes")
