@@ -69,7 +69,10 @@ def distill(
     license: Annotated[str | None, Option(help="Licence of the images, for the card.")] = None,
     resume: opt.Resume = False,
     overwrite: opt.Overwrite = False,
+    skip_damaged: opt.SkipDamaged = False,
+    max_pixels: opt.MaxPixels = None,
     as_json: opt.Json = False,
+    quiet: opt.Quiet = False,
 ) -> None:
     """Distil images and save the prototypes.
 
@@ -100,32 +103,38 @@ def distill(
         )
         opt.set_parameters(distiller, settings)
         check_target(out, overwrite=overwrite)  # before the work, not after it
-        X, y = load_files(images)
-        if ranks.rank == 0 and not as_json:
+        data = load_files(images, skip_damaged=skip_damaged, n_jobs=jobs)
+        if ranks.rank == 0 and not (as_json or quiet):
             distiller.set_callbacks(ProgressBar())
-        distiller.fit(X, y)
+        distiller.fit(data.paths, data.target)
         if ranks.rank > 0:
             return
-    made_of = describe_files(images, (X, y), license=license)
+    made_of = describe_files(images, (data.paths, data.target), license=license)
     PrototypeSet.from_estimator(distiller, data=made_of).save(out, overwrite=overwrite)
     if work is not None:
-        shutil.rmtree(work / "joblib", ignore_errors=True)
-        (work / ".gitignore").unlink(missing_ok=True)  # joblib wrote it
-        with suppress(OSError):
-            work.rmdir()  # fails if there is something else in it
+        _remove_work(work)
     record = {
         "prototypes": str(out),
         "n_prototypes": len(distiller.prototypes_),
         "classes": distiller.classes_.tolist(),
-        "n_images": len(X),
+        "n_images": len(data.paths),
+        "n_left_out": sum(data.left_out.values()),
         "n_iter": distiller.n_iter_,
         "loss": float(distiller.loss_curve_[-1]),
     }
     told = (
         f"{len(distiller.prototypes_)} prototypes of {len(distiller.classes_)} classes, "
-        f"from {len(X)} images, in {escape(str(out))}"
+        f"from {len(data.paths)} images, in {escape(str(out))}"
     )
-    give(as_json, record, told)
+    give(as_json, record, *([] if quiet else [told]))
+
+
+def _remove_work(work: Path) -> None:
+    """Remove the folder of --resume, which joblib made."""
+    shutil.rmtree(work / "joblib", ignore_errors=True)
+    (work / ".gitignore").unlink(missing_ok=True)
+    with suppress(OSError):
+        work.rmdir()  # fails if there is something else in it
 
 
 @app.command()
@@ -140,6 +149,8 @@ def evaluate(
     jobs: opt.Jobs = -1,
     memory: opt.Memory = None,
     settings: opt.Settings = None,
+    skip_damaged: opt.SkipDamaged = False,
+    max_pixels: opt.MaxPixels = None,
     as_json: opt.Json = False,
 ) -> None:
     """Score linear probes that were trained on prototypes alone, on real images.
@@ -148,7 +159,7 @@ def evaluate(
     all images are scored as well.
     """
     from sklgm import FrozenBackboneProbe, PrototypeSet
-    from sklgm.datasets._files import load_files
+    from sklgm.datasets._files import load_pair
     from sklgm.evaluation._homes import compare_prototypes, nets_of
 
     # The rows share the features of the images, by a memory.
@@ -157,8 +168,9 @@ def evaluate(
         opt.set_parameters(probe, settings)
         made = PrototypeSet.load(prototypes)
         nets = nets_of(made, backbone or (), image_size)
-        judged = load_files(test)
-        real = None if train is None else load_files(train)
+        reading = {"skip_damaged": skip_damaged, "n_jobs": jobs}
+        judged = load_pair(test, **reading)
+        real = None if train is None else load_pair(train, **reading)
         results = compare_prototypes(made, real, judged, nets, probe=probe, n_seeds=seeds)
     record = {name: result.summary() for name, result in results.items()}
     give(as_json, record, *(rich_table(result, title=name) for name, result in results.items()))
@@ -178,11 +190,13 @@ def transfer(
     jobs: opt.Jobs = -1,
     memory: opt.Memory = None,
     settings: opt.Settings = None,
+    skip_damaged: opt.SkipDamaged = False,
+    max_pixels: opt.MaxPixels = None,
     as_json: opt.Json = False,
 ) -> None:
     """Distil on each of several nets, and probe the prototypes on all of them."""
     from sklgm import FrozenBackboneProbe, LGMDistiller
-    from sklgm.datasets._files import load_files
+    from sklgm.datasets._files import load_pair
     from sklgm.estimators.probing import net_parameters
     from sklgm.evaluation import cross_model_transfer
 
@@ -196,7 +210,8 @@ def transfer(
         memory=memory,
     )
     opt.set_parameters(distiller, settings)
-    Xy = (*load_files(images), *load_files(test))
+    reading = {"skip_damaged": skip_damaged, "n_jobs": jobs}
+    Xy = (*load_pair(images, **reading), *load_pair(test, **reading))
     with waiting("Distilling", as_json):
         matrix = cross_model_transfer(
             *Xy,
@@ -222,6 +237,8 @@ def report(
     image_size: opt.ImageSize = None,
     device: opt.Device = "auto",
     jobs: opt.Jobs = -1,
+    skip_damaged: opt.SkipDamaged = False,
+    max_pixels: opt.MaxPixels = None,
     overwrite: opt.Overwrite = False,
     as_json: opt.Json = False,
 ) -> None:
@@ -231,8 +248,9 @@ def report(
     the prototypes show.
     """
     from sklgm import PrototypeSet
+    from sklgm.datasets._files import load_pair
     from sklgm.report import HTMLReport
-    from sklgm.report._folders import report_on_folders
+    from sklgm.report._folders import report_on_files
     from sklgm.utils.extras import needs_extra
 
     with needs_extra("report", "sklgm report"):
@@ -240,10 +258,11 @@ def report(
     matplotlib.use("agg")  # nothing is shown on a screen
     HTMLReport.check_target(out, overwrite=overwrite)  # before the work, not after it
     with waiting("Comparing", as_json):
-        page = report_on_folders(
+        reading = {"skip_damaged": skip_damaged, "n_jobs": jobs}
+        page = report_on_files(
             PrototypeSet.load(prototypes),
-            train,
-            test=test,
+            load_pair(train, **reading),
+            test=None if test is None else load_pair(test, **reading),
             groups=groups,
             backbones=backbone or (),
             image_size=image_size,
@@ -253,6 +272,41 @@ def report(
         )
     page.save(out, overwrite=overwrite)
     give(as_json, {"report": str(out)}, f"The page is {escape(str(out))}")
+
+
+@app.command()
+def check(
+    images: opt.Images,
+    jobs: opt.Jobs = -1,
+    max_pixels: opt.MaxPixels = None,
+    as_json: opt.Json = False,
+) -> None:
+    """Open every image of a data set once, and list those that cannot be read.
+
+    The exit code is 1 if there are any.
+    """
+    from collections import Counter
+
+    from sklgm.datasets._checks import find_unreadable
+    from sklgm.datasets._files import load_files
+
+    with waiting("Reading images", as_json):
+        data = load_files(images)
+        damaged = find_unreadable(data.paths.tolist(), jobs)
+    record = {
+        "n_images": len(data.paths),
+        "classes": Counter(data.target.tolist()),
+        "left_out": data.left_out,
+        "n_left_out": sum(data.left_out.values()),
+        "damaged": damaged,
+    }
+    told = (
+        f"{len(data.paths)} images of {len(data.target_names)} classes, {len(damaged)} of them "
+        f"damaged; {record['n_left_out']} other image files were left out"
+    )
+    give(as_json, record, *(escape(f"{path}: {why}") for path, why in damaged.items()), told)
+    if damaged:
+        raise Exit(1)
 
 
 @app.command()

@@ -6,16 +6,18 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.markup import escape
 from sklearn.callback import ProgressBar
 from sklearn.frozen import FrozenEstimator
 from sklearn.model_selection import train_test_split
 from sklearn.utils import Bunch
 
 from sklgm import FrozenBackboneProbe, NearestImages, PrototypeSet, StandardAugmentation
-from sklgm.cli.output import console, rich_table
+from sklgm.cli.output import console, give, rich_table
 from sklgm.datasets import load_digits, load_openmoji
 from sklgm.evaluation import SelectionComparison, compare_selections, default_selections
 from sklgm.plotting import EmbeddingDisplay, PrototypesDisplay
+from sklgm.prototypes.folder import check_target
 
 _NET: dict[str, Any] = {"backbone": "efficientnet_lite0", "image_size": 56, "n_jobs": -1}
 # A mirrored digit is no digit, and a part of one may be another.
@@ -34,6 +36,7 @@ def run_demo(data: str, out: Path, seed: int) -> None:
     seed : int
         Seed of the distillation.
     """
+    check_target(out / "prototypes", overwrite=True)  # before the work, not after it
     out.mkdir(parents=True, exist_ok=True)
     images: Bunch = load_openmoji() if data == "openmoji" else load_digits()
     names = np.asarray(images.target_names).astype(str)[images.target]
@@ -70,4 +73,4 @@ def run_demo(data: str, out: Path, seed: int) -> None:
     for name, display in pictures.items():
         display.figure_.savefig(out / name, dpi=200)
     PrototypeSet.from_estimator(distiller).save(out / "prototypes", overwrite=True)
-    console.print("Saved:", *(str(out / name) for name in (*pictures, "prototypes")), sep="\n  ")
+    give(False, None, "Saved:", *(escape(f"  {out / name}") for name in (*pictures, "prototypes")))

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from ast import literal_eval
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
-from typer import Argument, BadParameter, Option
+from typer import Argument, BadParameter, Context, Option
 
 
 def _backbones(help: str) -> Any:
@@ -24,6 +25,16 @@ def _setting(text: str) -> tuple[str, Any]:
         return name, value
 
 
+def _allow_pixels(context: Context, most: int | None) -> int | None:
+    """Have Pillow take images of so many pixels while the command runs."""
+    if most is not None:
+        from PIL import Image
+
+        context.call_on_close(partial(setattr, Image, "MAX_IMAGE_PIXELS", Image.MAX_IMAGE_PIXELS))
+        Image.MAX_IMAGE_PIXELS = most
+    return most
+
+
 def set_parameters(estimator: Any, settings: list[Any] | None) -> None:
     """Set the parameters of an estimator that were given by ``--set``."""
     try:
@@ -39,6 +50,8 @@ _MEMORY = "Folder that keeps results, so that they are not computed again."
 _RESUME = "Keep the work in the folder OUT.work, and go on from what is there."
 _DISTILLED_ON = 'Frozen net, "clip" by default; several make joint prototypes.'
 _SETTING = "Another parameter of the estimator, such as precision=bfloat16; may be repeated."
+_SKIP = "Open each image before, leave out those that cannot be read, and say how many."
+_PIXELS = "Pixels of the largest image that is read without doubt; twice as many are refused."
 _LOOKED_WITH = "Net of the probes, by default the one of the prototypes; may be repeated."
 
 Images = Annotated[Path, Argument(metavar="IMAGES", help=_IMAGES)]
@@ -60,5 +73,9 @@ _SET = Option("--set", metavar="NAME=VALUE", parser=_setting, help=_SETTING)
 Settings = Annotated[list[Any] | None, _SET]
 Seeds = Annotated[int, Option(metavar="<int>", min=1, help="Runs of each row, with other seeds.")]
 Resume = Annotated[bool, Option("--resume", help=_RESUME)]
+SkipDamaged = Annotated[bool, Option("--skip-damaged", help=_SKIP)]
+# What is given takes effect when it is read.
+MaxPixels = Annotated[int | None, Option(min=1, help=_PIXELS, callback=_allow_pixels)]
+Quiet = Annotated[bool, Option("--quiet", help="Print nothing but warnings and errors.")]
 Overwrite = Annotated[bool, Option("--overwrite", help="Replace what is already there.")]
 Json = Annotated[bool, Option("--json", help="Print the result as JSON, and no progress.")]

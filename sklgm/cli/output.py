@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from contextlib import nullcontext
 from typing import Any
 
@@ -18,12 +19,14 @@ _errors = Console(stderr=True)
 
 
 class Commands(TyperGroup):
-    """All commands. An error in one is printed as one line, and sets the exit code."""
+    """All commands. Errors and warnings are printed as one line each; errors set the exit code."""
 
     def invoke(self, ctx: Any) -> Any:
         """Run a command."""
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.showwarning = _show_warning
+                return super().invoke(ctx)
         except (ValueError, OSError, ImportError) as error:
             message = f"[bold red]Error:[/] {escape(str(error))}"
             _errors.print(message, highlight=False, soft_wrap=True)
@@ -31,6 +34,11 @@ class Commands(TyperGroup):
         except KeyboardInterrupt as interrupt:
             _errors.print(str(interrupt) or "Interrupted.", markup=False, soft_wrap=True)
             raise typer.Exit(130) from interrupt
+
+
+def _show_warning(message: Warning | str, *where: Any, **more: Any) -> None:
+    line = " ".join(str(message).split())
+    _errors.print(f"[bold yellow]Warning:[/] {escape(line)}", highlight=False, soft_wrap=True)
 
 
 def waiting(text: str, as_json: bool) -> Any:
@@ -46,7 +54,9 @@ def give(as_json: bool, record: Any, *shown: Any) -> None:
         print(json.dumps(record, indent=2))  # noqa: T201
     else:
         for one in shown:
-            console.print(one, highlight=False, soft_wrap=isinstance(one, str))
+            # Names of files may hold what is no text.
+            line = one.encode(errors="backslashreplace").decode() if isinstance(one, str) else one
+            console.print(line, highlight=False, soft_wrap=isinstance(one, str))
 
 
 def rich_table(result: Any, title: str | None = None) -> Table:

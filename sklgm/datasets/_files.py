@@ -8,22 +8,27 @@ from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
+from sklearn.utils import Bunch
 
 from sklgm.datasets.folder import load_folder
 from sklgm.datasets.table import load_csv
 
 
-def load_files(path: Path) -> tuple[NDArray, NDArray]:
+def load_files(path: Path, *, skip_damaged: bool = False, n_jobs: int | None = None) -> Bunch:
     """Load a folder with a subfolder for each class, or a CSV file of paths and labels.
 
     Parameters
     ----------
     path : Path
         Either.
+    skip_damaged : bool, default=False
+        Open each file once, and leave out those that cannot be read.
+    n_jobs : int or None, default=None
+        Threads that open them.
 
     Returns
     -------
-    paths, labels : ndarray of shape (n_images,)
+    Bunch
         The data, as :func:`load_folder` returns it.
 
     Raises
@@ -31,7 +36,13 @@ def load_files(path: Path) -> tuple[NDArray, NDArray]:
     OSError, ValueError
         If it is neither, or cannot be read as what it is.
     """
-    data: Any = load_csv(path) if path.is_file() else load_folder(path)
+    load: Any = load_csv if path.is_file() else load_folder
+    return load(path, on_error="skip" if skip_damaged else "raise", n_jobs=n_jobs)
+
+
+def load_pair(path: Path, **reading: Any) -> tuple[NDArray, NDArray]:
+    """Return the paths and labels that :func:`load_files` loads."""
+    data = load_files(path, **reading)
     return data.paths, data.target
 
 
@@ -45,7 +56,7 @@ def describe_files(
     path : Path
         The folder or CSV file that it was loaded from.
     data : tuple of (paths, labels)
-        The data, as :func:`load_files` returned it.
+        The data.
     license : str or None
         Licence of the images.
 

@@ -93,7 +93,8 @@ def compare_prototypes(
     train : tuple of (X, y) or None
         Images they were made of. Without these there is a row for the prototypes alone.
     test : tuple of (X, y)
-        Images to score on.
+        Images to score on. A class that they lack is warned of; one that the prototypes lack is an
+        error.
     nets : dict of str to Backbone
         Nets to look with.
     probe : FrozenBackboneProbe
@@ -108,8 +109,8 @@ def compare_prototypes(
     dict of str to SelectionComparison
         By net, with rows in the order "random", "centroid", "prototypes", "all".
     """
-    # Without training images nothing is chosen from those that stand in for them.
-    X, y = test if train is None else train
+    # Without training images the prototypes stand in for them, since they know every class.
+    X, y = (prototypes.images, prototypes.labels) if train is None else train
     shared: dict[str, Any] = {"probe": probe, "n_probe_seeds": n_seeds, "groups": groups}
     few = int(np.unique(prototypes.labels, return_counts=True)[1].min())
     results = {}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import shutil
 import uuid
 from pathlib import Path
@@ -18,6 +19,7 @@ from safetensors.numpy import load_file
 from sklgm.matching.files import write_tensors
 from sklgm.prototypes.card import data_card
 from sklgm.prototypes.names import folder_names
+from sklgm.utils.files import try_writing
 
 _FORMAT = {"format": "sklgm-prototypes", "format_version": 1}
 _CARD = "card.json"
@@ -29,7 +31,7 @@ OF_LOADING = (_CARD, _TENSORS)
 
 
 def check_target(directory: str | Path, *, overwrite: bool) -> None:
-    """Raise an error if prototypes cannot be saved in a folder.
+    """Raise an error if prototypes cannot be saved in a folder, which is tried.
 
     Parameters
     ----------
@@ -38,14 +40,20 @@ def check_target(directory: str | Path, *, overwrite: bool) -> None:
     overwrite : bool
         Whether prototypes saved there before may be replaced.
     """
-    target = Path(directory).resolve()
-    if not target.exists() or not any(target.iterdir()):
-        return
-    if not overwrite:
-        raise FileExistsError(
-            f"{str(target)!r} is not empty. Choose another folder, or pass overwrite=True."
+    target = Path(os.path.realpath(directory))
+    # What is no folder, such as a file or a loop of links, cannot be listed.
+    if os.path.lexists(target) and any(target.iterdir()):
+        if not overwrite:
+            raise FileExistsError(
+                f"{str(target)!r} is not empty. Choose another folder, or pass overwrite=True."
+            )
+        _read_card(target)  # refuses a folder of something else
+    if target.is_mount():
+        raise ValueError(
+            f"{str(target)!r} is a mounted disk, which cannot be replaced as a whole. Name a "
+            f"folder in it, such as {str(target / 'prototypes')!r}."
         )
-    _read_card(target)  # refuses a folder of something else
+    try_writing(target, _PICTURES, "x" * 66)
 
 
 def write_folder(

@@ -11,8 +11,8 @@ import numpy as np
 
 from sklgm.alignment import alignment_matrix, gradient_alignment_matrix
 from sklgm.bias import diagnose_bias, suspect_classes
-from sklgm.datasets._files import load_files
-from sklgm.datasets.table import read_table
+from sklgm.datasets._checks import check_labels
+from sklgm.datasets.table import find_file, read_table
 from sklgm.estimators.distiller import LGMDistiller
 from sklgm.estimators.embedder import BackboneEmbedder
 from sklgm.estimators.probe import FrozenBackboneProbe
@@ -28,27 +28,26 @@ _NEIGHBORS = 10
 _MOST_COMPARED = 2000
 
 
-def report_on_folders(
+def report_on_files(
     prototypes: PrototypeSet,
-    train: Path,
+    train: tuple[np.ndarray, np.ndarray],
     *,
-    test: Path | None = None,
+    test: tuple[np.ndarray, np.ndarray] | None = None,
     groups: Path | None = None,
     backbones: Sequence[str] = (),
     image_size: int | None = None,
     n_seeds: int = 5,
     **settings: Any,
 ) -> HTMLReport:
-    """Compare prototypes with the images of a folder, and write the page.
+    """Compare prototypes with images in files, and write the page.
 
     Parameters
     ----------
     prototypes : PrototypeSet
         A set of prototypes that are images.
-    train : Path
-        Images they were made of: a folder with a subfolder for each class, or a CSV file with the
-        columns ``path`` and ``label``.
-    test : Path or None, default=None
+    train : tuple of (paths, labels)
+        Images they were made of.
+    test : tuple of (paths, labels) or None, default=None
         Images to score probes on; adds the comparison with real images, and with several
         backbones the transfer matrix.
     groups : Path or None, default=None
@@ -79,8 +78,8 @@ def report_on_folders(
     """
     nets = nets_of(prototypes, backbones, image_size)
     names = list(nets)
-    X, y = load_files(train)
-    judged = (X, y) if test is None else load_files(test)
+    X, y = train
+    judged = test or train
 
     with TemporaryDirectory() as memory:
         settings["memory"] = memory
@@ -140,11 +139,12 @@ def _read_groups(file: Path, *parts: np.ndarray) -> list[np.ndarray]:
     groups: dict[Path, str] = {}
     for number, line in read_table(file, ("path", "group")):
         # This path is compared with those of images, and is not opened.
-        image = (file.parent / line["path"]).resolve()
+        image = find_file(file.parent, line["path"]).resolve()
         if groups.setdefault(image, line["group"]) != line["group"]:
             raise ValueError(
                 f"Line {number} of {file} puts {line['path']} into another group than before."
             )
+    check_labels(list(dict.fromkeys(groups.values())), str(file))
     try:
         return [np.array([groups[Path(path).resolve()] for path in paths]) for paths in parts]
     except KeyError as error:

@@ -21,7 +21,7 @@ from sklgm.plotting._embedding import choose_rows
 from sklgm.plotting._style import resolve_class_names
 from sklgm.prototypes.prototype_set import PrototypeSet
 from sklgm.utils.extras import needs_extra
-from sklgm.utils.files import replacing
+from sklgm.utils.files import replacing, try_writing
 from sklgm.utils.pictures import figure_picture, picture
 
 with needs_extra("report", "HTMLReport"):
@@ -223,12 +223,15 @@ class HTMLReport:
             If it is there, or is a folder.
         FileNotFoundError
             If its folder is not there.
+        OSError
+            If nothing can be written there, which is tried.
         """
         target = Path(path)
         if target.is_dir() or (target.exists() and not overwrite):
             raise FileExistsError(f"{target} exists. Allow to overwrite it, or name another file.")
         if not target.parent.is_dir():
             raise FileNotFoundError(f"There is no folder {target.parent} to write to.")
+        try_writing(target.absolute())
 
     def _repr_html_(self) -> str:
         # Without a base, links to sections would lead to the notebook.

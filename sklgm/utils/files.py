@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import threading
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -35,3 +37,36 @@ def replacing(target: Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):
             partial.unlink(missing_ok=True)
+
+
+def try_writing(target: Path, *inside: str) -> None:
+    """Raise OSError unless a file or folder can be written there, which is found by trying.
+
+    Nothing is left behind: all is made in a folder of its own, in the nearest one that is there.
+
+    Parameters
+    ----------
+    target : Path
+        What is to be written. Folders above it may be missing.
+    *inside : str
+        Folders that are to be in it.
+
+    Raises
+    ------
+    OSError
+        With the reason, and the target's name.
+    """
+    base = next(folder for folder in target.parents if os.path.lexists(folder))
+    trial = base / f".{uuid.uuid4().hex[:12]}"
+    try:
+        trial.mkdir()
+        whole = trial / target.relative_to(base)
+        # The name that it is written under first is longer.
+        partial = whole.with_name(f".{whole.name}.{trial.name}.partial").joinpath(*inside)
+        partial.mkdir(parents=True)
+        (partial / "0000.png").write_bytes(b"0")
+    except OSError as error:
+        reason = f"{error.strerror}: nothing can be written there, choose another place"
+        raise OSError(error.errno, reason, str(target)) from error
+    finally:
+        shutil.rmtree(trial, ignore_errors=True)
