@@ -6,7 +6,7 @@ import shutil
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from rich.markup import escape
 from typer import Exit, Option, Typer
@@ -14,6 +14,9 @@ from typer import Exit, Option, Typer
 from sklgm._version import __version__
 from sklgm.cli import options as opt
 from sklgm.cli.output import Commands, console, give, rich_table, waiting
+
+if TYPE_CHECKING:
+    from sklgm import LGMDistiller
 
 app = Typer(
     cls=Commands,
@@ -113,20 +116,25 @@ def distill(
     PrototypeSet.from_estimator(distiller, data=made_of).save(out, overwrite=overwrite)
     if work is not None:
         _remove_work(work)
+    n_left_out = sum(data.left_out.values())
+    give(as_json, *_about(distiller, out, len(data.paths), n_left_out), quiet=quiet)
+
+
+def _about(distiller: LGMDistiller, out: Path, n_images: int, n_left_out: int) -> tuple[Any, str]:
+    """Return the record of a distillation, and a line that says the same."""
     record = {
         "prototypes": str(out),
         "n_prototypes": len(distiller.prototypes_),
         "classes": distiller.classes_.tolist(),
-        "n_images": len(data.paths),
-        "n_left_out": sum(data.left_out.values()),
+        "n_images": n_images,
+        "n_left_out": n_left_out,
         "n_iter": distiller.n_iter_,
         "loss": float(distiller.loss_curve_[-1]),
     }
-    told = (
-        f"{len(distiller.prototypes_)} prototypes of {len(distiller.classes_)} classes, "
-        f"from {len(data.paths)} images, in {escape(str(out))}"
+    return record, (
+        f"{record['n_prototypes']} prototypes of {len(record['classes'])} classes, "
+        f"from {n_images} images, in {escape(str(out))}"
     )
-    give(as_json, record, *([] if quiet else [told]))
 
 
 def _remove_work(work: Path) -> None:
@@ -199,6 +207,7 @@ def transfer(
     from sklgm.datasets._files import load_pair
     from sklgm.estimators.probing import net_parameters
     from sklgm.evaluation import cross_model_transfer
+    from sklgm.evaluation._homes import warn_of_missing
 
     distiller = LGMDistiller(
         backbone[0],
@@ -212,6 +221,7 @@ def transfer(
     opt.set_parameters(distiller, settings)
     reading = {"skip_damaged": skip_damaged, "n_jobs": jobs}
     Xy = (*load_pair(images, **reading), *load_pair(test, **reading))
+    warn_of_missing(Xy[1], Xy[3])
     with waiting("Distilling", as_json):
         matrix = cross_model_transfer(
             *Xy,

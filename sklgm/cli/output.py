@@ -46,13 +46,13 @@ def waiting(text: str, as_json: bool) -> Any:
     return nullcontext() if as_json else console.status(text)
 
 
-def give(as_json: bool, record: Any, *shown: Any) -> None:
-    """Print a result: the record as JSON, or else what is to be shown to people."""
+def give(as_json: bool, record: Any, *shown: Any, quiet: bool = False) -> None:
+    """Print a result: the record as JSON, or else what is to be shown to people, unless quiet."""
     if as_json:
         # JSON has no NaN: null takes its place.
         record = json.loads(json.dumps(record), parse_constant=lambda name: None)
         print(json.dumps(record, indent=2))  # noqa: T201
-    else:
+    elif not quiet:
         for one in shown:
             # Names of files may hold what is no text.
             line = one.encode(errors="backslashreplace").decode() if isinstance(one, str) else one

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from numbers import Integral
@@ -87,12 +86,6 @@ class Split:
         groups = None if groups is None else check_column(groups, "groups")
         check_consistent_length(source, y_test, groups)
         check_known(y_test, classes, "classes of y_test", "y")
-        if missing := np.setdiff1d(classes, y_test).tolist():
-            warnings.warn(
-                f"There is no test image of {missing[:10]}, {len(missing)} of {len(classes)} "
-                f"classes. Scores are those of the others.",
-                stacklevel=3,
-            )
         return cls(X, classes[indices], X_test, y_test, classes, groups)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -112,6 +113,7 @@ def compare_prototypes(
     # Without training images the prototypes stand in for them, since they know every class.
     X, y = (prototypes.images, prototypes.labels) if train is None else train
     shared: dict[str, Any] = {"probe": probe, "n_probe_seeds": n_seeds, "groups": groups}
+    warn_of_missing(prototypes.classes, test[1])
     few = int(np.unique(prototypes.labels, return_counts=True)[1].min())
     results = {}
     for name, net in nets.items():
@@ -127,6 +129,16 @@ def compare_prototypes(
             X, y, *test, backbone=net, selections=selections, **shared
         )
     return results
+
+
+def warn_of_missing(classes: Any, y_test: Any) -> None:
+    """Warn of the classes that have no test image."""
+    if missing := np.setdiff1d(classes, y_test).tolist():
+        warnings.warn(
+            f"There is no test image of {missing[:10]}, {len(missing)} of {len(np.unique(classes))}"
+            f" classes. Scores are those of the others.",
+            stacklevel=3,
+        )
 
 
 def _parameters(prototypes: PrototypeSet) -> dict[str, Any]:

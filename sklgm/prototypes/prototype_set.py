@@ -172,8 +172,8 @@ class PrototypeSet:
             If `directory` is not empty and `overwrite` is False.
         ValueError
             If it is to be overwritten, and holds something else than prototypes.
-        NotADirectoryError
-            If `directory` is a file.
+        OSError
+            If nothing can be written there, which is tried before; so `directory` may be no file.
         """
         check_target(directory, overwrite=overwrite)
         write_folder(Path(directory), self.images, self.labels, self.provenance)

@@ -265,6 +265,7 @@ def test_json_is_all_that_is_printed(folder, tmp_path):
         "n_prototypes": 2,
         "classes": ["blue", "red"],
         "n_images": 6,
+        "n_left_out": 0,
         "n_iter": 3,
     }
     data = PrototypeSet.load(tmp_path / "out").provenance["data"]

@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
 import sklgm
+from sklgm.prototypes.folder import check_target
 from sklgm.prototypes.prototype_set import PrototypeSet
 
 
@@ -373,6 +374,37 @@ def test_a_file_is_not_replaced(tmp_path):
     (tmp_path / "set").write_text("a file")
     with pytest.raises(NotADirectoryError, match="set"):
         make_set([0]).save(tmp_path / "set", overwrite=True)
+
+
+@pytest.mark.parametrize(
+    ("place", "kind", "message"),
+    [
+        ("file/set", NotADirectoryError, "nothing can be written there"),
+        ("file/deep/set", NotADirectoryError, "file/deep/set"),
+        ("n" * 250, OSError, "name too long"),
+        ("/".join(["n" * 99] * 40), OSError, "name too long"),
+        ("ring", OSError, "symbolic links"),
+    ],
+)
+def test_whether_a_place_can_be_written_is_found_by_trying(tmp_path, place, kind, message):
+    (tmp_path / "file").touch()
+    (tmp_path / "ring").symlink_to("ring")
+    with pytest.raises(kind, match=message):
+        check_target(tmp_path / place, overwrite=True)
+    check_target(tmp_path / "new" / "deep", overwrite=False)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "ring"]
+
+
+def test_a_mounted_disk_is_not_replaced(monkeypatch, tmp_path):
+    monkeypatch.setattr(Path, "is_mount", lambda self: self == tmp_path.resolve())
+    with pytest.raises(ValueError, match=r"mounted disk.*folder in it, such as '.*/prototypes'"):
+        check_target(tmp_path, overwrite=False)
+
+
+def test_labels_that_are_no_text_do_not_hinder_saving(tmp_path):
+    made = PrototypeSet(np.zeros((2, 4, 4, 3)), ["a", "caf\udce9"], {"data": {"name": "\udce9"}})
+    made.save(tmp_path / "set")
+    assert PrototypeSet.load(tmp_path / "set").labels.tolist() == ["a", "caf\udce9"]
 
 
 @pytest.mark.parametrize("existing", [False, True])

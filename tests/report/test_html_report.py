@@ -203,6 +203,8 @@ def test_saving(tmp_path):
         report.save(tmp_path / "nowhere" / "page.html")
     with pytest.raises(FileExistsError, match="name another"):
         report.save(tmp_path, overwrite=True)
+    with pytest.raises(OSError, match="name too long: nothing can be written"):
+        HTMLReport.check_target(tmp_path / ("n" * 250))
     assert [file.name for file in tmp_path.iterdir()] == ["page.html"]
 
 
