@@ -96,7 +96,7 @@ def leave_out_damaged(
     reasons = {} if on_error == "raise" else find_unreadable(paths.tolist(), n_jobs)
     if not reasons:
         return paths, target
-    some = "; ".join(f"{path}: {reason}" for path, reason in list(reasons.items())[:3])
+    some = "; ".join(f"{path}: {reason.rstrip('.')}" for path, reason in list(reasons.items())[:3])
     told = (
         f"{len(reasons)} of {len(paths)} files of {where!r} cannot be read: {some}"
         f"{'; and others, which sklgm check lists' if len(reasons) > 3 else ''}."

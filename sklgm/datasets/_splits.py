@@ -10,7 +10,8 @@ from sklgm.datasets._listing import has_card, readable, subfolders
 
 # Such as "train", "Training Set", "val2017", "seg_test" or "asl-train"; not "bullet train".
 _SPLIT = re.compile(
-    r"(?:.*[_-])?(train(?:ing)?|test(?:ing)?|val(?:id(?:ation)?)?|dev|eval(?:uation)?)"
+    r"(?:.*[_-])?(train(?:ing|val)?|trn|test(?:ing)?|tst|val(?:id(?:ation)?)?|dev|eval(?:uation)?"
+    r"|hold[_-]?out)"
     r"(?:[ _-]?(?:set|images?|imgs?|data|split))?[ _-]?\d*",
     re.IGNORECASE,
 )
