@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -106,6 +107,8 @@ def distill(
         )
         opt.set_parameters(distiller, settings)
         check_target(out, overwrite=overwrite)  # before the work, not after it
+        if ranks.rank > 0:
+            warnings.simplefilter("ignore")  # the first process tells them
         data = load_files(images, skip_damaged=skip_damaged, n_jobs=jobs)
         if ranks.rank == 0 and not (as_json or quiet):
             distiller.set_callbacks(ProgressBar())

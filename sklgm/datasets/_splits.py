@@ -61,7 +61,7 @@ def _parts(classes: list[Path]) -> list[Path]:
     )
     only_splits = len(set(words.values())) == len(classes)
     if alike or (only_splits and any(inside[part] and not _has_images(part) for part in words)):
-        return list(words)
+        return [part for part in words if inside[part]]
     return []
 
 

@@ -123,6 +123,7 @@ def test_heic_is_listed_where_it_can_be_read(tmp_path):
         (["images/train/cat/0.png", "images/val2017/cat/0.png", "labels.csv"], "images/train"),
         (["train/cat/0.png", "train/dog/0.png", "notes.txt"], "train"),
         (["train/cat/0.png", "test/0.png", "test/1.png"], "train"),
+        (["train/0.png", "test/cat/0.png", "test/dog/0.png"], "test"),
         (["dev/cat/0.png", "test/cat/0.png"], "dev"),
         (["train/cat/0.png", "train/dog/0.png", "train/all.png", "val/cat/0.png", "val/dog/0.png"],
          "train"),
