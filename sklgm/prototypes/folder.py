@@ -53,7 +53,7 @@ def check_target(directory: str | Path, *, overwrite: bool) -> None:
             f"{str(target)!r} is a mounted disk, which cannot be replaced as a whole. Name a "
             f"folder in it, such as {str(target / 'prototypes')!r}."
         )
-    try_writing(target, _PICTURES, "x" * 66)
+    try_writing(target, PICTURES, "x" * 66)
 
 
 def write_folder(
