@@ -196,8 +196,8 @@ class NamedBackbones:
         """
         if isinstance(model, str | os.PathLike):
             given = os.fspath(model).removeprefix("transformers:")
-            size = {"image_size": image_size, "pooling": pooling}
-            return cls.from_name(f"transformers:{given}", **size, **options)
+            options |= {"image_size": image_size, "pooling": pooling}
+            return cls.from_name(f"transformers:{given}", **options)
         net, prepared = _transformers.wrap(model, pooling, processor)
         kept = {key: prepared.pop(key) for key in ("interpolation", "crop_pct", "resize")}
         prepared |= options | ({"image_size": image_size} if image_size else {})

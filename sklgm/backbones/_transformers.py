@@ -272,7 +272,8 @@ def build(spec: BackboneSpec, image_size: int, pretrained: bool) -> torch.nn.Mod
 
 def wrap(model: Any, pooling: str | None, processor: Any) -> tuple[PooledModel, dict[str, Any]]:
     """Copy a model that the user has loaded, or its vision tower, and look up its preparation."""
-    config, place = getattr(model, "config", None), ""
+    place = ""
+    config: Any = getattr(model, "config", None)
     if not isinstance(model, torch.nn.Module) or not hasattr(config, "model_type"):
         raise ValueError(
             f"model must be the name of one of transformers, a folder, or such a model itself; got "
@@ -291,7 +292,7 @@ def wrap(model: Any, pooling: str | None, processor: Any) -> tuple[PooledModel, 
     kind = _class_of(config, pooling)
     with _quiet(), own_rng():
         if type(model) is kind:
-            net = copy.deepcopy(model)
+            net: Any = copy.deepcopy(model)
         else:
             state = {key: value.detach().clone() for key, value in model.state_dict().items()}
             net = load(kind, config, pooling, "the model given", state_dict=state)

@@ -313,6 +313,12 @@ def test_repositories_of_the_hub(tmp_path, monkeypatch):
     mean, std = (torch.tensor(x).view(3, 1, 1) for x in (backbone.spec.mean, backbone.spec.std))
     wanted = embed("CLIP", model, (pixels - mean) / std)
     torch.testing.assert_close(backbone.features(pixels), wanted, atol=1e-5, rtol=1e-5)
+    other = {key: 0.9 * value for key, value in model.state_dict().items()}
+    torch.save(other, tmp_path / "mine.pt")
+    mine = Backbone.from_name("transformers:someone/net", checkpoint=tmp_path / "mine.pt")
+    model.load_state_dict(other)
+    wanted = embed("CLIP", model, (pixels - mean) / std)
+    torch.testing.assert_close(mine.features(pixels), wanted, atol=1e-5, rtol=1e-5)
     with pytest.raises(WeightsNotFoundError, match=r"'transformers:no/net' cannot be had"):
         Backbone.from_name("transformers:no/net")
     for name in ("net", "./net", "a/b/c"):
