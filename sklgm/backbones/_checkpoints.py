@@ -170,7 +170,9 @@ def _read_torch(path: str) -> tuple[Any, list[str]]:
             names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
         else:
             names = _globals_of_old_file(path)
-        blanks = [(_BlankNumber if name.startswith("numpy") else _Blank, name) for name in names]
+        blanks: list[Any] = [
+            (_BlankNumber if name.startswith("numpy") else _Blank, name) for name in names
+        ]
         # A file, since by a path torch would go by its suffix. Its list is the whole process's.
         with Path(path).open("rb") as file, _LOCK, torch.serialization.safe_globals(blanks):
             return torch.load(file, map_location="cpu", weights_only=True), sorted(names)

@@ -64,8 +64,8 @@ def check_features(name: str, features: Any, n_images: int) -> None:
     shape = tuple(getattr(features, "shape", ()))
     if shape[:-1] == (n_images,) and shape[-1] and isinstance(features, torch.Tensor):
         return
-    items = features.items() if isinstance(features, Mapping) else []
-    items = enumerate(features) if isinstance(features, list | tuple) else items
+    parts = dict(enumerate(features)) if isinstance(features, list | tuple) else features
+    items = parts.items() if isinstance(parts, Mapping) else ()
     rows = [key for key, value in items if len(getattr(value, "shape", ())) == 2]
     # The mean over a feature map, or the first of many tokens, which often stands for the class.
     line = {4: ".mean((2, 3))", 3: "[:, 0]"}.get(len(shape), f"[{rows[0]!r}]" if rows else "")
