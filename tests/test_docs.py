@@ -11,6 +11,9 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 import pytest
+import sklearn
+import timm
+import torch
 import typer
 from numpydoc.validate import validate
 from PIL import Image
@@ -135,6 +138,19 @@ def test_options_on_pages_exist(page):
             assert set(re.findall(r"(?<= )--?[a-z][a-z-]*", line.partition("#")[0])) <= known, line
 
 
+def test_nets_on_the_page_of_backbones_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    state = timm.create_model("resnet18", num_classes=3).state_dict()
+    state = {f"model.{key}": value for key, value in state.items()}
+    torch.save({"epoch": 1, "state_dict": state, "callbacks": {}}, "last.ckpt")
+    page = {}
+    found = blocks(ROOT / "docs" / "backbones.rst", "python")
+    for word in ("save_pretrained", "last.ckpt"):
+        (block,) = (block for block in found if word in block)
+        exec(block, page)
+    assert page["backbone"].fingerprint() == page["distiller"].backbone_fingerprint_
+
+
 @pytest.mark.real
 def test_the_page_on_inputs_runs(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
@@ -144,6 +160,7 @@ def test_the_page_on_inputs_runs(tmp_path, monkeypatch):
         for i in range(3):
             Image.new("RGB", (40 + i, 40), colour).save(Path("pictures", name, f"{i}.png"))
     page = {}
-    for block in blocks(ROOT / "docs" / "inputs.rst", "python"):
-        exec(block, page)
+    with sklearn.config_context():  # which the page sets
+        for block in blocks(ROOT / "docs" / "inputs.rst", "python"):
+            exec(block, page)
     assert page["distiller"].classes_.tolist() == ["cat", "dog"]

@@ -2,10 +2,7 @@
 
 import json
 import pickle
-import re
 import sys
-import textwrap
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +15,6 @@ from tests.library_nets import fill, own_cache
 
 transformers = pytest.importorskip("transformers")
 transformers.utils.logging.disable_progress_bar()
-PAGE = Path(__file__).parents[2] / "docs" / "backbones.rst"
 
 VIT = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
 VIT |= {"num_attention_heads": 2, "image_size": 32, "patch_size": 8}
@@ -353,11 +349,3 @@ def test_without_transformers(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ImportError, match=r'pip install "sklgm\[transformers\]"'):
         Backbone.from_transformers(tmp_path)
-
-
-@pytest.mark.skipif(not PAGE.exists(), reason="not in a source distribution")
-def test_the_page_of_backbones_runs():
-    blocks = PAGE.read_text(encoding="utf-8").split(".. code-block:: python\n")
-    (block,) = (block for block in blocks if "save_pretrained" in block)
-    code = re.match(r"(?:   .*\n|\n)+", block)[0]
-    exec(textwrap.dedent(code), {})
