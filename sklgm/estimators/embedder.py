@@ -82,7 +82,8 @@ class BackboneEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Frozen
         ----------
         X : array-like of images, or of shape (n_samples, n_features) with ``backbone=None``
             An array of shape (n_samples, height, width, 3) or (n_samples, height, width), uint8
-            or floats in [0, 1]; PIL images; paths, which are streamed; or another of :doc:`/inputs`.
+            or floats in [0, 1]; PIL images; paths, which are streamed; or another of
+            :doc:`/inputs`.
         y : None
             Ignored.
 

@@ -112,7 +112,8 @@ class BackboneSelector(Selector):
         ----------
         X : array-like of images, or of shape (n_samples, n_features) with ``backbone=None``
             An array of shape (n_samples, height, width, 3) or (n_samples, height, width), uint8
-            or floats in [0, 1]; PIL images; paths, which are streamed; or another of :doc:`/inputs`.
+            or floats in [0, 1]; PIL images; paths, which are streamed; or another of
+            :doc:`/inputs`.
         y : array-like of shape (n_samples,)
             Class labels.
         sample_weight : array-like of shape (n_samples,), optional
