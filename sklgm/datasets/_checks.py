@@ -1,46 +1,40 @@
-"""Labels that look the same, and files that cannot be read."""
+"""Names that look the same, and files that cannot be read."""
 
 from __future__ import annotations
 
 import os
-import unicodedata
 import warnings
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sklgm.images import find_damaged
+from sklgm.images.decoding import WHITE
+from sklgm.images.source import FileSource
+from sklgm.utils.targets import check_spelling
 
 
-def check_labels(labels: Sequence[str], where: str) -> None:
-    """Raise ValueError if there are labels that look the same, or are no text.
+def check_names(names: Sequence[str], where: str) -> None:
+    """Raise ValueError if there are names of classes that look the same, or are no text.
 
     Parameters
     ----------
-    labels : sequence of str
-        Distinct labels.
+    names : sequence of str
+        Names of classes.
     where : str
         The folder or file, for the message.
     """
-    known: dict[str, str] = {}
-    for label in labels:
+    for name in names:
         try:
-            label.encode()
+            name.encode()
         except UnicodeEncodeError as error:
             raise ValueError(
-                f"The name {os.fsencode(label)!r} in {where!r} is not UTF-8, and cannot be saved "
+                f"The name {os.fsencode(name)!r} in {where!r} is not UTF-8, and cannot be saved "
                 f"as the label of a class. Rename the folder, or all of them by: "
                 f"convmv -f latin1 -t utf8 -r --notest {where}"
             ) from error
-        other = known.setdefault(unicodedata.normalize("NFC", label).strip(), label)
-        if other != label:
-            raise ValueError(
-                f"The labels {other!a} and {label!a} in {where!r} look the same: they "
-                f"differ in Unicode form (NFC or NFD) or in blanks at the ends alone. Make them "
-                f"one, such as unicodedata.normalize('NFC', label).strip()."
-            )
+    check_spelling(names, names, repr(where))
 
 
 def find_unreadable(paths: Sequence[str], n_jobs: int | None) -> dict[str, str]:
@@ -58,11 +52,9 @@ def find_unreadable(paths: Sequence[str], n_jobs: int | None) -> dict[str, str]:
     dict of str to str
         The reason by path.
     """
-    there = [path for path in paths if Path(path).is_file()]
-    damaged = find_damaged(there, n_jobs=n_jobs) if there else {}
-    reasons = {there[place]: reason for place, reason in damaged.items()}
-    reasons |= dict.fromkeys(set(paths) - set(there), "there is no such file")
-    return {path: reasons[path] for path in paths if path in reasons}
+    source = FileSource(paths, np.arange(len(paths)), WHITE)
+    damaged = find_damaged(source, n_jobs=n_jobs)
+    return {paths[place]: reason for place, reason in damaged.items()}
 
 
 def leave_out_damaged(

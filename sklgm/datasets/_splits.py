@@ -6,12 +6,11 @@ import re
 from itertools import combinations
 from pathlib import Path
 
-from sklgm.datasets._listing import has_card, readable, subfolders
+from sklgm.datasets._listing import has_card, subfolders
 
 # Such as "train", "Training Set", "val2017", "seg_test" or "asl-train"; not "bullet train".
 _SPLIT = re.compile(
-    r"(?:.*[_-])?(train(?:ing|val)?|trn|test(?:ing)?|tst|val(?:id(?:ation)?)?|dev|eval(?:uation)?"
-    r"|hold[_-]?out)"
+    r"(?:.*[_-])?(train(?:ing|val)?|test(?:ing)?|val(?:id(?:ation)?)?|dev|eval(?:uation)?)"
     r"(?:[ _-]?(?:set|images?|imgs?|data|split))?[ _-]?\d*",
     re.IGNORECASE,
 )
@@ -53,21 +52,9 @@ def _parts(classes: list[Path]) -> list[Path]:
         if found := _SPLIT.fullmatch(folder.name):
             words[folder] = found[1].lower()[:3]
     inside = {folder: {entry.name for entry in subfolders(folder)} for folder in words}
-    # Images beside folders are those of a class, or a stray one beside many classes.
     alike = any(
-        len(inside[a] & inside[b]) > int(_has_images(a) or _has_images(b))
-        for a, b in combinations(words, 2)
-        if words[a] != words[b]
+        words[one] != words[other] and inside[one] & inside[other]
+        for one, other in combinations(words, 2)
     )
     only_splits = len(set(words.values())) == len(classes)
-    if alike or (only_splits and any(inside[part] and not _has_images(part) for part in words)):
-        return [part for part in words if inside[part]]
-    return []
-
-
-def _has_images(folder: Path) -> bool:
-    """Tell whether there are images in a folder itself."""
-    extensions = readable()
-    return any(
-        entry.suffix.lower() in extensions and entry.name[0] != "." for entry in folder.iterdir()
-    )
+    return [folder for folder in words if inside[folder]] if alike or only_splits else []

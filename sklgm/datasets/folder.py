@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import Bunch
 
-from sklgm.datasets._checks import check_labels, leave_out_damaged
+from sklgm.datasets._checks import check_names, leave_out_damaged
 from sklgm.datasets._listing import describe_left_out, list_images, subfolders
 from sklgm.datasets._splits import refuse_splits
 
@@ -80,7 +80,7 @@ def load_folder(
         )
     refuse_splits(root)
     names = [folder.name for folder in classes]
-    check_labels(names, str(root))
+    check_names(names, str(root))
     paths: list[str] = []
     target: list[str] = []
     left_out = Counter[str]()

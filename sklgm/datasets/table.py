@@ -1,5 +1,7 @@
 """Tables in CSV files, among them those of paths and labels."""
 
+from __future__ import annotations
+
 import codecs
 import csv
 import io
@@ -7,8 +9,6 @@ import os
 import re
 import unicodedata
 import warnings
-from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import Bunch
 
-from sklgm.datasets._checks import check_labels, leave_out_damaged
+from sklgm.datasets._checks import check_names, leave_out_damaged
 
 _DELIMITERS = ",;\t"
 
@@ -76,7 +76,7 @@ def load_csv(
     X = np.array([str(find_file(file.parent, line["path"])) for _, line in lines], dtype=object)
     y = np.array([line["label"] for _, line in lines])
     names = np.unique(y)
-    check_labels(names.tolist(), str(file))
+    check_names(names.tolist(), str(file))
     X, y = leave_out_damaged(X, y, str(file), on_error, n_jobs)
     if return_X_y:
         return X, y
@@ -134,74 +134,63 @@ def read_table(path: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str
     wanted = " and ".join(columns)
     if not path.is_file():  # a pipe would be waited for
         raise ValueError(f"There is no file {path}. Pass a CSV file with the columns {wanted}.")
-    data = path.read_bytes()
-    is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    lines, padded, number = [], list[str](), 1
     try:
-        text = data.decode("utf-16" if is_utf16 else "utf-8-sig")
-    except UnicodeDecodeError as error:
+        reader, n_above = _read_header(path, columns)
+        for cells in reader:
+            number = n_above + reader.line_num
+            surplus = "".join(cells.pop(None, ()))
+            own = [cells[column] for column in columns]
+            if surplus.strip() or any(re.match(r'\s+"', cell) for cell in own):
+                raise ValueError(
+                    f"Line {number} of {path} does not fit the {len(cells)} columns that the first "
+                    f"line names. Put double quotes around a cell that holds a separator, and no "
+                    f"blank before them."
+                )
+            line = dict(zip(columns, map(str.strip, own), strict=True))
+            if all(line.values()):
+                lines.append((number, line))
+            elif any(map(str.strip, cells.values())):
+                raise ValueError(f"Line {number} of {path} must give {wanted}.")
+            padded += [cell for cell in own if cell != cell.strip()]
+    except csv.Error as error:
         raise ValueError(
-            f"{path} is no CSV file in UTF-8: {error}. Save it as CSV UTF-8, as spreadsheets call "
-            f"that."
+            f"{path} is no CSV file: from line {number + 1} on, {error}. Close every double quote "
+            f"that is opened, and write one inside a cell twice."
         ) from error
-    header, places, records = _read_header(path, text, columns)
-    lines = []
-    padded = [cell for cell in header if cell != cell.strip()]
-    for number, cells in records:
-        own = [cells[place] if place < len(cells) else "" for place in places]
-        line = dict(zip(columns, map(str.strip, own), strict=True))
-        if any(cells[len(header) :]) or any(re.match(r'\s+"', cell) for cell in own):
-            raise ValueError(
-                f"Line {number} of {path} does not fit the {len(header)} columns that line 1 "
-                f"names; its cells are {cells}. Put double quotes around a cell that holds a "
-                f"separator, and no blank before them."
-            )
-        if not all(line.values()):
-            raise ValueError(f"Line {number} of {path} must give {wanted}, as line 1 names them.")
-        padded += [cell for cell in own if cell != cell.strip()]
-        lines.append((number, line))
     if padded:
         warnings.warn(
-            f"Blanks around {len(padded)} cells of {path} are stripped, the first is {padded[0]!r}."
-            f" Remove them from the file.",
+            f"Blanks around cells of {path} are stripped, of {len(padded)} altogether, the first "
+            f"is {padded[0]!r}. Remove them from the file.",
             stacklevel=3,
         )
     return lines
 
 
-def _read_header(
-    path: Path, text: str, columns: tuple[str, ...]
-) -> tuple[list[str], list[int], Iterator[tuple[int, list[str]]]]:
-    """Return the first line, the places of columns in it, and the other lines with numbers."""
-    # Excel says so where it may be another one than the reader's.
-    said = re.match(r'"?sep=(.)"?(?:\r\n?|\n)', text, re.IGNORECASE)
-    for delimiter in said[1] if said else _DELIMITERS:
-        records = _records(path, text[said.end() if said else 0 :], delimiter, 2 if said else 1)
-        with suppress(ValueError, StopIteration):
-            _, header = next(records)
-            names = [cell.strip() for cell in header]
-            if not set(columns) <= set(names):
-                names = [name.lower() for name in names]
-            if all(names.count(column) == 1 for column in columns):
-                return header, [names.index(column) for column in columns], records
-    first = next(iter(text.splitlines()), "")
-    raise ValueError(
-        f"Line 1 of {path} must name the columns {' and '.join(columns)}, each once, separated by "
-        f"commas, semicolons or tabs; it is {first[:200]!r}. Rename columns there, or if it is "
-        f"an image already, put a line above it: {','.join(columns)}"
-    )
-
-
-def _records(path: Path, text: str, delimiter: str, number: int) -> Iterator[tuple[int, list[str]]]:
-    """Yield the lines that are not empty, each with the number of the line it begins in."""
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    begins = number
+def _read_header(path: Path, columns: tuple[str, ...]) -> tuple[csv.DictReader[str], int]:
+    """Return a reader that has read the names of columns, and how many lines are above them."""
+    data = path.read_bytes()
+    is_utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     try:
-        for cells in reader:
-            if any(map(str.strip, cells)):
-                yield begins, cells
-            begins = number + reader.line_num
-    except csv.Error as error:
+        text = io.StringIO(data.decode("utf-16" if is_utf16 else "utf-8-sig"), newline="")
+    except UnicodeDecodeError as error:
         raise ValueError(
-            f"{path} is no CSV file in UTF-8: from line {begins} on, {error}. Close "
-            f"every double quote that is opened, and write one inside a cell twice."
+            f"{path} is no CSV file in UTF-8: {error}. Save it as CSV UTF-8, as spreadsheets call "
+            f"that."
         ) from error
+    first = text.readline()
+    is_for_excel = first.lower().startswith("sep=")
+    delimiter = first[4] if is_for_excel else max(_DELIMITERS, key=first.count)
+    if not is_for_excel:
+        text.seek(0)
+    reader = csv.DictReader(text, delimiter=delimiter, strict=True, restval="")
+    header = reader.fieldnames or []
+    reader.fieldnames = names = [name.strip().lower() for name in header]
+    if any(names.count(column) != 1 for column in columns):
+        raise ValueError(
+            f"Line {1 + is_for_excel} of {path} must name the columns {' and '.join(columns)}, "
+            f"each once, separated by commas, semicolons or tabs; it is "
+            f"{delimiter.join(header)[:200]!r}. Rename columns there, or if it is an image "
+            f"already, put a line above it: {','.join(columns)}"
+        )
+    return reader, int(is_for_excel)

@@ -8,7 +8,7 @@ import joblib
 import numpy as np
 
 from sklgm.checkpoint.memory import cached
-from sklgm.images.source import ArraySource
+from sklgm.images import ImageSource
 from sklgm.passes.rows import RowEncoder
 from sklgm.passes.views import describe_augmentation
 from sklgm.synthesis import Augmentation
@@ -66,8 +66,9 @@ def embed_views(
 
 def _exact_canvases(source: Any, size: int) -> np.ndarray | None:
     """Return images given as floats in [0, 1] of the canvas' size; None for any others."""
-    if isinstance(source, ArraySource) and all(
-        item.dtype.kind == "f" and item.shape == (size, size, 3) for item in source.items
+    if type(source) is ImageSource and all(
+        getattr(item, "dtype", np.uint8) != np.uint8 and item.shape == (size, size, 3)
+        for item in source.items
     ):
         return np.ascontiguousarray(source.items, dtype=np.float32)
     return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from numbers import Integral, Real
 from typing import Any
 
@@ -29,7 +30,6 @@ from sklgm.prototypes.similarities import has_references
 from sklgm.utils.devices import plain_torch
 from sklgm.utils.notebook import ShowsPrototypes
 from sklgm.utils.random import own_random_state
-from sklgm.utils.regression_warning import no_regression_warning
 from sklgm.utils.targets import (
     check_column,
     check_same_classes,
@@ -430,5 +430,7 @@ class FrozenBackboneProbe(
         rows = np.arange(len(bank)).repeat(bank.shape[1])
         metadata = _check_method_params(labels, metadata, indices=rows)
         targets = classes[labels[rows]]
-        with no_regression_warning():
+        with warnings.catch_warnings():
+            # One prototype a class is no regression; of labels that are given we have warned.
+            warnings.filterwarnings("ignore", "The number of unique classes")
             return clone(self.head).fit(bank.reshape(len(rows), -1), targets, **metadata)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from sklearn.utils import gen_batches
 
 from sklgm.images.checking import check_images
-from sklgm.images.source import DamagedImageError, FileSource, ImageSource
+from sklgm.images.source import DamagedImageError, ImageSource
 
 Transform = Callable[[NDArray[np.uint8]], NDArray[Any]]
 Result = TypeVar("Result")
@@ -22,6 +22,10 @@ _BATCHES_AHEAD = 2
 # How many damaged images a message names, and how many images are looked at together for it.
 _NAMED = 5
 _LOOK_AT = 32
+_ADVICE = (
+    "sklgm.images.find_damaged(X) lists all of them. Of a folder `sklgm check FOLDER` does, and "
+    'sklgm.datasets.load_folder(FOLDER, on_error="skip") leaves them out.'
+)
 
 
 def iter_batches(
@@ -132,21 +136,15 @@ def with_others(
     DamagedImageError
         It begins with the first damaged image of the source.
     """
-    damaged = find_damaged(source, n_jobs=n_jobs) if len(source) else {}
+    damaged = find_damaged(source, n_jobs=n_jobs)
     if not damaged:
         return first
     (place, reason), *others = damaged.items()
-    more = f". {len(others)} more cannot be read:" if others else "."
-    more += "".join(f"\n- {source.name(i)}: {why}" for i, why in others[:_NAMED])
+    lines = [f". {len(others)} more cannot be read:" if others else "."]
+    lines += [f"- {source.name(i)}: {why}" for i, why in others[:_NAMED]]
     if len(others) > _NAMED:
-        more += f"\n- and {len(others) - _NAMED} more"
-    more += "\n" if others else " "
-    if isinstance(source, FileSource):
-        more += "`sklgm check FOLDER` lists all damaged files of a folder, and sklgm.datasets."
-        more += 'load_folder(FOLDER, on_error="skip") leaves them out.'
-    else:
-        more += "sklgm.images.find_damaged(X) lists all damaged images."
-    return DamagedImageError(source.name(place), reason, more)
+        lines.append(f"- and {len(others) - _NAMED} more")
+    return DamagedImageError(source.name(place), reason, "\n".join([*lines, _ADVICE]))
 
 
 def _in_threads(

@@ -16,13 +16,7 @@ from PIL import Image, ImageColor
 from sklgm.images.columns import columns_of_kind, field_of, has_items
 from sklgm.images.decoding import RGB
 from sklgm.images.items import array_of_tensor, check_array, is_tensor
-from sklgm.images.source import (
-    ArraySource,
-    FileSource,
-    ImageSource,
-    PillowSource,
-    SequenceSource,
-)
+from sklgm.images.source import FileSource, ImageSource, SequenceSource
 
 _ALLOWED = (
     "X may be an array of shape (n_samples, height, width, 3) or (n_samples, height, width), or a "
@@ -78,7 +72,7 @@ def check_images(X: Any, *, background: str | RGB = "white") -> ImageSource:
     if len(X) == 0:
         raise _refusal("an empty X", "Pass at least one image.")
     if isinstance(X, np.ndarray) and X.ndim > 1:
-        return _from_arrays(X)
+        return _from_arrays(X, background)
     return _from_list(list(X), background)
 
 
@@ -102,13 +96,13 @@ def _from_list(items: list[Any], background: RGB) -> ImageSource:
         for i, picture in enumerate(items):
             if 0 in picture.size:
                 raise _refusal(f"X[{i}] of size {picture.size}", "Leave out empty images.")
-        return PillowSource(items, positions, background)
+        return ImageSource(items, positions, background)
     if all(map(is_tensor, items)):
         items = [array_of_tensor(item) for item in items]
     if are(np.ndarray):
-        return _from_arrays(items)
+        return _from_arrays(items, background)
     if are(list):
-        return _from_arrays(np.asarray(items))
+        return _from_arrays(np.asarray(items), background)
     kinds = {type(item).__name__ for item in items}
     if len(kinds) > 1:
         raise _refusal(f"a list of {' and '.join(sorted(kinds))}")
@@ -135,7 +129,7 @@ def _refusal(got: str, *advice: str) -> ValueError:
     return ValueError(" ".join([f"Got {got}.", *advice, _ALLOWED]))
 
 
-def _from_arrays(arrays: NDArray[Any] | list[NDArray[Any]]) -> ImageSource:
+def _from_arrays(arrays: NDArray[Any] | list[NDArray[Any]], background: RGB) -> ImageSource:
     if isinstance(arrays, np.ndarray) and arrays.ndim == 3:
         _, height, width = arrays.shape
         if width in (1, 3, 4) and height != width:
@@ -145,7 +139,7 @@ def _from_arrays(arrays: NDArray[Any] | list[NDArray[Any]]) -> ImageSource:
             )
     for i, array in enumerate(arrays):
         check_array(array, f"X[{i}]")
-    return ArraySource(arrays, np.arange(len(arrays)))
+    return ImageSource(arrays, np.arange(len(arrays)), background)
 
 
 def _check_background(background: Any) -> RGB:

@@ -12,6 +12,7 @@ from PIL import Image, ImageFile, ImageOps
 from sklgm.images.kinds import N_BYTES, name_kind
 
 RGB = tuple[int, int, int]
+WHITE: RGB = (255, 255, 255)
 
 # Tags of TIFF: 1 in the first marks a copy of reduced size, the second has the other pictures.
 _NEW_SUBFILE_TYPE, _SUB_IFDS = 254, 330

@@ -56,18 +56,12 @@ def item_to_rgb(item: Any, background: RGB) -> NDArray[np.uint8]:
         return file_to_rgb(BytesIO(item), background)
     if is_tensor(item):
         item = array_of_tensor(item)
-    elif isinstance(item, tuple | dict):
-        kinds = [
-            type(part).__name__ for part in (item.values() if isinstance(item, dict) else item)
-        ]
+    array = None if isinstance(item, tuple | dict) else np.asarray(item)
+    if array is None or array.ndim == 0:
         raise ValueError(
-            f"it is a {type(item).__name__} of {' and '.join(kinds)}. Take the images and the "
-            f"labels of a data set apart by X, y = sklgm.datasets.as_X_y(dataset)"
-        )
-    array = np.asarray(item)
-    if array.ndim == 0:
-        raise ValueError(
-            f"it is of kind {type(item).__name__}. Rows of features are taken with backbone=None"
+            f"it is of kind {type(item).__name__}. Take the images and the labels of a data set "
+            f"apart by X, y = sklgm.datasets.as_X_y(dataset); take rows of features with "
+            f"backbone=None"
         )
     check_array(array, "an item")
     return array_to_rgb(array)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image
 
-from sklgm.images.decoding import RGB, array_to_rgb, file_to_rgb, pillow_to_rgb
+from sklgm.images.decoding import RGB
 from sklgm.images.items import item_to_rgb
 
 
@@ -41,10 +41,13 @@ class ImageSource:
         The items that images are decoded from, one for each.
     positions : ndarray of int
         Where each item stood in the X the user gave: images are named after it.
+    background : tuple of 3 ints
+        What transparent images are composited over.
     """
 
     items: Sequence[Any] | NDArray[Any]
     positions: NDArray[np.intp]
+    background: RGB
 
     def __len__(self) -> int:
         return len(self.items)
@@ -78,7 +81,7 @@ class ImageSource:
         return self.items[index]
 
     def _decode(self, item: Any) -> NDArray[np.uint8]:
-        raise NotImplementedError
+        return item_to_rgb(item, self.background)
 
     def take(self, indices: ArrayLike | slice) -> Self:
         """Select images by their place in this source.
@@ -134,28 +137,8 @@ class ImageSource:
 
 
 @dataclass(frozen=True, eq=False, repr=False)
-class ArraySource(ImageSource):
-    """Images from arrays of uint8, or of floats in [0, 1]."""
-
-    def _decode(self, item: NDArray[Any]) -> NDArray[np.uint8]:
-        return array_to_rgb(item)
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class PillowSource(ImageSource):
-    """Images from PIL images, transparent ones over ``background``."""
-
-    background: RGB
-
-    def _decode(self, item: Any) -> NDArray[np.uint8]:
-        return pillow_to_rgb(item, self.background)
-
-
-@dataclass(frozen=True, eq=False, repr=False)
 class FileSource(ImageSource):
-    """Images from files, given by absolute paths; transparent ones over ``background``."""
-
-    background: RGB
+    """Images from files, given by absolute paths."""
 
     def __getstate__(self) -> dict[str, Any]:
         """Add how large an image this process allows, so that its workers allow it too."""
@@ -167,7 +150,9 @@ class FileSource(ImageSource):
         vars(self).update(state)
 
     def _decode(self, item: str) -> NDArray[np.uint8]:
-        return file_to_rgb(item, self.background)
+        if not Path(item).is_file():  # to open a pipe or a device may never end
+            raise ValueError("there is no such file")
+        return super()._decode(item)
 
     def name(self, index: int) -> str:
         """Name an image by its path."""
@@ -189,20 +174,14 @@ class FileSource(ImageSource):
 class SequenceSource(ImageSource):
     """Images from a sequence that makes its items when they are asked for, such as a column.
 
-    ``items`` is the whole sequence, and ``positions`` selects from it. Transparent images are
-    composited over ``background``.
+    ``items`` is the whole sequence, and ``positions`` selects from it.
     """
-
-    background: RGB
 
     def __len__(self) -> int:
         return len(self.positions)
 
     def _item(self, index: int) -> Any:
         return self.items[int(self.positions[index])]
-
-    def _decode(self, item: Any) -> NDArray[np.uint8]:
-        return item_to_rgb(item, self.background)
 
     def take(self, indices: ArrayLike | slice) -> Self:
         """Select images by their place in this source."""

@@ -11,12 +11,12 @@ import numpy as np
 
 from sklgm.datasets.labelled import LabelledStream
 from sklgm.images import check_images, resize_crop
+from sklgm.images.decoding import WHITE
 from sklgm.images.items import item_to_rgb
 from sklgm.matching import RealGradients
 from sklgm.passes.real_pass import RealPass
 
 _IMAGES_AT_ONCE = 1024
-_WHITE = (255, 255, 255)
 
 
 def add_stream(
@@ -45,7 +45,7 @@ def add_stream(
     def prepare(place: int, pair: tuple[Any, Any]) -> tuple[list[np.ndarray], Any]:
         image, label = pair
         try:
-            rgb = item_to_rgb(image, _WHITE)
+            rgb = item_to_rgb(image, WHITE)
         except Exception as error:  # Pillow's plugins raise nearly anything on a broken file
             raise ValueError(f"Image {place} of the stream cannot be read: {error}") from error
         return [resize_crop(rgb, size) for size in sizes], label

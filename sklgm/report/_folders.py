@@ -11,7 +11,7 @@ import numpy as np
 
 from sklgm.alignment import alignment_matrix, gradient_alignment_matrix
 from sklgm.bias import diagnose_bias, suspect_classes
-from sklgm.datasets._checks import check_labels
+from sklgm.datasets._checks import check_names
 from sklgm.datasets.table import find_file, read_table
 from sklgm.estimators.distiller import LGMDistiller
 from sklgm.estimators.embedder import BackboneEmbedder
@@ -144,7 +144,7 @@ def _read_groups(file: Path, *parts: np.ndarray) -> list[np.ndarray]:
             raise ValueError(
                 f"Line {number} of {file} puts {line['path']} into another group than before."
             )
-    check_labels(list(dict.fromkeys(groups.values())), str(file))
+    check_names(list(groups.values()), str(file))
     try:
         return [np.array([groups[Path(path).resolve()] for path in paths]) for paths in parts]
     except KeyError as error:

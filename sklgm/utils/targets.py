@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from enum import Enum
-from numbers import Integral, Number, Real
+from numbers import Number, Real
 from typing import Any
+from unicodedata import normalize
 
 import numpy as np
 from sklearn.utils import assert_all_finite, column_or_1d
 from sklearn.utils.multiclass import check_classification_targets
-
-# How two strings that are meant to be the same may differ, and what makes them alike.
-_Form = tuple[str, Callable[[str], str], str]
-_FORMS: tuple[_Form, ...] = (
-    (
-        "Unicode form",
-        lambda text: unicodedata.normalize("NFC", text),
-        'unicodedata.normalize("NFC", label)',
-    ),
-    ("blanks around it", str.strip, "label.strip()"),
-    ("case", str.casefold, "label.casefold()"),
-)
 
 
 def check_targets(y: Any, n_samples: int, estimator_name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -149,7 +137,7 @@ def _of_one_kind(labels: Iterable[Any], name: str, *, keep_objects: bool) -> np.
     column = np.array(values)
     if column.ndim == 1 and column.dtype.kind in "fU":
         for value, kept in zip(values, column.tolist(), strict=True):
-            if value != kept or (isinstance(value, Integral) and abs(int(value)) > 2**53):
+            if value != kept:
                 raise ValueError(
                     f"{name} holds {value!r}, which would become {kept!r} in an array. Give the "
                     f"class another name."
@@ -192,28 +180,26 @@ def check_known(found: Any, known: Any, what: str, where: str) -> None:
         advice = "Add what is missing there, leave these out, or make the labels of one type."
         raise ValueError(
             f"The {what} include {some[:5]}, which {where} does not have. "
-            f"{_difference(some, np.ravel(known).tolist(), _FORMS) or advice}"
+            f"{_find_twins(some, np.ravel(known).tolist()) or advice}"
         )
 
 
-def check_spelling(labels: np.ndarray, known: np.ndarray) -> None:
+def check_spelling(labels: Any, known: Any, where: str = "y") -> None:
     """Raise ValueError if a label differs from a known one in its Unicode form alone."""
-    fault = _difference(np.unique(labels).tolist(), known.tolist(), _FORMS[:1])
-    if fault:
-        raise ValueError(f"A class is spelled in two ways. {fault}")
+    if twins := _find_twins(np.unique(labels).tolist(), np.ravel(known).tolist()):
+        raise ValueError(f"A class is spelled in two ways in {where}. {twins}")
 
 
-def _difference(labels: list[Any], known: list[Any], forms: tuple[_Form, ...]) -> str:
-    """Return a sentence on a label that differs from a known one in a form alone, or nothing."""
-    for what, form, line in forms:
-        formed = {form(label): label for label in known if isinstance(label, str)}
-        for label in labels:
-            other = formed.get(form(label), label) if isinstance(label, str) else label
-            if label != other:
-                return (
-                    f"{label!a} and {other!a} differ in {what} alone: make them alike by {line}, "
-                    f"applied to all labels."
-                )
+def _find_twins(labels: list[Any], known: list[Any]) -> str:
+    """Return a sentence on a label that looks the same as a known one, or nothing."""
+    composed = {normalize("NFC", label): label for label in known if isinstance(label, str)}
+    for label in labels:
+        other = composed.get(normalize("NFC", label), label) if isinstance(label, str) else label
+        if label != other:
+            return (
+                f"{label!a} and {other!a} look the same: they differ in Unicode form alone. Make "
+                f'them one by unicodedata.normalize("NFC", label), applied to all labels.'
+            )
     return ""
 
 

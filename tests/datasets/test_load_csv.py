@@ -37,7 +37,6 @@ RIGHT = [("a/0.png", "x"), ("b/0.png", "y")]
         ("Path,LABEL\na/0.png,x\nb/0.png,y\n", "utf-8-sig"),
         ("sep=,\npath,label\na/0.png,x\nb/0.png,y\n", "utf-8"),
         ("sep=;\r\nlabel;path\r\nx;a/0.png\r\ny;b/0.png\r\n", "utf-8"),
-        ("label,Label,path\nx,1,a/0.png\ny,2,b/0.png\n", "utf-8"),
         ("path,label,\na/0.png,x,,\n,,\n\nb/0.png,y", "utf-8"),
         ("path,label\na\\0.png,x\nb\\0.png,y\n", "utf-8"),
     ],
@@ -55,7 +54,7 @@ def test_tables_of_spreadsheets_are_read(read, text, encoding):
     ],
 )
 def test_blanks_around_cells_are_stripped_with_a_warning(read, text):
-    with pytest.warns(UserWarning, match="Blanks around [23] cells of .* are stripped"):
+    with pytest.warns(UserWarning, match="cells of .* are stripped, of [12] altogether"):
         assert read(text) == RIGHT
 
 

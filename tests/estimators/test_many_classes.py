@@ -1,20 +1,14 @@
 """scikit-learn's warning that many classes may be a regression: of real labels alone."""
 
-import pickle
-import threading
-import warnings
-
 import numpy as np
 import pytest
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.pipeline import make_pipeline
-from sklearn.utils.parallel import Parallel, delayed
 
 from sklgm import ClassCentroids, FrozenBackboneProbe, LGMDistiller, PrototypeSet, RandomImages
 from sklgm.evaluation import compare_selections
-from sklgm.utils.regression_warning import no_regression_warning
 
 N_CLASSES = 25
 NUMBERS = np.repeat(np.arange(N_CLASSES) * 3, 4)
@@ -62,45 +56,3 @@ def test_labels_like_those_of_a_regression_are_warned_of_once(head):
     with pytest.warns(UserWarning, match=MESSAGE) as caught:
         probe(head=head).fit(X[::4], NUMBERS[::4])
     assert len(caught) == 1
-
-
-def warn():
-    LogisticRegression().fit(X[::4], NUMBERS[::4])
-
-
-def test_silence_is_of_one_thread_and_ends():
-    inside, done = threading.Event(), threading.Event()
-
-    def silent():
-        with no_regression_warning():
-            warn()
-            inside.set()
-            done.wait(10)
-
-    thread = threading.Thread(target=silent)
-    before = list(warnings.filters)
-    with warnings.catch_warnings(record=True) as seen:
-        warnings.simplefilter("always")
-        thread.start()
-        assert inside.wait(10)
-        assert not seen
-        warn()
-        done.set()
-        thread.join()
-        assert len(seen) == 1
-    assert warnings.filters == before
-
-
-def test_a_filter_that_another_thread_puts_back_is_harmless():
-    with no_regression_warning():
-        left = list(warnings.filters)
-    with warnings.catch_warnings():
-        warnings.filters[:] = left
-        with pytest.raises(UserWarning, match=MESSAGE):
-            warn()
-
-
-def test_no_warning_in_the_workers_of_a_head():
-    with no_regression_warning():
-        pickle.loads(pickle.dumps(warnings.filters))
-        Parallel()([delayed(warn)()])

@@ -12,7 +12,6 @@ from PIL import Image
 from sklearn.model_selection import train_test_split
 
 from sklgm.images import ImageSource, check_images
-from sklgm.images.source import PillowSource
 
 rng = np.random.default_rng(0)
 PIXELS = rng.integers(0, 256, (5, 6, 7, 3), dtype=np.uint8)
@@ -124,7 +123,7 @@ def test_arrays_and_slices_select_without_decoding():
         assert [selected.name(i) for i in range(len(selected))] == ["X[1]"]
     assert source[0].shape == (4, 4, 3)
     train, test = train_test_split(source, test_size=1, random_state=0)
-    assert isinstance(train, PillowSource)
+    assert isinstance(train, ImageSource)
     assert len(train) == len(test) == 1
 
 

@@ -308,7 +308,7 @@ def test_errors_of_the_system_are_reasons(png, monkeypatch, error):
 def test_a_file_that_vanished_is_damaged(png):
     source = check_images([png])
     png.unlink()
-    assert find_damaged(source) == {0: "No such file or directory"}
+    assert find_damaged(source) == {0: "there is no such file"}
 
 
 def test_missing_files_are_counted_up_front(png):

@@ -117,7 +117,6 @@ def test_statistics_take_enums_too():
         (np.array(repeated(b"a", b"b"), dtype="V1"), "type void in y"),
         (np.array(repeated(1, 2), dtype=np.longdouble), "up to 64 bits"),
         (repeated(10**20, 1), "type int in y"),
-        ([2**63, -1] * 4, r"holds 9223372036854775808, which would become 9.2\S+e\+18"),
         ([2**53 + 1, 1.0] * 4, "holds 9007199254740993, which would become 9007199254740992.0"),
         (repeated("a", "a\0"), r"holds 'a\\x00', which would become 'a'"),
         ([True, 1, 2, False] * 2, "y mixes booleans and other labels"),
@@ -166,7 +165,7 @@ def test_masked_labels_are_missing():
 
 
 def test_two_unicode_forms_of_a_class_are_named():
-    with pytest.raises(ValueError, match=r"'cafe\\u0301' and 'caf\\xe9' differ in Unicode form"):
+    with pytest.raises(ValueError, match=r"'cafe\\u0301' and 'caf\\xe9' look the same: .*Unicode"):
         LGMDistiller(None).fit(X, [NFC, NFD, "tea", "tea"] * 2)
     probe = FrozenBackboneProbe(None, max_epochs=1, random_state=0).fit(X, repeated(NFC, "tea"))
     assert probe.score(X, repeated(NFC, "unseen")) <= 0.5
@@ -178,8 +177,6 @@ def test_two_unicode_forms_of_a_class_are_named():
     ("found", "message"),
     [
         (NFD, "differ in Unicode form alone"),
-        (f"{NFC} ", r"'caf\\xe9 ' and 'caf\\xe9' differ in blanks around it alone.*label.strip"),
-        ("CAFÉ", "differ in case alone"),
         ("tea", "make the labels of one type"),
     ],
 )
