@@ -25,16 +25,14 @@ _THUMBNAILS = frozenset(["thumbs", "_thumbs", "thumbnails"])
 # Pillow knows these formats by name, but has other programs read them.
 _STUBS = frozenset(["BUFR", "GRIB", "HDF5", "MPEG", "EPS"] + ["WMF"] * (os.name != "nt"))
 _HEIF = frozenset([".heic", ".heif", ".heics", ".heifs", ".hif"])
-_OF_CAMERAS = (
+# What people call an image, whether Pillow reads it or not: raw pictures of cameras, and others.
+_OTHERS = (
     ".3fr .ari .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .k25 .kdc .mef .mos .mrw .nef .nrw "
-    ".orf .pef .raf .raw .rw2 .rwl .sr2 .srf .srw .x3f"
-)
-_OF_OTHERS = (
+    ".orf .pef .raf .raw .rw2 .rwl .sr2 .srf .srw .x3f "
     ".avif .avifs .webp .jxl .jxr .wdp .bpg .flif .svg .svgz .psd .psb .xcf .ai .eps .epsf .epsi "
     ".ps .wmf .emf .exr .hdr .dcm .dicom .nii .nrrd .mha .mhd .czi .nd2 .lif .svs .ndpi .mrxs"
 )
-# What people call an image, whether Pillow reads it or not.
-_IMAGE_LIKE = _HEIF.union(_OF_CAMERAS.split(), _OF_OTHERS.split())
+_IMAGE_LIKE = _HEIF.union(_OTHERS.split())
 
 
 def subfolders(folder: Path) -> list[Path]:
@@ -43,11 +41,10 @@ def subfolders(folder: Path) -> list[Path]:
     Hidden ones are none, nor those that machines keep, those that this package wrote, and links to
     the folder or one above it.
     """
-    above = _and_above(folder)
     found = [
         entry
         for entry in folder.iterdir()
-        if entry.is_dir() and not _is_passed_over(entry) and os.path.realpath(entry) not in above
+        if entry.is_dir() and not _is_passed_over(entry) and not _leads_up(entry, folder)
     ]
     return sorted(found, key=lambda entry: entry.name)
 
@@ -71,10 +68,10 @@ def list_images(folder: Path) -> tuple[list[str], Counter[str]]:
     """
     extensions = readable()
     images, left_out = [], Counter[str]()
-    for parent, files in _walk(folder):
+    for parent, names in _walk(folder):
         nested = map(str.lower, parent.relative_to(folder).parts)
         is_copy = not _THUMBNAILS.isdisjoint(nested)
-        for name in files:
+        for name in names:
             extension = Path(name).suffix.lower()
             if extension not in extensions:
                 left_out[extension] += extension in _IMAGE_LIKE
@@ -96,14 +93,14 @@ def readable() -> set[str]:
 def describe_left_out(left_out: Counter[str]) -> str:
     """Say what was left out, and what would have it read."""
     counts = ", ".join(f"{n} {kind}" for kind, n in left_out.most_common())
-    advice = ""
+    lines = [f"{counts}."]
     if _HEIF & left_out.keys():
-        advice += " Install pillow-heif to have HEIC read: pip install 'sklgm[heif]'."
+        lines.append("Install pillow-heif to have HEIC read: pip install 'sklgm[heif]'.")
     if left_out.keys() - _HEIF - {"thumbnails"}:
-        advice += " Convert what Pillow does not read to PNG or JPEG."
+        lines.append("Convert what Pillow does not read to PNG or JPEG.")
     if "thumbnails" in left_out:
-        advice += " Rename folders called thumbs or thumbnails if their images belong to a class."
-    return f"{counts}.{advice}"
+        lines.append("Rename folders called thumbs or thumbnails if they belong to a class.")
+    return " ".join(lines)
 
 
 def has_card(folder: Path) -> bool:
@@ -124,10 +121,10 @@ def _walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
     def fail(error: OSError) -> None:
         raise error
 
-    seen = _and_above(folder.parent)
+    seen = set()
     for parent, folders, files in os.walk(folder, followlinks=True, onerror=fail):
         real = os.path.realpath(parent)
-        if real in seen:
+        if real in seen or _leads_up(parent, folder.parent):
             folders.clear()
             continue
         seen.add(real)
@@ -135,10 +132,9 @@ def _walk(folder: Path) -> Iterator[tuple[Path, list[str]]]:
         yield Path(parent), [name for name in files if name[0] != "."]
 
 
-def _and_above(folder: Path) -> set[str]:
-    """Return the real paths of a folder and of those that it is in."""
-    real = Path(os.path.realpath(folder))
-    return {str(real), *map(str, real.parents)}
+def _leads_up(entry: str | Path, folder: Path) -> bool:
+    """Return whether an entry is a link to a folder or to one that this is in."""
+    return Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(entry))
 
 
 def _is_passed_over(folder: Path) -> bool:

@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 
 from sklgm.images import ImageSource, check_images
 from sklgm.images.columns import Field, columns_of_kind, field_of, has_items, take_field
-from sklgm.utils.targets import named_labels
+from sklgm.utils.targets import named_labels, number_names
 
 _LABELS = ("label", "labels", "target", "cls", "class")
+_NO_LABEL = "{} no label. Select the others, as dataset.filter does."
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,8 +60,7 @@ class LabelledStream:
         if iter(items) is items:
             raise ValueError(
                 "The items come from an iterator, which can be passed over once only. Pass "
-                "class_counts, a dict from label to number of images, or an iterable that starts "
-                "anew each time."
+                "class_counts={label: number of images, ...}."
             )
         if self.label in (getattr(items, "column_names", None) or ()):
             items = items.select_columns([self.label])
@@ -70,14 +70,11 @@ class LabelledStream:
         label = take_field(item, self.label)
         if hasattr(label, "item"):  # a number of numpy or torch
             label = label.item()
-        if self.names is None:
-            return label
-        if label is None or label < 0:
-            raise ValueError(
-                "An image has no label. Leave those out by dataset.filter(lambda item: "
-                f"item[{self.label!r}] >= 0)."
-            )
-        return self.names[label]
+        if self.names is not None:
+            (label,) = number_names([label], self.names)
+        if label is None:
+            raise ValueError(_NO_LABEL.format("An image has"))
+        return label
 
 
 def as_X_y(
@@ -137,13 +134,11 @@ def as_X_y(
     image, label = 0 if image is None else image, 1 if label is None else label
     if hasattr(dataset, "batch_sampler"):
         raise ValueError("A DataLoader has batches. Pass its data set, loader.dataset.")
-    is_indexed = has_items(dataset)
-    if isinstance(dataset, str | os.PathLike) or not (is_indexed or hasattr(dataset, "__iter__")):
+    if isinstance(dataset, str | os.PathLike):
         raise ValueError(
-            f"Got {dataset!r}, and not a data set or another iterable of images and labels. Read a "
-            f"folder by load_folder, and a table of paths by load_csv."
+            f"{dataset!r} is a path. Read a folder by load_folder, a table of paths by load_csv."
         )
-    if not is_indexed:
+    if not has_items(dataset):
         return LabelledStream(dataset, image, label), None
     return check_images(Field(dataset, image)), _labels_of(dataset, label)
 
@@ -177,22 +172,22 @@ def _the_only(found: list[str], what: str, columns: list[str]) -> str:
 
 def _labels_of(dataset: Any, label: Any) -> NDArray[Any]:
     """Return the labels of torch's data sets without reading images where that is possible."""
-    if hasattr(dataset, "indices") and hasattr(dataset, "dataset"):  # a Subset
-        return _labels_of(dataset.dataset, label)[np.asarray(dataset.indices)]
-    targets: Any = getattr(dataset, "targets", ())
-    if len(targets) != len(dataset) or getattr(dataset, "target_transform", None) is not None:
+    whole, rows = dataset, np.arange(len(dataset))
+    while hasattr(whole, "indices") and hasattr(whole, "dataset"):  # a Subset
+        whole, rows = whole.dataset, np.asarray(whole.indices)[rows]
+    targets: Any = getattr(whole, "targets", ())
+    if len(targets) != len(whole) or getattr(whole, "target_transform", None) is not None:
         return _as_array([take_field(dataset[i], label) for i in range(len(dataset))])
-    y = _as_array(targets)
-    names = getattr(dataset, "classes", None)
-    return _as_array(names)[y] if names and y.dtype.kind in "iu" else y
+    y = np.asarray(targets)[rows]
+    names = getattr(whole, "classes", None)
+    return _as_array(number_names(y, names) if names and y.dtype.kind in "iu" else y)
 
 
 def _as_array(labels: Any) -> NDArray[Any]:
-    labels = labels.tolist() if hasattr(labels, "tolist") else labels
-    missing = [i for i, label in enumerate(labels) if label is None]
-    if missing:
+    labels = labels.tolist() if hasattr(labels, "tolist") else list(labels)
+    if None in labels:
+        n, first = labels.count(None), labels.index(None)
         raise ValueError(
-            f"{len(missing)} of {len(labels)} images have no label, the first is number "
-            f"{missing[0]}, counted from 0. Select the others, as dataset.filter does."
+            _NO_LABEL.format(f"{n} of {len(labels)} images, the first is X[{first}], have")
         )
     return np.asarray(labels)

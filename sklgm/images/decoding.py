@@ -63,8 +63,7 @@ def _open(file: str | IO[bytes]) -> Image.Image:
     try:
         image = Image.open(file)
     except Image.DecompressionBombError as error:
-        found = re.search(r"\d+", str(error))
-        n_pixels = found[0] if found else "N"
+        n_pixels, *_ = re.findall(r"\d+", str(error))
         raise ValueError(
             f"it has {n_pixels} pixels, and Pillow guards against decompression bombs, small files "
             f"that fill the memory. If you trust it, set PIL.Image.MAX_IMAGE_PIXELS = {n_pixels}, "

@@ -7,10 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-# A resized picture of more pixels than this, 64 MB, and of many times those that are kept of it,
-# is never made as a whole. Nothing that is like a photograph comes near.
+# A resized picture of more pixels than this, 64 MB, is never made as a whole. Nothing that is like
+# a photograph comes near.
 _HUGE = 1 << 24
-_MANY = 16
 # No filter of Pillow reaches further, in pixels of the smaller one of the two pictures.
 _REACH = 5
 
@@ -67,36 +66,23 @@ class Picture(Image.Image):
     def resize(
         self, size: Any, resample: int | None = None, box: Any = None, reducing_gap: Any = None
     ) -> Image.Image:
-        """Resize as Pillow does; what is returned for a huge size has no pixels until cropped."""
+        """Resize as Pillow does; what is returned for a huge size has pixels once it is cropped."""
         width, height = (max(1, side) for side in size)  # a library may round a thin side to none
         if width * height > max(_HUGE, self.width * self.height):
             return _Resized(self, (width, height), resample)
-        if width > self.width and width * self.height > _HUGE:
-            # Pillow resizes rows first, which of a strip that is squashed makes it longer still.
-            return super().resize((self.width, height), resample).resize((width, height), resample)
         return super().resize((width, height), resample, box, reducing_gap)
 
 
 class _Resized(Image.Image):
-    """A picture at another size, whose pixels are computed when they are asked for."""
+    """A picture at another size, of which only crops are computed."""
 
     def __init__(self, picture: Image.Image, size: tuple[int, int], resample: int | None) -> None:
         super().__init__()
         self._mode, self._size = picture.mode, size
         self._picture, self._resample = picture, resample
-        self._is_whole = False
-
-    def load(self) -> Any:
-        """Compute all pixels."""
-        if not self._is_whole:
-            self.im = Image.Image.resize(self._picture, self.size, self._resample).im
-            self._is_whole = True
-        return super().load()
 
     def crop(self, box: Any = None) -> Image.Image:
         """Compute a part, from the pixels that it is made of and those that its filter sees."""
-        if box is None or math.prod(self.size) <= _MANY * (box[2] - box[0]) * (box[3] - box[1]):
-            return super().crop(box)
         spans = zip(self._picture.size, self.size, box[:2], box[2:], strict=True)
         (left, right, x), (top, bottom, y) = (_source_of(*span) for span in spans)
         # Pillow keeps the place of a part in single precision, so count from close by. It resizes

@@ -214,7 +214,7 @@ class PrototypeSet:
         ------
         ValueError
             If the name cannot be one, or the repository holds something else.
-        OSError
+        huggingface_hub.errors.HTTPError
             If you are not logged in, may not write, or the hub cannot be reached.
         """
         with TemporaryDirectory() as folder:

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import threading
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 
 @contextmanager
@@ -57,16 +56,13 @@ def try_writing(target: Path, *inside: str) -> None:
         With the reason, and the target's name.
     """
     base = next(folder for folder in target.parents if os.path.lexists(folder))
-    trial = base / f".{uuid.uuid4().hex[:12]}"
     try:
-        trial.mkdir()
-        whole = trial / target.relative_to(base)
-        # The name that it is written under first is longer.
-        partial = whole.with_name(f".{whole.name}.{trial.name}.partial").joinpath(*inside)
-        partial.mkdir(parents=True)
-        (partial / "0000.png").write_bytes(b"0")
+        with TemporaryDirectory(prefix=".", dir=base) as trial:
+            whole = Path(trial) / target.relative_to(base)
+            # The name that it is written under first is longer.
+            partial = whole.with_name(f".{whole.name}.123456789012.partial").joinpath(*inside)
+            partial.mkdir(parents=True)
+            (partial / "0000.png").write_bytes(b"0")
     except OSError as error:
         reason = f"{error.strerror}: nothing can be written there, choose another place"
         raise OSError(error.errno, reason, str(target)) from error
-    finally:
-        shutil.rmtree(trial, ignore_errors=True)

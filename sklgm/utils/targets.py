@@ -82,9 +82,12 @@ def named_labels(labels: Any) -> Any:
         A list of names, with None where a label is missing (-1 or None); other labels as they are.
     """
     names = getattr(getattr(labels, "features", None), "names", None)
-    if names is None:
-        return labels
-    return [None if index is None or index < 0 else names[index] for index in labels[:]]
+    return labels if names is None else number_names(labels[:], names)
+
+
+def number_names(numbers: Iterable[Any], names: Sequence[Any]) -> list[Any]:
+    """Return the name of each number, and None for those that stand for no label: -1 and None."""
+    return [None if number is None or number < 0 else names[number] for number in numbers]
 
 
 def check_labels(labels: Any, name: str) -> np.ndarray:
@@ -126,12 +129,11 @@ def _of_one_kind(labels: Iterable[Any], name: str, *, keep_objects: bool) -> np.
     """Return plain values as an array that holds them as they are."""
     values = [_plain(label) for label in labels]
     _refuse_missing([_is_missing(value) for value in values], name)
-    for kind, plural in ((str, "strings"), (bool | np.bool_, "booleans")):
-        if len({isinstance(value, kind) for value in values}) > 1:
-            raise ValueError(
-                f"{name} mixes {plural} and other labels. Make all of them strings: "
-                f"[str(label) for label in {name}]."
-            )
+    if len({(isinstance(value, str), isinstance(value, bool | np.bool_)) for value in values}) > 1:
+        raise ValueError(
+            f"{name} mixes strings, booleans and other labels, or two of these. Make all of them "
+            f"strings: [str(label) for label in {name}]."
+        )
     if keep_objects and values and not isinstance(values[0], Number | np.bool_):
         return np.fromiter(values, dtype=object)
     column = np.array(values)
@@ -147,9 +149,8 @@ def _of_one_kind(labels: Iterable[Any], name: str, *, keep_objects: bool) -> np.
 
 def _plain(label: Any) -> Any:
     """Return the value of a label: of enums and other kinds of strings numpy cuts the text."""
-    if isinstance(label, str):
-        return str.__str__(label)
-    return label.value if isinstance(label, Enum) else label
+    value = label.value if isinstance(label, Enum) else label
+    return str.__str__(value) if isinstance(value, str) else value
 
 
 def _is_missing(label: Any) -> bool:

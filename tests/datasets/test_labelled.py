@@ -64,7 +64,7 @@ def test_images_without_a_label_are_an_error(hugging_face, missing):
     data = datasets.concatenate_datasets(
         [hugging_face.remove_columns("label").select([0, 1]), labels], axis=1
     )
-    with pytest.raises(ValueError, match="1 of 2 images have no label, the first is number 1"):
+    with pytest.raises(ValueError, match=r"1 of 2 images, the first is X\[1\], have no label"):
         as_X_y(data)
 
 
@@ -82,6 +82,28 @@ def test_data_sets_of_torch(folder):
     X, y = as_X_y(tensors)
     assert_array_equal(np.stack(list(X)), PIXELS)
     assert y.tolist() == [0, 1, 2, 3, 4, 5]
+
+
+class OnlyFirst(torch.utils.data.Dataset):
+    """Pairs, of which only the first can be read."""
+
+    def __len__(self):
+        return 2
+
+    def __getitem__(self, index):
+        assert index == 0
+        return PIXELS[0], "cat"
+
+
+def test_of_a_subset_no_other_item_is_read():
+    assert_is(*as_X_y(Subset(OnlyFirst(), [0])), [0])
+
+
+def test_a_negative_target_is_no_label(folder):
+    dataset = ImageFolder(folder)
+    dataset.targets[1] = -1
+    with pytest.raises(ValueError, match=r"1 of 6 images, the first is X\[1\], have no label"):
+        as_X_y(dataset)
 
 
 def test_no_image_is_read_for_the_labels(folder):
