@@ -179,9 +179,8 @@ def evaluate(
         opt.set_parameters(probe, settings)
         made = PrototypeSet.load(prototypes)
         nets = nets_of(made, backbone or (), image_size)
-        reading = {"skip_damaged": skip_damaged, "n_jobs": jobs}
-        judged = load_pair(test, **reading)
-        real = None if train is None else load_pair(train, **reading)
+        judged = load_pair(test, skip_damaged, jobs)
+        real = load_pair(train, skip_damaged, jobs) if train else None
         results = compare_prototypes(made, real, judged, nets, probe=probe, n_seeds=seeds)
     record = {name: result.summary() for name, result in results.items()}
     give(as_json, record, *(rich_table(result, title=name) for name, result in results.items()))
@@ -222,8 +221,7 @@ def transfer(
         memory=memory,
     )
     opt.set_parameters(distiller, settings)
-    reading = {"skip_damaged": skip_damaged, "n_jobs": jobs}
-    Xy = (*load_pair(images, **reading), *load_pair(test, **reading))
+    Xy = (*load_pair(images, skip_damaged, jobs), *load_pair(test, skip_damaged, jobs))
     warn_of_missing(Xy[1], Xy[3])
     with waiting("Distilling", as_json):
         matrix = cross_model_transfer(
@@ -271,11 +269,10 @@ def report(
     matplotlib.use("agg")  # nothing is shown on a screen
     HTMLReport.check_target(out, overwrite=overwrite)  # before the work, not after it
     with waiting("Comparing", as_json):
-        reading = {"skip_damaged": skip_damaged, "n_jobs": jobs}
         page = report_on_files(
             PrototypeSet.load(prototypes),
-            load_pair(train, **reading),
-            test=None if test is None else load_pair(test, **reading),
+            load_pair(train, skip_damaged, jobs),
+            test=load_pair(test, skip_damaged, jobs) if test else None,
             groups=groups,
             backbones=backbone or (),
             image_size=image_size,
@@ -310,12 +307,11 @@ def check(
         "n_images": len(data.paths),
         "classes": Counter(data.target.tolist()),
         "left_out": data.left_out,
-        "n_left_out": sum(data.left_out.values()),
         "damaged": damaged,
     }
     told = (
         f"{len(data.paths)} images of {len(data.target_names)} classes, {len(damaged)} of them "
-        f"damaged; {record['n_left_out']} other image files were left out"
+        f"damaged"
     )
     give(as_json, record, *(escape(f"{path}: {why}") for path, why in damaged.items()), told)
     if damaged:

@@ -40,9 +40,9 @@ def load_files(path: Path, *, skip_damaged: bool = False, n_jobs: int | None = N
     return load(path, on_error="skip" if skip_damaged else "raise", n_jobs=n_jobs)
 
 
-def load_pair(path: Path, **reading: Any) -> tuple[NDArray, NDArray]:
+def load_pair(path: Path, skip_damaged: bool, n_jobs: int) -> tuple[NDArray, NDArray]:
     """Return the paths and labels that :func:`load_files` loads."""
-    data = load_files(path, **reading)
+    data = load_files(path, skip_damaged=skip_damaged, n_jobs=n_jobs)
     return data.paths, data.target
 
 

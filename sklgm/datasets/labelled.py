@@ -187,7 +187,6 @@ def _as_array(labels: Any) -> NDArray[Any]:
     labels = labels.tolist() if hasattr(labels, "tolist") else list(labels)
     if None in labels:
         n, first = labels.count(None), labels.index(None)
-        raise ValueError(
-            _NO_LABEL.format(f"{n} of {len(labels)} images, the first is X[{first}], have")
-        )
+        which = f"{n} of {len(labels)} images, the first is X[{first}], have"
+        raise ValueError(_NO_LABEL.format(which))
     return np.asarray(labels)

@@ -1,10 +1,9 @@
 """Batches of transformed images, prepared in threads while the last one is being used."""
 
-import itertools
 from collections import deque
 from collections.abc import Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, TypeVar
+from typing import Any
 
 import joblib
 import numpy as np
@@ -15,13 +14,10 @@ from sklgm.images.checking import check_images
 from sklgm.images.source import DamagedImageError, ImageSource
 
 Transform = Callable[[NDArray[np.uint8]], NDArray[Any]]
-Result = TypeVar("Result")
-Batch = TypeVar("Batch")
 
 _BATCHES_AHEAD = 2
-# How many damaged images a message names, and how many images are looked at together for it.
+# How many damaged images a message names beside the first.
 _NAMED = 5
-_LOOK_AT = 32
 _ADVICE = (
     "sklgm.images.find_damaged(X) lists all of them. Of a folder `sklgm check FOLDER` does, and "
     'sklgm.datasets.load_folder(FOLDER, on_error="skip") leaves them out.'
@@ -58,13 +54,9 @@ def iter_batches(
     ValueError
         If images cannot be read: the first by name, with the reason, and how many others.
     """
-
-    def prepare(place: int) -> NDArray[Any]:
-        return transform(source[place])
-
     n_read = 0
     try:
-        for batch in _in_threads(prepare, np.stack, len(source), batch_size, n_jobs):
+        for batch in _prepare_ahead(source, transform, batch_size, n_jobs):
             n_read += len(batch)
             yield batch
     except DamagedImageError as error:
@@ -112,8 +104,8 @@ def find_damaged(X: Any, *, n_jobs: int | None = None) -> dict[int, str]:
             return error.reason
         return None
 
-    parts = _in_threads(look_at, list, len(source), _LOOK_AT, n_jobs)
-    reasons = enumerate(itertools.chain.from_iterable(parts))
+    looks = map(joblib.delayed(look_at), range(len(source)))
+    reasons = enumerate(joblib.Parallel(n_jobs, require="sharedmem")(looks))
     return {place: reason for place, reason in reasons if reason is not None}
 
 
@@ -147,26 +139,26 @@ def with_others(
     return DamagedImageError(source.name(place), reason, "\n".join([*lines, _ADVICE]))
 
 
-def _in_threads(
-    task: Callable[[int], Result],
-    gather: Callable[[list[Result]], Batch],
-    n_items: int,
-    batch_size: int,
-    n_jobs: int | None,
-) -> Generator[Batch, None, None]:
-    """Do a task for each place in threads, and yield what it returns in batches, in order."""
+def _prepare_ahead(
+    source: ImageSource, transform: Transform, batch_size: int, n_jobs: int | None
+) -> Generator[NDArray[Any], None, None]:
+    """Yield batches in order, and stop the threads at the end, whatever it is."""
 
-    def wait_for(futures: list[Future[Result]]) -> Batch:
-        return gather([future.result() for future in futures])
+    def prepare(place: int) -> NDArray[Any]:
+        return transform(source[place])
 
     pool = ThreadPoolExecutor(joblib.effective_n_jobs(n_jobs), thread_name_prefix="sklgm-images")
-    ahead: deque[list[Future[Result]]] = deque()
+    ahead: deque[list[Future[NDArray[Any]]]] = deque()
     try:
-        for batch in gen_batches(n_items, batch_size):
-            ahead.append([pool.submit(task, i) for i in range(batch.start, batch.stop)])
+        for batch in gen_batches(len(source), batch_size):
+            ahead.append([pool.submit(prepare, i) for i in range(batch.start, batch.stop)])
             if len(ahead) > _BATCHES_AHEAD:
-                yield wait_for(ahead.popleft())
+                yield _stack(ahead.popleft())
         while ahead:
-            yield wait_for(ahead.popleft())
+            yield _stack(ahead.popleft())
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def _stack(images: list[Future[NDArray[Any]]]) -> NDArray[Any]:
+    return np.stack([image.result() for image in images])
