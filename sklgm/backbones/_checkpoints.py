@@ -12,7 +12,6 @@ import threading
 import zipfile
 from collections import OrderedDict
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,83 +53,44 @@ def _digest(path: str, mtime_ns: int, size: int) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-@dataclass(frozen=True)
-class Checkpoint:
-    """What a file holds.
+_OBJECTS = "it holds code or Python objects, not tensors alone, and those are not loaded"
+
+
+def read_state_dict(path: str, expected: Collection[str] = ()) -> dict[str, Tensor]:
+    """Read the tensors of a net from a file, whatever its name, and run nothing of it.
 
     Parameters
     ----------
     path : str
-        The file.
-    content : object
-        What was saved, on the CPU. Objects other than tensors, plain values and containers of
-        these are left blank.
-    left_blank : list of str
-        The classes of those.
-    """
-
-    path: str
-    content: Any
-    left_blank: list[str]
-
-    def state_dict(self, expected: Collection[str] = ()) -> dict[str, Tensor]:
-        """Return the tensors of a net by name, given the names that the net has.
-
-        See :func:`~sklgm.backbones._state_dicts.find_state_dict`.
-
-        Raises
-        ------
-        ValueError
-            If there is no state dict, or several that would do.
-        """
-        try:
-            return find_state_dict(self.content, expected)
-        except LookupError as error:
-            reason = str(error)
-            if self.left_blank and "no state dict" in reason:
-                reason = (
-                    f"it holds code or Python objects, not tensors alone, and those are not loaded "
-                    f"({', '.join(self.left_blank[:3])})"
-                )
-            raise _unreadable(self.path, reason) from error
-        except ValueError as error:
-            raise ValueError(f"Of the weights in the checkpoint {self.path} {error}") from error
-
-
-def read_checkpoint(path: str) -> Checkpoint:
-    """Read what a checkpoint holds, whatever its name, and run nothing of it.
-
-    Parameters
-    ----------
-    path : str
-        A safetensors file, one that `torch.save` wrote, or an ``.npz`` archive of arrays.
+        A safetensors file, one that `torch.save` wrote, or an ``.npz`` archive of arrays. Objects
+        other than tensors, plain values and containers of these are left out.
+    expected : collection of str
+        The names that the net has; empty if these do not tell.
 
     Returns
     -------
-    Checkpoint
-        What it holds.
+    dict of str to Tensor
+        The tensors by name, on the CPU; see :func:`find_state_dict`.
 
     Raises
     ------
     ValueError
-        If it is another kind of file, if it is damaged, or if it holds objects that cannot be
-        left blank.
+        If it is another kind of file, if it is damaged, or if it holds no state dict, several that
+        would do, or objects that cannot be left out.
     """
     try:
-        kind, advice = kind_of_file(path)
-        if kind == "safetensors":
-            return Checkpoint(path, safetensors.torch.load_file(path), [])
-        if kind == "npz":
-            with np.load(path, allow_pickle=False) as arrays:
-                return Checkpoint(path, {key: torch.from_numpy(arrays[key]) for key in arrays}, [])
-        if kind == "torch":
-            return Checkpoint(path, *_read_torch(path))
+        content, left_blank = _read(path)
     except pickle.UnpicklingError as error:
-        reason = "it holds code or Python objects, not tensors alone, and those are not loaded"
-        raise _unreadable(path, f"{reason}; or it is damaged") from error
+        raise _unreadable(path, f"{_OBJECTS}; or it is damaged") from error
     except Exception as error:  # a damaged pickle raises anything
         raise _unreadable(path, str(error).strip().partition("\n")[0].rstrip(".")) from error
-    raise _unreadable(path, f"it is {kind}. {advice}")
+    try:
+        return find_state_dict(content, expected)
+    except LookupError as error:
+        classes = f"{_OBJECTS} ({', '.join(left_blank[:3])})"
+        raise _unreadable(path, classes if left_blank else str(error)) from error
+    except ValueError as error:
+        raise ValueError(f"Of the weights in the checkpoint {path} {error}") from error
 
 
 def _unreadable(path: str, reason: str) -> ValueError:
@@ -138,6 +98,19 @@ def _unreadable(path: str, reason: str) -> ValueError:
         f"The checkpoint {path} cannot be read: {reason}. What can be: a .safetensors file, or "
         f"what torch.save(net.state_dict(), path) writes."
     )
+
+
+def _read(path: str) -> tuple[Any, list[str]]:
+    """Return what a file holds, on the CPU, and the classes of objects in it that are blank."""
+    kind = kind_of_file(path)
+    if kind == "safetensors":
+        return safetensors.torch.load_file(path), []
+    if kind == "npz":
+        with np.load(path, allow_pickle=False) as arrays:
+            return {key: torch.from_numpy(arrays[key]) for key in arrays}, []
+    if kind == "torch":
+        return _read_torch(path)
+    raise ValueError(kind)
 
 
 class _Blank:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
 
@@ -64,20 +64,11 @@ def check_features(name: str, features: Any, n_images: int) -> None:
     shape = tuple(getattr(features, "shape", ()))
     if shape[:-1] == (n_images,) and shape[-1] and isinstance(features, torch.Tensor):
         return
-    parts = dict(enumerate(features)) if isinstance(features, list | tuple) else features
-    items = parts.items() if isinstance(parts, Mapping) else ()
-    rows = [key for key, value in items if len(getattr(value, "shape", ())) == 2]
-    # The mean over a feature map, or the first of many tokens, which often stands for the class.
-    line = {4: ".mean((2, 3))", 3: "[:, 0]"}.get(len(shape), f"[{rows[0]!r}]" if rows else "")
     raise ValueError(
         f"Backbone {name!r} must return features of shape (n, n_features), one row an image; for "
-        f"{n_images} images it returned {shape or type(features).__name__}. Pool or flatten inside "
-        f"the module"
-        + (
-            f": its forward may return `net(images){line}`, with the net in another module."
-            if line
-            else "."
-        )
+        f"{n_images} images it returned {shape or type(features).__name__}. Put the net in another "
+        f"module whose forward returns `net(images)[0]` of a pair, one value of a dict, `[:, 0]` "
+        f"of tokens, or `.mean((2, 3))` of a map."
     )
 
 

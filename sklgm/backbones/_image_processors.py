@@ -33,7 +33,7 @@ def preparation(processor: Any) -> dict[str, Any]:
     size, crop = settings.get("size") or {}, settings.get("crop_size")
     edge, share = size.get("shortest_edge"), settings.get("crop_pct")
     canvas = edge or size.get("height") or 224
-    side = crop["height"] if settings.get("do_center_crop") and crop else canvas
+    side = crop["height"] if settings.get("do_center_crop") else canvas
     is_squashed = edge is None
     if edge and share:  # the way of ConvNeXt
         is_squashed = edge >= 384
@@ -41,14 +41,10 @@ def preparation(processor: Any) -> dict[str, Any]:
     share = side / canvas
     while math.floor(side / share) < canvas:  # by a rounding
         share = math.nextafter(share, 0)
-    scale = 255 * (settings["rescale_factor"] if settings.get("do_rescale") else 1)
-    is_normal = settings.get("do_normalize")
-    mean = settings["image_mean"] if is_normal else (0.0,) * 3
-    std = settings["image_std"] if is_normal else (1.0,) * 3
     found = {
         "image_size": side,
-        "mean": tuple(value / scale for value in mean),
-        "std": tuple(value / scale for value in std),
+        "mean": tuple(settings.get("image_mean") or (0.0,) * 3),
+        "std": tuple(settings.get("image_std") or (1.0,) * 3),
         "interpolation": Image.Resampling(settings.get("resample", 2)).name.lower(),
         "crop_pct": share,
         "resize": "squash" if is_squashed else "shortest",

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -20,12 +21,13 @@ from sklgm.backbones._checks import brief, check_size
 from sklgm.backbones._folding import fold_batch_norms
 from sklgm.backbones._list import list_backbones
 from sklgm.backbones._registry import ALIASES, REGISTRY
-from sklgm.backbones._spec import BackboneSpec, unknown_name
+from sklgm.backbones._spec import Arguments, BackboneSpec, unknown_name
 from sklgm.backbones._weights import CONFIGS, find_on_hub, own_files
+from sklgm.utils.extras import needs_extra
 
 # Each has transform(spec, image_size), and all but the user's own modules have build(spec,
-# image_size, pretrained) and adapt(spec, model_kwargs, pooling). Those of `CONFIGS` also have
-# describe(identifier, pretrained) and describe_folder(folder).
+# image_size, pretrained) and adapt(spec, pooling). Those of `CONFIGS` also have
+# describe_folder(folder), timm and open_clip describe(identifier, pretrained).
 LIBRARIES: dict[str, ModuleType] = {
     "timm": _timm,
     "open_clip": _open_clip,
@@ -33,7 +35,7 @@ LIBRARIES: dict[str, ModuleType] = {
     "package": _packages,
     "module": _modules,
 }
-# What is in the configuration of each, and not in that of others.
+# What is in the configuration of one of these, and not in that of another library.
 _DESCRIBES = {"timm": "architecture", "open_clip": "model_cfg"}
 
 
@@ -46,7 +48,10 @@ def find_spec(name: str, pretrained: bool) -> BackboneSpec:
         return REGISTRY[canonical]
     kind, _, identifier = canonical.partition(":")
     if kind == "transformers":
-        return _transformers.describe(identifier)
+        with needs_extra("transformers", "A model of transformers"):
+            import_module("transformers")
+        is_folder = Path(identifier).expanduser().is_dir()
+        return (_from_folder if is_folder else _from_hub)(identifier, kind)
     if kind in ("hf-hub", "hf_hub"):  # timm takes both
         return _from_hub(identifier)
     if kind == "local-dir":
@@ -54,7 +59,7 @@ def find_spec(name: str, pretrained: bool) -> BackboneSpec:
     base, at, path = canonical.partition("@")
     if at:
         return with_checkpoint(find_spec(base, pretrained=False), path)
-    if kind in CONFIGS:
+    if kind in _DESCRIBES:
         spec: BackboneSpec = LIBRARIES[kind].describe(identifier, pretrained)
         return spec
     ways = (
@@ -70,10 +75,16 @@ def with_options(
     spec: BackboneSpec, model_kwargs: Mapping[str, Any] | None, pooling: str | None
 ) -> BackboneSpec:
     """Return the record of a net made with other arguments or pooled otherwise, under its name."""
-    adapted: BackboneSpec = LIBRARIES[spec.source].adapt(spec, model_kwargs or {}, pooling or "")
-    name, given = spec.name, adapted.model_kwargs
-    if given is not None and given != spec.model_kwargs:
-        name += f"#{given.digest[:12]}"
+    if model_kwargs and spec.source not in ("timm", "package"):
+        raise ValueError(
+            f"model_kwargs are for nets of timm, and {spec.name!r} is one of {spec.source}. Make "
+            f"the net yourself, and pass it to Backbone.from_module."
+        )
+    given = replace(spec, model_kwargs=Arguments(model_kwargs) if model_kwargs else None)
+    adapted: BackboneSpec = LIBRARIES[spec.source].adapt(given, pooling or "")
+    name = spec.name
+    if adapted.model_kwargs is not None:
+        name += f"#{adapted.model_kwargs.digest[:12]}"
     if adapted.global_pool != spec.global_pool:
         name += f"?pooling={adapted.global_pool}"
     return replace(adapted, name=name)
@@ -125,34 +136,37 @@ def with_checkpoint(spec: BackboneSpec, path: str) -> BackboneSpec:
     )
 
 
-def _from_hub(identifier: str) -> BackboneSpec:
-    name = f"hf-hub:{identifier}"
+def _from_hub(identifier: str, library: str = "") -> BackboneSpec:
+    kind = library or "hf-hub"
+    name = f"{kind}:{identifier}"
     repository, _, revision = identifier.partition("@")
-    if repository.count("/") != 1 or Path(revision).is_file():
+    if repository.count("/") != 1 or identifier[0] in "./~" or Path(revision).is_file():
         raise ValueError(
-            f"{name!r} is no Hugging Face repository; write 'hf-hub:<owner>/<name>' or "
-            "'hf-hub:<owner>/<name>@<revision>'. A file goes by from_name(name, checkpoint=path)."
+            f"{name!r} is no Hugging Face repository; write '{kind}:<owner>/<name>' or "
+            f"'{kind}:<owner>/<name>@<revision>'. A file goes by from_name(name, checkpoint=path)."
         )
-    # Either library's file, or open_clip's where the first belongs to a third library.
-    filenames = list(CONFIGS.values())
-    path = Path(find_on_hub(name, identifier, filenames))
-    if _library_of(path.parent) is None:
-        path = Path(find_on_hub(name, identifier, filenames[1:]))
-    library = _library_of(path.parent) or "open_clip"
+    # timm's file or open_clip's, or the latter where the first belongs to a third library.
+    filenames = [CONFIGS[library]] if library else [CONFIGS[known] for known in _DESCRIBES]
+    folder = Path(find_on_hub(name, identifier, filenames)).parent
+    if not library and _library_of(folder) is None:
+        folder = Path(find_on_hub(name, identifier, filenames[1:])).parent
+    library = library or _library_of(folder) or "open_clip"
     # The commit, so that a net keeps its name only as long as it keeps its weights.
-    pinned = f"{repository}@{path.parent.name}"
+    pinned = f"{repository}@{folder.name}"
+    if library == "transformers":
+        find_on_hub(name, pinned, _transformers.PROCESSORS)
     return replace(
-        _describe_folder(library, path.parent),
-        name=f"hf-hub:{pinned}",
+        _describe_folder(library, folder),
+        name=f"{kind}:{pinned}",
         config=CONFIGS[library],
         repository=pinned,
         reference=f"https://huggingface.co/{repository}",
     )
 
 
-def _from_folder(path: str) -> BackboneSpec:
-    folder = Path(path).expanduser().absolute()
-    library = _library_of(folder)
+def _from_folder(path: str, library: str | None = None) -> BackboneSpec:
+    kind, folder = library or "local-dir", Path(path).expanduser().absolute()
+    library = library or _library_of(folder)
     if library is None:
         raise FileNotFoundError(
             f"{folder} is no folder of timm or open_clip: it has neither a config.json with an "
@@ -167,19 +181,20 @@ def _from_folder(path: str) -> BackboneSpec:
     spec = replace(with_checkpoint(spec, str(weights[0])), config=CONFIGS[library])
     # The same weights under another configuration are another net.
     digest = content_digest(*own_files(spec))
-    return replace(spec, name=f"local-dir:{spec.architecture}#{digest[:12]}", digest=digest)
+    return replace(spec, name=f"{kind}:{spec.architecture}#{digest[:12]}", digest=digest)
 
 
 def _library_of(folder: Path) -> str | None:
     """Return which library describes a net in a folder; others have a ``config.json`` too."""
-    for library, filename in CONFIGS.items():
+    for library, word in _DESCRIBES.items():
+        filename = CONFIGS[library]
         if not (folder / filename).is_file():  # a pipe would be waited for
             continue
         try:
             content = json.loads((folder / filename).read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):
             continue
-        if isinstance(content, dict) and _DESCRIBES[library] in content:
+        if isinstance(content, dict) and word in content:
             return library
     return None
 

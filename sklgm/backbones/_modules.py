@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from joblib.hashing import NumpyHasher
-from torch import Tensor
 
 try:
     import cloudpickle
@@ -28,6 +27,7 @@ from sklgm.backbones._checks import brief, check_size, check_std, check_triple
 from sklgm.backbones._spec import BackboneSpec
 
 _RNG_LOCK = threading.RLock()
+_BY_VALUE = threading.Lock()
 # Name of the module inside one that `torch.compile` returned.
 _COMPILED = "_orig_mod"
 
@@ -70,25 +70,13 @@ def frozen_copy(module: torch.nn.Module) -> torch.nn.Module:
     Raises
     ------
     ValueError
-        If it is no module, has no weights, or cannot be copied.
+        If it is no module.
     """
     if not isinstance(module, torch.nn.Module):
         raise ValueError(f"module must be a torch.nn.Module; got {brief(module)}.")
-    if any(tensor.is_meta for tensor in module.parameters()):
-        raise ValueError(
-            f"The module {type(module).__name__} was made on the meta device and has no weights. "
-            f"Give it some: net.load_state_dict(torch.load(path), assign=True)."
-        )
     if isinstance(module, torch.nn.DataParallel | torch.nn.parallel.DistributedDataParallel):
         module = module.module
-    try:
-        net = copy.deepcopy(module).float().eval()
-    except Exception as error:  # of objects that it holds
-        raise ValueError(
-            f"The module {type(module).__name__} cannot be copied ({error}), and a backbone is "
-            f"a copy. Make it anew with its weights, net.load_state_dict(module.state_dict()), and "
-            f"pass that one; or take out of it what torch did not make."
-        ) from error
+    net = copy.deepcopy(module).float().eval()
     for tensor in net.parameters():
         tensor.detach_().grad = None  # which TorchScript allows too
     return net
@@ -111,14 +99,11 @@ def try_out(backbone: Any) -> tuple[int, bool]:
         with torch.no_grad():
             return backbone.features(grey).shape[1], False
     except (RuntimeError, TypeError, AssertionError) as error:
-        net = backbone.module
-        first = next((part for part in net.modules() if isinstance(part, torch.nn.Conv2d)), None)
-        advice = "Set image_size to what it was made for, and let it compute in float32"
-        if first is not None and first.in_channels == 1:
-            advice = "Show it grey: torch.nn.Sequential(torchvision.transforms.Grayscale(), net)"
         raise ValueError(
-            f"The module {type(net).__name__} does not take float32 images of shape {size}: "
-            f"{error}. {advice}."
+            f"The module {type(backbone.module).__name__} does not take float32 images of shape "
+            f"{size}: {error}. Set image_size to what it was made for, and let it compute in "
+            f"float32; a net for grey images is torch.nn.Sequential("
+            f"torchvision.transforms.Grayscale(), net)."
         ) from error
 
 
@@ -130,18 +115,19 @@ def portable(net: torch.nn.Module) -> Any:
     has their code in it.
     """
     modules = {type(part).__module__.partition(".")[0] for part in net.modules()}
-    hidden = [name for name in modules - {"__main__"} if not _is_importable(name)]
+    hidden = [sys.modules[name] for name in modules - {"__main__"} if not _is_importable(name)]
     if not hidden:
         with contextlib.suppress(Exception):  # whatever their pickling raises
             _WithoutTensors(io.BytesIO()).dump(net)
             return net
-    for name in hidden:
-        cloudpickle.register_pickle_by_value(sys.modules[name])
-    try:
-        return _ByValue(cloudpickle.dumps(net))
-    finally:
-        for name in hidden:
-            cloudpickle.unregister_pickle_by_value(sys.modules[name])
+    with _BY_VALUE:  # what is registered is the whole process's
+        for module in hidden:
+            cloudpickle.register_pickle_by_value(module)
+        try:
+            return _ByValue(cloudpickle.dumps(net))
+        finally:
+            for module in hidden:
+                cloudpickle.unregister_pickle_by_value(module)
 
 
 class _ByValue:
@@ -160,7 +146,7 @@ def _is_importable(name: str) -> bool:
 
 class _WithoutTensors(pickle.Pickler):
     def persistent_id(self, obj: Any) -> str | None:
-        return "tensor" if isinstance(obj, Tensor) else None
+        return "tensor" if isinstance(obj, torch.Tensor) else None
 
 
 def transform(spec: BackboneSpec, image_size: int) -> list[Any]:

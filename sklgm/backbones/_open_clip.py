@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sklgm.backbones._checkpoints import Checkpoint, loading, read_checkpoint
+from sklgm.backbones._checkpoints import loading, read_state_dict
 from sklgm.backbones._modules import own_rng
 from sklgm.backbones._registry import OPEN_CLIP_FILES
 from sklgm.backbones._spec import BackboneSpec, unknown_name
@@ -111,67 +110,34 @@ def _from_config(model: dict[str, Any], preprocess: dict[str, Any], **known: Any
     )
 
 
-# Ways to take the feature before the projection, as the tower of a ViT calls them.
-_POOLINGS = {"token": "tok", "avg": "avg", "token+avg": "tok"}
-
-
-def adapt(spec: BackboneSpec, model_kwargs: Mapping[str, Any], pooling: str) -> BackboneSpec:
-    """Return the record of a tower with another feature.
+def adapt(spec: BackboneSpec, pooling: str) -> BackboneSpec:
+    """Return the record of a tower whose feature is from before or after its projection.
 
     Raises
     ------
     ValueError
-        If there is no such feature, or arguments are given.
+        If another feature is asked for.
     """
-    if model_kwargs:
+    if pooling not in ("pooler", "projection"):
         raise ValueError(
-            f"model_kwargs are for nets of timm, and {spec.name!r} is one of open_clip. A tower "
-            f"of your own: open_clip.add_model_config, or Backbone.from_module."
+            f"pooling of {spec.name!r} must be 'projection' (the default), or 'pooler', which is "
+            f"the same before the projection; got {pooling!r}."
         )
-    pooling = {"map": "pooler"}.get(pooling, pooling)  # which it is for SigLIP
     if pooling == "projection":
         return spec
-    if pooling not in ("pooler", *_POOLINGS):
-        raise ValueError(
-            f"pooling of {spec.name!r} must be 'projection' (the default), or, before the "
-            f"projection, 'pooler', 'token', 'avg' or 'token+avg'; got {pooling!r}."
-        )
     return replace(spec, global_pool=pooling, pooling=pooling, n_features=None)
 
 
-class _TokenAndAverage(torch.nn.Module):
-    """A tower's class token, and after it the mean of its patch tokens."""
-
-    def __init__(self, tower: Any) -> None:
-        super().__init__()
-        self.tower = tower
-
-    def forward(self, images: Tensor) -> Tensor:
-        token, patches = self.tower(images)
-        mean = patches.mean(dim=1)
-        if self.tower.final_ln_after_pool:
-            mean = self.tower.ln_post(mean)
-        return torch.cat([token, mean], dim=1)
-
-
-def _unproject(tower: Any, spec: BackboneSpec) -> Any:
-    """Return a tower that gives its feature from before the projection."""
-    pooling = spec.global_pool
-    is_vit = hasattr(tower, "proj") and hasattr(tower, "pool_type")
-    if pooling == "pooler" and hasattr(tower, "trunk"):
+def _leave_projection_out(tower: Any, name: str) -> None:
+    if hasattr(tower, "trunk"):  # timm's
         tower.head = torch.nn.Identity()
-    elif is_vit and (pooling == "pooler" or tower.attn_pool is None):
+    elif hasattr(tower, "proj"):
         tower.proj = None
-        tower.pool_type = _POOLINGS.get(pooling, tower.pool_type)
-        if pooling == "token+avg":
-            tower.output_tokens = True
-            return _TokenAndAverage(tower)
     else:
         raise ValueError(
-            f"The tower of {spec.name!r} pools by attention: it has no feature {pooling!r} before "
-            f"its projection. Leave pooling out; that of SigLIP and CoCa may be 'pooler'."
+            f"The tower of {name!r} is a ResNet, which pools by attention and projects in one "
+            f"step: it has no feature 'pooler'. Leave pooling out."
         )
-    return tower
 
 
 def build(spec: BackboneSpec, image_size: int, pretrained: bool) -> torch.nn.Module:
@@ -181,7 +147,6 @@ def build(spec: BackboneSpec, image_size: int, pretrained: bool) -> torch.nn.Mod
 
     folder = find_folder(spec)
     path = find_weights(spec) if pretrained else ""
-    checkpoint = read_checkpoint(path) if pretrained else None
     if folder:
         config = _read_config(folder)["model_cfg"]
     else:
@@ -192,23 +157,21 @@ def build(spec: BackboneSpec, image_size: int, pretrained: bool) -> torch.nn.Mod
     if not is_timm:
         vision["image_size"] = image_size
 
-    def make() -> Any:
-        # open_clip.create_model would build the text tower too, twice the memory and time.
-        return _build_vision_tower(config["embed_dim"], vision, config.get("quick_gelu", False))
-
     with own_rng():
-        if checkpoint:
-            with loading(path, spec.architecture):
-                tower = make()
-                tower.load_state_dict(_state_of_tower(tower, checkpoint))
-        else:
-            tower = make()
-        if is_timm and image_size != spec.image_size:
-            tower.set_input_size(image_size)
+        # open_clip.create_model would build the text tower too, twice the memory and time.
+        quick_gelu = config.get("quick_gelu", False)
+        tower: Any = _build_vision_tower(config["embed_dim"], vision, quick_gelu)
+    if pretrained:
+        with loading(path, spec.architecture):
+            tower.load_state_dict(_state_of_tower(tower, path))
+    if is_timm and image_size != spec.image_size:
+        tower.set_input_size(image_size)
     if getattr(tower, "output_tokens", False):  # CoCa towers return a pair otherwise
         tower.output_tokens = False
     _put_length_first(tower)
-    module: torch.nn.Module = _unproject(tower, spec) if spec.global_pool else tower
+    if spec.global_pool:
+        _leave_projection_out(tower, spec.name)
+    module: torch.nn.Module = tower
     return module
 
 
@@ -245,12 +208,12 @@ def transform(spec: BackboneSpec, image_size: int) -> list[Any]:
     return list(pipeline.transforms)
 
 
-def _state_of_tower(tower: Any, checkpoint: Checkpoint) -> dict[str, Tensor]:
+def _state_of_tower(tower: Any, path: str) -> dict[str, Tensor]:
     """Take an image tower's tensors from those of a whole model, or of a tower alone."""
     from open_clip.convert import convert_state_dict
     from timm.layers import resample_abs_pos_embed
 
-    state = checkpoint.state_dict(tower.state_dict())
+    state = read_state_dict(path, tower.state_dict())
     state = convert_state_dict(SimpleNamespace(visual=tower), state)  # which looks at that alone
     start = "visual."
     whole = {key.removeprefix(start): state[key] for key in state if key.startswith(start)}

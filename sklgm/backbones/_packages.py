@@ -7,7 +7,7 @@ import importlib
 import torch
 
 from sklgm.backbones import _timm
-from sklgm.backbones._checkpoints import read_checkpoint
+from sklgm.backbones._checkpoints import read_state_dict
 from sklgm.backbones._spec import BackboneSpec
 from sklgm.backbones._weights import WeightsNotFoundError
 
@@ -22,7 +22,7 @@ def build(spec: BackboneSpec, image_size: int, pretrained: bool) -> torch.nn.Mod
     """
     net: torch.nn.Module = _timm.create(spec.architecture, **_timm.options(spec, image_size))
     if pretrained:
-        *theirs, _, _ = read_checkpoint(_find_file(spec)).state_dict().values()
+        *theirs, _, _ = read_state_dict(_find_file(spec)).values()
         net.load_state_dict(dict(zip(net.state_dict(), theirs, strict=True)))
     return net
 

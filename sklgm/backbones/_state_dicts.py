@@ -17,7 +17,7 @@ _COUNTERS = {"total_ops", "total_params", "n_averaged", "num_batches_tracked"}
 # that its authors probe.
 _PREFERRED = re.compile(r"(^|[._])(ema|swa|base_encoder|encoder_q)([._]|$)", re.IGNORECASE)
 # Which have the names of the weights too: moments, and what Lightning keeps beside an average.
-_BESIDE = re.compile(r"optim|current_model_state", re.IGNORECASE)
+_BESIDE = re.compile(r"optim(?!al)|current_model_state", re.IGNORECASE)
 # Under which a trainer keeps a net whose names the net's own library is yet to convert.
 _HOLDERS = ("module.", "model.", "net.", "backbone.")
 
@@ -53,29 +53,24 @@ def find_state_dict(content: Any, expected: Collection[str]) -> dict[str, Tensor
         If there are several that are alike.
     """
     dicts = dict(_dicts_of_tensors(content))
-    counts: Counter[_Place] = Counter()
-    for path, tensors in dicts.items():
-        for prefix in _prefixes_of_expected(tensors, expected):
-            counts[path, prefix] += 1
-    if 2 * max(counts.values(), default=0) > len(expected) > 0:
-        likely = {place: n for place, n in counts.items() if 2 * n > len(expected)}
-        likely = _preferred(likely) or likely
-        likely = {place: n for place, n in likely.items() if n == max(likely.values())}
-    else:
-        sizes = {(path, _shared_holders(tensors)): len(tensors) for path, tensors in dicts.items()}
-        likely = {place: n for place, n in sizes.items() if 2 * n > max(sizes.values())}
-        likely = _preferred(likely) or likely
-    path, prefix = _only(likely)
-    found = {
-        key.removeprefix(prefix): value
-        for key, value in dicts[path].items()
-        if key.startswith(prefix)
-    }
-    return {
-        key: value
-        for key, value in found.items()
-        if not expected or key in expected or key.rpartition(".")[2] not in _COUNTERS
-    }
+    places = Counter(
+        (path, prefix)
+        for path, tensors in dicts.items()
+        for prefix in _prefixes_of_expected(tensors, expected)
+    )
+    n_wanted = len(expected)
+    if 2 * max(places.values(), default=0) <= n_wanted:  # other names, or none are expected
+        places = Counter({(path, _shared_holders(dicts[path])): len(dicts[path]) for path in dicts})
+        n_wanted = max(places.values(), default=0)
+    likely = [place for place, n in places.items() if 2 * n > n_wanted]
+    path, prefix = _only([one for one in likely if _PREFERRED.search(_name(one))] or likely)
+    found = {}
+    for key, value in dicts[path].items():
+        name = key.removeprefix(prefix)
+        is_counter = expected and name not in expected and name.rpartition(".")[2] in _COUNTERS
+        if key.startswith(prefix) and not is_counter:
+            found[name] = value
+    return found
 
 
 def _dicts_of_tensors(
@@ -115,10 +110,6 @@ def _shared_holders(names: Collection[str]) -> str:
 
 def _name(place: _Place) -> str:
     return ".".join((*place[0], place[1])).strip(".")
-
-
-def _preferred(places: dict[_Place, int]) -> dict[_Place, int]:
-    return {place: n for place, n in places.items() if _PREFERRED.search(_name(place))}
 
 
 def _only(places: Collection[_Place]) -> _Place:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from sklgm.backbones._checkpoints import Checkpoint, loading, read_checkpoint
+from sklgm.backbones._checkpoints import loading, read_state_dict
 from sklgm.backbones._modules import own_rng
 from sklgm.backbones._registry import TIMM_FILES
 from sklgm.backbones._spec import Arguments, BackboneSpec, unknown_name
@@ -87,15 +86,15 @@ def _patch_size(net: Any, is_fixed: bool) -> int | None:
     return patch[-1] if isinstance(patch, tuple | list) else patch
 
 
-def adapt(spec: BackboneSpec, model_kwargs: Mapping[str, Any], pooling: str) -> BackboneSpec:
-    """Return the record of a net made with other arguments, or pooled otherwise.
+def adapt(spec: BackboneSpec, pooling: str) -> BackboneSpec:
+    """Return the record of a net made with the arguments in it, or pooled otherwise.
 
     Raises
     ------
     ValueError
         If timm can make no such net.
     """
-    given = dict(model_kwargs)
+    given = dict(spec.model_kwargs.values) if spec.model_kwargs else {}
     given.pop("num_classes", None)  # as recipes have it; there is never a classifier here
     asked = given.pop("global_pool", "")
     pooling = pooling or asked or spec.global_pool
@@ -112,7 +111,7 @@ def adapt(spec: BackboneSpec, model_kwargs: Mapping[str, Any], pooling: str) -> 
     try:
         if {"pretrained", "checkpoint_path"} & given.keys():
             raise TypeError("weights are chosen by pretrained= and checkpoint= of the backbone")
-        net = pooled(_skeleton(_name(spec), **options(spec, spec.image_size)), pooling)
+        net = _pooled(_skeleton(_name(spec), **options(spec, spec.image_size)), pooling)
     except Exception as error:  # timm raises anything
         raise ValueError(
             f"timm cannot make {spec.architecture!r} with model_kwargs={given} and pooling="
@@ -148,7 +147,7 @@ class _TokenAndAverage(torch.nn.Module):
         return torch.cat([tokens[:, 0], tokens[:, self.n_prefix :].mean(dim=1)], dim=1)
 
 
-def pooled(net: Any, pooling: str) -> Any:
+def _pooled(net: Any, pooling: str) -> torch.nn.Module:
     """Return a net that gives a row of features for each image.
 
     Raises
@@ -161,7 +160,8 @@ def pooled(net: Any, pooling: str) -> Any:
             f"The net returns all of its tokens. Choose a feature: pooling='token', 'avg' or "
             f"'{_BOTH}' of Backbone.from_name."
         )
-    return _TokenAndAverage(net) if pooling == _BOTH else net
+    module: torch.nn.Module = _TokenAndAverage(net) if pooling == _BOTH else net
+    return module
 
 
 def _name(spec: BackboneSpec) -> str:
@@ -175,28 +175,25 @@ def _name(spec: BackboneSpec) -> str:
 
 def build(spec: BackboneSpec, image_size: int, pretrained: bool) -> torch.nn.Module:
     """Make the net without its classifier, on the CPU."""
-    net: torch.nn.Module = pooled(_build(spec, image_size, pretrained), spec.global_pool)
-    return net
+    name, given = _name(spec), options(spec, image_size)
+    net = _load(name, _find_file(spec), given) if pretrained else create(name, **given)
+    return _pooled(net, spec.global_pool)
 
 
-def _build(spec: BackboneSpec, image_size: int, pretrained: bool) -> torch.nn.Module:
+def _find_file(spec: BackboneSpec) -> str:
     import timm
     from timm.models._hub import download_cached_file
 
-    name, given = _name(spec), options(spec, image_size)
-    if not pretrained:
-        net: torch.nn.Module = create(name, **given)
-        return net
     if spec.repository or spec.checkpoint:
-        path = find_weights(spec)
-    else:  # At a plain address. timm's own way falls back on a reading that runs code.
-        config: Any = timm.get_pretrained_cfg(name)
-        path = download_cached_file(config.url)
-    return _load(name, read_checkpoint(path), given)
+        return find_weights(spec)
+    # At a plain address. timm's own way falls back on a reading that runs code.
+    config: Any = timm.get_pretrained_cfg(_name(spec))
+    path: str = download_cached_file(config.url)
+    return path
 
 
-def _load(name: str, checkpoint: Checkpoint, options: dict[str, Any]) -> torch.nn.Module:
-    """Make a net with the tensors of a checkpoint, all of them but the classifier's.
+def _load(name: str, path: str, options: dict[str, Any]) -> torch.nn.Module:
+    """Make a net with the tensors of a file, all of them but the classifier's.
 
     timm converts foreign names it knows and interpolates position embeddings.
     """
@@ -205,13 +202,13 @@ def _load(name: str, checkpoint: Checkpoint, options: dict[str, Any]) -> torch.n
     heads = {key.partition(".")[0] for key in classifier}
     kept = {
         key: value
-        for key, value in checkpoint.state_dict(expected).items()
+        for key, value in read_state_dict(path, expected).items()
         if key in expected or key.partition(".")[0] not in heads
     }
     # With a classifier of as many classes as the file's, none, timm loads strictly.
     overlay = {"state_dict": kept, "source": "", "custom_load": False}
     overlay |= {"num_classes": 0, "label_offset": 0}
-    with loading(checkpoint.path, name):
+    with loading(path, name):
         _check_patches(kept, expected)
         return create(name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
 

@@ -12,7 +12,11 @@ from sklgm.backbones._checkpoints import content_digest
 from sklgm.backbones._spec import BackboneSpec
 
 # The file of a folder or a hub repository that describes the net, by library.
-CONFIGS = {"timm": "config.json", "open_clip": "open_clip_config.json"}
+CONFIGS = {
+    "timm": "config.json",
+    "open_clip": "open_clip_config.json",
+    "transformers": "config.json",
+}
 
 
 class WeightsNotFoundError(OSError):

@@ -1,6 +1,7 @@
-"""What a file is that no plugin of Pillow knows, told by its first bytes, and what to do then."""
+"""What a file is that is not what its name says, told by its first bytes, and what to do then."""
 
 import re
+from collections.abc import Iterable
 
 from PIL import Image
 
@@ -13,9 +14,9 @@ _FETCH = "fetch it again"
 # Each with what the file is and what to do; the first that matches counts.
 _KINDS = [
     (rb"\Z", f"an empty file; {_FETCH}"),
-    (rb"version https://git-lfs", "a Git LFS pointer; fetch the picture itself by: git lfs pull"),
-    (rb"\S*/annex/objects/", "a git-annex pointer; fetch the picture itself by: git annex get ."),
-    (rb"\0\x05\x16\x07", "not a picture but a note of macOS about one; delete it"),
+    (rb"version https://git-lfs", "a Git LFS pointer; fetch the file itself by: git lfs pull"),
+    (rb"\S*/annex/objects/", "a git-annex pointer; fetch the file itself by: git annex get ."),
+    (rb"\0\x05\x16\x07", "a note of macOS about another file; delete it"),
     (rb".{4}ftypcrx|II.{6}CR|MM\0\*.{4}CR|FUJIFILM|IIU\0|IIR[OS]|MMOR|\0MRM|FOVb", _DEVELOP),
     (rb".{4}ftyp(hei|hev|mif1|msf1)",
      'a HEIC picture, for which pillow-heif is missing: pip install "sklgm[heif]"'),
@@ -35,32 +36,34 @@ _KINDS = [
     (rb"(?i)(\xef\xbb\xbf)?\s*(<!doctype html|<html|<head|<body|<script)",
      f"a web page, as a failed download leaves it; {_FETCH}"),
     (rb"(?i)(\xef\xbb\xbf)?\s*(<.*)?<svg[\s>]", f"an SVG drawing; {_EXPORT}, by resvg say"),
-    (rb"(\xef\xbb\xbf)?\s*<", f"an XML document, no picture; {_FETCH}"),
-    (rb"(\xef\xbb\xbf)?\s*[\[{]", f"a JSON document, no picture; {_FETCH}"),
+    (rb"(\xef\xbb\xbf)?\s*<", f"an XML document; {_FETCH}"),
+    (rb"(\xef\xbb\xbf)?\s*[\[{]", f"a JSON document; {_FETCH}"),
     (rb"\xff\xd8|\x89PNG|GIF8|II\*\0|MM\0\*|BM.{4}\0{4}|RIFF.{4}WEBP",
      f"damaged, or of a variant that Pillow does not read; {_FETCH}, or save it anew"),
     (rb"\0{64}", f"a file that begins with zeros, as a broken-off copy does; {_FETCH}"),
-    (rb"[\t-\r\x1b -\x7e\x80-\xff]+\Z", "a text file, no picture"),
+    (rb"[\t-\r\x1b -\x7e\x80-\xff]+\Z", "a text file"),
 ]  # fmt: skip
 
 
-def name_kind(head: bytes) -> str:
-    """Say what a file is that Pillow cannot identify.
+def name_kind(head: bytes, others: Iterable[tuple[bytes, str]] = ()) -> str:
+    """Say what a file is that is none of those that are read.
 
     Parameters
     ----------
     head : bytes
         The first `N_BYTES` bytes of the file, all of a shorter one.
+    others : iterable of (bytes, str), default=()
+        Patterns of first bytes, each with what such a file is; they come before those of all files.
 
     Returns
     -------
     str
         What it is, and what to do about it.
     """
-    for pattern, words in _KINDS:
+    for pattern, words in (*others, *_KINDS):
         if re.match(pattern, head, re.DOTALL):
             for kind, is_read in (("HEIC", "HEIF" in Image.OPEN), ("AVIF", "AVIF" in Image.SAVE)):
                 if kind in words and is_read:
                     words = f"a damaged {kind} picture; {_FETCH}"
             return f"it is {words}"
-    return f"it begins with {head[:16]!r}, as no picture does that Pillow reads"
+    return f"it begins with {head[:16]!r}, as no file does that is known here"

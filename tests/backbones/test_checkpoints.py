@@ -754,13 +754,13 @@ def test_reading_weights_does_not_touch_the_generator(tmp_path, monkeypatch):
     from sklgm.backbones import _timm
 
     path = save(filled("test_vit").state_dict(), tmp_path / "weights.pth")
-    read, states = _timm.read_checkpoint, []
+    read, states = _timm.read_state_dict, []
 
-    def watched(path):
+    def watched(*args):
         states.append(torch.get_rng_state())
-        return read(path)
+        return read(*args)
 
-    monkeypatch.setattr(_timm, "read_checkpoint", watched)
+    monkeypatch.setattr(_timm, "read_state_dict", watched)
     torch.manual_seed(7)
     before = torch.get_rng_state()
     _ = Backbone.from_name("timm:test_vit", checkpoint=path).module

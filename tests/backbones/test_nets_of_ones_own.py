@@ -3,7 +3,6 @@
 import os
 import subprocess
 import sys
-import threading
 from pathlib import Path
 
 import joblib
@@ -123,18 +122,18 @@ class Output(dict):
 
 
 UNFIT = {
-    "pair": (Returning(lambda z: (z, z)), r"returned tuple.*`net\(images\)\[0\]`"),
-    "dict": (
-        Returning(lambda z: Output(tokens=z[:, None], pooled=z)),
-        r"returned Output.*`net\(images\)\['pooled'\]`",
-    ),
-    "tokens": (Returning(lambda z: z[:, None]), r"\(2, 1, 16\).*`net\(images\)\[:, 0\]`"),
-    "map": (nn.Conv2d(3, 4, 3), r"\(2, 4, 14, 14\).*`net\(images\)\.mean\(\(2, 3\)\)`"),
+    "pair": (Returning(lambda z: (z, z)), r"returned tuple.*`net\(images\)\[0\]` of a pair"),
+    "dict": (Returning(lambda z: Output(pooled=z)), "returned Output"),
+    "tokens": (Returning(lambda z: z[:, None]), r"\(2, 1, 16\).*`\[:, 0\]` of tokens"),
+    "map": (nn.Conv2d(3, 4, 3), r"\(2, 4, 14, 14\).*`\.mean\(\(2, 3\)\)` of a map"),
     "no features": (Returning(lambda z: z[:, :0]), r"returned \(2, 0\)"),
-    "grey": (nn.Sequential(nn.Conv2d(1, 2, 3)), r"Sequential\(torchvision.transforms.Grayscale"),
+    "grey": (
+        nn.Sequential(nn.Conv2d(1, 2, 3)),
+        r"Sequential\(torchvision.transforms.Grayscale\(\), net\)",
+    ),
     "another size": (nn.Sequential(nn.Flatten(), nn.Linear(48, 2)), "Set image_size to what"),
     "half inside": (nn.Sequential(nn.Flatten(), nn.Linear(48, 2)), r"\(2, 3, 16, 16\)"),
-    "no weights": (TinyConvNet().to("meta"), r"TinyConvNet.*meta device.*assign=True"),
+    "no weights": (TinyConvNet().to("meta"), "device='meta' is not available"),
 }
 
 
@@ -142,13 +141,6 @@ UNFIT = {
 def test_nets_that_do_not_do_are_told_why(kind):
     net, message = UNFIT[kind]
     with pytest.raises(ValueError, match=message):
-        Backbone.from_module(net, image_size=16)
-
-
-def test_a_net_that_cannot_be_copied_is_told_why():
-    net = TinyConvNet()
-    net.lock = threading.Lock()
-    with pytest.raises(ValueError, match=r"cannot be copied \(cannot pickle.*load_state_dict"):
         Backbone.from_module(net, image_size=16)
 
 

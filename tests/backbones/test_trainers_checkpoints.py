@@ -257,17 +257,17 @@ def in_zip(*names):
 
 
 FILES = {
-    "gzip": (gzip.compress(b"x"), "a gzip archive. Run `gunzip`"),
+    "gzip": (gzip.compress(b"x"), "an archive; unpack it"),
     "page": (b"\n<!DOCTYPE html><html>", "a web page"),
     "pointer": (b"version https://git-lfs.github.com/spec/v1\noid", "a Git LFS pointer.*lfs pull"),
-    "index": (b'{"metadata": {}, "weight_map": {}}', "JSON.*Join those: `from safetensors.torch"),
+    "index": (b'{"metadata": {}, "weight_map": {}}', "JSON.*join those: `from safetensors.torch"),
     "Keras": (b"\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras writes"),
     "Keras 3": (in_zip("metadata.json", "model.weights.h5"), "a Keras model"),
-    "zip": (in_zip("net/weights.pth"), "a zip archive. Unpack it"),
+    "zip": (in_zip("net/weights.pth"), "an archive; unpack it"),
     "pickle": (pickle.dumps(NUMPY), "a pickle that torch.save did not write"),
     "array": (b"\x93NUMPY\x01\x00", "one NumPy array.*np.savez"),
     "program": (in_zip("net/archive_format"), r"torch.export.load\(path\).state_dict"),
-    "words": (b"404: Not found", "begins with b'404: Not found'"),
+    "words": (b"404: Not found", "a text file"),
     "nothing": (b"", "empty"),
 }
 

@@ -244,6 +244,12 @@ def test_weights_that_do_not_serve(tmp_path):
     save("ViT", tmp_path)
     with pytest.raises(ValueError, match=r"2 tensors are missing, pooler.*Another pooling"):
         _ = Backbone.from_transformers(tmp_path, pooling="pooler").module
+    config = tmp_path / "config.json"
+    two = config.read_text()
+    config.write_text(two.replace('"num_hidden_layers": 2', '"num_hidden_layers": 1'))
+    with pytest.raises(ValueError, match=r"more layers than the model"):
+        _ = Backbone.from_transformers(tmp_path).module
+    config.write_text(two)
     (tmp_path / "model.safetensors").unlink()
     torch.save({"key": np.array([object()])}, tmp_path / "pytorch_model.bin")
     with pytest.raises(ValueError, match="cannot be read, or do not fit ViTModel"):
@@ -269,7 +275,7 @@ def test_untrained_without_weights(tmp_path):
             "it needs code of its own to be run, which sklgm never does",
         ),
         ({"model_type": "bert"}, "no vision model .*'bert'"),
-        ({}, "cannot read the model in"),
+        ({}, "describes no net that transformers can make"),
     ],
 )
 def test_what_is_no_vision_model_of_the_library(config, message, tmp_path):
@@ -318,7 +324,7 @@ def test_repositories_of_the_hub(tmp_path, monkeypatch):
     with pytest.raises(WeightsNotFoundError, match=r"'transformers:no/net' cannot be had"):
         Backbone.from_name("transformers:no/net")
     for name in ("net", "./net", "a/b/c"):
-        with pytest.raises(FileNotFoundError, match="is no folder, and no Hugging Face repository"):
+        with pytest.raises(ValueError, match="is no Hugging Face repository"):
             Backbone.from_name(f"transformers:{name}")
 
 
