@@ -12,7 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sklgm.images import ImageSource, check_images
-from sklgm.images.columns import Field, columns_of_kind, field_of, has_items, take_field
+from sklgm.images.columns import (
+    Field,
+    columns_of_kind,
+    field_of,
+    has_items,
+    take_field,
+    without_decoding,
+)
 from sklgm.utils.targets import named_labels, number_names
 
 _LABELS = ("label", "labels", "target", "cls", "class")
@@ -158,7 +165,8 @@ def _from_columns(
         labels = named_labels(dataset[label])[:]  # at once, where items would come one by one
         return check_images(field_of(dataset, image)), _as_array(labels)
     names = getattr((dataset.features or {}).get(label), "names", None)
-    return LabelledStream(dataset, image, label, names and tuple(names)), None
+    stream = without_decoding(dataset, image)
+    return LabelledStream(stream, image, label, names and tuple(names)), None
 
 
 def _the_only(found: list[str], what: str, columns: list[str]) -> str:
@@ -176,7 +184,8 @@ def _labels_of(dataset: Any, label: Any) -> NDArray[Any]:
     while hasattr(whole, "indices") and hasattr(whole, "dataset"):  # a Subset
         whole, rows = whole.dataset, np.asarray(whole.indices)[rows]
     targets: Any = getattr(whole, "targets", ())
-    if len(targets) != len(whole) or getattr(whole, "target_transform", None) is not None:
+    # Something may still be done to them on the way to the items.
+    if len(targets) != len(whole) or targets[rows[0]] != take_field(dataset[0], label):
         return _as_array([take_field(dataset[i], label) for i in range(len(dataset))])
     y = np.asarray(targets)[rows]
     names = getattr(whole, "classes", None)

@@ -69,7 +69,7 @@ class FrozenBackboneEstimator(BaseEstimator):
     }
 
     def _validate_params(self) -> None:
-        given = self.backbone
+        given = self.get_params(deep=False).get("backbone")  # some have it from their distiller
         # First, since scikit-learn would print a whole net.
         for net in given if is_several(given) else [] if given is None else [given]:
             check_backbone(net, f"The 'backbone' parameter of {type(self).__name__}")

@@ -15,7 +15,7 @@ from PIL import Image, ImageColor
 
 from sklgm.images.columns import columns_of_kind, field_of, has_items
 from sklgm.images.decoding import RGB
-from sklgm.images.items import array_of_tensor, check_array, is_tensor
+from sklgm.images.items import array_of_tensor, check_array, is_tensor, is_undecoded
 from sklgm.images.source import FileSource, ImageSource, SequenceSource
 
 _ALLOWED = (
@@ -110,7 +110,7 @@ def _from_list(items: list[Any], background: RGB) -> ImageSource:
 
 
 def _from_sequence(X: Any, background: RGB) -> ImageSource:
-    """Take a sequence whose items are made when they are asked for, and try the first."""
+    """Take a sequence whose items are made when they are asked for, and look at the first."""
     if not has_items(X) or isinstance(X, str | bytes | Mapping | np.ndarray):
         raise _refusal(f"X of kind {type(X).__name__}")
     images = columns_of_kind(X, "Image")
@@ -121,7 +121,12 @@ def _from_sequence(X: Any, background: RGB) -> ImageSource:
     if len(X) == 0:
         raise _refusal("an empty X", "Pass at least one image.")
     source = SequenceSource(X, np.arange(len(X)), background)
-    _ = source[0]
+    try:
+        is_array = not is_undecoded(X[0])
+    except (OSError, SyntaxError):  # a damaged image, as any other may be
+        return source
+    if is_array:
+        _ = source[0]
     return source
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,13 +26,16 @@ def columns_of_kind(dataset: Any, kind: str) -> list[str]:
 def take_field(item: Any, key: Any) -> Any:
     """Return a field of an item, by its place in a tuple or its name in a dict."""
     try:
-        return item[key]
-    except (KeyError, IndexError, TypeError) as error:
-        has = f" with the keys {list(item)}" if isinstance(item, dict) else ""
-        raise ValueError(
-            f"An item of kind {type(item).__name__}{has} has no field {key!r}. Say where the image "
-            f"and the label are by sklgm.datasets.as_X_y(dataset, image=..., label=...)"
-        ) from error
+        if isinstance(item, Mapping | Sequence) and not isinstance(item, str | bytes):
+            return item[key]
+    except (KeyError, IndexError, TypeError):
+        pass
+    has = f" with the keys {list(item)}" if isinstance(item, dict) else ""
+    raise ValueError(
+        f"An item of kind {type(item).__name__}{has} has no field {key!r}. Say where the image "
+        f"and the label are by sklgm.datasets.as_X_y(dataset, image=..., label=...), or pass the "
+        f"labels as y beside images"
+    )
 
 
 @dataclass(frozen=True)
@@ -62,9 +66,23 @@ class Field:
         return None if kept is None else f"{kept}-{self.key}"
 
 
+def without_decoding(dataset: Any, name: str) -> Any:
+    """Return a Hugging Face data set whose images are left as files or the bytes of files.
+
+    They are then decoded as all files are, in several threads. A data set with a transform of the
+    user's own stays as it is.
+    """
+    has_transform = getattr(dataset, "format", {}).get("type") == "custom"
+    if has_transform or name not in columns_of_kind(dataset, "Image"):
+        return dataset
+    feature = dataset.features[name]
+    if feature.mode is not None:  # it is converted to that
+        return dataset.with_format(None)
+    return dataset.with_format(None).cast_column(name, type(feature)(decode=False))
+
+
 def field_of(dataset: Any, name: str) -> Field:
-    """Return a column of a Hugging Face data set, of which nothing else is decoded."""
-    # A transform of the user's own may ask for every column.
-    if dataset.format["type"] != "custom":
-        dataset = dataset.select_columns([name])
+    """Return a column of a Hugging Face data set, of which nothing else is read."""
+    if dataset.format["type"] != "custom":  # a transform may ask for every column
+        dataset = without_decoding(dataset, name).select_columns([name])
     return Field(dataset, name)

@@ -46,8 +46,8 @@ def item_to_rgb(item: Any, background: RGB) -> NDArray[np.uint8]:
     ValueError
         If it is no image.
     """
-    if isinstance(item, dict) and "bytes" in item:
-        item = item["bytes"] or item.get("path")
+    if is_undecoded(item):
+        item = _content(item)
     if isinstance(item, Image.Image):
         return pillow_to_rgb(item, background)
     if isinstance(item, str | os.PathLike):
@@ -65,6 +65,24 @@ def item_to_rgb(item: Any, background: RGB) -> NDArray[np.uint8]:
         )
     check_array(array, "an item")
     return array_to_rgb(array)
+
+
+def is_undecoded(item: Any) -> bool:
+    """Return whether an item is a file, its bytes, or a picture whose file may not be read yet."""
+    kinds = Image.Image | str | os.PathLike | bytes
+    return isinstance(item, kinds) or (isinstance(item, dict) and "bytes" in item)
+
+
+def _content(item: Any) -> Any:
+    """Return the path or the bytes of a file that Hugging Face's `datasets` describe by a dict."""
+    if not isinstance(item, dict):
+        return item
+    path = item.get("path")
+    if item["bytes"] is None and path and "://" in path:  # in an archive, or on a server
+        from datasets import Image as Feature
+
+        return Feature().decode_example(item)
+    return path if item["bytes"] is None else item["bytes"]
 
 
 def check_array(array: NDArray[Any], name: str) -> None:

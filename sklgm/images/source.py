@@ -2,7 +2,8 @@
 
 import hashlib
 import operator
-from collections.abc import Iterator, Sequence
+import threading
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Self
@@ -13,6 +14,9 @@ from PIL import Image
 
 from sklgm.images.decoding import RGB
 from sklgm.images.items import item_to_rgb
+
+# What makes items need not be safe in several threads. It may itself read from a source.
+_one_at_a_time = threading.RLock()
 
 
 class DamagedImageError(ValueError):
@@ -83,6 +87,15 @@ class ImageSource:
     def _decode(self, item: Any) -> NDArray[np.uint8]:
         return item_to_rgb(item, self.background)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """Add how large an image this process allows, so that its workers allow it too."""
+        return {**vars(self), "max_pixels": Image.MAX_IMAGE_PIXELS}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        limits = [Image.MAX_IMAGE_PIXELS, state.pop("max_pixels")]
+        Image.MAX_IMAGE_PIXELS = None if None in limits else max(limits)
+        vars(self).update(state)
+
     def take(self, indices: ArrayLike | slice) -> Self:
         """Select images by their place in this source.
 
@@ -140,15 +153,6 @@ class ImageSource:
 class FileSource(ImageSource):
     """Images from files, given by absolute paths."""
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Add how large an image this process allows, so that its workers allow it too."""
-        return {**vars(self), "max_pixels": Image.MAX_IMAGE_PIXELS}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        limits = [Image.MAX_IMAGE_PIXELS, state.pop("max_pixels")]
-        Image.MAX_IMAGE_PIXELS = None if None in limits else max(limits)
-        vars(self).update(state)
-
     def _decode(self, item: str) -> NDArray[np.uint8]:
         if not Path(item).is_file():  # to open a pipe or a device may never end
             raise ValueError("there is no such file")
@@ -160,14 +164,7 @@ class FileSource(ImageSource):
 
     def fingerprint(self) -> str:
         """Hash the path, size and time of modification of every file."""
-        digest = hashlib.blake2b(repr(self.background).encode(), digest_size=16)
-        for path in self.items:
-            try:
-                stat = Path(path).stat()
-            except OSError as error:
-                raise DamagedImageError(path, error.strerror or str(error)) from error
-            digest.update(repr((path, stat.st_size, stat.st_mtime_ns)).encode())
-        return digest.hexdigest()
+        return _state_of_files(self.items, self.background)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -181,7 +178,8 @@ class SequenceSource(ImageSource):
         return len(self.positions)
 
     def _item(self, index: int) -> Any:
-        return self.items[int(self.positions[index])]
+        with _one_at_a_time:
+            return self.items[int(self.positions[index])]
 
     def take(self, indices: ArrayLike | slice) -> Self:
         """Select images by their place in this source."""
@@ -195,6 +193,23 @@ class SequenceSource(ImageSource):
         kept = getattr(self.items, "fingerprint", None)
         if not isinstance(kept, str):
             return super().fingerprint()
-        return hashlib.blake2b(
-            repr((kept, self.positions.tolist(), self.background)).encode(), digest_size=16
-        ).hexdigest()
+        digest = hashlib.blake2b(repr((kept, self.background)).encode(), digest_size=16)
+        digest.update(self.positions.tobytes())
+        first = self._item(0)
+        knows_path_alone = isinstance(first, dict) and first.get("bytes") is None
+        if knows_path_alone and Path(first["path"]).is_file():
+            paths = [self._item(i)["path"] for i in range(len(self))]
+            digest.update(_state_of_files(paths).encode())
+        return digest.hexdigest()
+
+
+def _state_of_files(paths: Iterable[str], *others: Any) -> str:
+    """Hash the path, size and time of modification of every file."""
+    digest = hashlib.blake2b("".join(map(repr, others)).encode(), digest_size=16)
+    for path in paths:
+        try:
+            stat = Path(path).stat()
+        except OSError as error:
+            raise DamagedImageError(path, error.strerror or str(error)) from error
+        digest.update(repr((path, stat.st_size, stat.st_mtime_ns)).encode())
+    return digest.hexdigest()

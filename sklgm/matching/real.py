@@ -107,7 +107,7 @@ class RealGradients:
         views: str | None = None,
     ) -> None:
         validate_parameter_constraints(_CONSTRAINTS, locals(), caller_name="RealGradients")
-        given = check_column(classes, "classes")
+        given = np.asarray(classes) if np.ndim(classes) > 1 else check_column(classes, "classes")
         self.classes = np.unique(given)
         if given.ndim != 1 or len(self.classes) < 2 or len(self.classes) != len(given):
             raise ValueError(

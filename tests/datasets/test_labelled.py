@@ -11,6 +11,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.transforms import ToTensor
 
 from sklgm.datasets import LabelledStream, as_X_y, load_folder
+from sklgm.images.items import item_to_rgb
 from sklgm.utils.targets import named_labels
 
 rng = np.random.default_rng(0)
@@ -106,16 +107,37 @@ def test_a_negative_target_is_no_label(folder):
         as_X_y(dataset)
 
 
+class Shifted(Subset):
+    def __getitem__(self, index):
+        image, label = super().__getitem__(index)
+        return image, label + 10
+
+    def __getitems__(self, indices):
+        return [self[index] for index in indices]
+
+
+def test_labels_that_the_items_change_are_those_of_the_items(folder):
+    assert as_X_y(Shifted(ImageFolder(folder), [0, 5]))[1].tolist() == [10, 11]
+
+
+def test_targets_without_a_label_are_an_error(folder):
+    data = ImageFolder(folder)
+    data.targets = [0, 0, 0, 1, 1, -1]
+    with pytest.raises(ValueError, match="no label"):
+        as_X_y(data)
+
+
 def test_no_image_is_read_for_the_labels(folder):
     asked = []
 
     def loader(path):
         asked.append(path)
-        return Image.open(path)
+        with Image.open(path) as image:
+            return image.copy()
 
     _, y = as_X_y(Subset(ImageFolder(folder, loader=loader), [0, 5]))
     assert y.tolist() == ["cat", "dog"]
-    assert len(asked) == 1  # the first, which tells what the items are
+    assert asked == [asked[0]] * 2  # the first, which tells what the items and labels are
 
 
 def test_it_agrees_with_load_folder(folder):
@@ -141,7 +163,7 @@ def test_streams(hugging_face):
         assert isinstance(stream, LabelledStream)
         assert as_X_y(stream) == (stream, None)
         images, labels = zip(*stream, strict=True)
-        assert_array_equal(np.stack(images), PIXELS)
+        assert_array_equal(np.stack([item_to_rgb(one, (255, 255, 255)) for one in images]), PIXELS)
         assert list(labels) == NAMES
 
 

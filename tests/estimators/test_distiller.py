@@ -398,8 +398,8 @@ def test_shards_of_other_seeds_or_nets_are_not_added():
         ({"y": Y[:-1], "classes": ["a", "b", "c"]}, "inconsistent numbers of samples"),
         ({"y": Y, "classes": ["a", "b"]}, "which classes does not have"),
         ({"y": Y, "class_counts": [6, 6, 6]}, "pass classes too"),
-        ({"y": None}, "requires y"),
-        ({"y": None, "classes": ["a", "b", "c"]}, "y"),
+        ({"y": None}, "pass the labels as y"),
+        ({"y": None, "classes": ["a", "b", "c"]}, "pass the labels as y"),
     ],
 )
 def test_bad_shards(given, message):

@@ -184,7 +184,6 @@ picture = Image.new("RGB", (4, 4))
         ([[[0.0, 1.0], [0.0]], [[1.0]]], "inhomogeneous shape"),
         ([1.0, [2.0]], "a list of float and list"),
         ([None, None], r"X\[0\] .* of kind NoneType"),
-        (np.array([b"a.png"]), r"X\[0\] cannot be read"),
         (torch.zeros(2, 4, 4, 3), r"tensor of shape \(2, 4, 4, 3\).*X\.numpy\(\)"),
         (torch.zeros(3, 4, 4), r"a single image or 3 grey ones.*X\[None\]"),
         (torch.full((2, 3, 4, 4), 255.0), r"X\[0\] go from 255 to 255"),

@@ -1,6 +1,7 @@
 """Sequences whose items are made when they are asked for: columns, data sets, tensors."""
 
 import pickle
+import time
 from io import BytesIO
 
 import datasets
@@ -11,7 +12,7 @@ from numpy.testing import assert_array_equal
 from PIL import Image
 from sklearn.model_selection import train_test_split
 
-from sklgm.images import check_images
+from sklgm.images import check_images, find_damaged, iter_batches
 
 rng = np.random.default_rng(0)
 PIXELS = rng.integers(0, 256, (4, 6, 7, 3), dtype=np.uint8)
@@ -37,15 +38,15 @@ class Lazy:
         return self.items[index]
 
 
-def hugging_face(**features):
-    columns = {"image": [{"bytes": png(one), "path": None} for one in PIXELS]}
-    columns["label"] = [0, 1, 1, 0]
-    return datasets.Dataset.from_dict(
-        columns, features=datasets.Features({"image": datasets.Image(), **features})
-    )
+def datasets_of(contents):
+    columns = {"image": [{"bytes": one, "path": None} for one in contents]}
+    columns["label"] = [i % 2 for i in range(len(contents))]
+    label = datasets.ClassLabel(names=["cat", "dog"])
+    features = datasets.Features({"image": datasets.Image(), "label": label})
+    return datasets.Dataset.from_dict(columns, features=features)
 
 
-DATA = hugging_face(label=datasets.ClassLabel(names=["cat", "dog"]))
+DATA = datasets_of([png(one) for one in PIXELS])
 UNDECODED = DATA.cast_column("image", datasets.Image(decode=False))
 CHANNELS_FIRST = torch.from_numpy(PIXELS).permute(0, 3, 1, 2)
 
@@ -62,6 +63,8 @@ CHANNELS_FIRST = torch.from_numpy(PIXELS).permute(0, 3, 1, 2)
         DATA[:]["image"],
         DATA.with_format("numpy")["image"],
         DATA.with_format("torch")["image"],
+        DATA.with_format("pandas"),
+        DATA.with_format("arrow"),
         DATA.with_transform(lambda batch: batch)["image"],
         UNDECODED["image"],
         UNDECODED[:]["image"],
@@ -111,6 +114,36 @@ def test_items_are_asked_for_one_by_one_and_only_when_needed():
     assert len(source.take([])) == 0
 
 
+class OneFile:
+    """Pictures in one open file: to seek and to read may not be torn apart by other threads."""
+
+    def __init__(self, file):
+        self.file = file
+
+    def __len__(self):
+        return 64
+
+    def __getitem__(self, index):
+        self.file.seek(index)
+        time.sleep(0.001)
+        (value,) = self.file.read(1)
+        return np.full((4, 4, 3), value, np.uint8)
+
+
+def test_several_threads_ask_for_one_item_at_a_time(tmp_path):
+    (tmp_path / "pixels").write_bytes(bytes(range(64)))
+    with (tmp_path / "pixels").open("rb") as file:
+        source = check_images(OneFile(file))
+        batches = list(iter_batches(source, lambda image: image, batch_size=8, n_jobs=4))
+    assert np.concatenate(batches)[:, 0, 0, 0].tolist() == list(range(64))
+
+
+@pytest.mark.parametrize("make", [list, Lazy, lambda items: datasets_of(items)["image"]])
+def test_damaged_items_are_all_found(make):
+    good, bad = png(PIXELS[0]), b"no picture"
+    assert list(find_damaged(make([bad, good, bad]))) == [0, 2]
+
+
 def test_a_bad_item_is_named():
     source = check_images(Lazy([png(PIXELS[0]), b"", png(PIXELS[0])]))
     with pytest.raises(ValueError, match=r"X\[1\] cannot be read"):
@@ -142,6 +175,18 @@ def test_fingerprints_of_columns_follow_the_data_set_without_decoding(monkeypatc
     monkeypatch.setattr(datasets.Image, "decode_example", None)  # decoding would fail
     assert first.fingerprint() == again.fingerprint() != other.fingerprint()
     assert first.take([0]).fingerprint() != first.take([1]).fingerprint()
+
+
+def test_fingerprints_of_columns_of_paths_follow_the_files(tmp_path):
+    def fingerprint():
+        data = datasets.Dataset.from_dict({"image": [str(tmp_path / "a.png")]})
+        return check_images(data.cast_column("image", datasets.Image())).fingerprint()
+
+    found = []
+    for pixels in PIXELS[:2]:
+        Image.fromarray(pixels).resize((20 + len(found), 20)).save(tmp_path / "a.png")
+        found.append(fingerprint())
+    assert found[0] != found[1]
 
 
 def test_fingerprints_of_other_sequences_follow_the_pixels():
