@@ -147,7 +147,6 @@ class NamedBackbones:
         pooling: str | None = None,
         image_size: int | None = None,
         processor: Any = None,
-        name: str | None = None,
         **options: Any,
     ) -> Self:
         """Take a vision model of Hugging Face's transformers, prepared by its image processor.
@@ -166,7 +165,7 @@ class NamedBackbones:
         pooling : {"token", "avg", "token+avg", "pooler", "projection"}, default=None
             The feature. ``"token"`` is ``last_hidden_state[:, 0]``, ``"avg"`` the mean of the
             patch tokens there, ``"token+avg"`` the one followed by the other, ``"pooler"`` the
-            ``pooler_output`` (``"map"``, too), and ``"projection"`` the ``image_embeds``. None
+            ``pooler_output``, and ``"projection"`` the ``image_embeds``. None
             takes what the authors of the model probe: the projection of CLIP, the class token of
             ViT, DeiT, DINO and MAE, and the pooler of others, such as SigLIP, ConvNeXt and Swin.
         image_size : int, default=None
@@ -174,10 +173,8 @@ class NamedBackbones:
             are interpolated by the model.
         processor : transformers.BaseImageProcessor, default=None
             Of a loaded model; None looks it up where the model was loaded from.
-        name : str, default=None
-            Name of a loaded model for display; None takes that of its class.
         **options : Any
-            See `from_name`; of a loaded model `mean` and `std` alone.
+            See `from_name`; of a loaded model `mean`, `std`, and `name` for display.
 
         Returns
         -------
@@ -200,9 +197,10 @@ class NamedBackbones:
             return cls.from_name(f"transformers:{given}", **options)
         net, prepared = _transformers.wrap(model, pooling, processor)
         kept = {key: prepared.pop(key) for key in ("interpolation", "crop_pct", "resize")}
-        prepared |= options | ({"image_size": image_size} if image_size else {})
+        prepared |= {"name": type(model).__name__} | options
+        prepared |= {"image_size": image_size} if image_size else {}
         kind: Any = cls
-        made = kind.from_module(net, **prepared, name=name or type(model).__name__)
+        made = kind.from_module(net, **prepared)
         made.spec = replace(made.spec, **kept)
         made._fingerprint = f"module-{joblib.hash((made._fingerprint, made.spec))}"
         return made

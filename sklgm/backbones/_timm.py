@@ -98,11 +98,11 @@ def adapt(spec: BackboneSpec, pooling: str) -> BackboneSpec:
     given.pop("num_classes", None)  # as recipes have it; there is never a classifier here
     asked = given.pop("global_pool", "")
     pooling = pooling or asked or spec.global_pool
-    size = given.pop("img_size", None)
+    size = given.pop("img_size", 0)
     spec = replace(
         spec,
-        image_size=spec.image_size if size is None else int(size),
-        fixed_size=spec.fixed_size or size is not None,
+        image_size=int(size or spec.image_size),
+        fixed_size=spec.fixed_size or bool(size),
         model_kwargs=Arguments(given) if given else None,
         global_pool=pooling,
         pooling=pooling or spec.pooling,
@@ -116,8 +116,7 @@ def adapt(spec: BackboneSpec, pooling: str) -> BackboneSpec:
         raise ValueError(
             f"timm cannot make {spec.architecture!r} with model_kwargs={given} and pooling="
             f"{pooling!r} ({type(error).__name__}: {error}). Vision transformers take pooling "
-            f"'token', 'avg', '{_BOTH}', 'max', 'avgmax' or 'map', convolutional nets 'avg', "
-            f"'max', 'avgmax' or 'catavgmax'."
+            f"'token', 'avg', '{_BOTH}', 'max' or 'map', convolutional nets 'avg' or 'max'."
         ) from error
     return replace(spec, patch_size=_patch_size(getattr(net, "net", net), spec.fixed_size))
 
@@ -198,17 +197,22 @@ def _load(name: str, path: str, options: dict[str, Any]) -> torch.nn.Module:
     timm converts foreign names it knows and interpolates position embeddings.
     """
     expected = _skeleton(name, **options).state_dict()
-    classifier = _skeleton(name, **options | {"num_classes": 1}).state_dict().keys() - expected
-    heads = {key.partition(".")[0] for key in classifier}
-    kept = {
-        key: value
-        for key, value in read_state_dict(path, expected).items()
-        if key in expected or key.partition(".")[0] not in heads
-    }
-    # With a classifier of as many classes as the file's, none, timm loads strictly.
-    overlay = {"state_dict": kept, "source": "", "custom_load": False}
-    overlay |= {"num_classes": 0, "label_offset": 0}
+    state = read_state_dict(path, expected)
     with loading(path, name):
+        if "fc_norm.weight" in expected.keys() - state.keys() and "norm.weight" in state:
+            # Trained to pool what is normed already, where timm would norm what is pooled.
+            options = options | {"fc_norm": False}
+            expected = _skeleton(name, **options).state_dict()
+        classifier = _skeleton(name, **options | {"num_classes": 1}).state_dict().keys() - expected
+        heads = {key.partition(".")[0] for key in classifier}
+        kept = {
+            key: value
+            for key, value in state.items()
+            if key in expected or key.partition(".")[0] not in heads
+        }
+        # With a classifier of as many classes as the file's, none, timm loads strictly.
+        overlay = {"state_dict": kept, "source": "", "custom_load": False}
+        overlay |= {"num_classes": 0, "label_offset": 0}
         _check_patches(kept, expected)
         return create(name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
 

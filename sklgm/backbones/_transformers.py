@@ -27,6 +27,7 @@ _SINGLE = ("model.safetensors", "pytorch_model.bin")
 _FILES = (_SINGLE[0], f"{_SINGLE[0]}.index.json", _SINGLE[1], f"{_SINGLE[1]}.index.json")
 
 POOLINGS = ("token", "avg", "token+avg", "pooler", "projection")
+_OUTPUTS = {"pooler": "pooler_output", "projection": "image_embeds"}
 # The stack that a tensor belongs to, and its layer there.
 _LAYER = re.compile(r"(.+?\.)\d+\.")
 _QUIET = threading.Lock()
@@ -34,7 +35,7 @@ _QUIET = threading.Lock()
 _PROBED = dict.fromkeys(
     ("vit", "deit", "vit_mae", "vit_msn", "dinov2", "dinov2_with_registers", "dinov3_vit"), "token"
 ) | {"ijepa": "avg"}
-# Tokens that stand before those of the patches, by the names of what they are made from.
+# What the tokens before those of the patches are made from.
 _PREFIXES = ("cls_token", "class_embedding", "distillation_token", "register_tokens")
 
 transform = _image_processors.transform
@@ -56,12 +57,11 @@ class PooledModel(torch.nn.Module):
         self.net = net
         self.pooling = pooling
         self.interpolates = "interpolate_pos_encoding" in inspect.signature(net.forward).parameters
-        parts = [
-            part.flatten(0, -2) if part.ndim > 1 else part[None]
+        self.n_prefix = sum(
+            part[..., 0].numel()
             for name, part in net.named_parameters()
-            if name.split(".")[-2:] in [["embeddings", prefix] for prefix in _PREFIXES]
-        ]
-        self.n_prefix = sum(len(part) for part in parts)
+            if name.endswith(_PREFIXES) and "embeddings." in name
+        )
         if "token" in pooling and not self.n_prefix:
             raise ValueError(
                 f"{type(net).__name__} has no class token. Take pooling='pooler' or 'avg'."
@@ -72,13 +72,12 @@ class PooledModel(torch.nn.Module):
         if self.interpolates:
             options["interpolate_pos_encoding"] = True
         found = self.net(pixel_values=images, **options)
-        if self.pooling in ("projection", "pooler"):
-            name = {"projection": "image_embeds", "pooler": "pooler_output"}[self.pooling]
-            features = getattr(found, name, None)
+        if self.pooling in _OUTPUTS:
+            features = getattr(found, _OUTPUTS[self.pooling], None)
             if features is None:
                 raise ValueError(
-                    f"{type(self.net).__name__} returns no {name}. Take another pooling than "
-                    f"{self.pooling!r}: {', '.join(POOLINGS[:-1])}."
+                    f"{type(self.net).__name__} has no feature {self.pooling!r}. Take another "
+                    f"pooling: {', '.join(POOLINGS[:-1])}."
                 )
             return features.flatten(1)  # ConvNets keep two dimensions of length 1
         tokens = found.last_hidden_state
@@ -200,18 +199,18 @@ def build(spec: BackboneSpec, image_size: int, pretrained: bool) -> torch.nn.Mod
     import transformers
 
     folder, pooling = find_folder(spec), spec.global_pool
-    path = find_weights(spec) if pretrained else ""
-    source: dict[str, Any] = {"use_safetensors": _SINGLE[0] in Path(path).name}
-    if spec.checkpoint and spec.repository and pretrained:  # a file of the user's own
-        source = {"state_dict": read_state_dict(path)}
-    elif spec.repository:
-        for shard in shards_of(path):
-            find_on_hub(spec.name, spec.repository, [Path(shard).name])
     config = transformers.AutoConfig.from_pretrained(folder, trust_remote_code=False)
     kind = _class_of(config, pooling)
     if pretrained:
-        place = None if "state_dict" in source else folder
-        return PooledModel(_load(kind, config, pooling, path, place, **source), pooling)
+        path = find_weights(spec)
+        if spec.checkpoint and spec.repository:  # a file of the user's own
+            state = read_state_dict(path)
+            return PooledModel(_load(kind, config, pooling, path, state_dict=state), pooling)
+        for shard in shards_of(path) if spec.repository else ():
+            find_on_hub(spec.name, spec.repository, [Path(shard).name])
+        is_safe = _SINGLE[0] in Path(path).name
+        net = _load(kind, config, pooling, path, folder, use_safetensors=is_safe)
+        return PooledModel(net, pooling)
     with own_rng():
         return PooledModel(kind(_vision_config(config), **_options(kind, pooling)), pooling)
 
@@ -238,8 +237,7 @@ def wrap(model: Any, pooling: str | None, processor: Any) -> tuple[PooledModel, 
     if type(model) is kind:
         net: Any = copy.deepcopy(model)
     else:
-        state = {key: value.detach().clone() for key, value in model.state_dict().items()}
-        net = _load(kind, config, pooling, "the model given", state_dict=state)
+        net = _load(kind, config, pooling, "the model given", state_dict=model.state_dict())
     net.config._name_or_path = ""  # where it lay does not matter
     return PooledModel(net, pooling), preparation(getattr(processor, "image_processor", processor))
 

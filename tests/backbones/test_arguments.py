@@ -137,6 +137,18 @@ def test_poolings_of_timm(pooling, tmp_path):
     assert backbone is Backbone.from_name(f"timm:test_vit?pooling={pooling}", checkpoint=path)
 
 
+def test_patches_of_a_net_that_was_trained_by_its_class_token(tmp_path):
+    """Their mean after the last norm, which is trained: timm would want another norm's weights."""
+    net = filled("test_vit", global_pool="token", num_classes=0)
+    path = save(net.state_dict(), tmp_path / "net.safetensors")
+    backbone = Backbone.from_timm("test_vit", checkpoint=path, pooling="avg")
+    pixels = torch.rand(2, 3, 160, 160)
+    with torch.no_grad():
+        tokens = net.forward_features(normalised(backbone, pixels))
+        found = backbone.features(pixels)
+    torch.testing.assert_close(found, tokens[:, net.num_prefix_tokens :].mean(1))
+
+
 def test_names_with_a_pooling_go_wherever_names_go():
     net = Backbone.from_name("dinov2_vits14", pooling="token+avg", pretrained=False)
     assert net.name == "dinov2_vits14?pooling=token+avg"

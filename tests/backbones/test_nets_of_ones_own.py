@@ -1,8 +1,11 @@
 """Nets that people bring: what is said of those that do not do, and how their code travels."""
 
 import os
+import pickle
 import subprocess
 import sys
+import time
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 
 import joblib
@@ -13,7 +16,7 @@ from torch import nn
 
 from sklgm import BackboneEmbedder, FrozenBackboneProbe, LGMDistiller, RandomHeads, RandomImages
 from sklgm.alignment import alignment_matrix
-from sklgm.backbones import Backbone
+from sklgm.backbones import Backbone, _modules
 from tests.image_checks import toy_images
 from tests.tiny_backbones import TinyConvNet, tiny_backbone
 
@@ -185,6 +188,10 @@ def test_a_module_that_only_this_process_finds_travels_with_its_code(tmp_path, m
     backbone = Backbone.from_module(hubconf_net.HubNet(), image_size=16)
     (features,) = joblib.Parallel(2)([joblib.delayed(features_of_zeros)(backbone)])
     torch.testing.assert_close(features, features_of_zeros(backbone))
+    dumps = _modules.cloudpickle.dumps
+    monkeypatch.setattr(_modules.cloudpickle, "dumps", lambda net: time.sleep(0.1) or dumps(net))
+    with ThreadPool(2) as threads:  # both at once
+        assert all(b"SCALE" in parcel for parcel in threads.map(pickle.dumps, [backbone] * 2))
     del sys.modules["hubconf_net"]
 
 

@@ -3,6 +3,7 @@
 import json
 import pickle
 import sys
+import threading
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ import torch
 from PIL import Image
 
 from sklgm import FrozenBackboneProbe, LGMDistiller
-from sklgm.backbones import Backbone, WeightsNotFoundError, _weights
+from sklgm.backbones import Backbone, WeightsNotFoundError, _transformers, _weights
 from tests.library_nets import fill, own_cache
 
 transformers = pytest.importorskip("transformers")
@@ -238,6 +239,24 @@ def test_files_in_parts_and_pickles_of_tensors(tmp_path):
     next((tmp_path / "parts").glob("*-of-*")).unlink()
     with pytest.raises(FileNotFoundError, match="There is no file"):
         Backbone.from_transformers(tmp_path / "parts")
+
+
+def test_reports_of_transformers_are_as_before_when_threads_load_at_once():
+    logging, leave, entered = transformers.utils.logging, threading.Event(), threading.Event()
+    level = logging.get_verbosity()
+
+    def load():
+        with _transformers._quiet():
+            entered.set()
+            leave.wait(5)
+
+    thread = threading.Thread(target=load)
+    with _transformers._quiet():
+        thread.start()
+        entered.wait(0.1)
+    leave.set()
+    thread.join()
+    assert logging.get_verbosity() == level
 
 
 def test_weights_that_do_not_serve(tmp_path):
