@@ -1,13 +1,14 @@
-"""Names that look the same, and files that cannot be read."""
+"""What loaders of files and labels have in common: the checks, and what they return."""
 
 from __future__ import annotations
 
 import os
 import warnings
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
+from sklearn.utils import Bunch
 
 from sklgm.images import find_damaged
 from sklgm.images.decoding import WHITE
@@ -57,44 +58,53 @@ def find_unreadable(paths: Sequence[str], n_jobs: int | None) -> dict[str, str]:
     return {paths[place]: reason for place, reason in damaged.items()}
 
 
-def leave_out_damaged(
-    paths: NDArray, target: NDArray, where: str, on_error: str, n_jobs: int | None
-) -> tuple[NDArray, NDArray]:
-    """Return files that can be read, with their labels, and warn of the others.
+def labelled_files(
+    paths: Sequence[str],
+    target: Sequence[str],
+    left_out: Counter[str],
+    where: str,
+    on_error: str,
+    n_jobs: int | None,
+) -> Bunch:
+    """Return what a loader returns of listed files, without those that shall be skipped.
 
     Parameters
     ----------
-    paths, target : ndarray of shape (n_samples,)
+    paths, target : sequence of str
         Files and labels.
+    left_out : Counter of str
+        Files that are left out already, by kind.
     where : str
-        The folder or file that lists them, for the message.
-    on_error : {"raise", "skip"}
-        "raise" opens no file, and returns all of them.
-    n_jobs : int or None
-        Threads that open the files.
+        The folder or file that lists them, for messages.
+    on_error, n_jobs
+        As :func:`load_folder <sklgm.datasets.load_folder>` takes them.
 
     Returns
     -------
-    paths, target : ndarray of shape (n_readable,)
-        Those that are left.
+    Bunch
+        As :func:`load_folder <sklgm.datasets.load_folder>` returns them.
 
     Raises
     ------
     ValueError
-        If no file of a class can be read, or `on_error` is something else.
+        If labels look the same or are no text, if no file of a class can be read, or `on_error` is
+        something else.
     """
     if on_error not in ("raise", "skip"):
         raise ValueError(f"on_error must be 'raise' or 'skip'; got {on_error!r}.")
-    reasons = {} if on_error == "raise" else find_unreadable(paths.tolist(), n_jobs)
-    if not reasons:
-        return paths, target
-    some = "; ".join(f"{path}: {reason.rstrip('.')}" for path, reason in list(reasons.items())[:3])
-    told = (
-        f"{len(reasons)} of {len(paths)} files of {where!r} cannot be read: {some}"
-        f"{'; and others, which sklgm check lists' if len(reasons) > 3 else ''}."
-    )
-    keep = np.array([path not in reasons for path in paths])
-    if lost := sorted(set(target.tolist()) - set(target[keep].tolist())):
-        raise ValueError(f"No image of {lost} is left. {told}")
-    warnings.warn(f"Damaged files are left out. {told}", stacklevel=3)
-    return paths[keep], target[keep]
+    X, y = np.array(paths, dtype=object), np.array(target)
+    names = np.unique(y)
+    check_names(names.tolist(), where)
+    if on_error == "skip" and (reasons := find_unreadable(paths, n_jobs)):
+        some = "; ".join(f"{path}: {reason}" for path, reason in list(reasons.items())[:3])
+        told = (
+            f"{len(reasons)} of {len(paths)} files of {where!r} cannot be read; `sklgm check` "
+            f"lists them. The first: {some}"
+        )
+        is_read = [path not in reasons for path in paths]
+        X, y = X[is_read], y[is_read]
+        if lost := np.setdiff1d(names, y).tolist():
+            raise ValueError(f"No image of {lost} is left. {told}")
+        warnings.warn(f"Damaged files are left out. {told}", stacklevel=3)
+        left_out = left_out + Counter(damaged=len(paths) - len(X))
+    return Bunch(paths=X, target=y, target_names=names, left_out=dict(left_out))

@@ -6,11 +6,10 @@ from collections import Counter
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import Bunch
 
-from sklgm.datasets._checks import check_names, leave_out_damaged
+from sklgm.datasets._checks import labelled_files
 from sklgm.datasets._listing import describe_left_out, list_images, subfolders
 from sklgm.datasets._splits import refuse_splits
 
@@ -79,8 +78,6 @@ def load_folder(
             f"{str(root)!r} has no subfolders. Put the images of each class in one with its name."
         )
     refuse_splits(root)
-    names = [folder.name for folder in classes]
-    check_names(names, str(root))
     paths: list[str] = []
     target: list[str] = []
     left_out = Counter[str]()
@@ -101,9 +98,5 @@ def load_folder(
             f"{describe_left_out(left_out)}",
             stacklevel=2,
         )
-    files = np.array(paths, dtype=object), np.array(target)
-    X, y = leave_out_damaged(*files, str(root), on_error, n_jobs)
-    left_out += Counter(damaged=len(paths) - len(X))
-    if return_X_y:
-        return X, y
-    return Bunch(paths=X, target=y, target_names=np.array(names), left_out=dict(left_out))
+    data = labelled_files(paths, target, left_out, str(root), on_error, n_jobs)
+    return (data.paths, data.target) if return_X_y else data

@@ -9,14 +9,14 @@ import os
 import re
 import unicodedata
 import warnings
+from collections import Counter
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 from numpy.typing import NDArray
 from sklearn.utils import Bunch
 
-from sklgm.datasets._checks import check_names, leave_out_damaged
+from sklgm.datasets._checks import labelled_files
 
 _DELIMITERS = ",;\t"
 
@@ -73,15 +73,10 @@ def load_csv(
     lines = read_table(file, ("path", "label"))
     if not lines:
         raise ValueError(f"{file} names no image. Add a line for each, below the columns' names.")
-    X = np.array([str(find_file(file.parent, line["path"])) for _, line in lines], dtype=object)
-    y = np.array([line["label"] for _, line in lines])
-    names = np.unique(y)
-    check_names(names.tolist(), str(file))
-    X, y = leave_out_damaged(X, y, str(file), on_error, n_jobs)
-    if return_X_y:
-        return X, y
-    left_out = {"damaged": len(lines) - len(X)} if len(X) < len(lines) else {}
-    return Bunch(paths=X, target=y, target_names=names, left_out=left_out)
+    paths = [str(find_file(file.parent, line["path"])) for _, line in lines]
+    target = [line["label"] for _, line in lines]
+    data = labelled_files(paths, target, Counter(), str(file), on_error, n_jobs)
+    return (data.paths, data.target) if return_X_y else data
 
 
 def find_file(folder: Path, name: str) -> Path:
