@@ -155,8 +155,8 @@ def read_table(path: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str
         ) from error
     if padded:
         warnings.warn(
-            f"Cells of {path} have blanks around them, which are stripped: {len(padded)}, the first "
-            f"is {padded[0]!r}. Remove the blanks from the file.",
+            f"Cells of {path} have blanks around them, which are stripped: {len(padded)}, the "
+            f"first is {padded[0]!r}. Remove the blanks from the file.",
             stacklevel=3,
         )
     return lines
