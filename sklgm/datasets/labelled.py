@@ -20,7 +20,7 @@ from sklgm.images.columns import (
     take_field,
     without_decoding,
 )
-from sklgm.utils.targets import named_labels, number_names
+from sklgm.utils.targets import check_column, named_labels, number_names, plain_label
 
 _LABELS = ("label", "labels", "target", "cls", "class")
 _NO_LABEL = "{} no label. Select the others, as dataset.filter does."
@@ -74,7 +74,7 @@ class LabelledStream:
         return dict(Counter(map(self._label, items)))
 
     def _label(self, item: Any) -> Hashable:
-        label = take_field(item, self.label)
+        label = plain_label(take_field(item, self.label))
         if hasattr(label, "item"):  # a number of numpy or torch
             label = label.item()
         if self.names is not None:
@@ -139,11 +139,10 @@ def as_X_y(
     if hasattr(dataset, "column_names") and hasattr(dataset, "select_columns"):
         return _from_columns(dataset, image, label)
     image, label = 0 if image is None else image, 1 if label is None else label
-    if hasattr(dataset, "batch_sampler"):
-        raise ValueError("A DataLoader has batches. Pass its data set, loader.dataset.")
-    if isinstance(dataset, str | os.PathLike):
+    if isinstance(dataset, str | os.PathLike) or hasattr(dataset, "batch_sampler"):
         raise ValueError(
-            f"{dataset!r} is a path. Read a folder by load_folder, a table of paths by load_csv."
+            f"Got {dataset!r}, which is no data set. Read a folder by load_folder and a table of "
+            f"paths by load_csv; of a DataLoader, which has batches, pass loader.dataset."
         )
     if not has_items(dataset):
         return LabelledStream(dataset, image, label), None
@@ -198,4 +197,4 @@ def _as_array(labels: Any) -> NDArray[Any]:
         n, first = labels.count(None), labels.index(None)
         which = f"{n} of {len(labels)} images, the first is X[{first}], have"
         raise ValueError(_NO_LABEL.format(which))
-    return np.asarray(labels)
+    return check_column(labels, "y")

@@ -127,7 +127,7 @@ def check_column(labels: Any, name: str) -> np.ndarray:
 
 def _of_one_kind(labels: Iterable[Any], name: str, *, keep_objects: bool) -> np.ndarray:
     """Return plain values as an array that holds them as they are."""
-    values = [_plain(label) for label in labels]
+    values = [plain_label(label) for label in labels]
     _refuse_missing([_is_missing(value) for value in values], name)
     if len({(isinstance(value, str), isinstance(value, bool | np.bool_)) for value in values}) > 1:
         raise ValueError(
@@ -147,7 +147,7 @@ def _of_one_kind(labels: Iterable[Any], name: str, *, keep_objects: bool) -> np.
     return column
 
 
-def _plain(label: Any) -> Any:
+def plain_label(label: Any) -> Any:
     """Return the value of a label: of enums and other kinds of strings numpy cuts the text."""
     value = label.value if isinstance(label, Enum) else label
     return str.__str__(value) if isinstance(value, str) else value

@@ -1,5 +1,7 @@
 """Data sets of other libraries, taken apart into X and y."""
 
+from enum import Enum
+
 import datasets
 import numpy as np
 import pytest
@@ -98,6 +100,18 @@ class OnlyFirst(torch.utils.data.Dataset):
 
 def test_of_a_subset_no_other_item_is_read():
     assert_is(*as_X_y(Subset(OnlyFirst(), [0])), [0])
+
+
+class Animal(str, Enum):  # noqa: UP042, of which numpy makes "Animal.CAT"
+    CAT = "cat"
+    DOG = "dog"
+
+
+def test_labels_that_are_enums_are_taken_by_their_values():
+    pairs = list(zip(PIXELS, [Animal(name) for name in NAMES], strict=True))
+    assert_is(*as_X_y(pairs))
+    stream, _ = as_X_y(iter(pairs))
+    assert [type(label) for _, label in stream] == [str] * 6
 
 
 def test_a_negative_target_is_no_label(folder):
