@@ -123,8 +123,8 @@ class _Blank:
         return OrderedDict()
 
 
-class _BlankNumber:
-    """What stands for NumPy's numbers and types, whose pickles go on to set a state."""
+class _BlankWithState:
+    """What stands for NumPy's numbers and partial functions, whose pickles go on to set a state."""
 
     def __init__(self, *args: object) -> None:
         pass
@@ -144,7 +144,8 @@ def _read_torch(path: str) -> tuple[Any, list[str]]:
         else:
             names = _globals_of_old_file(path)
         blanks: list[Any] = [
-            (_BlankNumber if name.startswith("numpy") else _Blank, name) for name in names
+            (_BlankWithState if name.startswith(("numpy", "functools.partial")) else _Blank, name)
+            for name in names
         ]
         # A file, since by a path torch would go by its suffix. Its list is the whole process's.
         with Path(path).open("rb") as file, _LOCK, torch.serialization.safe_globals(blanks):

@@ -192,6 +192,11 @@ class NamedBackbones:
             such feature, or its processor does something else than resize, crop and normalise.
         """
         if isinstance(model, str | os.PathLike):
+            if processor is not None:
+                raise ValueError(
+                    f"processor goes with a loaded model; {os.fspath(model)!r} is a name, and "
+                    f"has its own. Load the model, or pass mean= and std=."
+                )
             given = os.fspath(model).removeprefix("transformers:")
             options |= {"image_size": image_size, "pooling": pooling}
             return cls.from_name(f"transformers:{given}", **options)

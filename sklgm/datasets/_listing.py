@@ -16,11 +16,14 @@ _SERVICE = frozenset(
     (
         *("@eadir", "@tmp", "@recycle", "@recently-snapshot", "@__thumb", "#recycle", "#snapshot"),
         *("$recycle.bin", "recycler", "system volume information", "lost+found", "__macosx"),
+        *("~snapshot", "@sharebin", "found.000", "_gsdata_", "_notes"),
         *("network trash folder", "temporary items", "ipod photo cache", "_vti_cnf", "__pycache__"),
     )
 )
 # Below a class these are a viewer's. Beside classes they may be one, such as of hands.
-_THUMBNAILS = frozenset(["thumbs", "_thumbs", "thumbnails"])
+_THUMBNAILS = frozenset(
+    before + name for before in ("", "_", "__", "wp") for name in ("thumb", "thumbs", "thumbnails")
+)
 # Pillow knows these formats by name, but has other programs read them.
 _STUBS = frozenset(["BUFR", "GRIB", "HDF5", "MPEG", "EPS"] + ["WMF"] * (os.name != "nt"))
 _HEIF = frozenset([".heic", ".heif", ".heics", ".heifs", ".hif"])
@@ -29,6 +32,7 @@ _OTHERS = (
     ".3fr .ari .arw .cr2 .cr3 .crw .dcr .dng .erf .fff .iiq .k25 .kdc .mef .mos .mrw .nef .nrw "
     ".orf .pef .raf .raw .rw2 .rwl .sr2 .srf .srw .x3f "
     ".avif .avifs .webp .jxl .jxr .wdp .bpg .flif .svg .svgz .psd .psb .xcf .ai .eps .epsf .epsi "
+    ".gpr .insp .livp .jpg_large .download "
     ".ps .wmf .emf .exr .hdr .dcm .dicom .nii .nrrd .mha .mhd .czi .nd2 .lif .svs .ndpi .mrxs"
 )
 _IMAGE_LIKE = _HEIF.union(_OTHERS.split())
@@ -72,13 +76,23 @@ def list_images(folder: Path) -> tuple[list[str], Counter[str]]:
         is_copy = not _THUMBNAILS.isdisjoint(nested)
         for name in names:
             extension = Path(name).suffix.lower()
-            if extension not in extensions:
+            if not extension and _is_image(parent / name):
+                left_out["without extension"] += 1
+            elif extension not in extensions:
                 left_out[extension] += extension in _IMAGE_LIKE
             elif is_copy:
                 left_out["thumbnails"] += 1
             else:
                 images.append(str(parent / name))
     return sorted(images), +left_out
+
+
+def _is_image(path: Path) -> bool:
+    try:
+        Image.open(path).close()
+    except Exception:  # Pillow's plugins raise nearly anything
+        return False
+    return True
 
 
 def readable() -> set[str]:
@@ -95,7 +109,9 @@ def describe_left_out(left_out: Counter[str]) -> str:
     lines = [f"{counts}."]
     if _HEIF & left_out.keys():
         lines.append("Install pillow-heif to have HEIC read: pip install 'sklgm[heif]'.")
-    if left_out.keys() - _HEIF - {"thumbnails"}:
+    if "without extension" in left_out:
+        lines.append("Give files their extension, such as .jpg.")
+    if left_out.keys() - _HEIF - {"thumbnails", "without extension"}:
         lines.append("Convert what Pillow does not read to PNG or JPEG.")
     if "thumbnails" in left_out:
         lines.append("Rename folders called thumbs or thumbnails if they belong to a class.")
@@ -131,7 +147,7 @@ def _leads_up(entry: str | Path, folder: Path) -> bool:
 
 def _is_passed_over(folder: Path) -> bool:
     name = folder.name.lower()
-    if name[0] == "." or name in _SERVICE or has_card(folder):
+    if name[0] == "." or name in _SERVICE or name.endswith(".lrdata") or has_card(folder):
         return True
     # What --memory and --resume keep, and what the demo writes.
     if (folder / "joblib").is_dir():

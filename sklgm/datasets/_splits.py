@@ -8,12 +8,11 @@ from pathlib import Path
 
 from sklgm.datasets._listing import has_card, subfolders
 
-# Such as "train", "Training Set", "val2017", "seg_test" or "asl-train"; not "bullet train".
 _SPLIT = re.compile(
-    r"(?:.*[_-])?(train(?:ing|val)?|test(?:ing)?|val(?:id(?:ation)?)?|dev|eval(?:uation)?)"
-    r"(?:[ _-]?(?:set|images?|imgs?|data|split))?[ _-]?\d*",
-    re.IGNORECASE,
+    "train(ing|val)?|test(ing)?|val(id(ation)?)?|dev(elopment)?|eval(uation)?", re.IGNORECASE
 )
+# What may stand beside such a word without a meaning of its own.
+_FILLING = {"set", "image", "images", "img", "imgs", "data", "split", "dir", "folder"}
 
 
 def refuse_splits(root: Path) -> None:
@@ -30,7 +29,7 @@ def refuse_splits(root: Path) -> None:
             f"{str(root / 'images')!r} to take their pictures for a folder of classes."
         )
     classes = subfolders(root)
-    if len(classes) == 1 and not _SPLIT.fullmatch(classes[0].name):
+    if len(classes) == 1 and not _split_of(classes[0]):
         if subfolders(classes[0]):
             refuse_splits(classes[0])
         return
@@ -47,14 +46,24 @@ def refuse_splits(root: Path) -> None:
 
 def _parts(classes: list[Path]) -> list[Path]:
     """Return those of some folders that are splits of a data set; true classes are none."""
-    words = {}
-    for folder in classes:
-        if found := _SPLIT.fullmatch(folder.name):
-            words[folder] = found[1].lower()[:3]
-    inside = {folder: {entry.name for entry in subfolders(folder)} for folder in words}
+    splits = {folder: split for folder in classes if (split := _split_of(folder))}
+    inside = {folder: {entry.name for entry in subfolders(folder)} for folder in splits}
     alike = any(
-        words[one] != words[other] and inside[one] & inside[other]
-        for one, other in combinations(words, 2)
+        splits[one][0] != splits[other][0]
+        and splits[one][1] == splits[other][1]
+        and inside[one] & inside[other]
+        for one, other in combinations(splits, 2)
     )
-    only_splits = len(set(words.values())) == len(classes)
-    return [folder for folder in words if inside[folder]] if alike or only_splits else []
+    words = {word for word, rest in splits.values() if not rest}
+    only_splits = len(words) == len(classes)
+    return [folder for folder in splits if inside[folder]] if alike or only_splits else []
+
+
+def _split_of(folder: Path) -> tuple[str, tuple[str, ...]] | None:
+    """Return which split a folder names, and the other words of its name, as "seg" of seg_train."""
+    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", folder.name)
+    for word in words:
+        if _SPLIT.fullmatch(word):
+            rest = (other.lower() for other in words if other != word)
+            return word.lower()[:3], tuple(other for other in rest if other not in _FILLING)
+    return None

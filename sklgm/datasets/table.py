@@ -129,7 +129,7 @@ def read_table(path: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str
     wanted = " and ".join(columns)
     if not path.is_file():  # a pipe would be waited for
         raise ValueError(f"There is no file {path}. Pass a CSV file with the columns {wanted}.")
-    lines, padded, number = [], list[str](), 1
+    lines, padded, broken, number = [], list[str](), list[str](), 1
     try:
         reader, n_above = _read_header(path, columns)
         for cells in reader:
@@ -147,12 +147,19 @@ def read_table(path: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str
                 lines.append((number, line))
             elif any(map(str.strip, cells.values())):
                 raise ValueError(f"Line {number} of {path} must give {wanted}.")
+            broken += [cell for cell in line.values() if "\n" in cell or "\r" in cell]
             padded += [cell for cell in own if cell != cell.strip()]
     except csv.Error as error:
         raise ValueError(
             f"{path} is no CSV file: from line {number + 1} on, {error}. Close every double quote "
             f"that is opened, and write one inside a cell twice."
         ) from error
+    if broken:
+        warnings.warn(
+            f"Cells of {path} go over several lines: {len(broken)}, the first is {broken[0]!r}. If "
+            f"that is not meant, a double quote is too much before it, or one too little.",
+            stacklevel=3,
+        )
     if padded:
         warnings.warn(
             f"Cells of {path} have blanks around them, which are stripped: {len(padded)}, the "

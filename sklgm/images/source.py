@@ -10,6 +10,7 @@ from typing import Any, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from PIL import Image
 
 from sklgm.images.decoding import RGB
 from sklgm.images.items import item_to_rgb

@@ -4,6 +4,7 @@ import argparse
 import collections
 import datetime
 import enum
+import functools
 import gzip
 import io
 import pickle
@@ -113,6 +114,7 @@ LAYOUTS = {
         "colour": Colour.RED,
         "loss": nn.CrossEntropyLoss(weight=torch.ones(3)),
         "arguments": argparse.Namespace(path=Path("x"), best=np.float32(1)),
+        "hyper_parameters": {"optimizer": functools.partial(torch.optim.Adam, lr=1)},
     },
 }
 

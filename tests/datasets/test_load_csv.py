@@ -1,5 +1,6 @@
 """Tables as spreadsheets and other machines write them."""
 
+import contextlib
 import unicodedata
 
 import pytest
@@ -61,7 +62,10 @@ def test_blanks_around_cells_are_stripped_with_a_warning(read, text):
 @pytest.mark.parametrize("separator", ["\n", "\r\n", "\x0b", "\x0c", "\x1c", "\x85", "\u2028"])
 def test_a_line_separator_in_a_cell_does_not_cut_it(read, separator):
     text = f'path,label\na/0.png,"x{separator}z"\nb/0.png,y\n'
-    assert read(text) == [("a/0.png", f"x{separator}z"), ("b/0.png", "y")]
+    # Two quotes that stand alone in a table swallow what is between them.
+    over_lines = pytest.warns(UserWarning, match="over several lines: 1, the first is 'x")
+    with over_lines if separator in ("\n", "\r\n") else contextlib.nullcontext():
+        assert read(text) == [("a/0.png", f"x{separator}z"), ("b/0.png", "y")]
 
 
 @pytest.mark.parametrize(

@@ -107,6 +107,13 @@ def test_what_is_left_out_is_counted(tmp_path, without_heif):
         load_folder(tmp_path)
 
 
+def test_images_without_an_extension_are_counted(tmp_path):
+    touch(tmp_path, "a/0.png", "b/0.png", "b/README")
+    Image.new("RGB", (4, 4)).save(tmp_path / "b" / "photo", "jpeg")
+    with pytest.warns(UserWarning, match="1 without extension.*Give files their extension"):
+        assert load_folder(tmp_path).left_out == {"without extension": 1}
+
+
 def test_heic_is_listed_where_it_can_be_read(tmp_path):
     pytest.importorskip("pillow_heif")
     data = load_folder(touch(tmp_path, "a/0.png", "a/1.HEIC", "b/0.heif"))
@@ -120,6 +127,10 @@ def test_heic_is_listed_where_it_can_be_read(tmp_path):
         (["train/cat/0.png", "train/dog/0.png", "test/cat/0.png", "test/dog/0.png"], "train"),
         (["Training/cat/0.png", "VALID/cat/0.png", "extra/fox/0.png"], "Training"),
         (["seg_train/cat/0.png", "seg_test/cat/0.png", "seg_pred/0.png"], "seg_train"),
+        (["train_v2/cat/0.png", "test_v2/cat/0.png"], "train_v2"),
+        (["FinalTrain/cat/0.png", "FinalTest/cat/0.png"], "FinalTrain"),
+        (["train_64x64/cat/0.png", "val_64x64/cat/0.png"], "train_64x64"),
+        (["development/cat/0.png", "evaluation/cat/0.png"], "development"),
         (["images/train/cat/0.png", "images/val2017/cat/0.png", "labels.csv"], "images/train"),
         (["train/cat/0.png", "train/dog/0.png", "notes.txt"], "train"),
         (["train/cat/0.png", "test/0.png", "test/1.png"], "train"),
@@ -170,6 +181,7 @@ def test_what_the_package_wrote_is_no_class(tmp_path):
     [
         *("@eaDir", ".thumbnails", "__MACOSX", "$RECYCLE.BIN", "System Volume Information"),
         *("lost+found", "#recycle", ".AppleDouble", ".ipynb_checkpoints", ".@__thumb"),
+        *("~snapshot", "FOUND.000", "Previews.lrdata"),
     ],
 )
 def test_folders_that_machines_keep_are_left_out(tmp_path, name):
