@@ -185,8 +185,7 @@ def check_backbone(backbone: Any, parameter: str = "backbone") -> None:
             f"{parameter} must be a name or a Backbone, or a list of these; got {brief(backbone)}. "
             f"A net of your own becomes one by Backbone.from_module(net, image_size=224, "
             f"mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)), with the size and the "
-            f"normalisation that it was trained with; a model of transformers by "
-            f"Backbone.from_transformers(model)."
+            f"normalisation of its training; one of transformers by Backbone.from_transformers."
         )
 
 
