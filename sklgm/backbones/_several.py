@@ -181,11 +181,16 @@ def name_backbones(backbones: Any) -> dict[str, str | Backbone]:
 def check_backbone(backbone: Any, parameter: str = "backbone") -> None:
     """Raise ValueError for what is neither a name nor a Backbone, without printing a whole net."""
     if not isinstance(backbone, str | Backbone):
+        advice = (
+            "A net of your own becomes one by Backbone.from_module(net, image_size=224, "
+            "mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)), with the size and the "
+            "normalisation that it was trained with."
+        )
+        if hasattr(getattr(backbone, "config", None), "model_type"):
+            advice = "A model of transformers becomes one by Backbone.from_transformers(model)."
         raise ValueError(
             f"{parameter} must be a name or a Backbone, or a list of these; got {brief(backbone)}. "
-            f"A net of your own becomes one by Backbone.from_module(net, image_size=224, "
-            f"mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)), with the size and the "
-            f"normalisation of its training; one of transformers by Backbone.from_transformers."
+            f"{advice}"
         )
 
 

@@ -374,3 +374,9 @@ def test_without_transformers(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "transformers", None)
     with pytest.raises(ImportError, match=r'pip install "sklgm\[transformers\]"'):
         Backbone.from_transformers(tmp_path)
+
+
+def test_a_model_as_backbone_is_told_how_to_become_one():
+    model = transformers.ViTModel(transformers.ViTConfig(**VIT))
+    with pytest.raises(ValueError, match=r"ViTModel.*Backbone\.from_transformers\(model\)"):
+        LGMDistiller(model).fit(np.zeros((2, 8, 8, 3)), [0, 1])
