@@ -328,7 +328,7 @@ CASES: dict[str, dict[str, Callable[[], object]]] = {
     "sklgm.datasets.as_X_y": {
         "None": lambda: datasets.as_X_y(None),
         "a folder": lambda: datasets.as_X_y("data"),
-        "images alone": lambda: datasets.as_X_y([("a.png", "b")]),
+        "images alone": lambda: datasets.as_X_y([1, 2]),
         "several": lambda: datasets.as_X_y({"train": [], "test": []}),
     },
     "sklgm.datasets.load_folder": {

@@ -137,7 +137,7 @@ LABELS = {
     "too few": (Y[:-1], "inconsistent numbers of samples: 18 images or rows in X and 17 labels"),
     "too many": ([*Y, "a"], "18 images or rows in X and 19 labels"),
     "none": (None, "requires y to be passed"),
-    "strings and numbers": ([1, *Y[1:]], "mixes strings and other labels"),
+    "strings and numbers": ([1, *Y[1:]], "y mixes strings"),
     "strings and None": (np.array([None, *Y[1:]], dtype=object), "1 of 18 labels in y are missing"),
     "strings and NaN": (pd.Series([np.nan, *Y[1:]], dtype=object), "the first at position 0"),
     "NaN": ([np.nan] + [1.0, 2.0] * 8 + [1.0], "1 of 18 labels in y are missing"),

@@ -433,7 +433,7 @@ def test_tables_name_files_of_their_folder_only(name, tmp_path):
 def test_tables_that_are_no_text(reader, line, tmp_path):
     read, name = READERS[reader]
     (tmp_path / name).write_bytes(b"img_filename,y,split,place,path,group\n" + line)
-    with refused("is no CSV file in UTF-8"):
+    with refused("is no CSV file"):
         read(tmp_path / name)
 
 

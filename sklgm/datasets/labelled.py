@@ -139,12 +139,14 @@ def as_X_y(
     if hasattr(dataset, "column_names") and hasattr(dataset, "select_columns"):
         return _from_columns(dataset, image, label)
     image, label = 0 if image is None else image, 1 if label is None else label
-    if isinstance(dataset, str | os.PathLike) or hasattr(dataset, "batch_sampler"):
+    is_indexed = has_items(dataset)
+    is_other = isinstance(dataset, str | os.PathLike) or hasattr(dataset, "batch_sampler")
+    if is_other or not (is_indexed or isinstance(dataset, Iterable)):
         raise ValueError(
             f"Got {dataset!r}, which is no data set. Read a folder by load_folder and a table of "
             f"paths by load_csv; of a DataLoader, which has batches, pass loader.dataset."
         )
-    if not has_items(dataset):
+    if not is_indexed:
         return LabelledStream(dataset, image, label), None
     return check_images(Field(dataset, image)), _labels_of(dataset, label)
 
