@@ -15,23 +15,24 @@ _SPLIT = re.compile(
 _FILLING = {"set", "image", "images", "img", "imgs", "data", "split", "dir", "folder"}
 
 
-def refuse_splits(root: Path) -> None:
+def refuse_splits(root: Path, classes: list[Path]) -> None:
     """Raise ValueError if the classes are one floor below, in folders called train, test or so.
 
     Parameters
     ----------
     root : Path
         What was passed as the folder of classes.
+    classes : list of Path
+        Its subfolders.
     """
     if has_card(root):
         raise ValueError(
             f"{str(root)!r} holds saved prototypes. Read them by PrototypeSet.load, or pass "
             f"{str(root / 'images')!r} to take their pictures for a folder of classes."
         )
-    classes = subfolders(root)
     if len(classes) == 1 and not _split_of(classes[0]):
-        if subfolders(classes[0]):
-            refuse_splits(classes[0])
+        if nested := subfolders(classes[0]):
+            refuse_splits(classes[0], nested)
         return
     parts = _parts(classes)
     if parts:

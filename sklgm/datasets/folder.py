@@ -77,7 +77,7 @@ def load_folder(
         raise ValueError(
             f"{str(root)!r} has no subfolders. Put the images of each class in one with its name."
         )
-    refuse_splits(root)
+    refuse_splits(root, classes)
     paths: list[str] = []
     target: list[str] = []
     left_out = Counter[str]()

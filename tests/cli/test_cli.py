@@ -285,13 +285,6 @@ def test_json_is_all_that_is_printed(folder, tmp_path):
     }.items()
 
 
-@pytest.fixture
-def quick_probes(monkeypatch):
-    """Train probes on a few views by default, in a few epochs."""
-    for name in ("n_views", "max_epochs"):
-        monkeypatch.setitem(FrozenBackboneProbe.__init__.__kwdefaults__, name, 2)
-
-
 @pytest.mark.real
 def test_transfer_between_two_nets(folder, quick_probes):
     nets = ("--backbone", "efficientnet_lite0", "--backbone", "efficientnet_lite1")

@@ -164,12 +164,6 @@ def test_other_names_that_are_not_utf8_are_no_hindrance(tmp_path):
     assert r"caf\udce9-p" in result.output.replace("\n", "")
 
 
-@pytest.fixture
-def quick_probes(monkeypatch):
-    for name in ("n_views", "max_epochs"):
-        monkeypatch.setitem(FrozenBackboneProbe.__init__.__kwdefaults__, name, 2)
-
-
 @pytest.mark.real
 def test_a_test_folder_may_lack_a_class(tmp_path, quick_probes):
     train = pictures(tmp_path / "train", "cat", "dog", "fox")

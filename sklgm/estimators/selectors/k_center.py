@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from sklgm.estimators.selectors.base import BackboneSelector, Embed
+from sklgm.estimators.selectors.base import BackboneSelector, Embed, choose_distinct
 
 
 class KCenterImages(BackboneSelector):
@@ -104,13 +104,12 @@ def k_centres(features: np.ndarray, mean: np.ndarray, n: int) -> np.ndarray:
     ndarray of int of shape (n,)
         Rows, none twice.
     """
-    from_mean = np.linalg.norm(features - mean, axis=1)
-    # Where distances are equal but for rounding, the first row is taken.
-    taken = [np.isclose(from_mean, from_mean.min(), rtol=1e-9, atol=0).argmax()]
+    taken = choose_distinct(np.linalg.norm(features - mean, axis=1)[None]).tolist()
     to_taken = np.full(len(features), np.inf)
     for _ in range(n - 1):
         to_last = np.linalg.norm(features - features[taken[-1]], axis=1)
         to_taken = np.minimum(to_taken, to_last)
         to_taken[taken] = -1
+        # Where distances are equal but for rounding, the first row is taken.
         taken.append((to_taken >= to_taken.max() * (1 - 1e-9)).argmax())
     return np.array(taken)
