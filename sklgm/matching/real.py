@@ -13,14 +13,13 @@ import torch
 from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
 from torch import Tensor
 
-from sklgm.matching.batches import as_rows, as_weights, shrink
+from sklgm.matching.batches import as_rows, as_weights
 from sklgm.matching.classes import ClassWeight, count_classes, label_indices, shorten, weigh_classes
 from sklgm.matching.gradients import heads_per_chunk, probe_gradients
 from sklgm.matching.gradients_file import as_settings, read_gradients, write_gradients
 from sklgm.matching.heads import HeadPool
-from sklgm.matching.moving import to_device
+from sklgm.matching.mean_images import MeanImages
 from sklgm.utils.devices import device_of_doubles
-from sklgm.utils.pictures import check_pixels
 from sklgm.utils.targets import check_column
 
 _CONSTRAINTS = {
@@ -33,14 +32,12 @@ _CONSTRAINTS = {
 }
 # Two statistics must share these to be merged, and the number of features.
 _SETTINGS = ("classes", "class_counts", *_CONSTRAINTS)
-# Side of the mean images: enough for background and rough layout.
-_MEAN_SIZE = 8
 # Tensors on the device of the features, so that to add to them is not to wait for it.
 _TENSORS = ("sums", "feature_sum", "feature_square_sum", "image_sum")
 _SUMS = (*_TENSORS, "rows_seen", "images_seen", "row_weights", "image_weights")
 
 
-class RealGradients:
+class RealGradients(MeanImages):
     """Sums of the linear probe's gradient over real data, one for each head of a pool.
 
     Together with a tiny mean image of each class, to start from, the sums are all that
@@ -121,10 +118,9 @@ class RealGradients:
         self.backbone = backbone
         self.views = views
         self._weights = weigh_classes(self.classes, self.class_counts, class_weight)
-        n, side = len(self.classes), _MEAN_SIZE
-        self.rows_seen, self.images_seen = np.zeros((2, n), dtype=np.int64)
-        self.row_weights, self.image_weights = np.zeros((2, n))
-        self.image_sum = torch.zeros(n, 3, side, side, dtype=torch.float64)
+        self.rows_seen = np.zeros(len(self.classes), dtype=np.int64)
+        self.row_weights = np.zeros(len(self.classes))
+        self._allocate_images()
         self._allocate(0, "cpu")
 
     def _allocate(self, n_features: int, device: torch.device | str) -> None:
@@ -206,69 +202,6 @@ class RealGradients:
         self.feature_sum += weighted.sum(0)
         self.feature_square_sum += (weighted * wide).sum(0)
         return self
-
-    def _count(self, labels: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
-        return np.bincount(labels, weights, minlength=len(self.classes))
-
-    def update_mean_images(
-        self,
-        images: Tensor,
-        y: Sequence[Any] | np.ndarray,
-        *,
-        sample_weight: np.ndarray | None = None,
-    ) -> RealGradients:
-        """Add images to the mean images of their classes, from which synthetic ones start.
-
-        Parameters
-        ----------
-        images : Tensor of shape (n, 3, height, width)
-            Pixels in [0, 1]. Those on a GPU are checked by :meth:`mean_images`, so as not to wait.
-        y : array-like of shape (n,)
-            Labels, each one of ``classes``.
-        sample_weight : ndarray of shape (n,), optional
-            Weight of each image in the mean of its class; 1 when not given.
-
-        Returns
-        -------
-        RealGradients
-            Itself.
-
-        Raises
-        ------
-        ValueError
-            For an unknown label, images of another shape, of other values, or not one a label, or
-            weights that are not finite or not one a label.
-        """
-        labels = label_indices(self.classes, y)
-        small = shrink(images, len(labels), _MEAN_SIZE)
-        weights = as_weights(sample_weight, labels)
-        weighted = small.flatten(1) * to_device(torch.from_numpy(weights), small.device)[:, None]
-        # A product, whose order of summation is always the same.
-        of_class = torch.from_numpy(labels == np.arange(len(self.classes))[:, None])
-        added = to_device(of_class, small.device).double() @ weighted
-        self.image_sum = self.image_sum.to(small.device).add_(added.view_as(self.image_sum))
-        self.images_seen += self._count(labels[weights != 0])
-        self.image_weights += self._count(labels, weights)
-        return self
-
-    def mean_images(self) -> np.ndarray | None:
-        """Return the mean image of each class.
-
-        Returns
-        -------
-        ndarray of shape (n_classes, 3, 8, 8) or None
-            Pixels in [0, 1], float32; None unless images of every class were added.
-
-        Raises
-        ------
-        ValueError
-            If images on a GPU were added whose pixels are not in [0, 1].
-        """
-        if not self.images_seen.all():
-            return None
-        means = self.image_sum.cpu().numpy() / self.image_weights[:, None, None, None]
-        # In float32 a mean of white pixels is 1, whatever was rounded in it before.
-        return check_pixels(means.astype(np.float32))
 
     def to(self, device: torch.device | str) -> RealGradients:
         """Return the same statistics with their sums on a device.
