@@ -45,9 +45,11 @@ def as_settings(header: dict[str, Any]) -> dict[str, Any]:
 
 
 def read_gradients(
-    path: str | Path, names: Sequence[str]
+    path: str | Path, names: Sequence[str], of_covariance: Sequence[str]
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
     """Return the header and the named tensors, none of which is checked.
+
+    Those of the covariance are there where the header says so.
 
     Another file, or one of another format, is a ValueError.
     """
@@ -58,7 +60,8 @@ def read_gradients(
             header = json.loads((file.metadata() or {})[_KEY])
             version = header.pop("format")
             # Another format may have other tensors.
-            known = names if version == _FORMAT else ()
+            known = [*names, *(of_covariance if header.get("store_covariance") else ())]
+            known = known if version == _FORMAT else []
             tensors = {name: _tensor(file, name) for name in known}
     except (SafetensorError, LookupError, ValueError, *_OTHER_JSON) as error:
         raise ValueError(f"{path} is not a file written by RealGradients.save.") from error

@@ -29,12 +29,14 @@ _CONSTRAINTS = {
     "head_seed": [Interval(Integral, 0, None, closed="left")],
     "backbone": [str, None],
     "views": [str, None],
+    "store_covariance": ["boolean"],
 }
 # Two statistics must share these to be merged, and the number of features.
 _SETTINGS = ("classes", "class_counts", *_CONSTRAINTS)
 # Tensors on the device of the features, so that to add to them is not to wait for it.
 _TENSORS = ("sums", "feature_sum", "feature_square_sum", "image_sum")
 _SUMS = (*_TENSORS, "rows_seen", "images_seen", "row_weights", "image_weights")
+_OF_COVARIANCE = ("class_feature_sum", "feature_product_sum")
 
 
 class RealGradients(MeanImages):
@@ -66,6 +68,8 @@ class RealGradients(MeanImages):
     backbone, views : str, optional
         Name of the backbone that the features come from, and description of the views that they
         were computed on; kept so that unlike sums are not merged.
+    store_covariance : bool, default=False
+        Whether to add up what :meth:`class_moments` needs, too, as for soft labels.
 
     Attributes
     ----------
@@ -78,6 +82,11 @@ class RealGradients(MeanImages):
         weights, float64.
     feature_sum, feature_square_sum : Tensor of shape (n_features,)
         Weighted first and second moment of the features, float64, for their mean and spread.
+    class_feature_sum : Tensor of shape (n_classes, n_features)
+        Sums of the features of each class, float64, by the weights of the gradients, which are
+        those of rows times those of classes; only with ``store_covariance``.
+    feature_product_sum : Tensor of shape (n_features, n_features)
+        Sums of products of two features, by the same weights, float64; likewise.
     images_seen, image_weights : ndarray of shape (n_classes,)
         The same of the images added by :meth:`update_mean_images`.
     image_sum : Tensor of shape (n_classes, 3, 8, 8)
@@ -87,7 +96,8 @@ class RealGradients(MeanImages):
     -----
     ``sums`` take ``4 * head_pool_size * n_classes * (n_features + 1)`` bytes, 790 MB for 1000
     classes, 768 features and 256 heads, and heads nearly as much. Intermediates stay within tens
-    of MiB as long as one head's logits for a batch do. The mean image of a class that has one
+    of MiB as long as one head's logits for a batch do. ``store_covariance`` takes
+    ``8 * n_features * (n_features + n_classes)`` bytes more, 11 MB for these sizes. The mean image of a class that has one
     image is that image in 8 x 8 pixels.
     """
 
@@ -102,6 +112,7 @@ class RealGradients(MeanImages):
         head_seed: int = 0,
         backbone: str | None = None,
         views: str | None = None,
+        store_covariance: bool = False,
     ) -> None:
         validate_parameter_constraints(_CONSTRAINTS, locals(), caller_name="RealGradients")
         given = np.asarray(classes) if np.ndim(classes) > 1 else check_column(classes, "classes")
@@ -117,6 +128,7 @@ class RealGradients(MeanImages):
         self.head_seed = int(head_seed)
         self.backbone = backbone
         self.views = views
+        self.store_covariance = bool(store_covariance)
         self._weights = weigh_classes(self.classes, self.class_counts, class_weight)
         self.rows_seen = np.zeros(len(self.classes), dtype=np.int64)
         self.row_weights = np.zeros(len(self.classes))
@@ -129,6 +141,9 @@ class RealGradients(MeanImages):
         self.sums = torch.zeros(*shape[:2], n_features + 1, device=device)
         moments = torch.zeros(2, n_features, device=device_of_doubles(device)).double()
         self.feature_sum, self.feature_square_sum = moments
+        if self.store_covariance:
+            self.class_feature_sum = moments.new_zeros(shape[1:])
+            self.feature_product_sum = moments.new_zeros(n_features, n_features)
 
     @property
     def n_features(self) -> int:
@@ -144,6 +159,14 @@ class RealGradients(MeanImages):
     def is_balanced(self) -> bool:
         """Whether ``class_weight="balanced"`` has an effect."""
         return self.class_weight == "balanced" and self.class_counts is not None
+
+    @property
+    def _tensors(self) -> tuple[str, ...]:
+        return (*_TENSORS, *(_OF_COVARIANCE if self.store_covariance else ()))
+
+    @property
+    def _sums(self) -> tuple[str, ...]:
+        return (*_SUMS, *(_OF_COVARIANCE if self.store_covariance else ()))
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -201,6 +224,10 @@ class RealGradients(MeanImages):
         weighted = wide * torch.as_tensor(weights, device=wide.device)[:, None]
         self.feature_sum += weighted.sum(0)
         self.feature_square_sum += (weighted * wide).sum(0)
+        if self.store_covariance:
+            heavy = wide * torch.as_tensor(weighed, device=wide.device)[:, None]
+            self.class_feature_sum += self._of_class(labels, wide.device) @ heavy
+            self.feature_product_sum += wide.T @ heavy
         return self
 
     def to(self, device: torch.device | str) -> RealGradients:
@@ -221,7 +248,7 @@ class RealGradients(MeanImages):
         return moved
 
     def _move(self, device: torch.device | str) -> None:
-        for name in _TENSORS:
+        for name in self._tensors:
             place = device if name == "sums" else device_of_doubles(device)
             setattr(self, name, getattr(self, name).to(place))
 
@@ -246,6 +273,35 @@ class RealGradients(MeanImages):
         mean, square = sums.cpu().numpy() / self.row_weights.sum()
         variance = np.maximum(square - mean**2, 0)
         return mean.astype(np.float32), np.sqrt(variance).astype(np.float32)
+
+    def class_moments(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the mean feature of each class and the covariance within classes.
+
+        Returns
+        -------
+        means : ndarray of shape (n_classes, n_features)
+            float64.
+        covariance : ndarray of shape (n_features, n_features)
+            Mean product of the differences of two features from their class means, by the weights
+            of the gradients, float64. With balanced classes each of them counts alike.
+
+        Raises
+        ------
+        ValueError
+            If it was made without ``store_covariance``, or a class has no row with a weight.
+        """
+        if not self.store_covariance:
+            raise ValueError(
+                "These gradients were made without the covariance of features. Make them again "
+                "with store_covariance=True, a distiller's with soft_labels=True."
+            )
+        totals = self._weights * self.row_weights
+        if not totals.all():
+            missing = self.classes[totals == 0].tolist()
+            raise ValueError(f"No row of the classes {missing[:5]} was added. Add their shards.")
+        sums, products = (getattr(self, name).cpu().numpy() for name in _OF_COVARIANCE)
+        means = sums / totals[:, None]
+        return means, (products - means.T @ sums) / totals.sum()
 
     def __add__(self, other: RealGradients) -> RealGradients:
         """Return the statistics of both data sets together.
@@ -284,9 +340,10 @@ class RealGradients(MeanImages):
             rest = copy.copy(rest)
             rest._allocate(full.n_features, "cpu")
         total = copy.copy(full)
-        for name in _SUMS:
+        for name in self._sums:
             mine, added = getattr(full, name), getattr(rest, name)
-            setattr(total, name, mine + (added.to(mine.device) if name in _TENSORS else added))
+            is_tensor = isinstance(mine, Tensor)
+            setattr(total, name, mine + (added.to(mine.device) if is_tensor else added))
         return total
 
     def add_up(self, add: Callable[[Tensor], None], n_features: int) -> None:
@@ -302,11 +359,11 @@ class RealGradients(MeanImages):
         """
         if self.is_empty:
             self._allocate(n_features, self.sums.device)
-        for name in _SUMS:
+        for name in self._sums:
             # A copy: what came from a cache may be a file mapped into memory.
             total = torch.as_tensor(getattr(self, name)).clone()
             add(total)
-            setattr(self, name, total if name in _TENSORS else total.numpy())
+            setattr(self, name, total if name in self._tensors else total.numpy())
 
     def __radd__(self, other: object) -> RealGradients:
         """Let ``sum(shards)`` start from 0."""
@@ -326,6 +383,8 @@ class RealGradients(MeanImages):
             If it cannot be written. A file that was there is as it was.
         """
         settings = {name: getattr(self, name) for name in _SETTINGS}
+        if not self.store_covariance:  # a file as earlier versions wrote it
+            del settings["store_covariance"]
         write_gradients(Path(path), settings, self.tensors())
 
     @classmethod
@@ -347,20 +406,23 @@ class RealGradients(MeanImages):
         ValueError
             When the file is something else, damaged, or of a newer format.
         """
-        header, tensors = read_gradients(path, _SUMS)
+        header, tensors = read_gradients(path, _SUMS, _OF_COVARIANCE)
         try:
             n_features = len(tensors["feature_sum"])
             # First, since what follows takes the memory that the header asks for.
-            shape = header["head_pool_size"], len(header["classes"]), n_features + 1
-            if tensors["sums"].shape != shape:
-                raise ValueError("its sums do not fit its header.")
+            shapes = {"sums": (header["head_pool_size"], len(header["classes"]), n_features + 1)}
+            if header.get("store_covariance"):
+                shapes["feature_product_sum"] = (n_features, n_features)
+            for name, shape in shapes.items():
+                if tensors[name].shape != shape:
+                    raise ValueError(f"its {name} do not fit its header.")
             full = cls(**as_settings(header))
             full._allocate(n_features, "cpu")
             for name, value in tensors.items():
                 expected = torch.as_tensor(getattr(full, name))
                 if (value.shape, value.dtype) != (expected.shape, expected.dtype):
                     raise ValueError(f"its {name} do not fit its header.")
-                setattr(full, name, value if name in _TENSORS else value.numpy())
+                setattr(full, name, value if name in full._tensors else value.numpy())
         except (KeyError, ValueError, TypeError, OverflowError) as error:
             raise ValueError(f"{path} is damaged: {error}") from error
         return full
@@ -373,7 +435,8 @@ class RealGradients(MeanImages):
         dict of str to Tensor
             The tensors by name.
         """
-        return {name: torch.as_tensor(getattr(self, name)).cpu().contiguous() for name in _SUMS}
+        named = {name: torch.as_tensor(getattr(self, name)) for name in self._sums}
+        return {name: tensor.cpu().contiguous() for name, tensor in named.items()}
 
     def __repr__(self) -> str:
         return (

@@ -67,6 +67,33 @@ def test_others_may_read_what_they_may_read_of_other_files(tmp_path):
     assert len(modes) == 1
 
 
+def test_a_file_without_covariance_is_what_it_always_was(tmp_path):
+    file = tmp_path / "sums"
+    filled().save(file)
+    with safe_open(file, "pt") as opened:
+        header = json.loads(opened.metadata()["sklgm.RealGradients"])
+        assert not {"class_feature_sum", "feature_product_sum"} & set(opened.keys())
+    assert "store_covariance" not in header
+    assert RealGradients.load(file).store_covariance is False
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"tensors": {"feature_product_sum": None}}, "is not a file written by"),
+        ({"tensors": {"feature_product_sum": torch.zeros(1, D).double()}}, "is damaged: its feat"),
+        ({"tensors": {"class_feature_sum": torch.zeros(C, D)}}, "is damaged: its class_feat"),
+        ({"store_covariance": 3}, "is damaged: The 'store_covariance' parameter"),
+    ],
+)
+def test_a_covariance_that_does_not_fit(tmp_path, changes, message):
+    file = tmp_path / "sums"
+    filled(store_covariance=True).save(file)
+    change(file, **changes)
+    with pytest.raises(ValueError, match=message):
+        RealGradients.load(file)
+
+
 OTHER = {"weight": torch.ones(3)}
 NOT_OURS = "is not a file written by"
 FOREIGN = "has format 2, but this version of sklgm reads format 1"

@@ -55,6 +55,10 @@ def assert_same(found, expected, rtol=1e-5, atol=1e-4):
     np.testing.assert_allclose(found.feature_square_sum, expected.feature_square_sum, rtol=1e-12)
     np.testing.assert_array_equal(found.images_seen, expected.images_seen)
     np.testing.assert_allclose(found.image_sum, expected.image_sum, rtol=1e-12)
+    if expected.store_covariance and not expected.is_empty:
+        for name in ("class_feature_sum", "feature_product_sum"):
+            value = getattr(expected, name)
+            torch.testing.assert_close(getattr(found, name), value, rtol=1e-12, atol=1e-12)
 
 
 def test_sums_are_the_direct_formulas():
@@ -262,6 +266,7 @@ UNLIKE = {
     "n_features": {},
     "backbone": {"backbone": "tiny"},
     "views": {"views": "other"},
+    "store_covariance": {"store_covariance": True},
 }
 
 
@@ -368,6 +373,51 @@ def test_moments_of_constant_features():
     assert (std < 0.01).all()
 
 
+@pytest.mark.parametrize("own", [None, np.linspace(0, 2, N)], ids=["unweighted", "weighted"])
+@pytest.mark.parametrize("class_weight", ["balanced", None, {1: 5.0, 3: 0.5}])
+def test_class_moments_are_those_of_two_passes(own, class_weight):
+    """Sums about 0 lose nothing that matters, of features far from it."""
+    features = (np.random.default_rng(2).normal(size=(N, D)) + 50).astype(np.float32)
+    made = make(class_counts=COUNTS, class_weight=class_weight, store_covariance=True)
+    means, covariance = made.update(features, INDICES, sample_weight=own).class_moments()
+    by_class = {"balanced": N / (C * COUNTS), None: np.ones(C)}.get(
+        class_weight if isinstance(class_weight, str | None) else 0, np.array([1, 5, 1, 0.5])
+    )
+    weights = by_class[INDICES] * (np.ones(N) if own is None else own)
+    expected = [np.average(features[c == INDICES], 0, weights[c == INDICES]) for c in range(C)]
+    np.testing.assert_allclose(means, expected, rtol=1e-12)
+    centred = features - np.array(expected)[INDICES]
+    direct = (centred * weights[:, None]).T @ centred / weights.sum()
+    np.testing.assert_allclose(covariance, direct, atol=1e-10)
+
+
+def test_class_moments_of_shards_are_those_of_the_whole():
+    settings = {"class_counts": COUNTS, "store_covariance": True}
+    whole = filled(**settings)
+    for parts in (shards(**settings), [make(**settings), *shards(**settings)]):
+        total = sum(parts)
+        assert_same(total, whole)
+        for found, expected in zip(total.class_moments(), whole.class_moments(), strict=True):
+            np.testing.assert_allclose(found, expected, rtol=1e-10, atol=1e-12)
+
+
+def test_the_covariance_leaves_the_rest_alone():
+    plain, more = filled(), filled(store_covariance=True)
+    assert torch.equal(plain.sums, more.sums)
+    assert torch.equal(plain.feature_square_sum, more.feature_square_sum)
+    assert not hasattr(plain, "feature_product_sum")
+
+
+def test_no_class_moments():
+    with pytest.raises(ValueError, match="with store_covariance=True"):
+        filled().class_moments()
+    some = make(store_covariance=True)
+    with pytest.raises(ValueError, match=r"No row of the classes \[0, 1, 2, 3\]"):
+        some.class_moments()
+    with pytest.raises(ValueError, match=r"No row of the classes \[2, 3\]"):
+        some.update(FEATURES[:3], [0, 1, 1]).class_moments()
+
+
 def with_images(rows=slice(None), **settings):
     return filled(rows, **settings).update_mean_images(
         torch.from_numpy(IMAGES[rows]), INDICES[rows]
@@ -394,8 +444,9 @@ def test_mean_images_need_images_of_every_class():
     assert (some + with_images()).mean_images() is not None
 
 
-def test_copies_are_whole(tmp_path):
-    whole = with_images(class_counts=COUNTS, backbone="tiny")
+@pytest.mark.parametrize("store_covariance", [False, True])
+def test_copies_are_whole(tmp_path, store_covariance):
+    whole = with_images(class_counts=COUNTS, backbone="tiny", store_covariance=store_covariance)
     whole.save(tmp_path / "sums")
     for back in (
         RealGradients.load(tmp_path / "sums"),

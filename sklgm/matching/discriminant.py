@@ -1,0 +1,110 @@
+"""Linear discriminant analysis (LDA) from means and covariance: the teacher of soft labels.
+
+All classes are equally likely a priori and share one covariance ``S``. The head of class ``c`` with
+mean ``m`` is ``(S + shrinkage * trace(S) / d * I)^-1 m``, its bias minus half of their product, and
+the softmax of the scores are the probabilities of the classes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+# Shrinkage of the covariance towards a multiple of the identity.
+SHRINKAGE = 1.0
+# A variance below this share of the mean square is what float64 has rounded.
+_ROUNDED = 1e-12
+# Variance within classes, beside that of their means, where features vary no more than that.
+_SMALL = 1e-6
+
+
+def class_moments(
+    features: np.ndarray, rows_of: Sequence[np.ndarray], weights: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return means and the covariance within classes, all of which count alike.
+
+    Parameters
+    ----------
+    features : ndarray of shape (n, d)
+        Features, floating.
+    rows_of : sequence of ndarray of int
+        The rows of each class.
+    weights : ndarray of shape (n,)
+        Weight of each row among those of its class; their sum in a class is above 0.
+
+    Returns
+    -------
+    means : ndarray of shape (n_classes, d)
+        float64.
+    covariance : ndarray of shape (d, d)
+        Mean over classes of the weighted covariance of their rows, float64.
+    """
+    means = np.empty((len(rows_of), features.shape[1]))
+    covariance = np.zeros((features.shape[1],) * 2)
+    for mean, rows in zip(means, rows_of, strict=True):
+        own = features[rows].astype(np.float64)
+        shares = weights[rows] / weights[rows].sum()
+        mean[:] = shares @ own
+        own -= mean
+        covariance += own.T @ (own * shares[:, None]) / len(rows_of)
+    return means, covariance
+
+
+def discriminant_head(
+    means: np.ndarray, covariance: np.ndarray, shrinkage: float = SHRINKAGE
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the linear head of LDA with equal priors.
+
+    Where features do not vary within classes, or no more than rounding makes them, the nearest
+    mean decides: the probabilities are 1 and 0, and equal for classes of equal means.
+
+    Parameters
+    ----------
+    means : ndarray of shape (n_classes, d)
+        Mean feature of each class, float64.
+    covariance : ndarray of shape (d, d)
+        Covariance within classes, float64. It may be singular.
+    shrinkage : float
+        What is added to its diagonal, in units of the mean variance; above 0.
+
+    Returns
+    -------
+    coef : ndarray of shape (n_classes, d)
+        float64.
+    intercept : ndarray of shape (n_classes,)
+        float64.
+    """
+    n_features = means.shape[1]
+    within, between = np.trace(covariance) / n_features, means.var(axis=0).mean()
+    rounded = _ROUNDED * (means**2).mean()
+    if within > rounded:
+        metric = covariance + shrinkage * within * np.eye(n_features)
+        coef = np.linalg.solve(metric, means.T).T
+    elif between > rounded:
+        coef = means / (_SMALL * between)
+    else:
+        coef = np.zeros_like(means)
+    return coef, -0.5 * (coef * means).sum(axis=1)
+
+
+def discriminant_probabilities(
+    features: np.ndarray, coef: np.ndarray, intercept: np.ndarray
+) -> np.ndarray:
+    """Return the probabilities of the classes.
+
+    Parameters
+    ----------
+    features : ndarray of shape (n, d)
+        Features, floating.
+    coef, intercept : ndarray of shape (n_classes, d), (n_classes,)
+        As :func:`discriminant_head` returns them.
+
+    Returns
+    -------
+    ndarray of shape (n, n_classes)
+        float64; rows sum to 1.
+    """
+    scores = features.astype(np.float64) @ coef.T + intercept
+    scores = np.exp(scores - scores.max(axis=1, keepdims=True))
+    return scores / scores.sum(axis=1, keepdims=True)
