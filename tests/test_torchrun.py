@@ -20,7 +20,6 @@ from sklgm import LGMDistiller, PrototypeSet, RandomHeads
 from sklgm.backbones import Backbone
 from sklgm.cli.app import app
 from sklgm.matching import RealGradients
-from sklgm.matching.real import _SUMS
 from sklgm.synthesis import Ranks
 from sklgm.synthesis.ranks import ALONE
 from tests.image_checks import save_images, toy_images
@@ -47,6 +46,12 @@ CASES = {
     "weights": {"sample_weight": WEIGHTS, "max_iter": 5},
     "matched by row, several nets": {"matching": "row", "backbone": "several"},
     "cached": {"memory": "cache"},
+    "soft labels": {"soft_labels": True, "backbone": "several", "augmentation": None},
+    "soft labels of weighted rows": {
+        "soft_labels": True,
+        "backbone": None,
+        "sample_weight": WEIGHTS,
+    },
 }
 
 
@@ -91,6 +96,10 @@ def fit(case, folder, *, callback=None, **changes):
     return estimator.fit(data, Y, weights)
 
 
+def soft_labels(fitted):
+    return getattr(fitted, "prototype_probabilities_", np.zeros(0))
+
+
 def work(rank, size, folder):
     """Fit every case as one of several processes, and save what came out."""
     store = f"file://{folder / 'store'}"
@@ -98,14 +107,15 @@ def work(rank, size, folder):
     found = {}
     for case in CASES:
         fitted = fit(case, folder)
-        found[case] = (fitted.prototypes_, fitted.loss_curve_)
+        found[case] = (fitted.prototypes_, fitted.loss_curve_, soft_labels(fitted))
     # Processes agree on a seed when none is given; a second fit meets the cache.
     found["unseeded"] = (fit("one prototype a class", folder, random_state=None).prototypes_,)
     stop = Stop() if rank == 0 else None
     found["stopped"] = (fit("one prototype a class", folder, callback=stop).loss_curve_,)
     found["cached again"] = (fit("cached", folder).prototypes_,)
     found["messages"] = []
-    for other in ({"random_state": rank}, {"sample_weight": WEIGHTS + rank}):
+    others = {"random_state": rank}, {"sample_weight": WEIGHTS + rank}, {"soft_labels": rank > 0}
+    for other in others:
         try:
             fit("one prototype a class", folder, **other)
         except ValueError as error:
@@ -133,9 +143,10 @@ def test_processes_make_the_result_of_one(ranks, case, tmp_path):
     alone = fit(case, tmp_path)
     assert np.ptp(alone.prototypes_) > 0.1
     for found in ranks:
-        prototypes, losses = found[case]
+        prototypes, losses, soft = found[case]
         np.testing.assert_allclose(prototypes, alone.prototypes_, atol=1e-4)
         np.testing.assert_allclose(losses, alone.loss_curve_, atol=1e-4)
+        np.testing.assert_allclose(soft, soft_labels(alone), atol=1e-3)
 
 
 def test_the_callback_of_the_first_process_ends_the_fit_of_all(ranks, tmp_path):
@@ -167,16 +178,16 @@ def test_no_thread_outlives_its_group(ranks):
 
 def test_other_parameters_in_another_process_are_refused(ranks):
     for found in ranks:
-        assert len(found["messages"]) == 2
+        assert len(found["messages"]) == 3
         for message in found["messages"]:
             assert "were given different labels, weights, parameters or seeds. Give" in message
 
 
 def test_statistics_are_added_up_in_copies():
     """Every tensor is reduced once; arrays that came from a cache stay as they were."""
-    gradients = distiller().compute_gradients(X, Y)
+    gradients = distiller(soft_labels=True).compute_gradients(X, Y)
     before = {name: tensor.numpy().copy() for name, tensor in gradients.tensors().items()}
-    kept = {name: getattr(gradients, name) for name in _SUMS}
+    kept = {name: getattr(gradients, name) for name in before}
     gradients.add_up(lambda tensor: tensor.mul_(2), 16)
     for name, value in before.items():
         np.testing.assert_array_equal(torch.as_tensor(getattr(gradients, name)), 2 * value)
@@ -194,8 +205,9 @@ def test_statistics_of_no_row_are_where_those_of_others_are():
         gradients.to("meta").add_up(lambda tensor: found.append(tensor.device.type), 16)
         return found
 
-    full = distiller().compute_gradients(X, Y)
-    assert devices(RealGradients(full.classes, head_pool_size=8)) == devices(full)
+    full = distiller(soft_labels=True).compute_gradients(X, Y)
+    empty = RealGradients(full.classes, head_pool_size=8, store_covariance=True)
+    assert devices(empty) == devices(full)
 
 
 def test_shares_cover_everything_once():

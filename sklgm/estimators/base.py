@@ -169,6 +169,11 @@ class PrototypeTransformer(
             "classes_": classes,
         }
 
+    def _assign(self, fitted: dict[str, Any]) -> None:
+        """Assign the fitted attributes; soft labels of an earlier fit go."""
+        self.__dict__.pop("prototype_probabilities_", None)
+        self.__dict__.update(fitted)
+
     @property
     def _n_features_out(self) -> int:
         return len(self.prototypes_)
@@ -207,6 +212,7 @@ class PrototypeTransformer(
             "images": X,
             "prototypes": self.prototypes_,
             "prototype_labels": self.prototype_labels_,
+            "prototype_probabilities": getattr(self, "prototype_probabilities_", None),
             "features": features,
             "feature_key": encoder.key,
         }

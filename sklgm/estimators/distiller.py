@@ -17,8 +17,9 @@ from sklgm.backbones._several import is_several
 from sklgm.checkpoint.memory import folder_of_states
 from sklgm.checkpoint.state import FitState
 from sklgm.estimators.base import FrozenBackboneEstimator
-from sklgm.estimators.gradients import GradientEstimator, Seeds
-from sklgm.estimators.run import Run
+from sklgm.estimators.gradients import GradientEstimator, Seeds, contents
+from sklgm.estimators.run import Run, check_finite
+from sklgm.estimators.soft_labels import teach
 from sklgm.matching import RealGradients
 from sklgm.passes.real_pass import check_gradients, gradients_in_order
 from sklgm.synthesis import (
@@ -36,10 +37,9 @@ from sklgm.synthesis import (
 from sklgm.utils.devices import plain_torch
 
 # Parameters that change no result, or that count in another form: a backbone by its fingerprint, a
-# device by its kind, and random_state by the seeds drawn from it.
-_NOT_OF_THE_RESULT = frozenset(
-    {"backbone", "device", "distributed", "memory", "n_jobs", "random_state", "verbose"}
-)
+# device by its kind, and random_state by the seeds drawn from it. Soft labels come afterwards.
+_ELSEWHERE = {"backbone", "device", "random_state", "soft_labels"}
+_NOT_OF_THE_RESULT = frozenset({*_ELSEWHERE, "distributed", "memory", "n_jobs", "verbose"})
 
 
 class LGMDistiller(CallbackSupportMixin, GradientEstimator):
@@ -61,6 +61,10 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
         own. The first backbone is the one that ``transform`` compares in.
     prototypes_per_class : int, default=1
         Synthetic images of each class.
+    soft_labels : bool, default=False
+        Whether to make ``prototype_probabilities_``, on which a probe then trains. Their teacher is
+        linear discriminant analysis, from sums over all views of the real data; with several
+        backbones they are the mean of what the teacher of each says.
     heads : {"random", "zero"} or RandomHeads, default="random"
         Linear heads on which gradients are compared. "random" is ``RandomHeads()``; "zero" is a
         single head of zeros: sums take 1/256 of the memory, and prototypes match the differences
@@ -121,6 +125,9 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
         (n_prototypes, n_features) with ``backbone=None``.
     prototype_labels_ : ndarray of shape (n_prototypes,)
         Class of each prototype.
+    prototype_probabilities_ : ndarray of shape (n_prototypes, n_classes)
+        Soft labels, float32: the teacher's probabilities of the classes in ``classes_``, averaged
+        over random views of each prototype; only with ``soft_labels=True``.
     prototype_features_ : ndarray of shape (n_prototypes, n_features)
         Features of the prototypes' centre crops, float32, on the first backbone.
     classes_ : ndarray of shape (n_classes,)
@@ -180,6 +187,7 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
         **FrozenBackboneEstimator._parameter_constraints,
         "backbone": [str, Backbone, list, tuple, None],
         "prototypes_per_class": [Interval(Integral, 1, None, closed="left")],
+        "soft_labels": ["boolean"],
         "heads": [StrOptions({"random", "zero"}), RandomHeads],
         "parametrization": [StrOptions({"pyramid", "pixels"}), HasMethods(["start", "check"])],
         "augmentation": [StrOptions({"standard", "blurred"}), HasMethods(["draw", "apply"]), None],
@@ -199,6 +207,7 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
         backbone="clip",
         *,
         prototypes_per_class=1,
+        soft_labels=False,
         heads="random",
         parametrization="pyramid",
         augmentation="blurred",
@@ -220,6 +229,7 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
     ):
         self.backbone = backbone
         self.prototypes_per_class = prototypes_per_class
+        self.soft_labels = soft_labels
         self.heads = heads
         self.parametrization = parametrization
         self.augmentation = augmentation
@@ -303,13 +313,15 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
         ------
         ValueError
             If the gradients are empty, lack a class, are of another backbone or in another order
-            than the backbones, or are not weighted as ``class_weight`` says.
+            than the backbones, are not weighted as ``class_weight`` says, or lack the covariance
+            that soft labels need.
         """
         encoders = self._encoders()
         names = [encoder.name for encoder in encoders] if is_several(self.backbone) else None
         targets = gradients_in_order(gradients, names)
         for target, encoder in zip(targets, encoders, strict=True):
-            check_gradients(target, encoder, self._views(encoder), self.class_weight)
+            views = self._views(encoder)
+            check_gradients(target, encoder, views, self.class_weight, self.soft_labels)
         run = self._run(encoders, targets[0].classes, targets[0].rows_seen)
         with plain_torch(self._device()), run.begun(1):
             self._distil(targets, encoders, self._seeds(run.ranks), run)
@@ -329,8 +341,9 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
         nets = [encoder.key for encoder in encoders]
         run = Run(self, memory, ranks, [settings, nets, self._device().type])
         seed = self.random_state if isinstance(self.random_state, Integral) else None
-        # All keep a state or none does, since all take part where one is kept.
-        run.check_same([classes, given, seed, folder_of_states(memory) is None])
+        # All keep a state or none does, and the same sums, since all take part where these are.
+        keeps = folder_of_states(memory) is None
+        run.check_same([classes, given, seed, keeps, bool(self.soft_labels)])
         return run
 
     def _timed(self, message: str) -> Any:
@@ -345,6 +358,7 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
                 "The gradients of the real data are not finite: they overflow float32. Scale the "
                 "features down, or use smaller weights."
             )
+        moments = [target.class_moments() for target in targets] if self.soft_labels else None
         device, ranks = self._device(), run.ranks
         classes = targets[0].classes
         labels = np.repeat(np.arange(len(classes)), self.prototypes_per_class)
@@ -355,7 +369,7 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
         ]
         kept = FitState(
             run.memory,
-            lambda: [run.settings, seeds, *_as_arrays(targets)],
+            lambda: [run.settings, seeds, *contents(targets)],
             ranks,
             [objective.batch_size for objective in objectives],
         )
@@ -378,6 +392,10 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
                 "n_iter_": len(losses),
                 "level_starts_": np.array(starts, dtype=np.int64),
             }
+            if moments is not None:
+                seed = None if self._augmentation() is None else seeds.views
+                soft = teach(moments, encoders, fitted["prototypes_"], seed)
+                fitted["prototype_probabilities_"] = soft
             if is_several(self.backbone):
                 fitted["backbone_fingerprint_"] = [encoder.fingerprint for encoder in encoders]
             return fitted
@@ -387,8 +405,8 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
             losses = run.follow(steps, self.max_iter, kept, attributes)
             fitted = attributes(losses)
         kept.remove()
-        _check_finite(fitted)
-        self.__dict__.update(fitted)
+        check_finite(fitted)
+        self._assign(fitted)
 
     def _matching_settings(self) -> MatchingSettings:
         augmentation = self._augmentation()
@@ -422,26 +440,6 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
         if isinstance(self.parametrization, str):
             return {"pyramid": Pyramid, "pixels": Pixels}[self.parametrization]()
         return self.parametrization
-
-
-def _as_arrays(targets: list[RealGradients]) -> list[dict[str, Any]]:
-    """Return settings and contents of statistics: tensors are pickled in more ways than one."""
-    arrays = [{name: t.numpy() for name, t in target.tensors().items()} for target in targets]
-    return [*(target.settings for target in targets), *arrays]
-
-
-def _check_finite(fitted: dict[str, Any]) -> None:
-    """Raise ValueError if fitted attributes are not finite, and say since when."""
-    finite = np.isfinite(fitted["loss_curve_"])
-    if not finite.all():
-        fault = f"The loss is not finite at step {finite.argmin()}"
-    elif all(np.isfinite(fitted[name]).all() for name in ("prototypes_", "prototype_features_")):
-        return
-    else:
-        fault = f"The prototypes or their features are not finite after step {len(finite) - 1}"
-    raise ValueError(
-        f"{fault}. Lower learning_rate or the scale of heads, or use precision='float32'."
-    )
 
 
 def _canvas_sizes(encoders: list[Any]) -> list[int]:

@@ -16,6 +16,7 @@ from sklgm.estimators.run import Run
 from sklgm.estimators.several import SeveralBackbonesTransformer
 from sklgm.matching import RealGradients
 from sklgm.matching.classes import weigh_samples
+from sklgm.matching.real import SUMS
 from sklgm.passes.real_pass import RealPass, describe_views
 from sklgm.passes.shards import add_in_shards, leave_out_zeros, take
 from sklgm.passes.stream import add_stream
@@ -34,6 +35,11 @@ class Seeds(NamedTuple):
     real_views: int
     start: int
     steps: int
+
+    @property
+    def views(self) -> int:
+        """One for views of the prototypes, not drawn: a generator may be shared with others."""
+        return int(np.random.SeedSequence(self).generate_state(1)[0])
 
 
 class GradientEstimator(SeveralBackbonesTransformer):
@@ -176,6 +182,7 @@ class GradientEstimator(SeveralBackbonesTransformer):
             head_seed=seeds.heads,
             backbone=encoder.name,
             views=self._views(encoder),
+            store_covariance=self.soft_labels,
         )
 
     def _real_pass(self, encoder: Any, seeds: Seeds) -> RealPass:
@@ -217,3 +224,13 @@ class GradientEstimator(SeveralBackbonesTransformer):
             gradients = gradients.to(self._device())
             gradients.add_up(run.ranks.add, encoder.n_features or source.shape[1])
         return gradients
+
+
+def contents(targets: list[RealGradients]) -> list[Any]:
+    """Return settings and contents of statistics, but for what soft labels alone are made of.
+
+    Contents are arrays: tensors are pickled in more ways than one.
+    """
+    settings = [{**target.settings, "store_covariance": None} for target in targets]
+    tensors = [target.tensors() for target in targets]
+    return [*settings, *({name: kept[name].numpy() for name in SUMS} for kept in tensors)]

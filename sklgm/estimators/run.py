@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 from sklearn.callback import CallbackContext
 from torch import Tensor
@@ -146,3 +147,17 @@ class Run:
         task.call_on_fit_task_begin(estimator=self.estimator)
         yield task
         task.call_on_fit_task_end(estimator=self.estimator)
+
+
+def check_finite(fitted: dict[str, Any]) -> None:
+    """Raise ValueError if fitted attributes are not finite, and say since when."""
+    finite = np.isfinite(fitted["loss_curve_"])
+    if not finite.all():
+        fault = f"The loss is not finite at step {finite.argmin()}"
+    elif all(np.isfinite(fitted[name]).all() for name in ("prototypes_", "prototype_features_")):
+        return
+    else:
+        fault = f"The prototypes or their features are not finite after step {len(finite) - 1}"
+    raise ValueError(
+        f"{fault}. Lower learning_rate or the scale of heads, or use precision='float32'."
+    )

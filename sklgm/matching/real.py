@@ -35,7 +35,7 @@ _CONSTRAINTS = {
 _SETTINGS = ("classes", "class_counts", *_CONSTRAINTS)
 # Tensors on the device of the features, so that to add to them is not to wait for it.
 _TENSORS = ("sums", "feature_sum", "feature_square_sum", "image_sum")
-_SUMS = (*_TENSORS, "rows_seen", "images_seen", "row_weights", "image_weights")
+SUMS = (*_TENSORS, "rows_seen", "images_seen", "row_weights", "image_weights")
 _OF_COVARIANCE = ("class_feature_sum", "feature_product_sum")
 
 
@@ -97,8 +97,8 @@ class RealGradients(MeanImages):
     ``sums`` take ``4 * head_pool_size * n_classes * (n_features + 1)`` bytes, 790 MB for 1000
     classes, 768 features and 256 heads, and heads nearly as much. Intermediates stay within tens
     of MiB as long as one head's logits for a batch do. ``store_covariance`` takes
-    ``8 * n_features * (n_features + n_classes)`` bytes more, 11 MB for these sizes. The mean image of a class that has one
-    image is that image in 8 x 8 pixels.
+    ``8 * n_features * (n_features + n_classes)`` bytes more, 11 MB for these sizes. The mean image
+    of a class that has one image is that image in 8 x 8 pixels.
     """
 
     def __init__(
@@ -166,7 +166,7 @@ class RealGradients(MeanImages):
 
     @property
     def _sums(self) -> tuple[str, ...]:
-        return (*_SUMS, *(_OF_COVARIANCE if self.store_covariance else ()))
+        return (*SUMS, *(_OF_COVARIANCE if self.store_covariance else ()))
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -406,15 +406,16 @@ class RealGradients(MeanImages):
         ValueError
             When the file is something else, damaged, or of a newer format.
         """
-        header, tensors = read_gradients(path, _SUMS, _OF_COVARIANCE)
+        header, tensors = read_gradients(path, SUMS, _OF_COVARIANCE)
         try:
             n_features = len(tensors["feature_sum"])
             # First, since what follows takes the memory that the header asks for.
-            shapes = {"sums": (header["head_pool_size"], len(header["classes"]), n_features + 1)}
+            shape = header["head_pool_size"], len(header["classes"]), n_features + 1
+            shapes: dict[str, tuple[int, ...]] = {"sums": shape}
             if header.get("store_covariance"):
                 shapes["feature_product_sum"] = (n_features, n_features)
-            for name, shape in shapes.items():
-                if tensors[name].shape != shape:
+            for name in shapes:
+                if tensors[name].shape != shapes[name]:
                     raise ValueError(f"its {name} do not fit its header.")
             full = cls(**as_settings(header))
             full._allocate(n_features, "cpu")

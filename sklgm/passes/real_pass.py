@@ -80,7 +80,11 @@ def gradients_in_order(gradients: Any, backbones: list[str] | None) -> list[Real
 
 
 def check_gradients(
-    gradients: RealGradients, encoder: Any, views: str | None, class_weight: Any
+    gradients: RealGradients,
+    encoder: Any,
+    views: str | None,
+    class_weight: Any,
+    soft_labels: bool = False,
 ) -> None:
     """Raise ValueError unless statistics fit the distiller that is to match them.
 
@@ -94,6 +98,8 @@ def check_gradients(
         The distiller's, as the statistics name them. Gradients made by hand name no views.
     class_weight : "balanced", dict or None
         The distiller's.
+    soft_labels : bool
+        Whether the covariance of the features is needed.
     """
     missing = gradients.classes[gradients.rows_seen == 0].tolist()
     if missing:
@@ -114,6 +120,12 @@ def check_gradients(
         raise ValueError(
             "gradients are not weighted by class, and class_weight='balanced' asks for it. "
             "Make them with class_counts, or set class_weight=None."
+        )
+    if soft_labels and not gradients.store_covariance:
+        raise ValueError(
+            "gradients were made with store_covariance=False, and soft_labels=True needs the "
+            "covariance. Make them by compute_gradients of a distiller with soft_labels=True, or "
+            "with RealGradients(store_covariance=True); or set soft_labels=False."
         )
 
 

@@ -25,6 +25,8 @@ class PrototypeSimilarities(np.ndarray):
         The prototypes, float32.
     prototype_labels : ndarray of shape (n_prototypes,)
         Their labels.
+    prototype_probabilities : ndarray of shape (n_prototypes, n_classes) or None
+        Their soft labels, where the transformer made some.
     features : ndarray of shape (n_samples, n_features)
         The images' features, with which a probe on the same backbone saves a second pass.
     feature_key : tuple
@@ -34,6 +36,7 @@ class PrototypeSimilarities(np.ndarray):
     images: Any
     prototypes: np.ndarray
     prototype_labels: np.ndarray
+    prototype_probabilities: np.ndarray | None
     features: np.ndarray
     feature_key: tuple[str, str] | None
 

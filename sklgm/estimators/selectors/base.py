@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from collections.abc import Callable
+from functools import cache
 from numbers import Integral
 from typing import Any
 
@@ -13,8 +15,11 @@ from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils._param_validation import Interval
 
 from sklgm.estimators.base import FrozenBackboneEstimator, PrototypeTransformer
+from sklgm.estimators.soft_labels import teach
 from sklgm.matching.classes import weigh_samples
+from sklgm.matching.discriminant import class_moments
 from sklgm.passes.shards import take
+from sklgm.utils.random import own_random_state
 from sklgm.utils.targets import check_targets
 
 # Returns the features of X, of shape (n_samples, n_features).
@@ -44,6 +49,12 @@ def choose_distinct(distances: np.ndarray) -> np.ndarray:
     return chosen
 
 
+def rows_of_classes(indices: np.ndarray, weights: np.ndarray) -> list[np.ndarray]:
+    """Return the rows of each class, without those of weight 0."""
+    n_classes = indices.max() + 1
+    return [np.flatnonzero((indices == c) & (weights > 0)) for c in range(n_classes)]
+
+
 class Selector(CallbackSupportMixin, PrototypeTransformer):
     """Base of what takes its prototypes from the images it is fitted to."""
 
@@ -63,12 +74,20 @@ class Selector(CallbackSupportMixin, PrototypeTransformer):
         source: Any,
         classes: np.ndarray,
         indices: np.ndarray,
+        weights: np.ndarray,
         encoder: Any,
+        embed: Embed,
     ) -> None:
         """Assign the fitted attributes, of rows ordered by class."""
         prototypes = encoder.canvas_array(take(source, chosen))
         fitted = self._prototype_attributes(prototypes, indices[chosen], classes, encoder)
-        self.__dict__.update(fitted, prototype_indices_=chosen)
+        fitted["prototype_indices_"] = chosen
+        if self.soft_labels:
+            moments = class_moments(embed(), rows_of_classes(indices, weights), weights)
+            # Of a copy, so that a generator that is shared goes on as it would without.
+            seed = copy.deepcopy(own_random_state(self.random_state)).randint(2**31 - 1)
+            fitted["prototype_probabilities_"] = teach([moments], [encoder], prototypes, seed)
+        self._assign(fitted)
 
 
 class BackboneSelector(Selector):
@@ -77,6 +96,7 @@ class BackboneSelector(Selector):
     _parameter_constraints: dict[str, Any] = {
         **FrozenBackboneEstimator._parameter_constraints,
         "prototypes_per_class": [Interval(Integral, 1, None, closed="left")],
+        "soft_labels": ["boolean"],
         "random_state": ["random_state"],
     }
 
@@ -85,6 +105,7 @@ class BackboneSelector(Selector):
         backbone="clip",
         *,
         prototypes_per_class=1,
+        soft_labels=False,
         image_size=None,
         batch_size="auto",
         device="auto",
@@ -95,6 +116,7 @@ class BackboneSelector(Selector):
     ):
         self.backbone = backbone
         self.prototypes_per_class = prototypes_per_class
+        self.soft_labels = soft_labels
         self.image_size = image_size
         self.batch_size = batch_size
         self.device = device
@@ -137,9 +159,9 @@ class BackboneSelector(Selector):
         encoder = self._encoder()
         context = self._init_callback_context()
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        rows_of = [np.flatnonzero((indices == c) & (weights > 0)) for c in range(len(classes))]
-        chosen = self._choose(rows_of, weights, lambda: self._embed_source(source, encoder))
-        self._set_chosen(np.concatenate(chosen), source, classes, indices, encoder)
+        embed = cache(lambda: self._embed_source(source, encoder))
+        chosen = np.concatenate(self._choose(rows_of_classes(indices, weights), weights, embed))
+        self._set_chosen(chosen, source, classes, indices, weights, encoder, embed)
         context.call_on_fit_task_end(estimator=self, X=X, y=y)
         return self
 

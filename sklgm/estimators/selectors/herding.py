@@ -24,6 +24,9 @@ class HerdingImages(BackboneSelector):
         are features already.
     prototypes_per_class : int, default=1
         Images of each class.
+    soft_labels : bool, default=False
+        Whether to make ``prototype_probabilities_``, on which a probe then trains. Their teacher is
+        linear discriminant analysis of the centre crops of all images.
     image_size : int or None, default=None
         Side in pixels of what the net sees; None is the backbone's own. Prototypes have the side
         of its `canvas_size`.
@@ -47,6 +50,9 @@ class HerdingImages(BackboneSelector):
         The chosen images, float32 in [0, 1], ordered by class; rows with ``backbone=None``.
     prototype_labels_ : ndarray of shape (n_prototypes,)
         Class of each prototype.
+    prototype_probabilities_ : ndarray of shape (n_prototypes, n_classes)
+        Soft labels, float32: the teacher's probabilities of the classes in ``classes_``, averaged
+        over random views of each prototype; only with ``soft_labels=True``.
     prototype_features_ : ndarray of shape (n_prototypes, n_features)
         Features of the prototypes' centre crops, float32.
     prototype_indices_ : ndarray of shape (n_prototypes,)

@@ -16,7 +16,10 @@ from sklgm.utils.directions import directions
 from sklgm.utils.targets import check_same_classes, check_targets
 
 # What is said once, to the distiller.
-_OF_THE_DISTILLER = {*FrozenBackboneEstimator._parameter_constraints, "prototypes_per_class"}
+_OF_THE_DISTILLER = {
+    *FrozenBackboneEstimator._parameter_constraints,
+    *("prototypes_per_class", "soft_labels", "random_state"),
+}
 
 
 class NearestImages(Selector):
@@ -31,7 +34,8 @@ class NearestImages(Selector):
     ----------
     distiller : estimator
         `LGMDistiller`, or another of this package's that has prototypes; a clone is fitted. Its
-        backbone, the first of several, and its other parameters about images are used here too.
+        backbone, the first of several, its ``soft_labels``, and its other parameters about images
+        are used here too.
         ``FrozenEstimator(distiller)`` of :mod:`sklearn.frozen` reuses a fitted one.
 
     Attributes
@@ -40,6 +44,10 @@ class NearestImages(Selector):
         The chosen images, float32 in [0, 1], ordered by class; rows with ``backbone=None``.
     prototype_labels_ : ndarray of shape (n_prototypes,)
         Class of each prototype.
+    prototype_probabilities_ : ndarray of shape (n_prototypes, n_classes)
+        Soft labels, float32: the probabilities of the classes in ``classes_``, averaged over random
+        views of each prototype, by linear discriminant analysis of the centre crops of all images;
+        only where the distiller has ``soft_labels=True``.
     prototype_features_ : ndarray of shape (n_prototypes, n_features)
         Features of the prototypes' centre crops, float32.
     prototype_indices_ : ndarray of shape (n_prototypes,)
@@ -117,8 +125,10 @@ class NearestImages(Selector):
         own = np.searchsorted(classes, distiller.prototype_labels_)
         # Images of weight 0 are of no class.
         of = np.where(weights > 0, indices, -1)
-        rows = nearest_rows(distiller._embed(X), of, distiller.prototype_features_, own)
-        self._set_chosen(rows[np.argsort(own, kind="stable")], source, classes, indices, encoder)
+        features = distiller._embed(X)
+        rows = nearest_rows(features, of, distiller.prototype_features_, own)
+        chosen = rows[np.argsort(own, kind="stable")]
+        self._set_chosen(chosen, source, classes, indices, weights, encoder, lambda: features)
         self.distiller_ = distiller
         context.call_on_fit_task_end(estimator=self, X=X, y=y)
         return self

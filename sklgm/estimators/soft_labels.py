@@ -1,0 +1,47 @@
+"""Soft labels of prototypes: the probabilities that a teacher of the real data gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from sklgm.estimators.bank import embed_views
+from sklgm.matching.discriminant import discriminant_head, discriminant_probabilities
+from sklgm.synthesis import StandardAugmentation
+
+
+def teach(
+    moments: Sequence[tuple[np.ndarray, np.ndarray]],
+    encoders: Sequence[Any],
+    prototypes: np.ndarray,
+    view_seed: int | None,
+) -> np.ndarray:
+    """Return what teachers, one of each backbone, say of prototypes.
+
+    Parameters
+    ----------
+    moments : sequence of (means, covariance)
+        What each teacher knows of the real data: the class means and the covariance within
+        classes.
+    encoders : sequence of Encoder or RowEncoder
+        Their backbones.
+    prototypes : ndarray of shape (n, canvas, canvas, 3) or (n, n_features)
+        Images, float32 in [0, 1], or rows.
+    view_seed : int or None
+        Seed of random views, such as a probe trains on by default and as many; None takes the
+        centre crop alone.
+
+    Returns
+    -------
+    ndarray of shape (n, n_classes)
+        Mean over backbones and views of the probabilities, float32; rows sum to 1.
+    """
+    means = []
+    augmentation = None if view_seed is None else StandardAugmentation()
+    for encoder, known in zip(encoders, moments, strict=True):
+        head = discriminant_head(*known)
+        bank = embed_views(prototypes, encoder, augmentation, "auto", view_seed or 0, None)
+        means.append([discriminant_probabilities(views, *head).mean(axis=0) for views in bank])
+    return np.mean(means, axis=0).astype(np.float32)
