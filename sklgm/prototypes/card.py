@@ -4,22 +4,34 @@ from __future__ import annotations
 
 import json
 import re
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from tabulate import tabulate
 
+# Prototypes whose soft labels are listed, and classes of each.
+_LISTED, _LIKELIEST = 100, 3
 
-def data_card(shape: tuple[int, ...], classes: list[Any], provenance: dict[str, Any]) -> str:
+
+def data_card(
+    shape: tuple[int, ...],
+    labels: np.ndarray,
+    provenance: dict[str, Any],
+    probabilities: np.ndarray | None,
+) -> str:
     """Write the card of a set of prototypes.
 
     Parameters
     ----------
     shape : tuple of int
         Shape of the prototypes.
-    classes : list
-        Their labels, each once.
+    labels : ndarray of shape (n_prototypes,)
+        Their labels.
     provenance : dict
         Facts about how they were made, as `PrototypeSet` holds them.
+    probabilities : ndarray of shape (n_prototypes, n_classes) or None
+        Their soft labels.
 
     Returns
     -------
@@ -29,7 +41,7 @@ def data_card(shape: tuple[int, ...], classes: list[Any], provenance: dict[str, 
     # Imported here, since it takes a while and most programs write no card.
     from huggingface_hub import DatasetCard, DatasetCardData
 
-    data = _dict(provenance.get("data"))
+    data, classes = _dict(provenance.get("data")), np.unique(labels).tolist()
     license = str(data.get("license") or "unknown")
     is_known = re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", license)  # such as cc-by-sa-4.0
     is_images = len(shape) == 4
@@ -57,6 +69,7 @@ def data_card(shape: tuple[int, ...], classes: list[Any], provenance: dict[str, 
         *_section("Made by", made_by | _dict(provenance.get("parameters"))),
         *_section("Versions", _dict(provenance.get("versions"))),
         *_section("Classes", dict(enumerate(classes))),
+        *_soft_labels(labels.tolist(), classes, probabilities),
     ]
     return str(DatasetCard("\n".join(["---", header.to_yaml(), "---", "", *lines, ""])))
 
@@ -69,8 +82,33 @@ def _dict(value: Any) -> dict[str, Any]:
 def _section(title: str, facts: dict[Any, Any]) -> list[str]:
     if not facts:
         return []
-    rows = [[_cell(name), _cell(value)] for name, value in facts.items()]
-    return ["", f"## {title}", "", tabulate(rows, ["", ""], "pipe", disable_numparse=True)]
+    return ["", f"## {title}", "", _table(["", ""], list(facts.items()))]
+
+
+def _soft_labels(
+    labels: list[Any], classes: list[Any], probabilities: np.ndarray | None
+) -> list[str]:
+    if probabilities is None:
+        return []
+    rows = []
+    for i, (label, row) in enumerate(zip(labels[:_LISTED], probabilities, strict=False)):
+        likeliest = np.argsort(-row, kind="stable")[:_LIKELIEST]
+        rows.append([i, label, ", ".join(f"{classes[c]} {row[c]:.3f}" for c in likeliest)])
+    first = f" Of the first {_LISTED} prototypes:" if len(labels) > _LISTED else ""
+    return [
+        "",
+        "## Soft labels",
+        "",
+        "What a classifier of the real data says of each prototype: the most probable classes. "
+        f"`prototypes.safetensors` holds all probabilities.{first}",
+        "",
+        _table(["prototype", "made for", "probabilities"], rows),
+    ]
+
+
+def _table(headers: list[str], rows: Sequence[Sequence[Any]]) -> str:
+    cells = [[_cell(value) for value in row] for row in rows]
+    return tabulate(cells, headers, "pipe", disable_numparse=True)
 
 
 def _cell(value: Any) -> str:

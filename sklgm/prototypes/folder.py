@@ -57,7 +57,11 @@ def check_target(directory: str | Path, *, overwrite: bool) -> None:
 
 
 def write_folder(
-    directory: Path, images: np.ndarray, labels: np.ndarray, provenance: dict[str, Any]
+    directory: Path,
+    images: np.ndarray,
+    labels: np.ndarray,
+    provenance: dict[str, Any],
+    probabilities: np.ndarray | None,
 ) -> None:
     """Write a folder, complete or not at all, in place of one that may be there.
 
@@ -65,7 +69,7 @@ def write_folder(
     ----------
     directory : Path
         The folder.
-    images, labels, provenance
+    images, labels, provenance, probabilities
         The attributes of a `PrototypeSet`.
     """
     target = directory.resolve()
@@ -75,7 +79,7 @@ def write_folder(
     old = target.with_name(f".{target.name}.{token}.old")
     try:
         new.mkdir()
-        _write(new, images, labels, provenance)
+        _write(new, images, labels, provenance, probabilities)
         if target.exists():
             target.rename(old)
         new.rename(target)
@@ -90,7 +94,9 @@ def write_folder(
         shutil.rmtree(old)
 
 
-def read_folder(directory: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]]:
+def read_folder(
+    directory: Path,
+) -> tuple[np.ndarray, np.ndarray, dict[str, Any], np.ndarray | None]:
     """Read what :func:`write_folder` wrote.
 
     Parameters
@@ -100,7 +106,7 @@ def read_folder(directory: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]
 
     Returns
     -------
-    images, labels, provenance
+    images, labels, provenance, probabilities
         The attributes of a `PrototypeSet`, not checked yet.
 
     Raises
@@ -115,7 +121,8 @@ def read_folder(directory: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]
             raise ValueError(f"{_TENSORS} is missing.")
         if _checksum(path) != card["sha256"]:
             raise ValueError(f"{_TENSORS} is damaged: its checksum differs from the card's.")
-        return load_file(path)["images"], _read_labels(**card["labels"]), card["provenance"]
+        tensors, labels = load_file(path), _read_labels(**card["labels"])
+        return tensors["images"], labels, card["provenance"], tensors.get("probabilities")
     except (KeyError, TypeError, ValueError, OverflowError, OSError, SafetensorError) as error:
         reason = f"{error} is missing." if isinstance(error, KeyError) else error
         raise ValueError(
@@ -124,10 +131,18 @@ def read_folder(directory: Path) -> tuple[np.ndarray, np.ndarray, dict[str, Any]
 
 
 def _write(
-    folder: Path, images: np.ndarray, labels: np.ndarray, provenance: dict[str, Any]
+    folder: Path,
+    images: np.ndarray,
+    labels: np.ndarray,
+    provenance: dict[str, Any],
+    probabilities: np.ndarray | None,
 ) -> None:
-    # A copy, since torch refuses to look at read-only memory.
-    write_tensors(folder / _TENSORS, {"images": torch.from_numpy(images.copy())})
+    arrays = {"images": images}
+    if probabilities is not None:
+        arrays["probabilities"] = probabilities
+    # Copies, since torch refuses to look at read-only memory.
+    tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
+    write_tensors(folder / _TENSORS, tensors)
     card: dict[str, Any] = {
         **_FORMAT,
         "shape": list(images.shape),
@@ -146,7 +161,7 @@ def _write(
             (folder / PICTURES / names[index]).mkdir(parents=True, exist_ok=True)
             picture = Image.fromarray(np.rint(image * 255).astype(np.uint8))
             picture.save(folder / PICTURES / names[index] / f"{row:04d}.png")
-    text = data_card(images.shape, classes.tolist(), provenance)
+    text = data_card(images.shape, labels, provenance, probabilities)
     # Names of folders that are not UTF-8 hold what cannot be encoded.
     (folder / _README).write_text(text, encoding="utf-8", errors="backslashreplace")
 

@@ -41,11 +41,14 @@ class PrototypeSet:
     provenance : dict, default={}
         How the prototypes were made. It holds JSON values only: None, booleans, finite numbers,
         strings, lists, and dicts with string keys.
+    probabilities : array-like of shape (n_prototypes, n_classes) or None, default=None
+        Soft labels: the probabilities of the classes in `classes`, which sum to 1 within .001. Kept
+        as a read-only copy in float32.
 
     Raises
     ------
     ValueError or TypeError
-        If shapes, values, labels or provenance are not as described above.
+        If shapes, values, labels, provenance or probabilities are not as described above.
 
     See Also
     --------
@@ -57,7 +60,7 @@ class PrototypeSet:
     :meth:`save` writes a folder::
 
         card.json               labels, provenance, sizes and a checksum
-        prototypes.safetensors  the exact floats
+        prototypes.safetensors  the exact floats: images and, where there are, probabilities
         images/CLASS/ROW.png    the same as 8-bit pictures (not for feature rows)
         README.md               the card for people, and for the Hugging Face Hub
 
@@ -78,6 +81,7 @@ class PrototypeSet:
     images: np.ndarray
     labels: np.ndarray
     provenance: dict[str, Any] = field(default_factory=dict)
+    probabilities: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         images = _check_images(self.images)
@@ -86,11 +90,15 @@ class PrototypeSet:
         if not isinstance(self.provenance, dict):
             raise ValueError(f"provenance must be a dict; got {self.provenance!r}.")
         provenance = json.loads(json.dumps(self.provenance, allow_nan=False))
-        for array in (images, labels):
-            array.setflags(write=False)
         object.__setattr__(self, "images", images)
         object.__setattr__(self, "labels", labels)
         object.__setattr__(self, "provenance", provenance)
+        if self.probabilities is not None:
+            probabilities = _check_probabilities(self.probabilities, len(images), self.classes)
+            object.__setattr__(self, "probabilities", probabilities)
+        for array in (self.images, self.labels, self.probabilities):
+            if array is not None:
+                array.setflags(write=False)
 
     @classmethod
     def from_estimator(cls, estimator: Any, *, data: dict[str, Any] | None = None) -> PrototypeSet:
@@ -99,7 +107,8 @@ class PrototypeSet:
         Parameters
         ----------
         estimator : estimator
-            Anything fitted with ``prototypes_`` and ``prototype_labels_``.
+            Anything fitted with ``prototypes_`` and ``prototype_labels_``, perhaps with
+            ``prototype_probabilities_``.
         data : dict or None, default=None
             Facts about the data they were made of, such as its ``name`` and ``license``, which
             are kept as ``provenance["data"]``.
@@ -132,7 +141,8 @@ class PrototypeSet:
             provenance["n_iter"] = int(estimator.n_iter_)
         if data is not None:
             provenance["data"] = data
-        return cls(estimator.prototypes_, estimator.prototype_labels_, provenance)
+        soft = getattr(estimator, "prototype_probabilities_", None)
+        return cls(estimator.prototypes_, estimator.prototype_labels_, provenance, soft)
 
     @property
     def classes(self) -> np.ndarray:
@@ -144,9 +154,10 @@ class PrototypeSet:
 
     def __repr__(self) -> str:
         kind = "image_shape" if self.images.ndim == 4 else "row_shape"
+        soft = "" if self.probabilities is None else ", soft_labels=True"
         return (
             f"{type(self).__name__}(n_prototypes={len(self)}, n_classes={len(self.classes)}, "
-            f"{kind}={self.images.shape[1:]})"
+            f"{kind}={self.images.shape[1:]}{soft})"
         )
 
     def _repr_html_(self) -> str:
@@ -176,7 +187,7 @@ class PrototypeSet:
             If nothing can be written there, which is tried before; so `directory` may be no file.
         """
         check_target(directory, overwrite=overwrite)
-        write_folder(Path(directory), self.images, self.labels, self.provenance)
+        write_folder(Path(directory), self.images, self.labels, self.provenance, self.probabilities)
 
     def push_to_hub(
         self,
@@ -263,6 +274,23 @@ def check_has_prototypes(estimator: Any) -> None:
             f"{type(estimator).__name__} has no prototypes_. Pass a fitted distiller or selector, "
             f"such as the distiller_ of a probe."
         )
+
+
+def _check_probabilities(given: Any, n_prototypes: int, classes: np.ndarray) -> np.ndarray:
+    probabilities = np.array(given, dtype=np.float32, order="C")
+    shape = n_prototypes, len(classes)
+    if probabilities.shape != shape:
+        raise ValueError(
+            f"probabilities must be of shape (n_prototypes, n_classes), which is {shape}: a row a "
+            f"prototype, a column for each class that has one; got {probabilities.shape}."
+        )
+    # A sum that is NaN is not within, either.
+    if not (probabilities.min() >= 0 and np.abs(probabilities.sum(axis=1) - 1).max() <= 1e-3):
+        raise ValueError(
+            "probabilities must be finite and not negative, and each row must sum to 1 within "
+            ".001. Divide each row by its sum."
+        )
+    return probabilities
 
 
 def _check_images(images: Any) -> np.ndarray:

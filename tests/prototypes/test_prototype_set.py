@@ -77,6 +77,68 @@ def test_round_trip_is_exact_and_keeps_label_types(tmp_path, labels):
     assert loaded.provenance == saved.provenance
 
 
+SOFT = np.array([[0.9, 0.1, 0], [0.25, 0.25, 0.5], [1 / 3] * 3, [0, 1, 0]])
+
+
+@pytest.mark.parametrize("labels", [[3, 1, 2, 1], ["b", "a", "c", "b"]])
+def test_soft_labels_round_trip(tmp_path, labels):
+    images = make_set(labels).images
+    saved = PrototypeSet(images, labels, probabilities=SOFT)
+    assert repr(saved).endswith("n_classes=3, image_shape=(6, 5, 3), soft_labels=True)")
+    assert saved.probabilities.dtype == np.float32
+    np.testing.assert_array_equal(saved.probabilities, SOFT.astype(np.float32))
+    with pytest.raises(ValueError, match="read-only"):
+        saved.probabilities[0] = 0
+    saved.save(tmp_path / "set")
+    loaded = PrototypeSet.load(tmp_path / "set")
+    np.testing.assert_array_equal(loaded.probabilities, saved.probabilities)
+    assert not loaded.probabilities.flags.writeable
+    make_set(labels).save(tmp_path / "set", overwrite=True)
+    assert PrototypeSet.load(tmp_path / "set").probabilities is None
+
+
+def test_an_estimators_soft_labels_are_taken():
+    fitted = Distiller().fit()
+    assert PrototypeSet.from_estimator(fitted).probabilities is None
+    fitted.prototype_probabilities_ = np.array([[0.75, 0.25], [0, 1]])
+    taken = PrototypeSet.from_estimator(fitted).probabilities
+    np.testing.assert_array_equal(taken, fitted.prototype_probabilities_)
+    fitted.prototype_probabilities_[:] = 0
+    assert taken.max() == 1
+
+
+@pytest.mark.parametrize(
+    ("probabilities", "message"),
+    [
+        (np.full((2, 3), 1 / 3), r"which is \(2, 2\).*got \(2, 3\)"),
+        ([0.5, 0.5], r"got \(2,\)"),
+        ([[1, 0], [0.5, 0.498]], "must sum to 1 within"),
+        ([[1, 0], [1.5, -0.5]], "not negative"),
+        ([[1, 0], [np.nan, 1]], "finite"),
+        ([[1, 0], [np.inf, 1]], "finite"),
+    ],
+)
+def test_bad_probabilities_are_refused(probabilities, message):
+    with pytest.raises(ValueError, match=message):
+        PrototypeSet(np.zeros((2, 4)), ["a", "b"], probabilities=probabilities)
+
+
+def test_the_card_lists_the_likeliest_classes(tmp_path):
+    labels = np.array([0, 1, 2, 3] * 30)
+    soft = np.tile([[0.7, 0.2, 0.06, 0.04], [0.1, 0.9, 0, 0], [0, 0, 1, 0], [0.25] * 4], (30, 1))
+    PrototypeSet(np.zeros((120, 4)), labels, probabilities=soft).save(tmp_path / "set")
+    _, text = card_of(tmp_path / "set")
+    table = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text]
+    assert ["0", "0", "0 0.700, 1 0.200, 2 0.060"] in table
+    assert ["3", "3", "0 0.250, 1 0.250, 2 0.250"] in table
+    assert ["99", "3", "0 0.250, 1 0.250, 2 0.250"] in table
+    assert not any(row[:1] == ["100"] for row in table)
+    assert any("first 100 prototypes" in line for line in text)
+    make_set([0, 1]).save(tmp_path / "hard")
+    assert "## Soft labels" in text
+    assert "## Soft labels" not in card_of(tmp_path / "hard")[1]
+
+
 def test_rows_round_trip_without_pictures(tmp_path):
     rows = np.random.default_rng(0).normal(size=(3, 7)).astype(np.float32)
     PrototypeSet(rows, [0, 1, 2]).save(tmp_path)
