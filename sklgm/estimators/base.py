@@ -52,6 +52,21 @@ def fit_distiller(
         task.call_on_fit_task_end(estimator=owner)
 
 
+def check_fits_net(prototypes: np.ndarray, backbone: Any) -> None:
+    """Raise ValueError unless prototypes are rows without a backbone, and square with one."""
+    rows = prototypes.ndim == 2
+    if rows != (backbone is None):
+        raise ValueError(
+            f"Prototypes are {'rows' if rows else 'images'}, but the backbone to look at them "
+            f"with is {backbone!r}. Use backbone=None for rows, and for no images."
+        )
+    if not rows and prototypes.shape[1] != prototypes.shape[2]:
+        raise ValueError(
+            f"Prototypes must be square for a net; got shape {prototypes.shape}. Crop or resize "
+            f"them."
+        )
+
+
 class FrozenBackboneEstimator(BaseEstimator):
     """Base of every estimator that looks at X through a frozen backbone.
 

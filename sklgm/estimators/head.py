@@ -1,12 +1,15 @@
-"""The default linear head: softmax regression by Adam, on a bank of views embedded once."""
+"""Heads on a bank of views embedded once: softmax regression by Adam, or another classifier."""
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import torch
+from sklearn.base import clone
+from sklearn.utils.validation import _check_method_params
 from skorch import NeuralNetClassifier
 from skorch.callbacks import LRScheduler
 from torch import Tensor, nn
@@ -47,7 +50,7 @@ class _BankBatches:
     """One epoch: every sample once, shuffled, each by one of its views at random."""
 
     def __init__(self, dataset: Any, batch_size: int, generator: torch.Generator) -> None:
-        self.bank, self.labels = dataset.X, dataset.y
+        self.bank, self.targets = dataset.X, dataset.y
         self.batch_size = batch_size
         self.generator = generator
 
@@ -56,7 +59,7 @@ class _BankBatches:
         order = torch.randperm(n, generator=self.generator)
         view = torch.randint(n_views, (n,), generator=self.generator)
         for rows in order.split(self.batch_size):
-            yield self.bank[rows, view[rows]], self.labels[rows]
+            yield self.bank[rows, view[rows]], self.targets[rows]
 
 
 def _whole_set(dataset: Any, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
@@ -83,7 +86,7 @@ class SoftmaxRegression(NeuralNetClassifier):
 
 def fit_linear_head(
     bank: np.ndarray,
-    labels: np.ndarray,
+    targets: np.ndarray,
     classes: np.ndarray,
     *,
     max_epochs: int,
@@ -97,8 +100,8 @@ def fit_linear_head(
     ----------
     bank : ndarray of shape (n, n_views, d)
         Features of several views of each sample, float32.
-    labels : ndarray of shape (n,)
-        Class indices, int64.
+    targets : ndarray of shape (n,) or (n, n_classes)
+        Class indices, int64; or soft labels, the probabilities of the classes, float32.
     classes : ndarray of shape (n_classes,)
         Their labels.
     max_epochs : int
@@ -147,7 +150,7 @@ def fit_linear_head(
         device=str(device),
     )
     with plain_torch(device):
-        net.fit(as_tensor(bank), as_tensor(labels))
+        net.fit(as_tensor(bank), as_tensor(targets))
     if not all(bool(parameter.isfinite().all()) for parameter in net.module_.parameters()):
         raise ValueError(
             "The weights of the head are not finite. Lower learning_rate, or scale features down."
@@ -159,3 +162,41 @@ def fit_linear_head(
     net.callbacks, net.callbacks_ = None, []
     net.history_.clear()
     return net
+
+
+def fit_other_head(
+    head: Any, bank: np.ndarray, labels: np.ndarray, soft_labels: Any, metadata: dict[str, Any]
+) -> Any:
+    """Train a clone of a classifier on every view.
+
+    Parameters
+    ----------
+    head : classifier
+        Unfitted.
+    bank : ndarray of shape (n, n_views, d)
+        As in :func:`fit_linear_head`.
+    labels : ndarray of shape (n,)
+        Labels of the samples.
+    soft_labels : ndarray or None
+        If there are some, a warning says that they are not used.
+    metadata : dict
+        For its ``fit``, with values for the samples.
+
+    Returns
+    -------
+    classifier
+        Fitted.
+    """
+    if soft_labels is not None:
+        warnings.warn(
+            f"head={head!r} takes no soft labels and is trained on the classes of the prototypes "
+            f"alone. The default head, head=None, takes them.",
+            UserWarning,
+            stacklevel=3,
+        )
+    rows = np.arange(len(bank)).repeat(bank.shape[1])
+    metadata = _check_method_params(labels, metadata, indices=rows)
+    with warnings.catch_warnings():
+        # One prototype a class is no regression; of labels that are given we have warned.
+        warnings.filterwarnings("ignore", "The number of unique classes")
+        return clone(head).fit(bank.reshape(len(rows), -1), labels[rows], **metadata)

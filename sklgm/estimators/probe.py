@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from numbers import Integral, Real
 from typing import Any
 
@@ -18,11 +17,11 @@ from sklearn.utils.metadata_routing import (
     process_routing,
 )
 from sklearn.utils.metaestimators import available_if
-from sklearn.utils.validation import _check_method_params, _check_sample_weight, check_is_fitted
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from sklgm.estimators.bank import embed_views
-from sklgm.estimators.base import FrozenBackboneEstimator, fit_distiller
-from sklgm.estimators.head import fit_linear_head
+from sklgm.estimators.base import FrozenBackboneEstimator, check_fits_net, fit_distiller
+from sklgm.estimators.head import fit_linear_head, fit_other_head
 from sklgm.images import ImageSource
 from sklgm.passes.views import resolve_augmentation
 from sklgm.prototypes.prototype_set import PrototypeSet
@@ -60,8 +59,9 @@ class FrozenBackboneProbe(
     """Classify images by a linear head on the features of a frozen backbone.
 
     It trains on the images it is given or, with ``distiller``, on the prototypes made of them
-    and on nothing else; it always predicts on images. So ``cross_val_score`` and
-    ``GridSearchCV`` of a probe with a distiller evaluate the distillation.
+    and on nothing else, by their soft labels if they have some; it always predicts on images.
+    So ``cross_val_score`` and ``GridSearchCV`` of a probe with a distiller evaluate the
+    distillation.
 
     Parameters
     ----------
@@ -73,7 +73,7 @@ class FrozenBackboneProbe(
         ``prototypes_`` and ``prototype_labels_``. A clone is fitted. None trains on all images.
     head : classifier or None, default=None
         Any scikit-learn classifier; a clone is fitted on the features of all views and the labels
-        of y. None is softmax regression by Adam, as in the paper.
+        of y; it takes no soft labels. None is softmax regression by Adam, as in the paper.
     augmentation : {"standard", "blurred"}, StandardAugmentation or None, default="standard"
         Random views of the training images. "standard" is ``StandardAugmentation()``, flips and
         crops; "blurred" is ``StandardAugmentation(blur=0.5)``; None uses centre crops alone. Or
@@ -192,7 +192,7 @@ class FrozenBackboneProbe(
 
     @with_callbacks
     @_fit_context(prefer_skip_nested_validation=False)
-    def fit(self, X: Any, y: Any, **params: Any) -> FrozenBackboneProbe:
+    def fit(self, X: Any, y: Any = None, **params: Any) -> FrozenBackboneProbe:
         """Train the head.
 
         Parameters
@@ -200,9 +200,9 @@ class FrozenBackboneProbe(
         X : array-like of images, or of shape (n_samples, n_features) with ``backbone=None``
             An array of shape (n_samples, height, width, 3) or (n_samples, height, width), uint8
             or floats in [0, 1]; PIL images; paths, which are streamed; or another of
-            :doc:`/inputs`. Or the similarities a distiller returned.
+            :doc:`/inputs`. Or the similarities a distiller returned, or a `PrototypeSet`.
         y : array-like of shape (n_samples,)
-            Class labels.
+            Class labels. A `PrototypeSet` has its own, and none are needed.
         **params : dict
             Metadata such as ``sample_weight``, one value an image, for the ``fit`` of the distiller
             or the head, whichever requests it by ``set_fit_request(sample_weight=True)``. Only
@@ -218,6 +218,11 @@ class FrozenBackboneProbe(
         ------
         ValueError
             If X, y or metadata cannot be used; the message says why. Nothing is fitted then.
+
+        Warns
+        -----
+        UserWarning
+            If prototypes have soft labels and ``head`` takes none: it is trained on their classes.
         """
         _raise_for_params(params, self, "fit")
         routed = process_routing(self, "fit", **params)
@@ -226,7 +231,8 @@ class FrozenBackboneProbe(
         view_seed, head_seed = state.randint(2**31 - 1, size=2).tolist()
         context = self._init_callback_context(max_subtasks=1 if self.distiller is None else 2)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        if metadata and (self.distiller is not None or self._uses_references(X)):
+        given = self._given_prototypes(X)
+        if metadata and (self.distiller is not None or given is not None):
             raise ValueError(
                 f"{', '.join(metadata)} cannot be used: the head is trained on prototypes, not on "
                 f"the images. Leave it out, or let the distiller request it instead of the head: "
@@ -236,22 +242,19 @@ class FrozenBackboneProbe(
         encoder = self._encoder()
         augmentation = resolve_augmentation(self.augmentation)
         distiller = None
-        if self._uses_references(X):
-            self._check_X(X.images, reset=True)
-            given, _ = check_targets(y, len(X), type(self).__name__)
-            check_same_classes(given, X.prototype_labels, "y", "the prototypes of X")
-            source = X.prototypes
-            classes, labels = number_labels(X.prototype_labels, type(self).__name__)
+        if given is not None:
+            self._check_given(given, X, y)
         else:
             source = self._check_X(X, reset=True)
-            if self.distiller is None:
-                classes, labels = check_targets(y, len(source), type(self).__name__)
-            else:
-                data = source if self.backbone is None else X
-                given = routed["distiller"]["fit"]
-                distiller, prototypes = self._fit_distiller(data, y, context, given)
-                source = prototypes.images
-                classes, labels = number_labels(prototypes.labels, type(self).__name__)
+        if self.distiller is not None:
+            data = source if self.backbone is None else X
+            distiller, given = self._fit_distiller(data, y, context, routed["distiller"]["fit"])
+        if given is None:
+            classes, labels = check_targets(y, len(source), type(self).__name__)
+        else:
+            source = given.images
+            classes, labels = number_labels(given.labels, type(self).__name__)
+        soft_labels = None if given is None else given.probabilities
         if "sample_weight" in metadata:
             metadata["sample_weight"] = _check_sample_weight(metadata["sample_weight"], labels)
         task = context.subcontext(task_name="head")
@@ -259,7 +262,18 @@ class FrozenBackboneProbe(
         with plain_torch(self._device()):
             memory = None if self.random_state is None else self.memory
             bank = embed_views(source, encoder, augmentation, self.n_views, view_seed, memory)
-        head = self._fit_head(bank, labels, classes, head_seed, metadata)
+        if self.head is None:
+            head = fit_linear_head(
+                bank,
+                labels if soft_labels is None else soft_labels,
+                classes,
+                max_epochs=self.max_epochs,
+                learning_rate=self.learning_rate,
+                seed=head_seed,
+                device=self._device(),
+            )
+        else:
+            head = fit_other_head(self.head, bank, classes[labels], soft_labels, metadata)
         task.call_on_fit_task_end(estimator=self)
         self.backbone_fingerprint_ = encoder.fingerprint
         self.classes_ = classes
@@ -377,6 +391,29 @@ class FrozenBackboneProbe(
             )
         return (X.prototypes.ndim == 2) == (self.backbone is None)
 
+    def _given_prototypes(self, X: Any) -> PrototypeSet | None:
+        """Return the prototypes that X is or brings, if this probe is to train on them."""
+        if self._uses_references(X):
+            soft = X.prototype_probabilities
+            return PrototypeSet(X.prototypes, X.prototype_labels, probabilities=soft)
+        if not isinstance(X, PrototypeSet):
+            return None
+        if self.distiller is not None:
+            raise ValueError(
+                "X is prototypes, and this probe has a distiller. Leave it out to train on them."
+            )
+        check_fits_net(X.images, self.backbone)
+        return X
+
+    def _check_given(self, given: PrototypeSet, X: Any, y: Any) -> None:
+        """Raise unless labels given with prototypes fit them; note the columns of rows."""
+        self._check_X(X.images, reset=True)
+        if X is not given:
+            labels, _ = check_targets(y, len(X), type(self).__name__)
+            check_same_classes(labels, given.labels, "y", "the prototypes of X")
+        elif y is not None and not np.array_equal(check_column(y, "y"), given.labels):
+            raise ValueError("y differs from the labels of the prototypes in X. Leave it out.")
+
     def _check_X(self, X: Any, *, reset: bool) -> ImageSource | np.ndarray:
         if self.backbone is not None and _is_table(X):
             raise ValueError(
@@ -395,13 +432,10 @@ class FrozenBackboneProbe(
         if self.verbose and "verbose" in distiller.get_params(deep=False):
             distiller.set_params(verbose=self.verbose)
         fit_distiller(self, distiller, X, y, context, **metadata)
-        prototypes = PrototypeSet(distiller.prototypes_, distiller.prototype_labels_)
-        rows = prototypes.images.ndim == 2
-        if rows != (self.backbone is None):
-            raise ValueError(
-                f"{type(distiller).__name__} made {'rows' if rows else 'images'}, but this probe "
-                f"has backbone={self.backbone!r}. Use backbone=None in both or in neither."
-            )
+        soft = getattr(distiller, "prototype_probabilities_", None)
+        given = distiller.prototypes_, distiller.prototype_labels_
+        prototypes = PrototypeSet(*given, probabilities=soft)
+        check_fits_net(prototypes.images, self.backbone)
         return distiller, prototypes
 
     def _features(self, X: Any) -> np.ndarray:
@@ -412,25 +446,3 @@ class FrozenBackboneProbe(
                 return X.features
             X = X.images
         return self._embed_source(self._check_X(X, reset=False), encoder)
-
-    def _fit_head(
-        self, bank: np.ndarray, labels: np.ndarray, classes: np.ndarray, seed: int, metadata: Any
-    ) -> Any:
-        """Return a head trained on features (n, n_views, d) of samples with class indices."""
-        if self.head is None:
-            return fit_linear_head(
-                bank,
-                labels,
-                classes,
-                max_epochs=self.max_epochs,
-                learning_rate=self.learning_rate,
-                seed=seed,
-                device=self._device(),
-            )
-        rows = np.arange(len(bank)).repeat(bank.shape[1])
-        metadata = _check_method_params(labels, metadata, indices=rows)
-        targets = classes[labels[rows]]
-        with warnings.catch_warnings():
-            # One prototype a class is no regression; of labels that are given we have warned.
-            warnings.filterwarnings("ignore", "The number of unique classes")
-            return clone(self.head).fit(bank.reshape(len(rows), -1), targets, **metadata)

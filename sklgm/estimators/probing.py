@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.base import clone
 
 from sklgm.backbones._several import resolve_first
-from sklgm.estimators.base import FrozenBackboneEstimator
+from sklgm.estimators.base import FrozenBackboneEstimator, check_fits_net
 from sklgm.estimators.probe import FrozenBackboneProbe
 from sklgm.passes.views import resolve_augmentation
 from sklgm.prototypes.prototype_set import PrototypeSet, check_has_prototypes
@@ -176,16 +176,7 @@ def embed_all(
     probe: FrozenBackboneProbe, images: np.ndarray, X: Any
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return float32 features of prototypes' centre crops, and those of real images or rows."""
-    rows = images.ndim == 2
-    if rows != (probe.backbone is None):
-        raise ValueError(
-            f"Prototypes are {'rows' if rows else 'images'}, but the backbone to look at them "
-            f"with is {probe.backbone!r}. Use backbone=None for rows, and for no images."
-        )
-    if not rows and images.shape[1] != images.shape[2]:
-        raise ValueError(
-            f"Prototypes must be square for a net; got shape {images.shape}. Crop or resize them."
-        )
+    check_fits_net(images, probe.backbone)
     return probe._encoder().embed_canvases(images), embed_real(probe, X)
 
 

@@ -46,9 +46,11 @@ class GivenPrototypes(BaseEstimator):
         self.prototypes = prototypes
 
     def fit(self, X: Any, y: Any) -> GivenPrototypes:
-        """Set ``prototypes_`` and ``prototype_labels_``, whatever X and y are."""
+        """Set the attributes of a selector, whatever X and y are."""
         self.prototypes_ = self.prototypes.images
         self.prototype_labels_ = self.prototypes.labels
+        if self.prototypes.probabilities is not None:
+            self.prototype_probabilities_ = self.prototypes.probabilities
         return self
 
 

@@ -222,7 +222,10 @@ def test_augmentation_matters():
     [
         (probe(distiller=distiller(None)), "dim 4"),
         (probe(None, distiller=distiller()), "dim 4"),
-        (probe(distiller=FrozenEstimator(distiller(None).fit(X[:, :, 0, 0], Y))), "made rows"),
+        (
+            probe(distiller=FrozenEstimator(distiller(None).fit(X[:, :, 0, 0], Y))),
+            "Prototypes are rows",
+        ),
     ],
 )
 def test_rows_and_images_do_not_mix(estimator, message):
