@@ -1,5 +1,6 @@
 """scikit-learn's own estimator checks, on every public estimator."""
 
+from sklearn.base import clone
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from sklgm import (
@@ -25,8 +26,11 @@ ESTIMATORS = [
     KCenterImages(backbone=None),
     KCenterImages(backbone=None, prototypes_per_class=2),
     RandomImages(backbone=None, random_state=0),
+    RandomImages(backbone=None, soft_labels=True, random_state=0),
     DISTILLER,
+    clone(DISTILLER).set_params(soft_labels=True),
     NearestImages(DISTILLER),
+    NearestImages(clone(DISTILLER).set_params(soft_labels=True)),
     PrototypeSampler(DISTILLER),
     FrozenBackboneProbe(backbone=None, max_epochs=30, learning_rate=0.1, random_state=0),
     FrozenBackboneProbe(
@@ -34,6 +38,13 @@ ESTIMATORS = [
         distiller=LGMDistiller(
             backbone=None, max_iter=100, heads=RandomHeads(4, 8, 1.0), random_state=0
         ),
+        max_epochs=100,
+        learning_rate=0.1,
+        random_state=0,
+    ),
+    FrozenBackboneProbe(
+        backbone=None,
+        distiller=ClassCentroids(backbone=None, soft_labels=True, random_state=0),
         max_epochs=100,
         learning_rate=0.1,
         random_state=0,

@@ -280,10 +280,10 @@ class RealGradients(MeanImages):
         Returns
         -------
         means : ndarray of shape (n_classes, n_features)
-            float64.
+            Mean features, by the weights of the gradients, float64.
         covariance : ndarray of shape (n_features, n_features)
-            Mean product of the differences of two features from their class means, by the weights
-            of the gradients, float64. With balanced classes each of them counts alike.
+            Mean product of the differences of two features from their class means, by the same
+            weights, float64. With balanced classes each of them counts alike.
 
         Raises
         ------

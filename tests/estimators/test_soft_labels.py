@@ -108,9 +108,14 @@ def test_a_shared_generator_goes_on_as_without(name):
     assert_array_equal(*states)
 
 
-def test_of_rows_they_are_scikit_learns():
-    fitted = distiller(None, prototypes_per_class=2, max_iter=60).fit(IRIS, SPECIES)
-    expected = lda(IRIS, SPECIES)(fitted.prototypes_)
+@pytest.mark.parametrize("largest", [0, 3])
+def test_of_rows_they_are_scikit_learns(largest):
+    """A weight is as good as copies, and one of 0 leaves out."""
+    weights = np.arange(len(IRIS)) % (largest + 1) + (largest == 0)
+    copies = np.repeat(np.arange(len(IRIS)), weights)
+    fitted = distiller(None, prototypes_per_class=2, max_iter=60)
+    fitted.fit(IRIS, SPECIES, sample_weight=weights)
+    expected = lda(IRIS[copies], SPECIES[copies])(fitted.prototypes_)
     assert_allclose(fitted.prototype_probabilities_, expected, atol=1e-5)
 
 

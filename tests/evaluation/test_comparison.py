@@ -13,6 +13,7 @@ from sklgm import (
     FrozenBackboneProbe,
     LGMDistiller,
     NearestImages,
+    PrototypeSet,
     RandomImages,
     StandardAugmentation,
 )
@@ -50,6 +51,22 @@ def selections(net=NET):
 
 def column(result, selection, name):
     return [record[name] for record in result.records if record["selection"] == selection]
+
+
+def test_soft_labels_of_given_prototypes_are_trained_on():
+    """Here each says that it is of the next class, and a probe believes it."""
+    chosen = RandomImages(NET, random_state=0).fit(X, Y)
+    images, labels = chosen.prototypes_, chosen.prototype_labels_
+    wrong = np.roll(np.eye(len(labels)), 1, axis=1)
+    given = {
+        "hard": PrototypeSet(images, labels),
+        "wrong": PrototypeSet(images, labels, probabilities=wrong),
+        "labels": PrototypeSet(images, np.roll(labels, -1)),
+    }
+    result = compare(selections=given)
+    accuracy = {name: column(result, name, "accuracy") for name in given}
+    assert_allclose(accuracy["wrong"], accuracy["labels"])
+    assert accuracy["wrong"] != accuracy["hard"]
 
 
 def test_scores_are_those_of_probes_trained_by_hand():

@@ -54,6 +54,9 @@ def test_references(similarities):
     assert similarities.images is X
     assert similarities.prototypes is SELECTOR.prototypes_
     assert_array_equal(similarities.prototype_labels, SELECTOR.prototype_labels_)
+    assert similarities.prototype_probabilities is None
+    soft = RandomImages(NET, soft_labels=True, random_state=0).fit(X, Y)
+    assert soft.transform(X).prototype_probabilities is soft.prototype_probabilities_
 
 
 @pytest.mark.parametrize(
