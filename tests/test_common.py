@@ -28,7 +28,7 @@ ESTIMATORS = [
     RandomImages(backbone=None, random_state=0),
     RandomImages(backbone=None, soft_labels=True, random_state=0),
     DISTILLER,
-    clone(DISTILLER).set_params(soft_labels=True),
+    clone(DISTILLER).set_params(soft_labels=True, init="nearest"),
     NearestImages(DISTILLER),
     NearestImages(clone(DISTILLER).set_params(soft_labels=True)),
     PrototypeSampler(DISTILLER),

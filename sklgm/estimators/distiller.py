@@ -20,18 +20,20 @@ from sklgm.estimators.base import FrozenBackboneEstimator
 from sklgm.estimators.gradients import GradientEstimator, Seeds, contents
 from sklgm.estimators.run import Run, check_finite
 from sklgm.estimators.soft_labels import teach
+from sklgm.estimators.start import (
+    canvas_sizes,
+    nearest_samples,
+    resolve_parametrization,
+    start_samples,
+)
 from sklgm.matching import RealGradients
 from sklgm.passes.real_pass import check_gradients, gradients_in_order
 from sklgm.synthesis import (
     ALONE,
-    FeatureRows,
     LoopState,
     MatchingSettings,
-    Pixels,
-    Pyramid,
     RandomHeads,
     Ranks,
-    Synthetic,
     match_gradients,
 )
 from sklgm.utils.devices import plain_torch
@@ -69,6 +71,11 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
         Linear heads on which gradients are compared. "random" is ``RandomHeads()``; "zero" is a
         single head of zeros: sums take 1/256 of the memory, and prototypes match the differences
         of class means alone.
+    init : {"mean", "nearest"}, default="mean"
+        What prototypes start at: the mean image of their class, in 8 x 8 pixels, or the real
+        images nearest to the class means, as `ClassCentroids` chooses them on the first backbone
+        among up to 100 random images of each class. From there they serve other nets better, and
+        keep much of these images; see :doc:`/handing_on`.
     parametrization : {"pyramid", "pixels"}, Pyramid or Pixels, default="pyramid"
         How the prototypes are held as tensors that are optimised. An object of your own is taken
         too; see `Pyramid`.
@@ -189,6 +196,7 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
         "prototypes_per_class": [Interval(Integral, 1, None, closed="left")],
         "soft_labels": ["boolean"],
         "heads": [StrOptions({"random", "zero"}), RandomHeads],
+        "init": [StrOptions({"mean", "nearest"})],
         "parametrization": [StrOptions({"pyramid", "pixels"}), HasMethods(["start", "check"])],
         "augmentation": [StrOptions({"standard", "blurred"}), HasMethods(["draw", "apply"]), None],
         "class_weight": [StrOptions({"balanced"}), dict, None],
@@ -209,6 +217,7 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
         prototypes_per_class=1,
         soft_labels=False,
         heads="random",
+        init="mean",
         parametrization="pyramid",
         augmentation="blurred",
         class_weight="balanced",
@@ -231,6 +240,7 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
         self.prototypes_per_class = prototypes_per_class
         self.soft_labels = soft_labels
         self.heads = heads
+        self.init = init
         self.parametrization = parametrization
         self.augmentation = augmentation
         self.class_weight = class_weight
@@ -275,8 +285,9 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
         Raises
         ------
         ValueError
-            If X, y or weights cannot be used, or with ``distributed=True`` there is no group that
-            can be used; the message says why. Nothing is fitted then.
+            If X, y or weights cannot be used, a class has too few images for ``init="nearest"``, or
+            with ``distributed=True`` there is no group that can be used; the message says why.
+            Nothing is fitted then.
         KeyboardInterrupt
             On Ctrl-C. With ``memory`` and a seed, the step under way is finished and kept first.
         """
@@ -286,11 +297,13 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
         seeds = self._seeds(run.ranks)
         with plain_torch(self._device()), run.begun(len(encoders) + 1, X=X, y=y):
             with self._timed("(1 of 2) Gradients of the real data"):
-                targets = [
-                    self._real_gradients(source, classes, indices, weights, encoder, seeds, run)
-                    for encoder in encoders
-                ]
-            self._distil(targets, encoders, seeds, run)
+                data = source, classes, indices, weights
+                # First, since a class may have too few images.
+                nearest = (
+                    nearest_samples(self, *data, seeds.start) if self.init == "nearest" else None
+                )
+                targets = [self._real_gradients(*data, encoder, seeds, run) for encoder in encoders]
+            self._distil(targets, encoders, seeds, run, nearest)
         return self
 
     @with_callbacks
@@ -313,9 +326,14 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
         ------
         ValueError
             If the gradients are empty, lack a class, are of another backbone or in another order
-            than the backbones, are not weighted as ``class_weight`` says, or lack the covariance
-            that soft labels need.
+            than the backbones, are not weighted as ``class_weight`` says, lack the covariance that
+            soft labels need, or are to start at real images, which they do not hold.
         """
+        if self.init == "nearest":
+            raise ValueError(
+                "init='nearest' starts at real images, and gradients hold none. Set init='mean', "
+                "or use fit(X, y)."
+            )
         encoders = self._encoders()
         names = [encoder.name for encoder in encoders] if is_several(self.backbone) else None
         targets = gradients_in_order(gradients, names)
@@ -333,7 +351,7 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
     def _run(self, encoders: list[Any], classes: np.ndarray, given: Any) -> Run:
         """Return what a fit runs in; raise unless all processes were given the same."""
         if self.backbone is not None:
-            self._parametrization().check(max(_canvas_sizes(encoders)))
+            resolve_parametrization(self.parametrization).check(max(canvas_sizes(encoders)))
         ranks = Ranks.of_group() if self.distributed else ALONE
         memory = None if self.random_state is None else self.memory
         settings = self.get_params(deep=False)
@@ -350,7 +368,12 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
         return _print_elapsed_time(type(self).__name__, message if self.verbose else None)
 
     def _distil(
-        self, targets: list[RealGradients], encoders: list[Any], seeds: Seeds, run: Run
+        self,
+        targets: list[RealGradients],
+        encoders: list[Any],
+        seeds: Seeds,
+        run: Run,
+        nearest: np.ndarray | None = None,
     ) -> None:
         """Match the gradients and assign the fitted attributes."""
         if not all(bool(target.sums.isfinite().all()) for target in targets):
@@ -362,7 +385,17 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
         device, ranks = self._device(), run.ranks
         classes = targets[0].classes
         labels = np.repeat(np.arange(len(classes)), self.prototypes_per_class)
-        synthetic = self._start(targets, encoders, seeds.start, ranks.share(len(labels)))
+        synthetic = start_samples(
+            targets,
+            encoders,
+            nearest,
+            None if self.backbone is None else resolve_parametrization(self.parametrization),
+            max_iter=self.max_iter,
+            n=len(labels),
+            own=ranks.share(len(labels)),
+            seed=seeds.start,
+            device=device,
+        )
         objectives = [
             encoder.objective(target.to(device))
             for target, encoder in zip(targets, encoders, strict=True)
@@ -418,30 +451,3 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
             matching=self.matching,
             augmentation=augmentation,
         )
-
-    def _start(
-        self, targets: list[RealGradients], encoders: list[Any], seed: int, own: slice
-    ) -> Synthetic:
-        n = len(targets[0].classes) * self.prototypes_per_class
-        generator, device = torch.Generator().manual_seed(seed), self._device()
-        if self.backbone is None:
-            moments = targets[0].feature_moments()
-            mean, std = (torch.from_numpy(moment).to(device) for moment in moments)
-            return FeatureRows(n, mean, std, generator, own)
-        sizes = _canvas_sizes(encoders)
-        size = max(sizes)
-        # Of the backbone that asks for this size, so that their order does not matter.
-        around, means = None, targets[sizes.index(size)].mean_images()
-        if means is not None:
-            around = torch.from_numpy(means).repeat_interleave(self.prototypes_per_class, dim=0)
-        return self._parametrization().start(n, size, self.max_iter, generator, device, around, own)
-
-    def _parametrization(self) -> Any:
-        if isinstance(self.parametrization, str):
-            return {"pyramid": Pyramid, "pixels": Pixels}[self.parametrization]()
-        return self.parametrization
-
-
-def _canvas_sizes(encoders: list[Any]) -> list[int]:
-    """Return the side each backbone asks for; prototypes have the largest."""
-    return [encoder.backbone.canvas_size for encoder in encoders]

@@ -288,6 +288,8 @@ class FeatureRows(Synthetic):
         Generator on the CPU.
     own : slice, optional
         Which of the n rows to make. Each is the same as when all are made.
+    around : Tensor of shape (n, d), optional
+        Rows to start at; normally distributed ones when not given.
     """
 
     def __init__(
@@ -297,10 +299,14 @@ class FeatureRows(Synthetic):
         std: Tensor,
         generator: torch.Generator,
         own: slice = slice(None),
+        around: Tensor | None = None,
     ) -> None:
         self.mean = mean
         self.std = std
-        rows = torch.randn(n, len(mean), generator=generator)[own]
+        if around is None:
+            rows = torch.randn(n, len(mean), generator=generator)[own]
+        else:
+            rows = (around[own] - mean) / torch.where(std > 0, std, 1)
         self.parameters = [rows.to(mean).requires_grad_()]
 
     def decode(self) -> Tensor:

@@ -4,12 +4,14 @@ import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from PIL import Image
 from sklearn.base import clone
+from sklearn.datasets import load_iris
 from sklearn.metrics.pairwise import cosine_similarity
 from sklearn.utils.class_weight import compute_class_weight
 
 from sklgm import (
     Backbone,
     BackboneEmbedder,
+    ClassCentroids,
     FrozenBackboneProbe,
     LGMDistiller,
     Pixels,
@@ -19,7 +21,7 @@ from sklgm import (
     StandardAugmentation,
 )
 from tests.image_checks import fitted_names, toy_images
-from tests.tiny_backbones import TinyConvNet, counting_backbone, tiny_backbone
+from tests.tiny_backbones import TinyConvNet, counting_backbone, part_backbone, tiny_backbone
 
 NET = tiny_backbone()
 X, Y = toy_images()
@@ -122,6 +124,47 @@ def test_prototypes_start_around_the_mean_image_of_their_class():
     gradients.images_seen[:] = 0
     grey = distiller(**params).fit_gradients(gradients)
     assert_allclose(grey.prototypes_.mean(axis=(0, 1, 2)), 0.5, atol=0.03)
+
+
+@pytest.mark.parametrize("backbone", [NET, [NET, part_backbone("border")]])
+def test_prototypes_start_at_the_images_nearest_to_class_means(backbone):
+    still = {"init": "nearest", "prototypes_per_class": 2, "max_iter": 1, "learning_rate": 1e-12}
+    fitted = distiller(backbone, parametrization="pixels", **still).fit(X, Y)
+    nearest = ClassCentroids(NET, prototypes_per_class=2, random_state=0).fit(X, Y).prototypes_
+    gaps = np.abs(fitted.prototypes_[:, None] - nearest).mean(axis=(2, 3, 4))
+    assert gaps.argmin(axis=1).tolist() == list(range(6))
+    assert gaps.min(axis=1).max() < 0.06  # what is between is the noise that they start with
+
+
+def test_rows_start_at_real_rows():
+    rows, labels = load_iris(return_X_y=True)
+    settings = {"init": "nearest", "max_iter": 1, "learning_rate": 1e-12}
+    fitted = distiller(None, **settings).fit(rows, labels)
+    nearest = ClassCentroids(None).fit(rows, labels)
+    assert_allclose(fitted.prototypes_, nearest.prototypes_, rtol=1e-6)
+
+
+def test_the_image_to_start_at_is_looked_for_among_some(monkeypatch):
+    monkeypatch.setattr("sklgm.estimators.start._CANDIDATES", 2)
+    net = counting_backbone()
+    seen = []
+    for init in ("mean", "nearest"):
+        net.module.reset()
+        distiller(net, init=init).fit(X, Y)
+        seen.append(net.module.n_images)
+    # Two of each class are embedded, and once more the one of each that is chosen.
+    assert seen[1] == seen[0] + 2 * N_CLASSES + N_CLASSES
+
+
+def test_starting_at_images_asks_for_enough_of_them():
+    net = counting_backbone()
+    refused = distiller(net, init="nearest", prototypes_per_class=COUNTS["a"] + 1)
+    with pytest.raises(ValueError, match="fewer than"):
+        refused.fit(X, Y)
+    assert net.module.n_images == 0
+    assert not fitted_names(refused)
+    with pytest.raises(ValueError, match="gradients hold none"):
+        distiller(init="nearest").fit_gradients(distiller().compute_gradients(X, Y))
 
 
 def test_a_seeded_fit_is_bit_equal_when_repeated():

@@ -1,0 +1,133 @@
+"""Where prototypes start: at the mean image of their class, or at real images near to the mean."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+
+from sklgm.backbones._several import resolve_first
+from sklgm.estimators.base import FrozenBackboneEstimator
+from sklgm.estimators.selectors.centroids import ClassCentroids
+from sklgm.matching import RealGradients
+from sklgm.passes.shards import take
+from sklgm.synthesis import FeatureRows, Pixels, Pyramid, Synthetic
+
+# Samples of a class among which those to start at are looked for, so that a large data set is not
+# passed twice. The mean of so many is near to that of all.
+_CANDIDATES = 100
+
+
+def canvas_sizes(encoders: list[Any]) -> list[int]:
+    """Return the side each backbone asks for; prototypes have the largest."""
+    return [encoder.backbone.canvas_size for encoder in encoders]
+
+
+def resolve_parametrization(parametrization: Any) -> Any:
+    """Return the object that a name stands for, and any other as it is."""
+    if isinstance(parametrization, str):
+        return {"pyramid": Pyramid, "pixels": Pixels}[parametrization]()
+    return parametrization
+
+
+def nearest_samples(
+    distiller: Any,
+    source: Any,
+    classes: np.ndarray,
+    indices: np.ndarray,
+    weights: np.ndarray,
+    seed: int,
+) -> np.ndarray | None:
+    """Return the samples nearest to the means of their classes, if a fit is to start at them.
+
+    Parameters
+    ----------
+    distiller : LGMDistiller
+        Its ``init`` says whether; its net, the first of several, is the one that is looked through.
+    source : ImageSource, or ndarray of shape (n_samples, n_features)
+        Images or rows.
+    classes : ndarray of shape (n_classes,)
+        The classes.
+    indices, weights : ndarray of shape (n_samples,)
+        Class index and weight of each sample.
+    seed : int
+        Seed of the choice.
+
+    Returns
+    -------
+    ndarray of shape (n_prototypes, canvas, canvas, 3) or (n_prototypes, n_features), or None
+        Ordered by class.
+
+    Raises
+    ------
+    ValueError
+        If a class has fewer samples than prototypes.
+    """
+    if distiller.init == "mean":
+        return None
+    shared = (*FrozenBackboneEstimator._parameter_constraints, "prototypes_per_class")
+    selector = ClassCentroids(**{name: getattr(distiller, name) for name in shared})
+    if distiller.backbone is not None:
+        selector.backbone = resolve_first(distiller.backbone, distiller.image_size)
+    selector.random_state = seed
+    state = np.random.RandomState(seed)
+    most = max(_CANDIDATES, selector.prototypes_per_class)
+    of_class = [state.permutation(np.flatnonzero(indices == c))[:most] for c in range(len(classes))]
+    rows = np.sort(np.concatenate(of_class))
+    return selector.fit(take(source, rows), classes[indices[rows]], weights[rows]).prototypes_
+
+
+def start_samples(
+    targets: list[RealGradients],
+    encoders: list[Any],
+    nearest: np.ndarray | None,
+    parametrization: Any,
+    *,
+    max_iter: int,
+    n: int,
+    own: slice,
+    seed: int,
+    device: torch.device,
+) -> Synthetic:
+    """Return the samples that are optimised.
+
+    Parameters
+    ----------
+    targets : list of RealGradients
+        One for each backbone. They may hold mean images of the classes.
+    encoders : list of Encoder or RowEncoder
+        The backbones.
+    nearest : ndarray of shape (n, canvas, canvas, 3) or (n, n_features), or None
+        Real images or rows to start at; None is the means.
+    parametrization : Pyramid, or another that `LGMDistiller` takes, or None
+        What the images are made of; None for rows.
+    max_iter : int
+        Steps of the optimisation.
+    n : int
+        Number of samples, as many of each class.
+    own : slice
+        The samples of this process.
+    seed : int
+        Seed of what is random.
+    device : torch.device
+        Device of the samples.
+
+    Returns
+    -------
+    Synthetic
+        The samples ``own``.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    given = None if nearest is None else torch.from_numpy(nearest)
+    if parametrization is None:
+        mean, std = (torch.from_numpy(moment).to(device) for moment in targets[0].feature_moments())
+        return FeatureRows(n, mean, std, generator, own, None if given is None else given.to(mean))
+    around, sizes = None, canvas_sizes(encoders)
+    # Of the backbone that asks for the largest, so that their order does not matter.
+    means = targets[sizes.index(max(sizes))].mean_images()
+    if given is not None:
+        around = given.permute(0, 3, 1, 2)
+    elif means is not None:
+        around = torch.from_numpy(means).repeat_interleave(n // len(means), dim=0)
+    return parametrization.start(n, max(sizes), max_iter, generator, device, around, own)
