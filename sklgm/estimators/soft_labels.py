@@ -6,10 +6,53 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+import torch
 
 from sklgm.estimators.bank import embed_views
+from sklgm.matching import RealGradients
 from sklgm.matching.discriminant import discriminant_head, discriminant_probabilities
+from sklgm.passes.real_pass import RealPass
+from sklgm.passes.shards import leave_out_zeros
 from sklgm.synthesis import StandardAugmentation
+
+
+def real_moments(
+    encoder: Any,
+    device: torch.device,
+    source: Any,
+    indices: np.ndarray,
+    weights: np.ndarray,
+    view_seed: int,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return what a teacher knows of real data that no distiller has passed over.
+
+    Centre crops alone would not do: the teacher would not know the views that it is asked about.
+
+    Parameters
+    ----------
+    encoder : Encoder or RowEncoder
+        The backbone.
+    device : torch.device
+        The device to compute on.
+    source : ImageSource, or ndarray of shape (n_samples, n_features)
+        Images or rows.
+    indices, weights : ndarray of shape (n_samples,)
+        Class index and weight of each sample. Classes count alike.
+    view_seed : int
+        Seed of a random view of each image, which counts as much as its centre crop.
+
+    Returns
+    -------
+    means, covariance
+        As in :func:`teach`.
+    """
+    counts = np.bincount(indices, weights)
+    sums = RealGradients(
+        range(len(counts)), class_counts=counts, head_pool_size=1, store_covariance=True
+    )
+    real_pass = RealPass(encoder, device, StandardAugmentation(), 1, view_seed)
+    real_pass.add(sums, *leave_out_zeros(source, indices, weights), lambda: None)
+    return sums.class_moments()
 
 
 def teach(

@@ -7,8 +7,6 @@ the softmax of the scores are the probabilities of the classes.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 
 # Shrinkage of the covariance towards a multiple of the identity.
@@ -17,38 +15,6 @@ SHRINKAGE = 1.0
 _ROUNDED = 1e-12
 # Variance within classes, beside that of their means, where features vary no more than that.
 _SMALL = 1e-6
-
-
-def class_moments(
-    features: np.ndarray, rows_of: Sequence[np.ndarray], weights: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return means and the covariance within classes, all of which count alike.
-
-    Parameters
-    ----------
-    features : ndarray of shape (n, d)
-        Features, floating.
-    rows_of : sequence of ndarray of int
-        The rows of each class.
-    weights : ndarray of shape (n,)
-        Weight of each row among those of its class; their sum in a class is above 0.
-
-    Returns
-    -------
-    means : ndarray of shape (n_classes, d)
-        float64.
-    covariance : ndarray of shape (d, d)
-        Mean over classes of the weighted covariance of their rows, float64.
-    """
-    means = np.empty((len(rows_of), features.shape[1]))
-    covariance = np.zeros((features.shape[1],) * 2)
-    for mean, rows in zip(means, rows_of, strict=True):
-        own = features[rows].astype(np.float64)
-        shares = weights[rows] / weights[rows].sum()
-        mean[:] = shares @ own
-        own -= mean
-        covariance += own.T @ (own * shares[:, None]) / len(rows_of)
-    return means, covariance
 
 
 def discriminant_head(

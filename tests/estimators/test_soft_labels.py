@@ -22,6 +22,9 @@ from sklgm import (
     RandomImages,
     RealGradients,
 )
+from sklgm.images import check_images
+from sklgm.matching.discriminant import discriminant_head, discriminant_probabilities
+from sklgm.passes.real_pass import RealPass
 from sklgm.synthesis import StandardAugmentation
 from tests.image_checks import toy_images
 from tests.tiny_backbones import tiny_backbone
@@ -130,9 +133,18 @@ def test_of_selected_rows_they_are_scikit_learns(selector):
     assert_allclose(fitted.prototype_probabilities_, expected, atol=1e-6)
 
 
-def test_a_selector_learns_from_centre_crops_and_shows_random_views():
+def test_a_selector_learns_as_a_distiller_does_and_shows_random_views():
     fitted = RandomImages(NET, soft_labels=True, random_state=0).fit(HARD, Y)
-    teacher = lda(BackboneEmbedder(NET).fit_transform(HARD), Y)
+    seed = np.random.RandomState(0).randint(2**31 - 1)
+    sums = RealGradients(np.unique(Y), store_covariance=True)
+    RealPass(
+        BackboneEmbedder(NET)._encoder(), torch.device("cpu"), StandardAugmentation(), 1, seed
+    ).add(sums, check_images(HARD), Y, np.ones(len(Y)), lambda: None)
+    head = discriminant_head(*sums.class_moments())
+
+    def teacher(features):
+        return discriminant_probabilities(features, *head)
+
     # Of far more views than the 100 that there are of each.
     augmentation = StandardAugmentation()
     generator = torch.Generator().manual_seed(1)

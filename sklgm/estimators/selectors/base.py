@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from abc import abstractmethod
 from collections.abc import Callable
-from functools import cache
 from numbers import Integral
 from typing import Any
 
@@ -15,9 +14,8 @@ from sklearn.callback import CallbackSupportMixin, with_callbacks
 from sklearn.utils._param_validation import Interval
 
 from sklgm.estimators.base import FrozenBackboneEstimator, PrototypeTransformer
-from sklgm.estimators.soft_labels import teach
+from sklgm.estimators.soft_labels import real_moments, teach
 from sklgm.matching.classes import weigh_samples
-from sklgm.matching.discriminant import class_moments
 from sklgm.passes.shards import take
 from sklgm.utils.random import own_random_state
 from sklgm.utils.targets import check_targets
@@ -49,12 +47,6 @@ def choose_distinct(distances: np.ndarray) -> np.ndarray:
     return chosen
 
 
-def rows_of_classes(indices: np.ndarray, weights: np.ndarray) -> list[np.ndarray]:
-    """Return the rows of each class, without those of weight 0."""
-    n_classes = indices.max() + 1
-    return [np.flatnonzero((indices == c) & (weights > 0)) for c in range(n_classes)]
-
-
 class Selector(CallbackSupportMixin, PrototypeTransformer):
     """Base of what takes its prototypes from the images it is fitted to."""
 
@@ -76,16 +68,15 @@ class Selector(CallbackSupportMixin, PrototypeTransformer):
         indices: np.ndarray,
         weights: np.ndarray,
         encoder: Any,
-        embed: Embed,
     ) -> None:
         """Assign the fitted attributes, of rows ordered by class."""
         prototypes = encoder.canvas_array(take(source, chosen))
         fitted = self._prototype_attributes(prototypes, indices[chosen], classes, encoder)
         fitted["prototype_indices_"] = chosen
         if self.soft_labels:
-            moments = class_moments(embed(), rows_of_classes(indices, weights), weights)
             # Of a copy, so that a generator that is shared goes on as it would without.
             seed = copy.deepcopy(own_random_state(self.random_state)).randint(2**31 - 1)
+            moments = real_moments(encoder, self._device(), source, indices, weights, seed)
             fitted["prototype_probabilities_"] = teach([moments], [encoder], prototypes, seed)
         self._assign(fitted)
 
@@ -159,9 +150,9 @@ class BackboneSelector(Selector):
         encoder = self._encoder()
         context = self._init_callback_context()
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
-        embed = cache(lambda: self._embed_source(source, encoder))
-        chosen = np.concatenate(self._choose(rows_of_classes(indices, weights), weights, embed))
-        self._set_chosen(chosen, source, classes, indices, weights, encoder, embed)
+        rows_of = [np.flatnonzero((indices == c) & (weights > 0)) for c in range(len(classes))]
+        chosen = self._choose(rows_of, weights, lambda: self._embed_source(source, encoder))
+        self._set_chosen(np.concatenate(chosen), source, classes, indices, weights, encoder)
         context.call_on_fit_task_end(estimator=self, X=X, y=y)
         return self
 

@@ -26,7 +26,7 @@ class HerdingImages(BackboneSelector):
         Images of each class.
     soft_labels : bool, default=False
         Whether to make ``prototype_probabilities_``, on which a probe then trains. Their teacher is
-        linear discriminant analysis of the centre crops of all images.
+        linear discriminant analysis of the centre crop and a random view of all images.
     image_size : int or None, default=None
         Side in pixels of what the net sees; None is the backbone's own. Prototypes have the side
         of its `canvas_size`.

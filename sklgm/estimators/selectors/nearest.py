@@ -125,10 +125,9 @@ class NearestImages(Selector):
         own = np.searchsorted(classes, distiller.prototype_labels_)
         # Images of weight 0 are of no class.
         of = np.where(weights > 0, indices, -1)
-        features = distiller._embed(X)
-        rows = nearest_rows(features, of, distiller.prototype_features_, own)
+        rows = nearest_rows(distiller._embed(X), of, distiller.prototype_features_, own)
         chosen = rows[np.argsort(own, kind="stable")]
-        self._set_chosen(chosen, source, classes, indices, weights, encoder, lambda: features)
+        self._set_chosen(chosen, source, classes, indices, weights, encoder)
         self.distiller_ = distiller
         context.call_on_fit_task_end(estimator=self, X=X, y=y)
         return self
