@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any
@@ -29,8 +29,12 @@ PROTOCOL_CONSTRAINTS = {
     "n_seeds": [_COUNT],
     "n_probe_seeds": [_COUNT],
     "n_selection_seeds": [_COUNT, None],
+    "soft_labels": ["boolean"],
 }
 """What the parameters of the protocols may be."""
+
+SOFT_LABELS = ", soft labels"
+"""What is added to the name of a row whose probes train on soft labels."""
 
 
 class GivenPrototypes(BaseEstimator):
@@ -89,6 +93,20 @@ class Split:
         check_consistent_length(source, y_test, groups)
         check_known(y_test, classes, "classes of y_test", "y")
         return cls(X, classes[indices], X_test, y_test, classes, groups)
+
+
+def check_names(names: Iterable[Any], probe: FrozenBackboneProbe, soft_labels: bool) -> None:
+    """Raise unless rows have different names, and probes take soft labels if these are compared."""
+    if soft_labels and probe.head is not None:
+        raise ValueError(
+            f"soft_labels=True compares probes on soft labels, and head={probe.head!r} takes none. "
+            f"Use head=None, or soft_labels=False."
+        )
+    rows = list(names)
+    if soft_labels:
+        rows += [f"{name}{SOFT_LABELS}" for name in rows]
+    if len(set(rows)) < len(rows):
+        raise ValueError(f"Rows must have different names; got {rows}. Use others.")
 
 
 def check_selections(selections: Mapping[Any, Any], split: Split) -> dict[Any, Any]:

@@ -13,7 +13,7 @@ from sklgm.estimators.distiller import LGMDistiller
 from sklgm.estimators.probe import FrozenBackboneProbe
 from sklgm.estimators.probing import check_probe, distiller_parameters, net_parameters
 from sklgm.estimators.selectors import ClassCentroids, NearestImages, RandomImages
-from sklgm.evaluation._checks import PROTOCOL_CONSTRAINTS, Split, check_selections
+from sklgm.evaluation._checks import PROTOCOL_CONSTRAINTS, Split, check_names, check_selections
 from sklgm.evaluation._result import Result
 from sklgm.evaluation._runs import Bench, Row, run_rows
 
@@ -111,6 +111,7 @@ def compare_selections(
     probe: FrozenBackboneProbe | None = None,
     n_probe_seeds: int = 5,
     n_selection_seeds: int | None = None,
+    soft_labels: bool = False,
     groups: Any = None,
     verbose: int = 0,
 ) -> SelectionComparison:
@@ -149,6 +150,12 @@ def compare_selections(
         turn, so that no more than ``n_probe_seeds`` are made. None fits each once, as it is: the
         deviation of a distilled row is then that of the probe alone. `RandomImages` whose
         ``random_state`` is None are drawn anew for each probe in either case.
+    soft_labels : bool, default=False
+        True fits every selection that has a parameter ``soft_labels`` with it, once for two rows:
+        "NAME" trains probes on the classes of what was chosen or made, "NAME, soft labels" on its
+        soft labels, so that prototypes and real images are compared with labels of either kind.
+        So are prototypes given with probabilities. False leaves it to each selection, which is
+        trained on its soft labels if it makes some.
     groups : array-like of shape (n_test,) or None, default=None
         Group of each test image, such as its background; adds the accuracy of the worst group.
         Where the literature counts pairs of class and group as groups, pass such pairs.
@@ -188,7 +195,9 @@ def compare_selections(
     split = Split.check((X, y, X_test, y_test), groups, probe, "compare_selections")
     if selections is None:
         selections = default_selections(backbone, probe=probe)
+    check_names(selections, probe, soft_labels)
     checked = check_selections(selections, split)
     bench = Bench(probe, split)
     rows = [Row({"selection": name}, selection, [bench]) for name, selection in checked.items()]
-    return SelectionComparison(tuple(run_rows(rows, n_probe_seeds, n_selection_seeds, verbose)))
+    n_seeds = n_probe_seeds, n_selection_seeds
+    return SelectionComparison(tuple(run_rows(rows, *n_seeds, verbose, soft_labels=soft_labels)))

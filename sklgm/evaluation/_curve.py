@@ -12,7 +12,7 @@ from sklgm.backbones import Backbone
 from sklgm.estimators.probe import FrozenBackboneProbe
 from sklgm.estimators.probing import check_probe
 from sklgm.estimators.selectors import NearestImages
-from sklgm.evaluation._checks import PROTOCOL_CONSTRAINTS, Split, check_selections
+from sklgm.evaluation._checks import PROTOCOL_CONSTRAINTS, Split, check_names, check_selections
 from sklgm.evaluation._comparison import default_selections
 from sklgm.evaluation._result import Result
 from sklgm.evaluation._runs import Bench, Row, run_rows, set_parameter
@@ -67,6 +67,7 @@ def prototype_curve(
     probe: FrozenBackboneProbe | None = None,
     n_probe_seeds: int = 5,
     n_selection_seeds: int | None = None,
+    soft_labels: bool = False,
     groups: Any = None,
     verbose: int = 0,
 ) -> PrototypeCurve:
@@ -98,6 +99,8 @@ def prototype_curve(
         Probes of each row, with ``random_state`` 0, 1, ...
     n_selection_seeds : int or None, default=None
         See :func:`compare_selections`.
+    soft_labels : bool, default=False
+        True adds rows of probes on soft labels; see :func:`compare_selections`.
     groups : array-like of shape (n_test,) or None, default=None
         Group of each test image; adds the accuracy of the worst group.
     verbose : int, default=0
@@ -134,6 +137,7 @@ def prototype_curve(
     split = Split.check((X, y, X_test, y_test), groups, probe, "prototype_curve")
     if selections is None:
         selections = default_selections(backbone, probe=probe)
+    check_names(selections, probe, soft_labels)
     by_count = _by_count(selections, sorted(set(prototypes_per_class)))
     checked = check_selections(by_count, split)
     bench = Bench(probe, split)
@@ -141,7 +145,8 @@ def prototype_curve(
         Row({"selection": name, "prototypes_per_class": count}, selection, [bench])
         for (name, count), selection in checked.items()
     ]
-    return PrototypeCurve(tuple(run_rows(rows, n_probe_seeds, n_selection_seeds, verbose)))
+    n_seeds = n_probe_seeds, n_selection_seeds
+    return PrototypeCurve(tuple(run_rows(rows, *n_seeds, verbose, soft_labels=soft_labels)))
 
 
 def _by_count(selections: Mapping[str, Any], counts: list[int]) -> dict[Any, Any]:

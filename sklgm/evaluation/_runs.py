@@ -21,7 +21,8 @@ from sklgm.estimators.selectors import (
     NearestImages,
     RandomImages,
 )
-from sklgm.evaluation._checks import Split
+from sklgm.evaluation._checks import SOFT_LABELS, GivenPrototypes, Split
+from sklgm.prototypes.prototype_set import PrototypeSet
 from sklgm.utils.targets import check_same_classes
 
 # By the id of an unfitted distiller and the seed of a fit: the fitted one and its seconds.
@@ -122,7 +123,12 @@ class Row:
 
 
 def run_rows(
-    rows: Sequence[Row], n_seeds: int, n_selection_seeds: int | None, verbose: int
+    rows: Sequence[Row],
+    n_seeds: int,
+    n_selection_seeds: int | None,
+    verbose: int,
+    *,
+    soft_labels: bool = False,
 ) -> list[dict[str, Any]]:
     """Fit and probe the selections of a table.
 
@@ -136,34 +142,64 @@ def run_rows(
         See :func:`fits`.
     verbose : int
         Above 0, print a line for each finished row.
+    soft_labels : bool, default=False
+        Whether selections are fitted with soft labels, and each that has some then gets a row of
+        probes on its classes and one of probes on its soft labels.
 
     Returns
     -------
     list of dict
-        A record for each row, bench and seed, in their order.
+        A record for each row, kind of label, bench and seed, in their order.
     """
     selections = [row.selection for row in rows]
     kept: Kept = {id(s.distiller): {} for s in selections if isinstance(s, NearestImages)}
     records: list[dict[str, Any]] = []
     for number, row in enumerate(rows, start=1):
         split = row.benches[0].split
-        runs: list[list[dict[str, Any]]] = [[] for _ in row.benches]
-        for fitted, seeds, facts in fits(row.selection, split, n_seeds, n_selection_seeds, kept):
-            for bench, own in zip(row.benches, runs, strict=True):
-                own += [row.keys | facts | bench.run(fitted, seed) for seed in seeds]
-        found = [run for own in runs for run in sorted(own, key=lambda run: run["seed"])]
-        records += found
-        if verbose:
-            name = ", ".join(str(part) for part in row.keys.values() if part is not None)
-            columns = ", ".join(bench.column for bench in row.benches if bench.column)
-            where = f"{name} on {columns}" if columns else name
-            mean = np.mean([run["accuracy"] for run in found])
-            print(f"{number} of {len(rows)}: {where}: accuracy {mean:.3f}")  # noqa: T201
+        runs: dict[str, list[list[dict[str, Any]]]] = {}
+        for fitted, seeds, facts in fits(
+            row.selection, split, n_seeds, n_selection_seeds, kept, soft_labels=soft_labels
+        ):
+            for ending, chosen in _by_label(fitted, soft_labels).items():
+                keys = dict(row.keys)
+                if ending:
+                    keys["selection"] = f"{keys['selection']}{ending}"
+                own = runs.setdefault(ending, [[] for _ in row.benches])
+                for bench, found in zip(row.benches, own, strict=True):
+                    found += [keys | facts | bench.run(chosen, seed) for seed in seeds]
+        for own in runs.values():
+            found = [run for runs in own for run in sorted(runs, key=lambda run: run["seed"])]
+            records += found
+            if verbose:
+                _tell(f"{number} of {len(rows)}", row, found)
     return records
 
 
+def _by_label(fitted: Any, soft_labels: bool) -> dict[str, Any]:
+    """Return what probes are trained on, by what its kind of label adds to the name of a row."""
+    if not soft_labels or not hasattr(fitted, "prototype_probabilities_"):
+        return {"": fitted}
+    hard = PrototypeSet(fitted.prototypes_, fitted.prototype_labels_)
+    return {"": GivenPrototypes(hard).fit(None, None), SOFT_LABELS: fitted}
+
+
+def _tell(number: str, row: Row, found: list[dict[str, Any]]) -> None:
+    """Print a line about a finished row."""
+    name = ", ".join(str(found[0][key]) for key in row.keys if found[0][key] is not None)
+    columns = ", ".join(bench.column for bench in row.benches if bench.column)
+    where = f"{name} on {columns}" if columns else name
+    mean = np.mean([run["accuracy"] for run in found])
+    print(f"{number}: {where}: accuracy {mean:.3f}")  # noqa: T201
+
+
 def fits(
-    selection: Any, split: Split, n_seeds: int, n_selection_seeds: int | None, kept: Kept
+    selection: Any,
+    split: Split,
+    n_seeds: int,
+    n_selection_seeds: int | None,
+    kept: Kept,
+    *,
+    soft_labels: bool,
 ) -> Iterator[tuple[Any, list[int], dict[str, Any]]]:
     """Fit a selection as many times as it needs, one at a time.
 
@@ -180,6 +216,8 @@ def fits(
         is one. Random images without a fixed ``random_state`` are drawn for each seed.
     kept : dict
         Fitted distillers that several rows need, as `Kept`. Fits of those that are keys are added.
+    soft_labels : bool
+        Whether to make soft labels, where a parameter of that name says so.
 
     Yields
     ------
@@ -205,22 +243,26 @@ def fits(
         # A draw costs nothing, and a baseline should not be less certain than the rest.
         n_fits = n_seeds
     for i in range(n_fits):
-        fitted, seconds = _fit(selection, i, reseed, split, kept)
+        fitted, seconds = _fit(selection, i, reseed, split, kept, soft_labels)
         check_same_classes(fitted.prototype_labels_, split.classes, "the prototypes", "y")
         facts = {"selection_seed": i if is_random else None, "select_seconds": seconds}
         yield fitted, list(range(i, n_seeds, n_fits)), facts
 
 
-def _fit(selection: Any, seed: int, reseed: bool, split: Split, kept: Kept) -> tuple[Any, float]:
+def _fit(
+    selection: Any, seed: int, reseed: bool, split: Split, kept: Kept, soft_labels: bool
+) -> tuple[Any, float]:
     """Return a fitted clone of a selection and the seconds that it took, or the one kept."""
     own = kept.get(id(selection), {})
     if seed in own:
         return own[seed]
     fitted = clone(selection)
     fitted.set_params(**dict.fromkeys(_seeded_parameters(selection, reseed), seed))
+    if soft_labels:
+        fitted.set_params(**dict.fromkeys(_parameters(selection, "soft_labels"), True))
     seconds = 0.0
     if isinstance(selection, NearestImages) and id(selection.distiller) in kept:
-        distiller, seconds = _fit(selection.distiller, seed, reseed, split, kept)
+        distiller, seconds = _fit(selection.distiller, seed, reseed, split, kept, soft_labels)
         fitted.set_params(distiller=FrozenEstimator(distiller))
     start = time.perf_counter()
     fitted.fit(split.X, split.y)

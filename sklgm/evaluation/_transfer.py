@@ -15,7 +15,14 @@ from sklgm.estimators.distiller import LGMDistiller
 from sklgm.estimators.probe import FrozenBackboneProbe
 from sklgm.estimators.probing import check_probe, distiller_parameters, net_parameters
 from sklgm.estimators.selectors import ClassCentroids, RandomImages
-from sklgm.evaluation._checks import PROTOCOL_CONSTRAINTS, Split, check_selection
+from sklgm.estimators.selectors.base import BackboneSelector
+from sklgm.evaluation._checks import (
+    PROTOCOL_CONSTRAINTS,
+    SOFT_LABELS,
+    Split,
+    check_names,
+    check_selection,
+)
 from sklgm.evaluation._result import Result
 from sklgm.evaluation._runs import Bench, Row, run_rows, set_parameter
 from sklgm.utils.tables import markdown, spread
@@ -30,7 +37,7 @@ class TransferMatrix(Result):
     records : tuple of dict
         As in `SelectionComparison`, where ``selection`` names the row: the backbones distilled on,
         a baseline, or "all". ``backbone`` is that of the probe; ``at_home`` tells whether the
-        prototypes were made for it, None in other rows than distilled ones.
+        prototypes were made on it, None in rows of baselines and of "all".
         ``relative_accuracy`` is the accuracy divided by the mean accuracy of the probes on all
         images of that backbone.
     """
@@ -113,6 +120,7 @@ def cross_model_transfer(
     baselines: Mapping[str, Any] | None = None,
     probe: FrozenBackboneProbe | None = None,
     n_seeds: int = 5,
+    soft_labels: bool = False,
     groups: Any = None,
     verbose: int = 0,
 ) -> TransferMatrix:
@@ -135,14 +143,17 @@ def cross_model_transfer(
         Columns: the nets of the probes, perhaps under names of your own.
     distillers : estimator or dict of str to estimator, default=None
         Unfitted, with a parameter ``backbone``, which is set here, as are seeds. With several,
-        each has rows of its own. None is `LGMDistiller` with the probe's settings about images,
-        as in :func:`default_selections`.
+        each has rows of its own, but for a tuple of backbones none where it is a selector that
+        takes just one. None is `LGMDistiller` and, in rows "NET, centroid", `ClassCentroids`: the
+        real images that the net distilled on would hand on. Both have the probe's settings about
+        images, as in :func:`default_selections`.
     distilled_on : list of str or tuple of str, default=None
         Rows: names of ``backbones``; a tuple distils on several at once. None distils on each by
         itself.
     baselines : dict of str to estimator, default=None
-        More rows: selections of real images, with ``backbone`` set to that of the column. None
-        is random images, drawn anew for each seed, and the class centroids.
+        More rows: selections of real images, with ``backbone`` set to that of the column, so that
+        each net chooses its own. None is random images, drawn anew for each seed, and the class
+        centroids.
     probe : FrozenBackboneProbe or None, default=None
         Settings of the probes, by default those of the paper. Backbones and seeds take the place
         of its own.
@@ -150,6 +161,10 @@ def cross_model_transfer(
         Distillations of each row, with ``random_state`` 0, 1, ..., each with a probe of the same
         seed. Baselines whose choice is random are fitted as often; they and probes on all images
         have as many probes.
+    soft_labels : bool, default=False
+        True adds rows "NAME, soft labels", as in :func:`compare_selections`. Soft labels come from
+        real data as seen by the nets that the row was distilled on, those of baselines by the net
+        of the column.
     groups : array-like of shape (n_test,) or None, default=None
         Group of each test image; adds the accuracy of the worst group.
     verbose : int, default=0
@@ -185,15 +200,15 @@ def cross_model_transfer(
     nets = name_backbones(backbones)
     settings = check_probe(probe, next(iter(nets.values())))
     split = Split.check((X, y, X_test, y_test), groups, settings, "cross_model_transfer")
+    shared = net_parameters(settings)
     if distillers is None:
-        distillers = LGMDistiller(**distiller_parameters(settings))
+        distiller = LGMDistiller(**distiller_parameters(settings))
+        distillers = {"": distiller, "centroid": ClassCentroids(**shared)}
     if baselines is None:
-        shared = net_parameters(settings)
         baselines = {"random": RandomImages(**shared), "centroid": ClassCentroids(**shared)}
     distilled = list(_distilled(distillers, distilled_on, nets))
     names = [*(name for name, _, _ in distilled), *baselines, "all"]
-    if len(set(names)) < len(names):
-        raise ValueError(f"Rows must have different names; got {names}. Use others.")
+    check_names(names, settings, soft_labels)
     parts = [(name, distiller, list(nets)) for name, _, distiller in distilled]
     # Column by column, since which real images are chosen may depend on the net.
     parts += [
@@ -209,8 +224,11 @@ def cross_model_transfer(
         Row({"selection": name}, selection, [benches[column] for column in columns])
         for name, selection, columns in parts
     ]
-    records = run_rows(rows, n_seeds, n_seeds, verbose)
-    homes = {name: own for name, own, _ in distilled}
+    records = run_rows(rows, n_seeds, n_seeds, verbose, soft_labels=soft_labels)
+    endings = ("", SOFT_LABELS) if soft_labels else ("",)
+    homes = {f"{name}{ending}": own for name, own, _ in distilled for ending in endings}
+    order = list(dict.fromkeys(record["selection"] for record in records))
+    records.sort(key=lambda record: order.index(record["selection"]))
     for record in records:
         own = homes.get(record["selection"])
         record["at_home"] = None if own is None else record["backbone"] in own
@@ -256,6 +274,8 @@ def _distilled(
                     f"distilled_on holds {on!r}, but may hold names of backbones only, and tuples "
                     f"of them: {', '.join(nets)}."
                 )
+            if len(homes) > 1 and len(named) > 1 and isinstance(distiller, BackboneSelector):
+                continue
             own = [nets[home] for home in homes]
             backbone = own[0] if len(own) == 1 else own
             row = " + ".join(homes) + (f", {name}" if name else "")

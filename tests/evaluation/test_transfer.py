@@ -3,6 +3,7 @@ import pytest
 from numpy.testing import assert_allclose
 from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
+from sklearn.naive_bayes import GaussianNB
 
 from sklgm import (
     ClassCentroids,
@@ -171,6 +172,8 @@ def test_test_images_and_labels_do_not_shape_the_selections(monkeypatch):
         ({"baselines": {"all": RandomImages()}}, "different names"),
         ({"baselines": {"A": RandomImages()}}, "different names"),
         ({"backbones": {"all": NET, "B": OTHER}}, "different names"),
+        ({"probe": clone(PROBE).set_params(head=GaussianNB()), "soft_labels": True}, "takes none"),
+        ({"backbones": {"A": NET, "A, soft labels": OTHER}, "soft_labels": True}, "different"),
         ({"n_seeds": 0}, "n_seeds"),
     ],
     ids=lambda value: str(value)[:40],
@@ -185,12 +188,63 @@ def test_what_is_wrong_is_said_before_the_work(wrong, message, monkeypatch):
         transfer(**wrong)
 
 
-def test_defaults():
+def test_defaults(monkeypatch):
+    """Distilled images, and the centroids of each net distilled on, where it is one."""
     probe = FrozenBackboneProbe(n_views=2, max_epochs=30)
-    params = {"distilled_on": ["B"], "probe": probe, "n_seeds": 1}
+    # The default distiller, but in a few steps.
+    monkeypatch.setitem(LGMDistiller.__init__.__kwdefaults__, "max_iter", 2)
+    params = {"distilled_on": ["B", ("A", "B")], "probe": probe, "n_seeds": 1}
     result = cross_model_transfer(*DATA, backbones=NETS, **params)
-    names = [record["selection"] for record in result.records]
-    assert list(dict.fromkeys(names)) == ["B", "random", "centroid", "all"]
+    rows = ["B", "A + B", "B, centroid", "random", "centroid", "all"]
+    assert list(dict.fromkeys(row for row, _ in cells(result))) == rows
+    found = cells(result)
+    sender = FrozenEstimator(ClassCentroids(OTHER).fit(X, Y))
+    for column, net in NETS.items():
+        by_sender = clone(probe).set_params(backbone=net, distiller=sender, random_state=0)
+        assert found["B, centroid", column] == [by_sender.fit(X, Y).score(X_TEST, Y_TEST)]
+    assert found["B, centroid", "B"] == found["centroid", "B"]
+    assert cells(result, "at_home")["B, centroid", "A"] == [False]
+    assert cells(result, "at_home")["centroid", "B"] == [None]
+
+
+def test_soft_labels_are_those_of_the_net_that_chose():
+    given = {"A": distiller(), "B": ClassCentroids()}
+    params = {"distillers": {"made": given["A"], "real": given["B"]}, "distilled_on": ["A"]}
+    baselines = {"centroid": ClassCentroids()}
+    result = transfer(**params, baselines=baselines, soft_labels=True, n_seeds=1)
+    found = cells(result)
+    rows = ["A, made", "A, real", "centroid"]
+    expected = [f"{row}{ending}" for row in rows for ending in ("", ", soft labels")]
+    assert list(found) == [(row, column) for row in [*expected, "all"] for column in NETS]
+    soft = {"soft_labels": True}
+    for column, net in NETS.items():
+        choices = {
+            "A, made": distiller(NET, random_state=0, **soft),
+            "A, real": ClassCentroids(NET, **soft),
+            "centroid": ClassCentroids(net, **soft),
+        }
+        for row, choice in choices.items():
+            assert found[f"{row}, soft labels", column] == [by_hand(choice, column, 0)]
+    hard = transfer(**params, baselines=baselines, n_seeds=1)
+    kept = [record for record in plain(result) if not record["selection"].endswith("soft labels")]
+    assert kept == plain(hard)
+    at_home = cells(result, "at_home")
+    assert at_home["A, made, soft labels", "B"] == [False]
+    assert at_home["centroid, soft labels", "B"] == [None]
+    for (row, column), values in cells(result, "relative_accuracy").items():
+        assert_allclose(values, np.divide(found[row, column], np.mean(found["all", column])))
+
+
+def test_nets_of_ones_own_beside_each_other():
+    """They may see other sizes, and a name is one's own."""
+    module = TinyConvNet(seed=2).eval()
+    nets = {"mine": Backbone.from_module(module, image_size=14), "B": OTHER}
+    result = transfer(backbones=nets, distilled_on=["mine"], baselines={}, n_seeds=1)
+    choice = FrozenEstimator(distiller(nets["mine"], random_state=0).fit(X, Y))
+    probe = clone(PROBE).set_params(backbone=OTHER, distiller=choice, random_state=0)
+    assert cells(result)["mine", "B"] == [probe.fit(X, Y).score(X_TEST, Y_TEST)]
+    with pytest.raises(ValueError, match=r"Backbone\.from_module\(net, image_size"):
+        transfer(backbones={"mine": module, "B": OTHER})
 
 
 def test_it_is_silent_unless_asked(capsys):
