@@ -63,6 +63,7 @@ def distill(
     backbone: opt.DistilledOn = None,
     out: Annotated[Path, Option(help="Folder for the prototypes.")] = Path("prototypes"),
     prototypes_per_class: opt.PerClass = 1,
+    soft_labels: opt.SoftLabels = False,
     image_size: opt.ImageSize = None,
     max_iter: opt.MaxIter = 100,
     device: opt.Device = "auto",
@@ -97,6 +98,7 @@ def distill(
         distiller = LGMDistiller(
             names if len(names) > 1 else names[0],
             prototypes_per_class=prototypes_per_class,
+            soft_labels=soft_labels,
             image_size=image_size,
             max_iter=max_iter,
             device=own_device,
@@ -167,7 +169,8 @@ def evaluate(
     """Score linear probes that were trained on prototypes alone, on real images.
 
     With --train, probes trained on random images, on class centroids and on
-    all images are scored as well.
+    all images are scored as well. Prototypes that have soft labels, and real
+    images beside them, are scored with both kinds of label.
     """
     from sklgm import FrozenBackboneProbe, PrototypeSet
     from sklgm.datasets._files import load_pair
@@ -194,6 +197,7 @@ def transfer(
     joint: Annotated[bool, Option("--joint", help="Distil on all of them at once, too.")] = False,
     seeds: opt.Seeds = 3,
     prototypes_per_class: opt.PerClass = 1,
+    soft_labels: opt.SoftLabels = False,
     image_size: opt.ImageSize = None,
     max_iter: opt.MaxIter = 100,
     device: opt.Device = "auto",
@@ -204,8 +208,13 @@ def transfer(
     max_pixels: opt.MaxPixels = None,
     as_json: opt.Json = False,
 ) -> None:
-    """Distil on each of several nets, and probe the prototypes on all of them."""
-    from sklgm import FrozenBackboneProbe, LGMDistiller
+    """Distil on each of several nets, and probe the prototypes on all of them.
+
+    Beside them are the real images that each net distilled on chooses, and
+    those that each net chooses for itself. With --soft-labels every row of
+    chosen or distilled images has another one of probes on soft labels.
+    """
+    from sklgm import ClassCentroids, FrozenBackboneProbe, LGMDistiller, RandomImages
     from sklgm.datasets._files import load_pair
     from sklgm.estimators.probing import net_parameters
     from sklgm.evaluation import cross_model_transfer
@@ -214,6 +223,7 @@ def transfer(
     distiller = LGMDistiller(
         backbone[0],
         prototypes_per_class=prototypes_per_class,
+        soft_labels=soft_labels,
         image_size=image_size,
         max_iter=max_iter,
         device=device,
@@ -223,14 +233,18 @@ def transfer(
     opt.set_parameters(distiller, settings)
     Xy = (*load_pair(images, skip_damaged, jobs), *load_pair(test, skip_damaged, jobs))
     warn_of_missing(Xy[1], Xy[3])
+    real = net_parameters(distiller) | {"prototypes_per_class": distiller.prototypes_per_class}
+    centroid = ClassCentroids(**real)
     with waiting("Distilling", as_json):
         matrix = cross_model_transfer(
             *Xy,
             backbones=backbone,
-            distillers=distiller,
+            distillers={"": distiller, "centroid": centroid},
             distilled_on=[*backbone, tuple(backbone)] if joint else None,
+            baselines={"random": RandomImages(**real), "centroid": centroid},
             probe=FrozenBackboneProbe(**net_parameters(distiller)),
             n_seeds=seeds,
+            soft_labels=distiller.soft_labels,
             verbose=int(not as_json),
         )
     give(as_json, matrix.summary(), rich_table(matrix))

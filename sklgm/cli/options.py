@@ -49,6 +49,7 @@ _JOBS = "Threads that decode images; -1 is one for each core."
 _MEMORY = "Folder that keeps results, so that they are not computed again."
 _RESUME = "Keep the work in the folder OUT.work, and go on from what is there."
 _DISTILLED_ON = 'Frozen net, "clip" by default; several make joint prototypes.'
+_SOFT = "Soft labels too: probabilities of the classes, by a classifier of the real images."
 _SETTING = "Another parameter of the estimator, such as precision=bfloat16; may be repeated."
 _SKIP = "Open each image before, leave out those that cannot be read, and say how many."
 _PIXELS = "Pixels of the largest image that is read without doubt; twice as many are refused."
@@ -72,6 +73,7 @@ Memory = Annotated[Path | None, Option(metavar="FOLDER", help=_MEMORY)]
 _SET = Option("--set", metavar="NAME=VALUE", parser=_setting, help=_SETTING)
 Settings = Annotated[list[Any] | None, _SET]
 Seeds = Annotated[int, Option(metavar="<int>", min=1, help="Runs of each row, with other seeds.")]
+SoftLabels = Annotated[bool, Option("--soft-labels", help=_SOFT)]
 Resume = Annotated[bool, Option("--resume", help=_RESUME)]
 SkipDamaged = Annotated[bool, Option("--skip-damaged", help=_SKIP)]
 # What is given takes effect when it is read.

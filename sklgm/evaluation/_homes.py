@@ -108,11 +108,13 @@ def compare_prototypes(
     Returns
     -------
     dict of str to SelectionComparison
-        By net, with rows in the order "random", "centroid", "prototypes", "all".
+        By net, with rows in the order "random", "centroid", "prototypes", "all". Where prototypes
+        have soft labels, these follow each of the first three, by real images too.
     """
     # Without training images the prototypes stand in for them, since they know every class.
     X, y = (prototypes.images, prototypes.labels) if train is None else train
     shared: dict[str, Any] = {"probe": probe, "n_probe_seeds": n_seeds, "groups": groups}
+    shared["soft_labels"] = prototypes.probabilities is not None
     warn_of_missing(prototypes.classes, test[1])
     few = int(np.unique(prototypes.labels, return_counts=True)[1].min())
     results = {}

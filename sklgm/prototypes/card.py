@@ -10,8 +10,17 @@ from typing import Any
 import numpy as np
 from tabulate import tabulate
 
-# Prototypes whose soft labels are listed, and classes of each.
-_LISTED, _LIKELIEST = 100, 3
+# Prototypes whose soft labels are listed.
+_LISTED = 100
+_OPTIMISED = (
+    "They are no photographs: what they show was optimised, and takes after the data they were "
+    "made of."
+)
+_STARTED_AT_REAL = (
+    "They were optimised from real samples of the data they were made of, and keep much of them: "
+    "who and what is to be seen there may be recognised, and their licence and privacy count here "
+    "too."
+)
 
 
 def data_card(
@@ -54,24 +63,31 @@ def data_card(
         configs=[{"config_name": "default", "data_dir": "images"}] if is_images else None,
     )
     what = "images" if is_images else "rows"
+    parameters = _dict(provenance.get("parameters"))
+    own = _STARTED_AT_REAL if parameters.get("init") == "nearest" else _OPTIMISED
     kind = f"{shape[1]} x {shape[2]} pixels" if is_images else "features"
     made_by = {name: provenance[name] for name in ("estimator", "n_iter") if name in provenance}
     lines = [
         f"# Synthetic {what} distilled by sklgm",
         "",
         f"{shape[0]} prototypes ({kind}) of {len(classes)} classes, made by Linear Gradient "
-        "Matching for a linear probe to be trained on, on top of a frozen backbone. They are no "
-        "photographs: what they show was optimised, and takes after the data they were made of.",
+        f"Matching for a linear probe to be trained on, on top of a frozen backbone. {own}",
         "",
         "`prototypes.safetensors` holds them exactly, `card.json` their labels and the facts "
         "below; `sklgm.PrototypeSet.load` reads both.",
         *_section("Made of", data),
-        *_section("Made by", made_by | _dict(provenance.get("parameters"))),
+        *_section("Made by", made_by | parameters),
         *_section("Versions", _dict(provenance.get("versions"))),
         *_section("Classes", dict(enumerate(classes))),
         *_soft_labels(labels.tolist(), classes, probabilities),
     ]
     return str(DatasetCard("\n".join(["---", header.to_yaml(), "---", "", *lines, ""])))
+
+
+def likeliest(probabilities: np.ndarray, names: Sequence[Any]) -> list[tuple[Any, float]]:
+    """Return the names of the three most probable of several classes, with their probabilities."""
+    order = np.argsort(-probabilities, kind="stable")[:3]
+    return [(names[c], float(probabilities[c])) for c in order]
 
 
 def _dict(value: Any) -> dict[str, Any]:
@@ -92,8 +108,8 @@ def _soft_labels(
         return []
     rows = []
     for i, (label, row) in enumerate(zip(labels[:_LISTED], probabilities, strict=False)):
-        likeliest = np.argsort(-row, kind="stable")[:_LIKELIEST]
-        rows.append([i, label, ", ".join(f"{classes[c]} {row[c]:.3f}" for c in likeliest)])
+        shown = ", ".join(f"{name} {share:.3f}" for name, share in likeliest(row, classes))
+        rows.append([i, label, shown])
     first = f" Of the first {_LISTED} prototypes:" if len(labels) > _LISTED else ""
     return [
         "",

@@ -127,10 +127,10 @@ def _transfer(comparisons: dict[str, SelectionComparison], homes: list[str]) -> 
     records = []
     for name, comparison in comparisons.items():
         for run in comparison.records:
-            own = run["selection"] == PROTOTYPES
+            own = run["selection"].startswith(PROTOTYPES)
             records.append(run | {"backbone": name, "at_home": name in homes if own else None})
-    order = [PROTOTYPES, "random", "centroid", "all"]
-    records.sort(key=lambda run: order.index(run["selection"]))
+    order = list(dict.fromkeys(run["selection"] for run in records))
+    records.sort(key=lambda run: (run["at_home"] is None, order.index(run["selection"])))
     return TransferMatrix(with_relative_accuracy(records))
 
 

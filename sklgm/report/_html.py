@@ -14,11 +14,12 @@ import numpy as np
 from sklgm._version import __version__
 from sklgm.backbones import Backbone
 from sklgm.estimators.probe import FrozenBackboneProbe
-from sklgm.estimators.probing import check_prototypes, check_real, embed_all, probe_of
+from sklgm.estimators.probing import check_real, embed_all, probe_of
 from sklgm.estimators.selectors.nearest import nearest_rows
 from sklgm.plotting import ConvergenceDisplay, EmbeddingDisplay
 from sklgm.plotting._embedding import choose_rows
 from sklgm.plotting._style import resolve_class_names
+from sklgm.prototypes.card import likeliest
 from sklgm.prototypes.prototype_set import PrototypeSet
 from sklgm.utils.extras import needs_extra
 from sklgm.utils.files import replacing, try_writing
@@ -53,7 +54,8 @@ class Section:
     heading, text : str
         Shown as they are.
     cards : list of dict
-        ``name``, and pictures as data URIs: ``prototype`` and ``real``, which may be empty.
+        ``name``; ``soft_label``, as text; and pictures as data URIs: ``prototype`` and ``real``.
+        The latter and the soft label may be empty.
     plot : str
         A picture as data URI.
     table : object
@@ -151,28 +153,36 @@ class HTMLReport:
             If prototypes are feature rows, X comes without y or has too few images of a class, or
             a result cannot be shown.
         """
-        images, labels = check_prototypes(prototypes)
+        made = prototypes
+        if not isinstance(made, PrototypeSet):
+            made = PrototypeSet.from_estimator(made)
+        images, labels = made.images, made.labels
         if images.ndim == 2:
             raise ValueError("These prototypes are rows of features, and a report shows pictures.")
         classes = np.unique(labels)
         names = dict(zip(classes.tolist(), resolve_class_names(classes, class_names), strict=True))
         shown = images[:_MOST_CARDS]
         reals, maps = [""] * len(shown), []
-        text = f"The first {len(shown)} of {len(images)}. " if len(images) > len(shown) else ""
+        text = [f"The first {len(shown)} of {len(images)}."] if len(images) > len(shown) else []
         if X is not None:
             net = probe_of(prototypes, backbone, probe)
             reals, embedding = _among_real(images, labels, X, y, net, names)
-            text += (
+            text.append(
                 "Beside each one, in a dashed frame, is the real image of its class that is most "
                 "similar to it. None is shown twice."
             )
             about = "Features of real images and prototypes, on principal components of the former."
             maps = [Section("Among real images", about, plot=embedding)]
+        soft_labels = [""] * len(shown)
+        if made.probabilities is not None:
+            soft_labels = [_soft_label(row, list(names.values())) for row in made.probabilities]
+            text.append("In grey below its class are the most probable ones of its soft label.")
+        parts = zip(labels.tolist(), shown, reals, soft_labels, strict=False)
         cards = [
-            {"name": names[label], "prototype": picture(image), "real": real}
-            for label, image, real in zip(labels[: len(shown)].tolist(), shown, reals, strict=True)
+            {"name": names[label], "prototype": picture(image), "real": real, "soft_label": soft}
+            for label, image, real, soft in parts
         ]
-        sections = [Section("Prototypes", text, cards=cards), *maps]
+        sections = [Section("Prototypes", " ".join(text), cards=cards), *maps]
         if len(getattr(prototypes, "loss_curve_", ())) > 1:
             curve = ConvergenceDisplay.from_estimator(prototypes)
             sections.append(Section("Optimisation", plot=figure_picture(curve.figure_)))
@@ -181,7 +191,7 @@ class HTMLReport:
         else:
             named = [(_heading(result), result) for result in results]
         sections += [_result_section(str(heading), result) for heading, result in named]
-        sections += _provenance(prototypes)
+        sections += _provenance(made.provenance)
         height, width = images.shape[1:3]
         summary = f"{len(images)} prototypes of {len(names)} classes, {width} × {height} pixels"
         return cls(_render(title, summary, sections))
@@ -279,11 +289,15 @@ def _result_section(heading: str, result: Any) -> Section:
     return Section(heading, table=table)
 
 
-def _provenance(prototypes: Any) -> list[Section]:
+def _soft_label(probabilities: np.ndarray, names: list[Any]) -> str:
+    """Return the most probable classes as text, without those of no percent."""
+    shown = [(name, share) for name, share in likeliest(probabilities, names) if share >= 0.0005]
+    return ", ".join(f"{name} {share:.1%}" for name, share in shown)
+
+
+def _provenance(provenance: dict[str, Any]) -> list[Section]:
     """Return how prototypes were made, and with which versions."""
-    if not isinstance(prototypes, PrototypeSet):
-        prototypes = PrototypeSet.from_estimator(prototypes)
-    known = dict(prototypes.provenance)
+    known = dict(provenance)
     parts = {
         "How they were made": known,
         "Parameters": known.pop("parameters", None),

@@ -13,7 +13,15 @@ import pytest
 from PIL import Image
 from typer.testing import CliRunner
 
-from sklgm import FrozenBackboneProbe, LGMDistiller, PrototypeSet, Pyramid, __version__
+from sklgm import (
+    ClassCentroids,
+    FrozenBackboneProbe,
+    LGMDistiller,
+    PrototypeSet,
+    Pyramid,
+    RandomImages,
+    __version__,
+)
 from sklgm.cli.app import app
 from sklgm.cli.options import set_parameters
 from sklgm.datasets import load_csv, load_folder
@@ -40,13 +48,14 @@ def distill(folder, out, *arguments):
     return run("distill", folder, "--out", out, "--seed", 0, *net, *arguments)
 
 
-def save_grey(out):
+def save_grey(out, probabilities=None):
     """Save prototypes as distill would."""
     provenance = {
         "parameters": {"backbone": "efficientnet_lite0", "image_size": 32},
         "versions": {"sklgm": __version__},
     }
-    PrototypeSet(np.full((2, 36, 36, 3), 0.5), ["blue", "red"], provenance).save(out)
+    images, labels = np.full((2, 36, 36, 3), 0.5), ["blue", "red"]
+    PrototypeSet(images, labels, provenance, probabilities).save(out)
 
 
 @pytest.mark.real
@@ -113,7 +122,9 @@ def parameters_in(monkeypatch, target):
     seen = []
 
     def note(*args, **kwargs):
-        estimators = [*args, *kwargs.values()]
+        estimators = []
+        for value in (*args, *kwargs.values()):
+            estimators += value.values() if isinstance(value, dict) else [value]
         seen.extend(e.get_params(deep=False) for e in estimators if hasattr(e, "get_params"))
         raise ValueError("seen")
 
@@ -122,6 +133,7 @@ def parameters_in(monkeypatch, target):
 
 
 GIVEN = {
+    ("--soft-labels",): ("soft_labels", True),
     ("--prototypes-per-class", "2"): ("prototypes_per_class", 2),
     ("--image-size", "64"): ("image_size", 64),
     ("--max-iter", "7"): ("max_iter", 7),
@@ -168,11 +180,16 @@ def test_options_of_evaluate_reach_the_probe(folder, tmp_path, monkeypatch):
 def test_options_of_transfer_reach_distiller_and_probe(folder, monkeypatch):
     seen = parameters_in(monkeypatch, "sklgm.evaluation.cross_model_transfer")
     options = ("--max-iter", 7, "--image-size", 64, "--set", "batch_size=3", "--jobs", 2)
-    result = run("transfer", folder, "--test", folder, "--backbone", "a", *options)
+    more = ("--prototypes-per-class", 2, "--set", "soft_labels=True")
+    result = run("transfer", folder, "--test", folder, "--backbone", "a", *options, *more)
     assert result.stderr == "Error: seen\n"
     shared = {"image_size": 64, "batch_size": 3, "n_jobs": 2}
+    real = {**shared, "prototypes_per_class": 2}
     assert seen == [
-        LGMDistiller("a", max_iter=7, **shared).get_params(),
+        LGMDistiller("a", max_iter=7, soft_labels=True, **real).get_params(),
+        ClassCentroids("a", **real).get_params(),
+        RandomImages("a", **real).get_params(),
+        ClassCentroids("a", **real).get_params(),
         FrozenBackboneProbe("a", **shared).get_params(),
     ]
 
@@ -286,22 +303,38 @@ def test_json_is_all_that_is_printed(folder, tmp_path):
 
 
 @pytest.mark.real
+def test_soft_labels_are_scored_beside_those_of_real_images(folder, tmp_path):
+    assert distill(folder, tmp_path / "out", "--soft-labels").exit_code == 0
+    assert PrototypeSet.load(tmp_path / "out").probabilities.shape == (2, 2)
+    quick = ("--seeds", 1, "--set", "n_views=2", "--set", "max_epochs=5", "--json")
+    names = ["random", "centroid", "prototypes"]
+    both = [f"{name}{ending}" for name in names for ending in ("", ", soft labels")]
+    for more, expected in (((), both[4:]), (("--train", folder), [*both, "all"])):
+        result = run("evaluate", tmp_path / "out", "--test", folder, *quick, *more)
+        assert result.exit_code == 0, result.stderr
+        (rows,) = json.loads(result.stdout).values()
+        assert [row["selection"] for row in rows] == expected
+
+
+@pytest.mark.real
 def test_transfer_between_two_nets(folder, quick_probes):
     nets = ("--backbone", "efficientnet_lite0", "--backbone", "efficientnet_lite1")
     small = ("--image-size", 32, "--max-iter", 3, "--set", "n_views=1")
-    result = run(
-        "transfer", folder, "--test", folder, *nets, *small, "--seeds", 1, "--joint", "--json"
-    )
+    wanted = ("--seeds", 1, "--joint", "--soft-labels", "--json")
+    result = run("transfer", folder, "--test", folder, *nets, *small, *wanted)
     assert result.exit_code == 0, result.stderr
     rows = json.loads(result.stdout)
-    assert [row["selection"] for row in rows[::2]] == [
+    names = [
         "efficientnet_lite0",
         "efficientnet_lite1",
         "efficientnet_lite0 + efficientnet_lite1",
+        "efficientnet_lite0, centroid",
+        "efficientnet_lite1, centroid",
         "random",
         "centroid",
-        "all",
     ]
+    both = [f"{name}{ending}" for name in names for ending in ("", ", soft labels")]
+    assert [row["selection"] for row in rows[::2]] == [*both, "all"]
     assert all(0 <= row["accuracy"] <= 1 for row in rows)
 
 
@@ -329,7 +362,7 @@ def test_completion_in_a_shell(typed, offered):
 
 @pytest.mark.real
 def test_report_writes_one_page(folder, tmp_path, quick_probes):
-    save_grey(tmp_path / "out")
+    save_grey(tmp_path / "out", [[0.75, 0.25], [0.5, 0.5]])
     lines = ["path,group"]
     for i, file in enumerate(sorted(folder.rglob("*.png"))):
         lines.append(f"data/{file.relative_to(folder)},{'odd' if i % 2 else 'even'}")
@@ -355,6 +388,10 @@ def test_report_writes_one_page(folder, tmp_path, quick_probes):
     ):
         assert f"<h2>{heading}</h2>" in html
     assert "worst group" in html
+    _, _, matrix = html.partition("<h2>On other backbones</h2>")
+    own, real = (matrix.index(f">{name}, soft labels<") for name in ("prototypes", "random"))
+    assert own < real
+    assert "blue 75.0%, red 25.0%" in html
     again = run("report", tmp_path / "out", "--train", folder, "--out", page)
     assert again.exit_code == 1
     assert "exists" in again.output

@@ -244,6 +244,18 @@ def test_the_readme_is_a_card(tmp_path, license, expected):
     assert "| 1 | dog |" in text
 
 
+@pytest.mark.parametrize("parameters", [{"init": "mean"}, {"init": ["nearest"]}, {}, "nearest"])
+def test_the_card_tells_prototypes_that_keep_much_of_real_images(tmp_path, parameters):
+    for name, made_by in {"other": parameters, "nearest": {"init": "nearest"}}.items():
+        PrototypeSet(np.zeros((2, 4, 4, 3)), [0, 1], {"parameters": made_by}).save(tmp_path / name)
+    texts = {name: " ".join(card_of(tmp_path / name)[1]) for name in ("other", "nearest")}
+    real, optimised = "from real samples of the data", "They are no photographs"
+    assert real in texts["nearest"]
+    assert optimised not in texts["nearest"]
+    assert real not in texts["other"]
+    assert optimised in texts["other"]
+
+
 def test_rows_have_a_card_without_pictures(tmp_path):
     PrototypeSet(np.zeros((2, 3)), [0, 1]).save(tmp_path)
     head, text = card_of(tmp_path)

@@ -141,6 +141,21 @@ def test_many_prototypes_are_cut_short():
     assert "The first 200 of 230." in page.texts
 
 
+def test_soft_labels_are_the_most_probable_classes():
+    soft = np.array([[0.3, 0.45, 0.05, 0.2], [0, 1, 0, 0], [0.1999, 0, 0.8, 0.0001]])
+    soft = np.concatenate([soft, [[0, 0, 0, 1]]])
+    given = PrototypeSet(np.zeros((4, 4, 4, 3)), list("abcd"), probabilities=soft)
+    texts = Page(HTMLReport.from_prototypes(given, class_names=[EVIL, "B", "C", "D"])).texts
+    shown = [f"B 45.0%, {EVIL} 30.0%, D 20.0%", "B 100.0%", f"C 80.0%, {EVIL} 20.0%", "D 100.0%"]
+    assert [text for text in texts if text.endswith("%")] == shown
+    assert any("soft label" in text for text in texts)
+    assert not any(
+        "soft label" in text for text in Page(HTMLReport.from_prototypes(chosen())).texts
+    )
+    made = Page(HTMLReport.from_prototypes(chosen(soft_labels=True))).texts
+    assert sum(text.endswith("%") for text in made) == 3
+
+
 def test_what_is_known_of_their_making():
     known = {"seed": 1, "teacher": {"seed": 2}, "parameters": {"tol": None}, "versions": "1.2"}
     prototypes = PrototypeSet(np.zeros((2, 4, 4, 3)), [0, 1], known)
@@ -264,7 +279,7 @@ def browser():
 def test_a_browser_shows_it_without_complaint(browser, tmp_path, width):
     labels = np.array([EVIL, "a" * 80, "c"])[INDICES]
     estimator = LGMDistiller(
-        NET, max_iter=3, n_views=1, heads=RandomHeads(pool_size=8), random_state=0
+        NET, soft_labels=True, max_iter=3, n_views=1, heads=RandomHeads(pool_size=8), random_state=0
     )
     estimator.fit(X, labels)
     selections = {"random, by a long name": RandomImages(NET, random_state=0), "all": None}
