@@ -54,8 +54,8 @@ class Section:
     heading, text : str
         Shown as they are.
     cards : list of dict
-        ``name``; ``soft_label``, as text; and pictures as data URIs: ``prototype`` and ``real``.
-        The latter and the soft label may be empty.
+        ``name``; ``soft_label``, lines of text; and pictures as data URIs: ``prototype`` and
+        ``real``, which may be empty.
     plot : str
         A picture as data URI.
     table : object
@@ -66,7 +66,7 @@ class Section:
 
     heading: str
     text: str = ""
-    cards: list[dict[str, str]] = field(default_factory=list)
+    cards: list[dict[str, Any]] = field(default_factory=list)
     plot: str = ""
     table: Any = ""
     facts: dict[str, Any] = field(default_factory=dict)
@@ -120,7 +120,8 @@ class HTMLReport:
         Parameters
         ----------
         prototypes : fitted estimator or PrototypeSet
-            A distiller or a selector with prototypes that are images, or a set of such.
+            A distiller or a selector with prototypes that are images, or a set of such. Of soft
+            labels the page shows the three most probable classes.
         X : array-like of images, default=None
             Real images, as every estimator takes them. With them the page shows the most similar
             one beside each prototype, of the same class and none twice, and a map of both.
@@ -173,7 +174,7 @@ class HTMLReport:
             )
             about = "Features of real images and prototypes, on principal components of the former."
             maps = [Section("Among real images", about, plot=embedding)]
-        soft_labels = [""] * len(shown)
+        soft_labels: list[list[str]] = [[]] * len(shown)
         if made.probabilities is not None:
             soft_labels = [_soft_label(row, list(names.values())) for row in made.probabilities]
             text.append("In grey below its class are the most probable ones of its soft label.")
@@ -289,10 +290,10 @@ def _result_section(heading: str, result: Any) -> Section:
     return Section(heading, table=table)
 
 
-def _soft_label(probabilities: np.ndarray, names: list[Any]) -> str:
-    """Return the most probable classes as text, without those of no percent."""
-    shown = [(name, share) for name, share in likeliest(probabilities, names) if share >= 0.0005]
-    return ", ".join(f"{name} {share:.1%}" for name, share in shown)
+def _soft_label(probabilities: np.ndarray, names: list[Any]) -> list[str]:
+    """Return the most probable classes as lines of text, without those of no percent."""
+    shown = likeliest(probabilities, names)
+    return [f"{share:.1%} {name}" for name, share in shown if share >= 0.0005]
 
 
 def _provenance(provenance: dict[str, Any]) -> list[Section]:
