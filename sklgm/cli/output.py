@@ -65,8 +65,12 @@ def rich_table(result: Any, title: str | None = None) -> Table:
     table = Table(
         title=title, caption=result._caption(), box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False
     )
+    widths = [max(map(len, column)) + 1 for column in zip(titles, *rows, strict=True)]
+    # A name is broken before a number is, where it keeps a few letters to a line.
+    whole = sum(widths[1:]) <= 80 - 14
     for i, heading in enumerate(titles):
-        table.add_column(escape(heading), justify="right" if i else "left")
+        justify: Any = "right" if i else "left"
+        table.add_column(escape(heading), justify=justify, no_wrap=whole and i > 0, overflow="fold")
     for row in rows:
         table.add_row(*map(escape, row))
     return table

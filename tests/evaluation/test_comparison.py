@@ -13,7 +13,6 @@ from sklgm import (
     FrozenBackboneProbe,
     LGMDistiller,
     NearestImages,
-    PrototypeSet,
     RandomImages,
     StandardAugmentation,
 )
@@ -51,87 +50,6 @@ def selections(net=NET):
 
 def column(result, selection, name):
     return [record[name] for record in result.records if record["selection"] == selection]
-
-
-def test_soft_labels_of_given_prototypes_are_trained_on():
-    """Here each says that it is of the next class, and a probe believes it."""
-    chosen = RandomImages(NET, random_state=0).fit(X, Y)
-    images, labels = chosen.prototypes_, chosen.prototype_labels_
-    wrong = np.roll(np.eye(len(labels)), 1, axis=1)
-    given = {
-        "hard": PrototypeSet(images, labels),
-        "wrong": PrototypeSet(images, labels, probabilities=wrong),
-        "labels": PrototypeSet(images, np.roll(labels, -1)),
-    }
-    result = compare(selections=given)
-    accuracy = {name: column(result, name, "accuracy") for name in given}
-    assert_allclose(accuracy["wrong"], accuracy["labels"])
-    assert accuracy["wrong"] != accuracy["hard"]
-
-
-def test_soft_labels_have_rows_beside_hard_ones_of_the_same_prototypes():
-    soft = {"soft_labels": True}
-    given = RandomImages(NET, random_state=3, **soft).fit(X, Y)
-    images, labels = given.prototypes_, given.prototype_labels_
-    wrong = np.roll(np.eye(len(labels)), 1, axis=1)
-    shared = distiller(random_state=0)
-    rows = {
-        "nearest": NearestImages(shared),
-        "distilled": shared,
-        "random": RandomImages(NET),
-        "frozen": FrozenEstimator(given),
-        "set": PrototypeSet(images, labels, probabilities=wrong),
-        "hard set": PrototypeSet(images, labels),
-        "all": None,
-    }
-    result = compare(selections=rows, soft_labels=True, n_selection_seeds=2)
-    names = list(dict.fromkeys(record["selection"] for record in result.records))
-    pairs = [(name, f"{name}, soft labels") for name in list(rows)[:5]]
-    assert names == [*sum(pairs, ()), "hard set", "all"]
-
-    def run(name, choice, seed):
-        probe = clone(PROBE).set_params(backbone=NET, distiller=choice, random_state=seed)
-        return probe.fit(X, Y).score(X_TEST, Y_TEST)
-
-    for seed in range(2):
-        distilled = distiller(random_state=seed, **soft)
-        chosen = {
-            "nearest": NearestImages(distilled),
-            "distilled": distilled,
-            "random": RandomImages(NET, random_state=seed, **soft),
-            "frozen": FrozenEstimator(given),
-        }
-        for name, choice in chosen.items():
-            expected = run(name, choice, seed)
-            assert column(result, f"{name}, soft labels", "accuracy")[seed] == expected
-    hard = {**rows, "frozen": rows["hard set"], "set": rows["hard set"]}
-    kept = [record for record in plain(result) if not record["selection"].endswith("soft labels")]
-    assert kept == plain(compare(selections=hard, n_selection_seeds=2))
-    assert column(result, "set, soft labels", "accuracy") != column(result, "set", "accuracy")
-
-
-def test_one_fit_serves_both_kinds_of_label(monkeypatch):
-    fitted = []
-    for kind in (RandomImages, LGMDistiller):
-        original = kind.fit
-
-        def fit(self, X, y, original=original):
-            fitted.append((type(self).__name__, self.soft_labels))
-            return original(self, X, y)
-
-        monkeypatch.setattr(kind, "fit", fit)
-    shared = distiller(random_state=0)
-    rows = {"near": NearestImages(shared), "made": shared, "drawn": RandomImages(NET)}
-    compare(selections=rows, soft_labels=True)
-    assert fitted == [("LGMDistiller", True), ("RandomImages", True), ("RandomImages", True)]
-    assert not shared.soft_labels
-
-
-def test_without_comparison_a_selection_is_trained_on_the_labels_it_makes():
-    rows = {"soft": distiller(random_state=0, soft_labels=True)}
-    result = compare(selections=rows)
-    both = compare(selections=rows, soft_labels=True)
-    assert column(result, "soft", "accuracy") == column(both, "soft, soft labels", "accuracy")
 
 
 def test_scores_are_those_of_probes_trained_by_hand():

@@ -35,23 +35,6 @@ def test_scores_are_those_of_probes_trained_by_hand():
         assert record["n_images"] == (3 * count if count else len(X))
 
 
-def test_soft_labels_at_each_number():
-    selections = {"random": RandomImages(NET, random_state=0)}
-    result = curve(selections=selections, prototypes_per_class=[2, 1], soft_labels=True)
-    rows = [(row["selection"], row["prototypes_per_class"]) for row in result.summary()]
-    names = ["random", "random, soft labels"]
-    assert rows == [(name, count) for count in (1, 2) for name in names]
-    for record in result.records:
-        choice = RandomImages(
-            NET,
-            random_state=0,
-            prototypes_per_class=record["prototypes_per_class"],
-            soft_labels=record["selection"] == names[1],
-        )
-        probe = clone(PROBE).set_params(backbone=NET, distiller=choice, random_state=record["seed"])
-        assert record["accuracy"] == probe.fit(X, Y).score(X_TEST, Y_TEST)
-
-
 def test_images_that_pass_the_net():
     net = counting_backbone()
     curve(

@@ -207,34 +207,6 @@ def test_defaults(monkeypatch):
     assert cells(result, "at_home")["centroid", "B"] == [None]
 
 
-def test_soft_labels_are_those_of_the_net_that_chose():
-    given = {"A": distiller(), "B": ClassCentroids()}
-    params = {"distillers": {"made": given["A"], "real": given["B"]}, "distilled_on": ["A"]}
-    baselines = {"centroid": ClassCentroids()}
-    result = transfer(**params, baselines=baselines, soft_labels=True, n_seeds=1)
-    found = cells(result)
-    rows = ["A, made", "A, real", "centroid"]
-    expected = [f"{row}{ending}" for row in rows for ending in ("", ", soft labels")]
-    assert list(found) == [(row, column) for row in [*expected, "all"] for column in NETS]
-    soft = {"soft_labels": True}
-    for column, net in NETS.items():
-        choices = {
-            "A, made": distiller(NET, random_state=0, **soft),
-            "A, real": ClassCentroids(NET, **soft),
-            "centroid": ClassCentroids(net, **soft),
-        }
-        for row, choice in choices.items():
-            assert found[f"{row}, soft labels", column] == [by_hand(choice, column, 0)]
-    hard = transfer(**params, baselines=baselines, n_seeds=1)
-    kept = [record for record in plain(result) if not record["selection"].endswith("soft labels")]
-    assert kept == plain(hard)
-    at_home = cells(result, "at_home")
-    assert at_home["A, made, soft labels", "B"] == [False]
-    assert at_home["centroid, soft labels", "B"] == [None]
-    for (row, column), values in cells(result, "relative_accuracy").items():
-        assert_allclose(values, np.divide(found[row, column], np.mean(found["all", column])))
-
-
 def test_nets_of_ones_own_beside_each_other():
     """They may see other sizes, and a name is one's own."""
     module = TinyConvNet(seed=2).eval()
