@@ -154,12 +154,13 @@ def test_the_order_matters_only_for_transform():
 @pytest.mark.parametrize("batch_size", [1, 5, 1000])
 def test_the_batch_size_changes_nothing_and_is_kept(batch_size):
     nets = counting_backbone(), counting_backbone(image_size=21, seed=1)
-    # Of one random view, a gradient near zero has its sign by rounding, which Adam amplifies.
+    # Of one random view, a gradient near zero has its sign by rounding, which Adam amplifies; of
+    # two it is rarer, but some processors round by batch size too.
     expected = distiller(nets, n_real_views=2).fit(X, Y)
     for net in nets:
         net.module.reset()
     fitted = distiller(nets, n_real_views=2, batch_size=batch_size).fit(X, Y)
-    assert_allclose(fitted.prototypes_, expected.prototypes_, atol=1e-4)
+    assert_allclose(fitted.prototypes_, expected.prototypes_, atol=1e-3)
     assert max(net.module.largest_batch for net in nets) <= batch_size
 
 

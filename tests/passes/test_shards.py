@@ -212,7 +212,7 @@ def test_dask_does_again_what_a_killed_worker_left(engine, tmp_path):
     net = roving_backbone(tmp_path, n_workers=2, deadly=True)
     fitted = estimator.set_params(backbone=net).fit(X, Y)
     assert (tmp_path / "killed").exists()
-    assert_allclose(fitted.prototypes_, expected.prototypes_, rtol=1e-5, atol=1e-5)
+    assert_allclose(fitted.prototypes_, expected.prototypes_, atol=1e-4)
 
 
 @pytest.mark.parametrize("start", [0, 5, 1024, 2500])
