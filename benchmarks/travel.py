@@ -1,0 +1,182 @@
+"""What makes prototypes of one net serve other nets: photographs, four trained nets, 224 pixels.
+
+A run is a set of photographs, a net at home, an entry of ``SETTINGS`` and a seed. Prototypes are
+made by the net at home, or real images are chosen by it. On every net probes are trained on them,
+by their labels and by the soft labels of the net at home, and scored on test photographs. The line
+of a run has an accuracy for each net and kind of label. Probes on all training photographs, "all",
+make the line that others are divided by.
+
+A run is written to the results as soon as it is there, and what is there is not run again: so the
+work can be done in parts, and options choose a part. Prototypes are kept below ``--work``.
+
+Run: ``python benchmarks/travel.py --photos FOLDER --work FOLDER``, with ``SKLGM_WEIGHTS`` set as
+``benchmarks/weights.py`` says. On a processor that multiplies matrices in bfloat16, CLIP is three
+times as fast with ``--clip bfloat16``. ``--max-iter 2`` is a trial that saves nothing.
+"""
+
+import argparse
+import time
+from contextlib import nullcontext
+from pathlib import Path
+
+import joblib
+import numpy as np
+from _results import read, run_missing, save_tables
+from _travel_settings import REAL, SETTINGS
+from photographs import N_VIEWS, N_VIEWS_OF_ALL, NETS, SETS, SIZE, real_backbone
+
+from sklgm import FrozenBackboneProbe, LGMDistiller, PrototypeSet
+from sklgm.datasets import load_folder
+
+KINDS = ("hard", "soft")
+
+
+class Bench:
+    """A set of photographs, and where things are kept.
+
+    Parameters
+    ----------
+    data : str
+        Name of the set.
+    arguments : argparse.Namespace
+        The options.
+    """
+
+    def __init__(self, data, arguments):
+        self.train, self.test = (
+            load_folder(arguments.photos / data / part, return_X_y=True)
+            for part in ("train", "test")
+        )
+        self.data, self.arguments = data, arguments
+        self.memory = str(arguments.work / "memory")
+
+    def net(self, name):
+        """Return the parameters of a net."""
+        precision = self.arguments.clip if name == "CLIP" else "auto"
+        backbone = real_backbone(NETS[name], None, SIZE)
+        return {"backbone": backbone, "precision": precision, "memory": self.memory}
+
+    def prototypes(self, home, name, seed):
+        """Return prototypes with soft labels, the ones that were kept if there are, and seconds."""
+        trial = f"-{self.arguments.max_iter}-steps" if self.arguments.max_iter else ""
+        folder = self.arguments.work / "travel" / self.data / home
+        path = folder / f"{name}-{seed}{trial}.joblib"
+        if not path.exists():
+            settings = {**self.net(home), "soft_labels": True, "random_state": seed}
+            within = nullcontext()
+            if name in REAL:
+                made = REAL[name](**settings)
+            else:
+                settings |= SETTINGS[name](self, home)
+                within = settings.pop("within", within)
+                made = LGMDistiller(**settings)
+                if self.arguments.max_iter:
+                    made.set_params(max_iter=self.arguments.max_iter)
+            start = time.perf_counter()
+            with within:
+                made.fit(*self.train)
+            seconds = time.perf_counter() - start
+            folder.mkdir(parents=True, exist_ok=True)
+            half = path.with_suffix(".half")  # what has its name is whole
+            joblib.dump((PrototypeSet.from_estimator(made), seconds), half)
+            half.replace(path)
+        return joblib.load(path)
+
+    def run(self, home, name, seed):
+        """Return the line of a run."""
+        if name == "all":
+            probes = {home: self._probe(home, seed, N_VIEWS_OF_ALL).fit(*self.train)}
+            return self._line(probes, probes, None)
+        prototypes, seconds = self.prototypes(home, name, seed)
+        plain = PrototypeSet(prototypes.images, prototypes.labels)
+        hard, soft = (
+            {net: self._probe(net, seed, N_VIEWS).fit(given) for net in NETS}
+            for given in (plain, prototypes)
+        )
+        return self._line(hard, soft, seconds)
+
+    def _probe(self, net, seed, n_views):
+        return FrozenBackboneProbe(**self.net(net), n_views=n_views, random_state=seed)
+
+    def _line(self, hard, soft, seconds):
+        line = {}
+        for net in NETS:
+            for kind, probes in zip(KINDS, (hard, soft), strict=True):
+                known = net in probes
+                line[f"{net} {kind}"] = probes[net].score(*self.test) if known else None
+        return {**line, "seconds": seconds}
+
+
+def runs_to_do(arguments):
+    """Yield data, home, setting and seed of what the options ask for."""
+    for data in arguments.sets:
+        for seed in range(arguments.seeds):
+            for name in ("all", *arguments.settings):
+                for home in arguments.homes if name != "all" else NETS:
+                    if seed == 0 or name not in ("all", "nearest to class mean"):
+                        yield data, home, name, seed
+
+
+def cell(runs, column, full):
+    """Return mean and standard error of some runs as text, and the mean over that of all images."""
+    values = np.array([float(run[column]) for run in runs])
+    text = f"{values.mean():.3f}"
+    if len(values) > 1:
+        text += f" ± {values.std(ddof=1) / np.sqrt(len(values)):.3f}"
+    return f"{text} ({values.mean() / full:.2f})"
+
+
+def table(records, data, home, kind):
+    """Return a Markdown table of the settings tried on a net by the net they are probed on."""
+    runs = [run for run in records if (run["data"], run["home"]) == (data, home)]
+    full = {
+        net: np.mean(
+            [
+                float(r[f"{net} hard"])
+                for r in records
+                if (r["data"], r["home"], r["changed"]) == (data, net, "all")
+            ]
+        )
+        for net in NETS
+    }
+    lines = [f"| | {' | '.join(NETS)} | seconds | seeds |", "| --- |" + " ---: |" * (len(NETS) + 2)]
+    for name in [name for name in (*REAL, *SETTINGS) if any(r["changed"] == name for r in runs)]:
+        own = [run for run in runs if run["changed"] == name]
+        cells = [cell(own, f"{net} {kind}", full[net]) for net in NETS]
+        seconds = np.mean([float(run["seconds"]) for run in own])
+        lines.append(f"| {name} | {' | '.join(cells)} | {seconds:.0f} | {len(own)} |")
+    return "\n".join(lines)
+
+
+def main():
+    """Do the runs that are not done, and write the tables of all."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--photos", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--work", type=Path, required=True, metavar="FOLDER")
+    parser.add_argument("--sets", nargs="+", choices=SETS, default=["flowers5", "imagewoof"])
+    parser.add_argument("--homes", nargs="+", choices=NETS, default=list(NETS))
+    names = [*REAL, *SETTINGS]
+    parser.add_argument("--settings", nargs="+", choices=names, default=names)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--clip", default="auto", help="precision of CLIP")
+    parser.add_argument("--max-iter", type=int, help="for a trial; results are not written")
+    arguments = parser.parse_args()
+    benches = {data: Bench(data, arguments) for data in arguments.sets}
+    keys = ("data", "home", "changed", "seed")
+    todo = runs_to_do(arguments)
+    trial = bool(arguments.max_iter)
+    run_missing("travel", keys, todo, lambda data, *rest: benches[data].run(*rest), trial=trial)
+    records = read("travel")
+    tables = {
+        f"{data}, prototypes of {home}, {kind} labels": table(records, data, home, kind)
+        for data in dict.fromkeys(run["data"] for run in records)
+        for home in NETS
+        for kind in KINDS
+        if any((run["data"], run["home"]) == (data, home) for run in records)
+    }
+    if tables:
+        save_tables("travel", tables)
+
+
+if __name__ == "__main__":
+    main()
