@@ -66,7 +66,7 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
     soft_labels : bool, default=False
         Whether to make ``prototype_probabilities_``, on which a probe then trains. Their teacher is
         linear discriminant analysis, from sums over all views of the real data; with several
-        backbones they are the mean of what the teacher of each says.
+        backbones they are the mean of all their teachers.
     heads : {"random", "zero"} or RandomHeads, default="random"
         Linear heads on which gradients are compared. "random" is ``RandomHeads()``; "zero" is a
         single head of zeros: sums take 1/256 of the memory, and prototypes match the differences
@@ -133,8 +133,8 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
     prototype_labels_ : ndarray of shape (n_prototypes,)
         Class of each prototype.
     prototype_probabilities_ : ndarray of shape (n_prototypes, n_classes)
-        Soft labels, float32: the teacher's probabilities of the classes in ``classes_``, averaged
-        over random views of each prototype; only with ``soft_labels=True``.
+        Soft labels, float32: the teacher's probabilities of ``classes_``, averaged over random
+        views and smoothed: all classes share a tenth alike. Only with ``soft_labels=True``.
     prototype_features_ : ndarray of shape (n_prototypes, n_features)
         Features of the prototypes' centre crops, float32, on the first backbone.
     classes_ : ndarray of shape (n_classes,)
@@ -285,9 +285,8 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
         Raises
         ------
         ValueError
-            If X, y or weights cannot be used, a class has too few images for ``init="nearest"``, or
-            with ``distributed=True`` there is no group that can be used; the message says why.
-            Nothing is fitted then.
+            If X, y, weights or the group of ``distributed=True`` cannot be used, or a class has too
+            few images for ``init="nearest"``; the message says why. Nothing is fitted then.
         KeyboardInterrupt
             On Ctrl-C. With ``memory`` and a seed, the step under way is finished and kept first.
         """
@@ -360,8 +359,8 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
         run = Run(self, memory, ranks, [settings, nets, self._device().type])
         seed = self.random_state if isinstance(self.random_state, Integral) else None
         # All keep a state or none does, and the same sums, since all take part where these are.
-        keeps = folder_of_states(memory) is None
-        run.check_same([classes, given, seed, keeps, bool(self.soft_labels)])
+        kept = folder_of_states(memory) is None, bool(self.soft_labels)
+        run.check_same([classes, given, seed, *kept])
         return run
 
     def _timed(self, message: str) -> Any:

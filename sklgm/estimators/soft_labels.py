@@ -15,6 +15,10 @@ from sklgm.passes.real_pass import RealPass
 from sklgm.passes.shards import leave_out_zeros
 from sklgm.synthesis import StandardAugmentation
 
+# Share of the probabilities that is the same for all classes. Where the teacher is sure of some
+# prototypes and less so of others, a probe would favour the classes of the former.
+_SMOOTHING = 0.1
+
 
 def real_moments(
     encoder: Any,
@@ -79,7 +83,13 @@ def teach(
     Returns
     -------
     ndarray of shape (n, n_classes)
-        Mean over backbones and views of the probabilities, float32; rows sum to 1.
+        Mean over backbones and views of the probabilities, less a tenth that all classes share
+        alike (label smoothing [1]_); float32, rows sum to 1.
+
+    References
+    ----------
+    .. [1] C. Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR
+       2016.
     """
     means = []
     augmentation = None if view_seed is None else StandardAugmentation()
@@ -87,4 +97,6 @@ def teach(
         head = discriminant_head(*known)
         bank = embed_views(prototypes, encoder, augmentation, "auto", view_seed or 0, None)
         means.append([discriminant_probabilities(views, *head).mean(axis=0) for views in bank])
-    return np.mean(means, axis=0).astype(np.float32)
+    probabilities = np.mean(means, axis=0)
+    n_classes = probabilities.shape[1]
+    return ((1 - _SMOOTHING) * probabilities + _SMOOTHING / n_classes).astype(np.float32)

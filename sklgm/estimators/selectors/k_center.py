@@ -54,7 +54,8 @@ class KCenterImages(BackboneSelector):
         Class of each prototype.
     prototype_probabilities_ : ndarray of shape (n_prototypes, n_classes)
         Soft labels, float32: the teacher's probabilities of the classes in ``classes_``, averaged
-        over random views of each prototype; only with ``soft_labels=True``.
+        over random views of each prototype and smoothed: all classes share a tenth of them alike.
+        Only with ``soft_labels=True``.
     prototype_features_ : ndarray of shape (n_prototypes, n_features)
         Features of the prototypes' centre crops, float32.
     prototype_indices_ : ndarray of shape (n_prototypes,)
