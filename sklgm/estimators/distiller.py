@@ -28,14 +28,7 @@ from sklgm.estimators.start import (
 )
 from sklgm.matching import RealGradients
 from sklgm.passes.real_pass import check_gradients, gradients_in_order
-from sklgm.synthesis import (
-    ALONE,
-    LoopState,
-    MatchingSettings,
-    RandomHeads,
-    Ranks,
-    match_gradients,
-)
+from sklgm.synthesis import ALONE, LoopState, MatchingSettings, RandomHeads, Ranks, match_gradients
 from sklgm.utils.devices import plain_torch
 
 # Parameters that change no result, or that count in another form: a backbone by its fingerprint, a
@@ -72,10 +65,9 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
         single head of zeros: sums take 1/256 of the memory, and prototypes match the differences
         of class means alone.
     init : {"mean", "nearest"}, default="mean"
-        What prototypes start at: the mean image of their class, in 8 x 8 pixels, or the real
-        images nearest to the class means, as `ClassCentroids` chooses them on the first backbone
-        among up to 100 random images of each class. From there they serve other nets better, and
-        keep much of these images; see :doc:`/handing_on`.
+        What prototypes start at: the mean image of their class, in 8 x 8 pixels, or real images
+        nearest to class means, which `ClassCentroids` chooses on the first backbone among up to 100
+        random ones of each class. They keep much of these; see :doc:`/handing_on`.
     parametrization : {"pyramid", "pixels"}, Pyramid or Pixels, default="pyramid"
         How the prototypes are held as tensors that are optimised. An object of your own is taken
         too; see `Pyramid`.
