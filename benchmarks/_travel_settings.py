@@ -3,6 +3,7 @@
 import copy
 import math
 from contextlib import contextmanager
+from dataclasses import dataclass
 from unittest import mock
 
 import numpy as np
@@ -24,7 +25,7 @@ from sklgm.images import check_images
 from sklgm.matching import real
 from sklgm.matching.discriminant import discriminant_head
 from sklgm.matching.gradients import angular_distance, probe_gradients
-from sklgm.synthesis import loop
+from sklgm.synthesis import augmentation, loop
 
 REAL = {"random": RandomImages, "nearest to class mean": ClassCentroids}
 """Selections of real images by the net at home."""
@@ -89,48 +90,41 @@ class Changed(Pyramid):
 
 
 class Views(StandardAugmentation):
-    """Views that change over the steps, in colour, or by stronger blur.
+    """Views that differ in colour, by stronger blur, or by larger crops at first.
 
     Parameters
     ----------
+    scale, blur
+        As in `StandardAugmentation`.
     colour : float, default=0.0
         Largest change of a channel's contrast, as a logarithm, and twice that of its brightness.
     strongest_blur : float, default=1.0
         Largest factor by which half of the views are made smaller before they are enlarged again.
-    first_crops : float or None, default=None
-        Smallest area of a crop at the first step, which falls to that of ``scale`` over the steps.
-    n_steps : int, default=100
-        Steps over which it falls.
+
+    Attributes
+    ----------
+    smallest : float or None
+        Smallest share of the canvas that a crop covers now; None is that of ``scale``.
     """
 
-    def __init__(
-        self,
-        blur=0.5,
-        scale=(0.15, 1.0),
-        colour=0.0,
-        strongest_blur=1.0,
-        first_crops=None,
-        n_steps=100,
-    ):
+    smallest = None
+
+    def __init__(self, scale=(0.15, 1.0), blur=0.5, colour=0.0, strongest_blur=1.0):
         super().__init__(scale=scale, blur=blur)
         self.colour, self.strongest_blur = colour, strongest_blur
-        self.first_crops, self.n_steps = first_crops, n_steps
-        self._step = 0
 
     def draw(self, n, canvas_size, generator):
-        """Draw the random numbers of a step's views."""
+        """Draw the random numbers of views."""
         plain = self.scale
-        if self.first_crops is not None:
-            share = max(0.0, 1 - self._step / self.n_steps)
-            self.scale = (plain[0] + share * (self.first_crops - plain[0]), plain[1])
-            self._step += 1
+        if self.smallest is not None:
+            self.scale = (self.smallest, plain[1])
         drawn = super().draw(n, canvas_size, generator)
         self.scale = plain
-        return _Drawn(drawn, torch.rand(n, 8, generator=generator))
+        return _Drawn(**vars(drawn), more=torch.rand(n, 8, generator=generator))
 
     def apply(self, images, views, size):
         """Make the views."""
-        shown = super().apply(images, views.standard, size)
+        shown = super().apply(images, views, size)
         if self.colour:
             gain = ((2 * views.more[:, :3] - 1) * self.colour).exp()[:, :, None, None]
             shift = ((views.more[:, 3:6] - 0.5) * self.colour)[:, :, None, None]
@@ -148,15 +142,25 @@ class Views(StandardAugmentation):
         return nn.functional.interpolate(small, image.shape[-1], mode="bilinear")
 
 
-class _Drawn:
-    def __init__(self, standard, more):
-        self.standard, self.more, self.flip = standard, more, standard.flip
-
-    def __len__(self):
-        return len(self.standard)
+@dataclass(frozen=True)
+class _Drawn(augmentation.Views):
+    more: torch.Tensor
 
     def __getitem__(self, rows):
-        return _Drawn(self.standard[rows], self.more[rows])
+        return _Drawn(**{name: values[rows] for name, values in vars(self).items()})
+
+
+def _large_crops_first(bench, home):
+    views = Views()
+
+    def steps(state, labels, objectives, settings):
+        matched = loop.match_gradients(state, labels, objectives, settings)
+        for index in range(state.next_step, settings.max_iter):
+            views.smallest = 0.15 + 0.65 * (1 - index / settings.max_iter)
+            yield next(matched)
+
+    within = mock.patch.object(distiller, "match_gradients", steps)
+    return {"augmentation": views, "within": within}
 
 
 # What features are ------------------------------------------------------------------------------
@@ -318,8 +322,7 @@ def _soft_loss(**more):
         cpu = torch.device("cpu")
         known = real_moments(encoder, cpu, check_images(X), indices, np.ones(len(y)), 0)
         loss = _SoftLoss(*discriminant_head(*known))
-        # What is kept would be mistaken for sums of the plain loss.
-        return {"within": loss.within(), "memory": None, **more}
+        return {"within": loss.within(), **more}
 
     return settings
 
@@ -358,8 +361,14 @@ SETTINGS = {
     "stronger blur": _fixed(augmentation=Views(blur=0.0, strongest_blur=8.0)),
     "large crops": _fixed(augmentation=Views(scale=(0.4, 1.0))),
     "small crops": _fixed(augmentation=Views(scale=(0.05, 1.0))),
-    "large crops first": _fixed(augmentation=Views(first_crops=0.8)),
+    "large crops first": _large_crops_first,
     "noise": _fixed(augmentation=StandardAugmentation(blur=0.5, noise=0.5)),
+    "nearest, rate .02, colour": _fixed(
+        init="nearest", learning_rate=0.02, augmentation=Views(colour=0.5)
+    ),
+    "nearest, rate .02, stronger blur": _fixed(
+        init="nearest", learning_rate=0.02, augmentation=Views(blur=0.0, strongest_blur=8.0)
+    ),
     "stages": _deep(squares=False),
     "stages and squares": _deep(squares=True),
     "whitened": _whitened(1.0),
@@ -373,4 +382,4 @@ SETTINGS = {
     "two a class, one random view": _fixed(prototypes_per_class=2, n_views=1),
 }
 """By name: a function of a bench and the net at home that returns parameters of `LGMDistiller`;
-``within``, if there, is a context manager that its fit runs in."""
+``within``, if there, is a context manager that its fit runs in, without a cache."""

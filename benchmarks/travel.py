@@ -57,7 +57,7 @@ class Bench:
         return {"backbone": backbone, "precision": precision, "memory": self.memory}
 
     def prototypes(self, home, name, seed):
-        """Return prototypes with soft labels, the ones that were kept if there are, and seconds."""
+        """Return prototypes with soft labels, kept ones if there are, and the seconds of both."""
         trial = f"-{self.arguments.max_iter}-steps" if self.arguments.max_iter else ""
         folder = self.arguments.work / "travel" / self.data / home
         path = folder / f"{name}-{seed}{trial}.joblib"
@@ -68,7 +68,10 @@ class Bench:
                 made = REAL[name](**settings)
             else:
                 settings |= SETTINGS[name](self, home)
-                within = settings.pop("within", within)
+                if "within" in settings:
+                    # What is kept would be mistaken for that of the plain loss, and the other way.
+                    within = settings.pop("within")
+                    settings["memory"] = None
                 made = LGMDistiller(**settings)
                 if self.arguments.max_iter:
                     made.set_params(max_iter=self.arguments.max_iter)

@@ -59,15 +59,17 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
     soft_labels : bool, default=False
         Whether to make ``prototype_probabilities_``, on which a probe then trains. Their teacher is
         linear discriminant analysis, from sums over all views of the real data; with several
-        backbones they are the mean of all their teachers.
+        backbones they are the mean of all their teachers. Up to 100 views of each prototype are
+        embedded for it, in the end.
     heads : {"random", "zero"} or RandomHeads, default="random"
         Linear heads on which gradients are compared. "random" is ``RandomHeads()``; "zero" is a
         single head of zeros: sums take 1/256 of the memory, and prototypes match the differences
         of class means alone.
     init : {"mean", "nearest"}, default="mean"
         What prototypes start at: the mean image of their class, in 8 x 8 pixels, or real images
-        nearest to class means, which `ClassCentroids` chooses on the first backbone among up to 100
-        random ones of each class. They keep much of these; see :doc:`/handing_on`.
+        nearest to class means, which `ClassCentroids` chooses on the first backbone, for each
+        prototype among up to 100 random ones of a class. They keep much of these; see
+        :doc:`/handing_on`.
     parametrization : {"pyramid", "pixels"}, Pyramid or Pixels, default="pyramid"
         How the prototypes are held as tensors that are optimised. An object of your own is taken
         too; see `Pyramid`.
@@ -290,9 +292,7 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
             with self._timed("(1 of 2) Gradients of the real data"):
                 data = source, classes, indices, weights
                 # First, since a class may have too few images.
-                nearest = (
-                    nearest_samples(self, *data, seeds.start) if self.init == "nearest" else None
-                )
+                nearest = nearest_samples(self, encoders, *data, seeds.start)
                 targets = [self._real_gradients(*data, encoder, seeds, run) for encoder in encoders]
             self._distil(targets, encoders, seeds, run, nearest)
         return self
@@ -416,10 +416,6 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
                 "n_iter_": len(losses),
                 "level_starts_": np.array(starts, dtype=np.int64),
             }
-            if moments is not None:
-                seed = None if self._augmentation() is None else seeds.views
-                soft = teach(moments, encoders, fitted["prototypes_"], seed)
-                fitted["prototype_probabilities_"] = soft
             if is_several(self.backbone):
                 fitted["backbone_fingerprint_"] = [encoder.fingerprint for encoder in encoders]
             return fitted
@@ -430,6 +426,9 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
             fitted = attributes(losses)
         kept.remove()
         check_finite(fitted)
+        if moments is not None:
+            soft = teach(moments, encoders, fitted["prototypes_"], self._augmentation())
+            fitted["prototype_probabilities_"] = soft
         self._assign(fitted)
 
     def _matching_settings(self) -> MatchingSettings:

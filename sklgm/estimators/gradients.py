@@ -36,11 +36,6 @@ class Seeds(NamedTuple):
     start: int
     steps: int
 
-    @property
-    def views(self) -> int:
-        """One for views of the prototypes, not drawn: a generator may be shared with others."""
-        return int(np.random.SeedSequence(self).generate_state(1)[0])
-
 
 class GradientEstimator(SeveralBackbonesTransformer):
     """Base of the distiller: what it needs to know of the real data."""

@@ -8,16 +8,19 @@ from typing import Any
 import numpy as np
 import torch
 
+from sklgm.checkpoint.memory import cached
 from sklgm.estimators.bank import embed_views
 from sklgm.matching import RealGradients
 from sklgm.matching.discriminant import discriminant_head, discriminant_probabilities
 from sklgm.passes.real_pass import RealPass
 from sklgm.passes.shards import leave_out_zeros
-from sklgm.synthesis import StandardAugmentation
+from sklgm.synthesis import Augmentation, StandardAugmentation
 
 # Share of the probabilities that is the same for all classes. Where the teacher is sure of some
 # prototypes and less so of others, a probe would favour the classes of the former.
 _SMOOTHING = 0.1
+# Seed of the views. Any will do, and one for all lets selections of the same data share a cache.
+_SEED = 0
 
 
 def real_moments(
@@ -26,7 +29,7 @@ def real_moments(
     source: Any,
     indices: np.ndarray,
     weights: np.ndarray,
-    view_seed: int,
+    memory: Any,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return what a teacher knows of real data that no distiller has passed over.
 
@@ -42,28 +45,35 @@ def real_moments(
         Images or rows.
     indices, weights : ndarray of shape (n_samples,)
         Class index and weight of each sample. Classes count alike.
-    view_seed : int
-        Seed of a random view of each image, which counts as much as its centre crop.
+    memory : None, str, Path or joblib.Memory
+        Where it is kept for images, for other selections of them.
 
     Returns
     -------
     means, covariance
-        As in :func:`teach`.
+        As in :func:`teach`, of the centre crop and a random view of each image.
     """
-    counts = np.bincount(indices, weights)
-    sums = RealGradients(
-        range(len(counts)), class_counts=counts, head_pool_size=1, store_covariance=True
-    )
-    real_pass = RealPass(encoder, device, StandardAugmentation(), 1, view_seed)
-    real_pass.add(sums, *leave_out_zeros(source, indices, weights), lambda: None)
-    return sums.class_moments()
+
+    def compute() -> tuple[np.ndarray, np.ndarray]:
+        counts = np.bincount(indices, weights)
+        sums = RealGradients(
+            range(len(counts)), class_counts=counts, head_pool_size=1, store_covariance=True
+        )
+        real_pass = RealPass(encoder, device, StandardAugmentation(), 1, seed=_SEED)
+        real_pass.add(sums, *leave_out_zeros(source, indices, weights), lambda: None)
+        return sums.class_moments()
+
+    if isinstance(source, np.ndarray):
+        return compute()
+    key = ("class-moments", source.fingerprint(), encoder.key, indices, weights)
+    return cached(memory, key, compute)
 
 
 def teach(
     moments: Sequence[tuple[np.ndarray, np.ndarray]],
     encoders: Sequence[Any],
     prototypes: np.ndarray,
-    view_seed: int | None,
+    augmentation: Augmentation | None,
 ) -> np.ndarray:
     """Return what teachers, one of each backbone, say of prototypes.
 
@@ -76,9 +86,9 @@ def teach(
         Their backbones.
     prototypes : ndarray of shape (n, canvas, canvas, 3) or (n, n_features)
         Images, float32 in [0, 1], or rows.
-    view_seed : int or None
-        Seed of random views, such as a probe trains on by default and as many; None takes the
-        centre crop alone.
+    augmentation : Augmentation or None
+        It makes the random views, as many as a probe trains on by default; None takes the centre
+        crop alone.
 
     Returns
     -------
@@ -92,10 +102,9 @@ def teach(
        2016.
     """
     means = []
-    augmentation = None if view_seed is None else StandardAugmentation()
     for encoder, known in zip(encoders, moments, strict=True):
         head = discriminant_head(*known)
-        bank = embed_views(prototypes, encoder, augmentation, "auto", view_seed or 0, None)
+        bank = embed_views(prototypes, encoder, augmentation, "auto", _SEED, None)
         means.append([discriminant_probabilities(views, *head).mean(axis=0) for views in bank])
     probabilities = np.mean(means, axis=0)
     n_classes = probabilities.shape[1]

@@ -14,8 +14,8 @@ from sklgm.matching import RealGradients
 from sklgm.passes.shards import take
 from sklgm.synthesis import FeatureRows, Pixels, Pyramid, Synthetic
 
-# Samples of a class among which those to start at are looked for, so that a large data set is not
-# passed twice. The mean of so many is near to that of all.
+# Samples of a class, for each prototype, among which those to start at are looked for, so that a
+# large data set is not passed twice. The mean of so many is near to that of all.
 _CANDIDATES = 100
 
 
@@ -33,6 +33,7 @@ def resolve_parametrization(parametrization: Any) -> Any:
 
 def nearest_samples(
     distiller: Any,
+    encoders: list[Any],
     source: Any,
     classes: np.ndarray,
     indices: np.ndarray,
@@ -44,20 +45,22 @@ def nearest_samples(
     Parameters
     ----------
     distiller : LGMDistiller
-        Its ``init`` says whether; its net, the first of several, is the one that is looked through.
+        Its ``init`` says whether; its net, the first of several, is looked through.
+    encoders : list of Encoder or RowEncoder
+        Its backbones.
     source : ImageSource, or ndarray of shape (n_samples, n_features)
         Images or rows.
     classes : ndarray of shape (n_classes,)
         The classes.
     indices, weights : ndarray of shape (n_samples,)
-        Class index and weight of each sample.
+        Class index and weight of each sample, none of which is 0.
     seed : int
         Seed of the choice.
 
     Returns
     -------
     ndarray of shape (n_prototypes, canvas, canvas, 3) or (n_prototypes, n_features), or None
-        Ordered by class.
+        Ordered by class; images of the largest canvas of the backbones.
 
     Raises
     ------
@@ -68,14 +71,26 @@ def nearest_samples(
         return None
     shared = (*FrozenBackboneEstimator._parameter_constraints, "prototypes_per_class")
     selector = ClassCentroids(**{name: getattr(distiller, name) for name in shared})
+    selector.random_state = seed
     if distiller.backbone is not None:
         selector.backbone = resolve_first(distiller.backbone, distiller.image_size)
-    selector.random_state = seed
-    state = np.random.RandomState(seed)
-    most = max(_CANDIDATES, selector.prototypes_per_class)
-    of_class = [state.permutation(np.flatnonzero(indices == c))[:most] for c in range(len(classes))]
-    rows = np.sort(np.concatenate(of_class))
-    return selector.fit(take(source, rows), classes[indices[rows]], weights[rows]).prototypes_
+    if distiller.random_state is None:  # another fit would not find them again
+        selector.memory = None
+    state, most = np.random.RandomState(seed), _CANDIDATES * distiller.prototypes_per_class
+    counts = weights.copy()
+    for own in (np.flatnonzero(indices == c) for c in range(len(classes))):
+        if len(own) > most:
+            # With replacement, so that one that is drawn more often counts more: it has the weight.
+            times = state.multinomial(most, weights[own] / weights[own].sum())
+            if np.count_nonzero(times) >= distiller.prototypes_per_class:
+                counts[own] = times
+    rows = np.flatnonzero(counts)
+    selector.fit(take(source, rows), classes[indices[rows]], counts[rows])
+    nearest = take(source, rows[selector.prototype_indices_])
+    if distiller.backbone is None:
+        return np.asarray(nearest)
+    sizes = canvas_sizes(encoders)
+    return encoders[sizes.index(max(sizes))].canvas_array(nearest)
 
 
 def start_samples(

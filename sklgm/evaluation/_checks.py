@@ -15,7 +15,7 @@ from sklearn.utils._param_validation import Interval
 from sklgm.estimators.base import FrozenBackboneEstimator
 from sklgm.estimators.probe import FrozenBackboneProbe
 from sklgm.estimators.selectors import NearestImages
-from sklgm.estimators.selectors.base import Selector
+from sklgm.estimators.selectors.base import Selector, check_counts
 from sklgm.passes.views import resolve_augmentation
 from sklgm.prototypes.prototype_set import PrototypeSet
 from sklgm.utils.targets import check_column, check_known, check_targets
@@ -134,5 +134,6 @@ def check_selection(selection: Any, split: Split) -> None:
         # The net is loaded: its name may be wrong, or its weights out of reach.
         selection._encoder()
         selection._check_X(split.X, reset=True)
-    if isinstance(selection, Selector):
-        selection._check_counts(split.classes, np.searchsorted(split.classes, split.y))
+    if isinstance(selection, Selector) or getattr(selection, "init", None) == "nearest":
+        of_classes = split.classes, np.searchsorted(split.classes, split.y)
+        check_counts(selection.prototypes_per_class, *of_classes)

@@ -1,25 +1,22 @@
 """Linear discriminant analysis (LDA) from means and covariance: the teacher of soft labels.
 
-All classes are equally likely a priori and share one covariance ``S``. The head of class ``c`` with
-mean ``m`` is ``(S + shrinkage * trace(S) / d * I)^-1 m``, its bias minus half of their product, and
-the softmax of the scores are the probabilities of the classes.
+All classes are equally likely a priori and share one covariance ``S``, which is shrunk towards a
+multiple of the identity. The head of class ``c``, whose mean is ``m`` from the mean of all classes,
+is ``(S + trace(S) / d * I)^-1 m``, its bias there minus half of their product, and the softmax of
+the scores are the probabilities of the classes.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-# Shrinkage of the covariance towards a multiple of the identity.
-SHRINKAGE = 1.0
-# A variance below this share of the mean square is what float64 has rounded.
+# A variance below this share of a feature's largest mean square is what float64 has rounded.
 _ROUNDED = 1e-12
 # Variance within classes, beside that of their means, where features vary no more than that.
 _SMALL = 1e-6
 
 
-def discriminant_head(
-    means: np.ndarray, covariance: np.ndarray, shrinkage: float = SHRINKAGE
-) -> tuple[np.ndarray, np.ndarray]:
+def discriminant_head(means: np.ndarray, covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the linear head of LDA with equal priors.
 
     Where features do not vary within classes, or no more than rounding makes them, the nearest
@@ -31,8 +28,6 @@ def discriminant_head(
         Mean feature of each class, float64.
     covariance : ndarray of shape (d, d)
         Covariance within classes, float64. It may be singular.
-    shrinkage : float
-        What is added to its diagonal, in units of the mean variance; above 0.
 
     Returns
     -------
@@ -42,16 +37,18 @@ def discriminant_head(
         float64.
     """
     n_features = means.shape[1]
-    within, between = np.trace(covariance) / n_features, means.var(axis=0).mean()
-    rounded = _ROUNDED * (means**2).mean()
-    if within > rounded:
-        metric = covariance + shrinkage * within * np.eye(n_features)
-        coef = np.linalg.solve(metric, means.T).T
-    elif between > rounded:
-        coef = means / (_SMALL * between)
+    centre = means.mean(axis=0)
+    offsets = means - centre
+    varies = np.diag(covariance) > _ROUNDED * (means**2).max(axis=0)
+    metric = np.where(np.outer(varies, varies), covariance, 0)
+    within, between = np.trace(metric) / n_features, (offsets**2).mean()
+    if within > 0:
+        coef = np.linalg.solve(metric + within * np.eye(n_features), offsets.T).T
+    elif between > _ROUNDED * (means**2).mean():
+        coef = offsets / (_SMALL * between)
     else:
         coef = np.zeros_like(means)
-    return coef, -0.5 * (coef * means).sum(axis=1)
+    return coef, -0.5 * (coef * offsets).sum(axis=1) - coef @ centre
 
 
 def discriminant_probabilities(

@@ -27,7 +27,7 @@ from sklgm.matching.discriminant import discriminant_head, discriminant_probabil
 from sklgm.passes.real_pass import RealPass
 from sklgm.synthesis import StandardAugmentation
 from tests.image_checks import toy_images
-from tests.tiny_backbones import tiny_backbone
+from tests.tiny_backbones import counting_backbone, tiny_backbone
 
 NET = tiny_backbone()
 X, Y = toy_images()
@@ -139,10 +139,9 @@ def test_of_selected_rows_they_are_scikit_learns(selector):
 
 def test_a_selector_learns_as_a_distiller_does_and_shows_random_views():
     fitted = RandomImages(NET, soft_labels=True, random_state=0).fit(HARD, Y)
-    seed = np.random.RandomState(0).randint(2**31 - 1)
     sums = RealGradients(np.unique(Y), store_covariance=True)
     RealPass(
-        BackboneEmbedder(NET)._encoder(), torch.device("cpu"), StandardAugmentation(), 1, seed
+        BackboneEmbedder(NET)._encoder(), torch.device("cpu"), StandardAugmentation(), 1, 0
     ).add(sums, check_images(HARD), Y, np.ones(len(Y)), lambda: None)
     head = discriminant_head(*sums.class_moments())
 
@@ -161,6 +160,59 @@ def test_a_selector_learns_as_a_distiller_does_and_shows_random_views():
     assert (np.abs(fitted.prototype_probabilities_ - shown.mean(axis=1)) < 4 * error + 1e-6).all()
     centres = teacher(fitted.prototype_features_)
     assert np.abs(fitted.prototype_probabilities_ - centres).max() > 0.01
+
+
+def test_the_views_of_a_distiller_are_its_own():
+    """Two classes that are each other's mirror images."""
+    bright = NOISE[:9] // 2
+    bright[:, :, : bright.shape[2] // 2] += 127
+    images = np.concatenate([bright, bright[:, :, ::-1]])
+    sides = np.repeat(["left", "right"], 9)
+    never = StandardAugmentation(scale=(0.8, 1.0), flip=0)
+    fitted = distiller(augmentation=never, max_iter=40).fit(images, sides)
+    assert np.diag(fitted.prototype_probabilities_).min() > 0.8
+    flipped = distiller(augmentation="standard", max_iter=40).fit(images, sides)
+    surest = np.diag(flipped.prototype_probabilities_).max()
+    assert surest < np.diag(fitted.prototype_probabilities_).min()
+
+
+def test_selections_of_the_same_images_share_what_is_kept(tmp_path):
+    net = counting_backbone()
+    settings = {"soft_labels": True, "memory": str(tmp_path)}
+    first = RandomImages(net, random_state=0, **settings).fit(X, Y)
+    net.module.reset()
+    second = RandomImages(net, random_state=1, **settings).fit(X, Y)
+    # The centre crop of each chosen image, and 100 views.
+    assert net.module.n_images == 3 * (1 + 100)
+    again = RandomImages(net, random_state=1, soft_labels=True).fit(X, Y)
+    assert_array_equal(second.prototype_probabilities_, again.prototype_probabilities_)
+    assert (first.prototype_indices_ != second.prototype_indices_).any()
+
+
+def test_callbacks_do_not_pay_for_them():
+    """One that looks at the prototypes after each step gets these alone."""
+    net = counting_backbone()
+    counts = []
+    for soft_labels in (False, True):
+        net.module.reset()
+        distiller(net, soft_labels=soft_labels).set_callbacks(Look()).fit(X, Y)
+        counts.append(net.module.n_images)
+    assert counts[1] == counts[0] + 3 * 100
+
+
+class Look:
+    """A callback that looks at the prototypes after each step."""
+
+    max_propagation_depth = None
+
+    def setup(self, estimator, context):
+        pass
+
+    teardown = on_fit_task_begin = setup
+
+    def on_fit_task_end(self, estimator, context, *, fitted_estimator):
+        if context.task_name == "step":
+            assert fitted_estimator.prototypes_.shape == (3, 18, 18, 3)
 
 
 def test_without_augmentation_the_centre_crop_is_shown():

@@ -19,24 +19,33 @@ def moments(X, y):
     return means, np.mean([np.atleast_2d(np.cov(rows.T, ddof=0)) for rows in of_class], axis=0)
 
 
-@pytest.mark.parametrize("shrinkage", [1.0, 0.25])
 @pytest.mark.parametrize("load", [load_iris, load_wine])
-def test_it_is_scikit_learns_with_equal_priors(load, shrinkage):
+def test_it_is_scikit_learns_with_equal_priors(load):
     """Classes of wine have unlike sizes."""
     X, y = load(return_X_y=True)
-    # scikit-learn's (1 - s) S + s trace(S) / d I is ours divided by 1 + shrinkage.
-    reference = LinearDiscriminantAnalysis(
-        solver="lsqr", priors=np.full(3, 1 / 3), shrinkage=shrinkage / (1 + shrinkage)
-    ).fit(X, y)
+    # scikit-learn's .5 S + .5 trace(S) / d I is half of ours.
+    priors = np.full(3, 1 / 3)
+    reference = LinearDiscriminantAnalysis(solver="lsqr", priors=priors, shrinkage=0.5).fit(X, y)
     means, covariance = moments(X, y)
     assert_allclose(means, reference.means_, rtol=1e-10)
-    coef, intercept = discriminant_head(means, covariance, shrinkage)
-    assert_allclose(coef * (1 + shrinkage), reference.coef_, rtol=1e-6)
-    expected = reference.intercept_ - np.log(1 / 3)
-    assert_allclose(intercept * (1 + shrinkage), expected, rtol=1e-6)
-    scaled = [(1 + shrinkage) * part for part in (coef, intercept)]
-    found = discriminant_probabilities(X, *scaled)
+    coef, intercept = discriminant_head(means, covariance)
+    # What is added to all classes alike changes nothing.
+    assert_allclose(2 * coef, reference.coef_ - reference.coef_.mean(axis=0), rtol=1e-6)
+    found = discriminant_probabilities(X, 2 * coef, 2 * intercept)
     assert_allclose(found, reference.predict_proba(X), atol=1e-8)
+
+
+@pytest.mark.parametrize("value", [0, 1, 1e6, 1e9])
+def test_a_feature_that_is_the_same_everywhere_only_counts_as_one(value):
+    X, y = load_iris(return_X_y=True)
+    means, covariance = moments(X, y)
+    shrunk = covariance + np.trace(covariance) / 5 * np.eye(4)
+    expected = np.linalg.solve(shrunk, (means - means.mean(axis=0)).T).T
+    means, covariance = moments(np.c_[X, np.full(len(X), value)], y)
+    covariance[-1, -1] += 1e-16 * value**2  # as rounding may leave it
+    coef, _ = discriminant_head(means, covariance)
+    assert_allclose(coef[:, :-1], expected, rtol=1e-10)
+    assert_allclose(coef[:, -1], 0, atol=1e-15)
 
 
 def test_a_covariance_may_be_singular():

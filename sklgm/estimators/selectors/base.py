@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from abc import abstractmethod
 from collections.abc import Callable
 from numbers import Integral
@@ -17,7 +16,7 @@ from sklgm.estimators.base import FrozenBackboneEstimator, PrototypeTransformer
 from sklgm.estimators.soft_labels import real_moments, teach
 from sklgm.matching.classes import weigh_samples
 from sklgm.passes.shards import take
-from sklgm.utils.random import own_random_state
+from sklgm.synthesis import StandardAugmentation
 from sklgm.utils.targets import check_targets
 
 # Returns the features of X, of shape (n_samples, n_features).
@@ -47,18 +46,20 @@ def choose_distinct(distances: np.ndarray) -> np.ndarray:
     return chosen
 
 
+def check_counts(n_each: int, classes: np.ndarray, indices: np.ndarray) -> None:
+    """Raise ValueError where a class, of samples with these class indices, has fewer than n."""
+    counts = np.bincount(indices)
+    if counts.min() < n_each:
+        scarce = int(counts.argmin())
+        raise ValueError(
+            f"Class {classes.tolist()[scarce]!r} has {counts[scarce]} images, fewer than "
+            f"prototypes_per_class={n_each}. Lower it or add images; those with a sample_weight of "
+            f"0 do not count."
+        )
+
+
 class Selector(CallbackSupportMixin, PrototypeTransformer):
     """Base of what takes its prototypes from the images it is fitted to."""
-
-    def _check_counts(self, classes: np.ndarray, indices: np.ndarray) -> None:
-        counts = np.bincount(indices)
-        if counts.min() < self.prototypes_per_class:
-            scarce = int(counts.argmin())
-            raise ValueError(
-                f"Class {classes.tolist()[scarce]!r} has {counts[scarce]} images, fewer than "
-                f"prototypes_per_class={self.prototypes_per_class}. Lower it or add images; those "
-                f"with a sample_weight of 0 do not count."
-            )
 
     def _set_chosen(
         self,
@@ -74,10 +75,10 @@ class Selector(CallbackSupportMixin, PrototypeTransformer):
         fitted = self._prototype_attributes(prototypes, indices[chosen], classes, encoder)
         fitted["prototype_indices_"] = chosen
         if self.soft_labels:
-            # Of a copy, so that a generator that is shared goes on as it would without.
-            seed = copy.deepcopy(own_random_state(self.random_state)).randint(2**31 - 1)
-            moments = real_moments(encoder, self._device(), source, indices, weights, seed)
-            fitted["prototype_probabilities_"] = teach([moments], [encoder], prototypes, seed)
+            data = source, indices, weights
+            moments = real_moments(encoder, self._device(), *data, self.memory)
+            soft = teach([moments], [encoder], prototypes, StandardAugmentation())
+            fitted["prototype_probabilities_"] = soft
         self._assign(fitted)
 
 
@@ -146,7 +147,7 @@ class BackboneSelector(Selector):
         source = self._check_X(X, reset=True)
         classes, indices = check_targets(y, len(source), type(self).__name__)
         weights = weigh_samples(sample_weight, indices, classes)
-        self._check_counts(classes, indices[weights > 0])
+        check_counts(self.prototypes_per_class, classes, indices[weights > 0])
         encoder = self._encoder()
         context = self._init_callback_context()
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)

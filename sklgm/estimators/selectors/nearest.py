@@ -10,7 +10,7 @@ from sklearn.callback import with_callbacks
 from sklearn.frozen import FrozenEstimator
 
 from sklgm.estimators.base import FrozenBackboneEstimator, PrototypeTransformer, fit_distiller
-from sklgm.estimators.selectors.base import Selector, choose_distinct
+from sklgm.estimators.selectors.base import Selector, check_counts, choose_distinct
 from sklgm.matching.classes import weigh_samples
 from sklgm.utils.directions import directions
 from sklgm.utils.targets import check_same_classes, check_targets
@@ -115,7 +115,7 @@ class NearestImages(Selector):
         source = self._check_X(X, reset=True)
         classes, indices = check_targets(y, len(source), type(self).__name__)
         weights = weigh_samples(sample_weight, indices, classes)
-        self._check_counts(classes, indices[weights > 0])
+        check_counts(self.prototypes_per_class, classes, indices[weights > 0])
         encoder = self._encoder()
         context = self._init_callback_context(max_subtasks=1)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
