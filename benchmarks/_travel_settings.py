@@ -320,7 +320,7 @@ def _soft_loss(**more):
         encoder = FrozenBackboneProbe(**bench.net(home))._encoder()
         indices = np.unique(y, return_inverse=True)[1]
         cpu = torch.device("cpu")
-        known = real_moments(encoder, cpu, check_images(X), indices, np.ones(len(y)), 0)
+        known = real_moments(encoder, cpu, check_images(X), indices, np.ones(len(y)), None)
         loss = _SoftLoss(*discriminant_head(*known))
         return {"within": loss.within(), **more}
 
