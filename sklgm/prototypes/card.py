@@ -5,13 +5,16 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from tabulate import tabulate
 
 # Prototypes whose soft labels are listed.
 _LISTED = 100
+# The estimators that choose. None of them is imported: they are built on this.
+_SELECTORS = ("RandomImages", "ClassCentroids", "HerdingImages", "KCenterImages", "NearestImages")
+_PURPOSE = "for a linear probe to be trained on, on top of a frozen backbone"
 _OPTIMISED = (
     "They are no photographs: what they show was optimised, and takes after the data they were "
     "made of."
@@ -21,6 +24,20 @@ _STARTED_AT_REAL = (
     "who and what is to be seen there may be recognised, and their licence and privacy count here "
     "too."
 )
+_CHOSEN = "They are samples of the data itself, whose licence and privacy count here too."
+_TEACHER = (
+    "They are those of linear discriminant analysis of the real data, smoothed: all classes share "
+    "a tenth of them alike. "
+)
+
+
+class _Origin(NamedTuple):
+    """What is known of how prototypes were made; of those of others, nothing."""
+
+    title: str
+    made: str  # goes on after their number
+    teacher: str  # of their soft labels
+    tags: list[str]
 
 
 def data_card(
@@ -54,32 +71,30 @@ def data_card(
     license = str(data.get("license") or "unknown")
     is_known = re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", license)  # such as cc-by-sa-4.0
     is_images = len(shape) == 4
+    what = "images" if is_images else "rows"
+    origin = _origin(provenance, what)
     header = DatasetCardData(
         license=license if is_known else "other",
         license_name=None if is_known else license,
         task_categories=["image-classification"],
-        tags=["dataset-distillation", "sklgm"],
+        tags=origin.tags,
         # This tells `load_dataset` where the pictures are; their folders are the labels.
         configs=[{"config_name": "default", "data_dir": "images"}] if is_images else None,
     )
-    what = "images" if is_images else "rows"
-    parameters = _dict(provenance.get("parameters"))
-    own = _STARTED_AT_REAL if parameters.get("init") == "nearest" else _OPTIMISED
     kind = f"{shape[1]} x {shape[2]} pixels" if is_images else "features"
     made_by = {name: provenance[name] for name in ("estimator", "n_iter") if name in provenance}
     lines = [
-        f"# Synthetic {what} distilled by sklgm",
+        f"# {origin.title}",
         "",
-        f"{shape[0]} prototypes ({kind}) of {len(classes)} classes, made by Linear Gradient "
-        f"Matching for a linear probe to be trained on, on top of a frozen backbone. {own}",
+        f"{shape[0]} prototypes ({kind}) of {len(classes)} classes{origin.made}",
         "",
         "`prototypes.safetensors` holds them exactly, `card.json` their labels and the facts "
         "below; `sklgm.PrototypeSet.load` reads both.",
         *_section("Made of", data),
-        *_section("Made by", made_by | parameters),
+        *_section("Made by", made_by | _dict(provenance.get("parameters"))),
         *_section("Versions", _dict(provenance.get("versions"))),
         *_section("Classes", dict(enumerate(classes))),
-        *_soft_labels(labels.tolist(), classes, probabilities),
+        *_soft_labels(labels.tolist(), classes, probabilities, origin.teacher),
     ]
     return str(DatasetCard("\n".join(["---", header.to_yaml(), "---", "", *lines, ""])))
 
@@ -95,6 +110,20 @@ def _dict(value: Any) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
+def _origin(provenance: dict[str, Any], what: str) -> _Origin:
+    estimator = provenance.get("estimator")
+    if estimator == "LGMDistiller":
+        is_real = _dict(provenance.get("parameters")).get("init") == "nearest"
+        made = f", made by Linear Gradient Matching {_PURPOSE}. "
+        made += _STARTED_AT_REAL if is_real else _OPTIMISED
+        title = f"Synthetic {what} distilled by sklgm"
+        return _Origin(title, made, _TEACHER, ["dataset-distillation", "sklgm"])
+    if estimator in _SELECTORS:
+        made = f", chosen {_PURPOSE}. {_CHOSEN}"
+        return _Origin(f"Real {what} chosen by sklgm", made, _TEACHER, ["sklgm"])
+    return _Origin("Prototypes saved by sklgm", ".", "", ["sklgm"])
+
+
 def _section(title: str, facts: dict[Any, Any]) -> list[str]:
     if not facts:
         return []
@@ -102,7 +131,7 @@ def _section(title: str, facts: dict[Any, Any]) -> list[str]:
 
 
 def _soft_labels(
-    labels: list[Any], classes: list[Any], probabilities: np.ndarray | None
+    labels: list[Any], classes: list[Any], probabilities: np.ndarray | None, teacher: str
 ) -> list[str]:
     if probabilities is None:
         return []
@@ -115,7 +144,7 @@ def _soft_labels(
         "",
         "## Soft labels",
         "",
-        "What a classifier of the real data says of each prototype: the most probable classes. "
+        f"The probabilities of the most probable classes of each prototype. {teacher}"
         f"`prototypes.safetensors` holds all probabilities.{first}",
         "",
         _table(["prototype", "made for", "probabilities"], rows),

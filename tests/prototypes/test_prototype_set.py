@@ -14,6 +14,7 @@ from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
 import sklgm
+from sklgm.estimators import selectors
 from sklgm.prototypes.folder import check_target
 from sklgm.prototypes.prototype_set import PrototypeSet
 
@@ -244,16 +245,52 @@ def test_the_readme_is_a_card(tmp_path, license, expected):
     assert "| 1 | dog |" in text
 
 
-@pytest.mark.parametrize("parameters", [{"init": "mean"}, {"init": ["nearest"]}, {}, "nearest"])
-def test_the_card_tells_prototypes_that_keep_much_of_real_images(tmp_path, parameters):
-    for name, made_by in {"other": parameters, "nearest": {"init": "nearest"}}.items():
-        PrototypeSet(np.zeros((2, 4, 4, 3)), [0, 1], {"parameters": made_by}).save(tmp_path / name)
-    texts = {name: " ".join(card_of(tmp_path / name)[1]) for name in ("other", "nearest")}
-    real, optimised = "from real samples of the data", "They are no photographs"
-    assert real in texts["nearest"]
-    assert optimised not in texts["nearest"]
-    assert real not in texts["other"]
-    assert optimised in texts["other"]
+OPTIMISED, KEPT, CHOSEN = (
+    "They are no photographs",
+    "optimised from real samples of the data",
+    "They are samples of the data itself, whose licence and privacy",
+)
+
+
+def told(folder, provenance):
+    """Save prototypes of this origin: the card's tags, title, and what it claims of them."""
+    soft = np.full((2, 2), 0.5)
+    PrototypeSet(np.zeros((2, 4, 4, 3)), [0, 1], provenance, soft).save(folder, overwrite=True)
+    head, lines = card_of(folder)
+    text = " ".join(lines)
+    claims = {claim for claim in (OPTIMISED, KEPT, CHOSEN) if claim in text}
+    assert ("discriminant analysis" in text) == ("share a tenth" in text) == bool(claims)
+    assert ("Linear Gradient Matching" in text) == bool(claims & {OPTIMISED, KEPT})
+    return set(head["tags"]), next(line for line in lines if line.startswith("# ")), claims
+
+
+@pytest.mark.parametrize(
+    ("parameters", "claim"),
+    [
+        ({"init": "nearest"}, KEPT),
+        ({"init": "mean"}, OPTIMISED),
+        ({"init": ["nearest"]}, OPTIMISED),
+        ({}, OPTIMISED),
+        ("nearest", OPTIMISED),
+    ],
+)
+def test_the_card_of_distilled_images(tmp_path, parameters, claim):
+    found = told(tmp_path, {"estimator": "LGMDistiller", "parameters": parameters})
+    title = "# Synthetic images distilled by sklgm"
+    assert found == ({"dataset-distillation", "sklgm"}, title, {claim})
+
+
+@pytest.mark.parametrize("name", selectors.__all__)
+def test_the_card_of_chosen_images(tmp_path, name):
+    found = told(tmp_path, {"estimator": name, "parameters": {"init": "nearest"}})
+    assert found == ({"sklgm"}, "# Real images chosen by sklgm", {CHOSEN})
+
+
+@pytest.mark.parametrize("estimator", [None, "Distiller", "", 3, ["LGMDistiller"], {"a": 1}])
+def test_the_card_claims_nothing_of_other_prototypes(tmp_path, estimator):
+    expected = {"sklgm"}, "# Prototypes saved by sklgm", set()
+    assert told(tmp_path, {"estimator": estimator, "parameters": {"init": "nearest"}}) == expected
+    assert told(tmp_path, {}) == expected
 
 
 def test_rows_have_a_card_without_pictures(tmp_path):
