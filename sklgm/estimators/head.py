@@ -192,7 +192,7 @@ def fit_other_head(
             f"head={head!r} takes no soft labels and is trained on the classes of the prototypes "
             f"alone. The default head, head=None, takes them.",
             UserWarning,
-            stacklevel=3,
+            stacklevel=5,  # past fit and two wrappers of scikit-learn around it
         )
     rows = np.arange(len(bank)).repeat(bank.shape[1])
     metadata = _check_method_params(labels, metadata, indices=rows)

@@ -69,8 +69,9 @@ class FrozenBackboneProbe(
         Frozen net: a name (see :func:`sklgm.list_backbones`), a `Backbone`, or None when rows
         of X are features already.
     distiller : estimator or None, default=None
-        `LGMDistiller`, a selector such as `ClassCentroids`, or another with
-        ``prototypes_`` and ``prototype_labels_``. A clone is fitted. None trains on all images.
+        `LGMDistiller`, a selector such as `ClassCentroids`, or another with ``prototypes_``,
+        ``prototype_labels_`` and perhaps soft labels, ``prototype_probabilities_``, whose columns
+        are the classes in sorted order. A clone is fitted. None trains on all images.
     head : classifier or None, default=None
         Any scikit-learn classifier; a clone is fitted on the features of all views and the labels
         of y; it takes no soft labels. None is softmax regression by Adam, as in the paper.
@@ -207,7 +208,7 @@ class FrozenBackboneProbe(
             Metadata such as ``sample_weight``, one value an image, for the ``fit`` of the distiller
             or the head, whichever requests it by ``set_fit_request(sample_weight=True)``. Only
             with ``sklearn.set_config(enable_metadata_routing=True)``. To a head it goes for all
-            views of an image; not with prototypes, which are no images of X.
+            views of an image, or of a prototype of a `PrototypeSet`; other prototypes have none.
 
         Returns
         -------
@@ -232,7 +233,7 @@ class FrozenBackboneProbe(
         context = self._init_callback_context(max_subtasks=1 if self.distiller is None else 2)
         context.call_on_fit_task_begin(estimator=self, X=X, y=y)
         given = self._given_prototypes(X)
-        if metadata and (self.distiller is not None or given is not None):
+        if metadata and (self.distiller is not None or (given is not None and given is not X)):
             raise ValueError(
                 f"{', '.join(metadata)} cannot be used: the head is trained on prototypes, not on "
                 f"the images. Leave it out, or let the distiller request it instead of the head: "

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
@@ -151,6 +151,13 @@ class PrototypeSet:
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def __getitem__(self, key: Any) -> NoReturn:
+        # Asked for where a set is taken for an array of samples, by scikit-learn too.
+        raise TypeError(
+            "A PrototypeSet is no array of samples: only FrozenBackboneProbe.fit takes it as X. Pass "
+            "set.images and set.labels."
+        )
 
     def __repr__(self) -> str:
         kind = "image_shape" if self.images.ndim == 4 else "row_shape"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable, Sequence
 from enum import Enum
 from numbers import Number, Real
@@ -55,7 +56,11 @@ def check_targets(y: Any, n_samples: int, estimator_name: str) -> tuple[np.ndarr
 
 
 def number_labels(labels: np.ndarray, estimator_name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Return the classes and indices of `check_targets`, of labels known to be of a classifier."""
+    """Return the classes and indices of `check_targets`, of labels as `check_labels` returns."""
+    with warnings.catch_warnings():
+        # One prototype a class is no regression.
+        warnings.filterwarnings("ignore", "The number of unique classes")
+        check_classification_targets(labels)
     classes, indices = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
         raise ValueError(

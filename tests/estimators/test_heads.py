@@ -20,7 +20,14 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from sklearn.svm import LinearSVC
 
-from sklgm import BackboneEmbedder, FrozenBackboneProbe, LGMDistiller, RandomHeads, RandomImages
+from sklgm import (
+    BackboneEmbedder,
+    FrozenBackboneProbe,
+    LGMDistiller,
+    PrototypeSet,
+    RandomHeads,
+    RandomImages,
+)
 from tests.image_checks import fitted_names, save_images, toy_images
 from tests.tiny_backbones import counting_backbone, tiny_backbone
 
@@ -215,6 +222,17 @@ def test_weights_of_images_are_no_weights_of_prototypes(routing):
     pipeline = make_pipeline(maker, probe(head=weighted()))
     with pytest.raises(ValueError, match=r"sample_weight cannot be used.*on prototypes"):
         pipeline.fit(X, Y, sample_weight=WEIGHTS)
+
+
+def test_prototypes_of_a_set_have_weights_of_their_own(routing):
+    rows = X.mean(axis=(1, 2), dtype=np.float32) / 255
+    estimator = probe(None, head=weighted())
+    found = clone(estimator).fit(PrototypeSet(rows, Y), sample_weight=WEIGHTS).head_
+    expected = LogisticRegression().fit(rows, Y, sample_weight=WEIGHTS)
+    assert_allclose(found.coef_, expected.coef_, atol=1e-3)
+    assert np.abs(found.coef_ - LogisticRegression().fit(rows, Y).coef_).max() > 0.01
+    with pytest.raises(ValueError, match=r"sample_weight.shape == \(17,\), expected \(18,\)"):
+        estimator.fit(PrototypeSet(rows, Y), sample_weight=WEIGHTS[1:])
 
 
 def test_similarities_have_the_weights_of_their_images(routing):

@@ -12,6 +12,7 @@ from sklearn.base import BaseEstimator, clone
 from sklearn.datasets import load_iris
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
+from sklearn.model_selection import cross_val_score
 from sklearn.pipeline import make_pipeline
 
 from sklgm import FrozenBackboneProbe, LGMDistiller, PrototypeSet, RandomHeads, RandomImages
@@ -137,7 +138,7 @@ def test_another_head_takes_the_classes_and_says_so():
     estimator = probe(head=LogisticRegression())
     with pytest.warns(UserWarning, match="takes no soft labels") as warned:
         found = estimator.fit(made(probabilities=SOFT))
-    assert len(warned) == 1
+    assert [one.filename for one in warned] == [__file__]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         expected = clone(estimator).fit(made())
@@ -155,6 +156,12 @@ def test_another_head_takes_the_classes_and_says_so():
         (probe(), (PrototypeSet(np.zeros((2, 8, 6, 3)), [0, 1]),), "must be square"),
         (probe(), (PrototypeSet(np.zeros((2, 8, 8, 3)), [0, 0]),), "at least 2 classes"),
         (probe(distiller=RandomImages(NET)), (made(),), "this probe has a distiller"),
+        (probe(None), (PrototypeSet(np.eye(3), [0.5, 1.5, 2.5]),), "label type: continuous"),
+        (
+            probe(None, distiller=Given(np.eye(2), [0.5, 1], None)),
+            (IRIS, SPECIES),
+            "label type: continuous",
+        ),
         (probe(), (X,), "requires y to be passed"),
         (probe(distiller=RandomImages(NET)), (X,), "requires y to be passed"),
         # Of four classes one has no prototype.
@@ -170,6 +177,32 @@ def test_what_cannot_be_trained_on(estimator, given, message):
     with pytest.raises(ValueError, match=message):
         estimator.fit(*given)
     assert not [name for name in fitted_names(estimator) if name != "n_features_in_"]
+
+
+@pytest.mark.parametrize("labels", [[0.0, 1.0, 2.0], [3, 1, 2], list("abc"), [True, False, True]])
+def test_one_prototype_a_class_is_no_regression(labels):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        fitted = probe(None).fit(PrototypeSet(np.eye(3), labels))
+    assert fitted.classes_.tolist() == np.unique(labels).tolist()
+
+
+@pytest.mark.parametrize("backbone", [NET, None])
+@pytest.mark.parametrize(
+    "use",
+    [
+        lambda fitted, given: fitted.predict(given),
+        lambda fitted, given: fitted.score(given, given.labels),
+        lambda fitted, given: cross_val_score(fitted, given, given.labels, cv=2),
+        lambda fitted, given: LGMDistiller(fitted.backbone).fit(given, given.labels),
+        lambda fitted, given: LogisticRegression().fit(given, given.labels),
+    ],
+)
+def test_a_set_that_is_no_X_names_what_is(backbone, use):
+    given = made(backbone)
+    fitted = probe(backbone).fit(given)
+    with pytest.raises(TypeError, match=r"Pass set\.images and set\.labels"):
+        use(fitted, given)
 
 
 def test_rows_and_then_images_leave_no_columns():
