@@ -155,8 +155,8 @@ class PrototypeSet:
     def __getitem__(self, key: Any) -> NoReturn:
         # Asked for where a set is taken for an array of samples, by scikit-learn too.
         raise TypeError(
-            "A PrototypeSet is no array of samples: only FrozenBackboneProbe.fit takes it as X. Pass "
-            "set.images and set.labels."
+            "A PrototypeSet is no array of samples: only FrozenBackboneProbe.fit takes it as X. "
+            "Pass set.images and set.labels."
         )
 
     def __repr__(self) -> str:
