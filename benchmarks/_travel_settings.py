@@ -204,6 +204,8 @@ STAGES = {
     "lite0": ["blocks.4", "blocks.5"],
     "lite2": ["blocks.4", "blocks.5"],
     "MobileNetV2": ["blocks.4", "blocks.5"],
+    "ViT": ["blocks.7", "blocks.9"],
+    "ResNet": ["blocks.12", "blocks.14"],
 }
 
 
@@ -327,7 +329,8 @@ def _soft_loss(**more):
     return settings
 
 
-PARTNER = {"CLIP": "lite0", "lite0": "MobileNetV2", "lite2": "MobileNetV2", "MobileNetV2": "lite0"}
+PARTNER = dict.fromkeys(("CLIP", "MobileNetV2", "ViT", "ResNet"), "lite0")
+PARTNER |= dict.fromkeys(("lite0", "lite2"), "MobileNetV2")
 
 
 def _two_nets(**more):

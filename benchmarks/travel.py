@@ -1,10 +1,10 @@
-"""What makes prototypes of one net serve other nets: photographs, four trained nets, 224 pixels.
+"""What makes prototypes of one net serve other nets: photographs at 224 pixels, drawings at 56.
 
-A run is a set of photographs, a net at home, an entry of ``SETTINGS`` and a seed. Prototypes are
+A run is a set of images, a net at home, an entry of ``SETTINGS`` and a seed. Prototypes are
 made by the net at home, or real images are chosen by it. On every net probes are trained on them,
-by their labels and by the soft labels of the net at home, and scored on test photographs. The line
-of a run has an accuracy for each net and kind of label. Probes on all training photographs, "all",
-make the line that others are divided by.
+by their labels and by the soft labels of the net at home, and scored on test images. The line of a
+run has an accuracy for each net and kind of label. Probes on all training images, "all", make the
+line that others are divided by.
 
 A run is written to the results as soon as it is there, and what is there is not run again: so the
 work can be done in parts, and options choose a part. Prototypes are kept below ``--work``.
@@ -21,6 +21,7 @@ from pathlib import Path
 
 import joblib
 import numpy as np
+from _data import DATA, load
 from _results import read, run_missing, save_tables
 from _travel_settings import REAL, SETTINGS
 from photographs import N_VIEWS, N_VIEWS_OF_ALL, NETS, SETS, SIZE, real_backbone
@@ -29,10 +30,13 @@ from sklgm import FrozenBackboneProbe, LGMDistiller, PrototypeSet
 from sklgm.datasets import load_folder
 
 KINDS = ("hard", "soft")
+OF_DRAWINGS = ("lite0", "lite2", "MobileNetV2", "ViT", "ResNet")
+# CLIP is blind at the size of drawings.
+ALL_NETS = {**NETS, "ViT": "focus_vit", "ResNet": "nsfw_resnet"}
 
 
 class Bench:
-    """A set of photographs, and where things are kept.
+    """A set of images, the nets that see it, and where things are kept.
 
     Parameters
     ----------
@@ -43,17 +47,23 @@ class Bench:
     """
 
     def __init__(self, data, arguments):
-        self.train, self.test = (
-            load_folder(arguments.photos / data / part, return_X_y=True)
-            for part in ("train", "test")
-        )
+        if data in DATA:
+            X, X_test, y, y_test = load(data)
+            self.train, self.test = (X, y), (X_test, y_test)
+        else:
+            self.train, self.test = (
+                load_folder(arguments.photos / data / part, return_X_y=True)
+                for part in ("train", "test")
+            )
+        self.nets = nets_of(data)
+        self.size = 56 if data in DATA else SIZE
         self.data, self.arguments = data, arguments
         self.memory = str(arguments.work / "memory")
 
     def net(self, name):
         """Return the parameters of a net."""
         precision = self.arguments.clip if name == "CLIP" else "auto"
-        backbone = real_backbone(NETS[name], None, SIZE)
+        backbone = real_backbone(ALL_NETS[name], self.arguments.work, self.size)
         return {"backbone": backbone, "precision": precision, "memory": self.memory}
 
     def prototypes(self, home, name, seed):
@@ -93,7 +103,7 @@ class Bench:
         prototypes, seconds = self.prototypes(home, name, seed)
         plain = PrototypeSet(prototypes.images, prototypes.labels)
         hard, soft = (
-            {net: self._probe(net, seed, N_VIEWS).fit(given) for net in NETS}
+            {net: self._probe(net, seed, N_VIEWS).fit(given) for net in self.nets}
             for given in (plain, prototypes)
         )
         return self._line(hard, soft, seconds)
@@ -103,11 +113,16 @@ class Bench:
 
     def _line(self, hard, soft, seconds):
         line = {}
-        for net in NETS:
+        for net in ALL_NETS:
             for kind, probes in zip(KINDS, (hard, soft), strict=True):
                 known = net in probes
                 line[f"{net} {kind}"] = probes[net].score(*self.test) if known else None
         return {**line, "seconds": seconds}
+
+
+def nets_of(data):
+    """Return the names of the nets that see a set."""
+    return OF_DRAWINGS if data in DATA else tuple(NETS)
 
 
 def runs_to_do(arguments):
@@ -115,7 +130,9 @@ def runs_to_do(arguments):
     for data in arguments.sets:
         for seed in range(arguments.seeds):
             for name in ("all", *arguments.settings):
-                for home in arguments.homes if name != "all" else NETS:
+                for home in nets_of(data):
+                    if name != "all" and home not in arguments.homes:
+                        continue
                     if seed == 0 or name not in ("all", "nearest to class mean"):
                         yield data, home, name, seed
 
@@ -132,6 +149,7 @@ def cell(runs, column, full):
 def table(records, data, home, kind):
     """Return a Markdown table of the settings tried on a net by the net they are probed on."""
     runs = [run for run in records if (run["data"], run["home"]) == (data, home)]
+    nets = nets_of(data)
     full = {
         net: np.mean(
             [
@@ -140,12 +158,12 @@ def table(records, data, home, kind):
                 if (r["data"], r["home"], r["changed"]) == (data, net, "all")
             ]
         )
-        for net in NETS
+        for net in nets
     }
-    lines = [f"| | {' | '.join(NETS)} | seconds | seeds |", "| --- |" + " ---: |" * (len(NETS) + 2)]
+    lines = [f"| | {' | '.join(nets)} | seconds | seeds |", "| --- |" + " ---: |" * (len(nets) + 2)]
     for name in [name for name in (*REAL, *SETTINGS) if any(r["changed"] == name for r in runs)]:
         own = [run for run in runs if run["changed"] == name]
-        cells = [cell(own, f"{net} {kind}", full[net]) for net in NETS]
+        cells = [cell(own, f"{net} {kind}", full[net]) for net in nets]
         seconds = np.mean([float(run["seconds"]) for run in own])
         lines.append(f"| {name} | {' | '.join(cells)} | {seconds:.0f} | {len(own)} |")
     return "\n".join(lines)
@@ -156,8 +174,9 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--photos", type=Path, required=True, metavar="FOLDER")
     parser.add_argument("--work", type=Path, required=True, metavar="FOLDER")
-    parser.add_argument("--sets", nargs="+", choices=SETS, default=["flowers5", "imagewoof"])
-    parser.add_argument("--homes", nargs="+", choices=NETS, default=list(NETS))
+    sets = (*SETS, *DATA)
+    parser.add_argument("--sets", nargs="+", choices=sets, default=["flowers5", "imagewoof"])
+    parser.add_argument("--homes", nargs="+", choices=ALL_NETS, default=list(ALL_NETS))
     names = [*REAL, *SETTINGS]
     parser.add_argument("--settings", nargs="+", choices=names, default=names)
     parser.add_argument("--seeds", type=int, default=5)
@@ -173,9 +192,12 @@ def main():
     tables = {
         f"{data}, prototypes of {home}, {kind} labels": table(records, data, home, kind)
         for data in dict.fromkeys(run["data"] for run in records)
-        for home in NETS
+        for home in nets_of(data)
         for kind in KINDS
-        if any((run["data"], run["home"]) == (data, home) for run in records)
+        if any(
+            (run["data"], run["home"]) == (data, home) and run["changed"] != "all"
+            for run in records
+        )
     }
     if tables:
         save_tables("travel", tables)
