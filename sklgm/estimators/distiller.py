@@ -127,8 +127,8 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
     prototype_labels_ : ndarray of shape (n_prototypes,)
         Class of each prototype.
     prototype_probabilities_ : ndarray of shape (n_prototypes, n_classes)
-        Soft labels, float32: the teacher's probabilities of ``classes_``, averaged over random
-        views and smoothed: all classes share a tenth alike. Only with ``soft_labels=True``.
+        Soft labels, float32, of ``classes_``: one half is the teacher's probabilities, averaged
+        over random views, the other its class. Only with ``soft_labels=True``.
     prototype_features_ : ndarray of shape (n_prototypes, n_features)
         Features of the prototypes' centre crops, float32, on the first backbone.
     classes_ : ndarray of shape (n_classes,)
@@ -427,7 +427,7 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
         kept.remove()
         check_finite(fitted)
         if moments is not None:
-            soft = teach(moments, encoders, fitted["prototypes_"], self._augmentation())
+            soft = teach(moments, encoders, fitted["prototypes_"], labels, self._augmentation())
             fitted["prototype_probabilities_"] = soft
         self._assign(fitted)
 

@@ -16,9 +16,9 @@ from sklgm.passes.real_pass import RealPass
 from sklgm.passes.shards import leave_out_zeros
 from sklgm.synthesis import Augmentation, StandardAugmentation
 
-# Share of the probabilities that is the same for all classes. Where the teacher is sure of some
-# prototypes and less so of others, a probe would favour the classes of the former.
-_SMOOTHING = 0.1
+# Share of the teacher in a soft label; the class itself has the rest. By the teacher alone a probe
+# would favour the classes of those images that the teacher is surest of.
+_TEACHER = 0.5
 # Seed of the views. Any will do, and one for all lets selections of the same data share a cache.
 _SEED = 0
 
@@ -73,9 +73,10 @@ def teach(
     moments: Sequence[tuple[np.ndarray, np.ndarray]],
     encoders: Sequence[Any],
     prototypes: np.ndarray,
+    labels: np.ndarray,
     augmentation: Augmentation | None,
 ) -> np.ndarray:
-    """Return what teachers, one of each backbone, say of prototypes.
+    """Return soft labels: half of each is what teachers, one of each backbone, say of a prototype.
 
     Parameters
     ----------
@@ -86,6 +87,8 @@ def teach(
         Their backbones.
     prototypes : ndarray of shape (n, canvas, canvas, 3) or (n, n_features)
         Images, float32 in [0, 1], or rows.
+    labels : ndarray of int of shape (n,)
+        Indices of their classes, which are the other half, as in distillation of knowledge [1]_.
     augmentation : Augmentation or None
         It makes the random views, as many as a probe trains on by default; None takes the centre
         crop alone.
@@ -93,19 +96,16 @@ def teach(
     Returns
     -------
     ndarray of shape (n, n_classes)
-        Mean over backbones and views of the probabilities, less a tenth that all classes share
-        alike (label smoothing [1]_); float32, rows sum to 1.
+        Probabilities, float32; rows sum to 1. The teachers' half is a mean over backbones and views.
 
     References
     ----------
-    .. [1] C. Szegedy et al., "Rethinking the Inception Architecture for Computer Vision", CVPR
-       2016.
+    .. [1] G. Hinton, O. Vinyals, J. Dean, "Distilling the Knowledge in a Neural Network", 2015.
     """
     means = []
     for encoder, known in zip(encoders, moments, strict=True):
         head = discriminant_head(*known)
         bank = embed_views(prototypes, encoder, augmentation, "auto", _SEED, None)
         means.append([discriminant_probabilities(views, *head).mean(axis=0) for views in bank])
-    probabilities = np.mean(means, axis=0)
-    n_classes = probabilities.shape[1]
-    return ((1 - _SMOOTHING) * probabilities + _SMOOTHING / n_classes).astype(np.float32)
+    taught = np.mean(means, axis=0)
+    return (_TEACHER * taught + (1 - _TEACHER) * np.eye(taught.shape[1])[labels]).astype(np.float32)

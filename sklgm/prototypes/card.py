@@ -26,8 +26,8 @@ _STARTED_AT_REAL = (
 )
 _CHOSEN = "They are samples of the data itself, whose licence and privacy count here too."
 _TEACHER = (
-    "They are those of linear discriminant analysis of the real data, smoothed: all classes share "
-    "a tenth of them alike. "
+    "One half of each is what linear discriminant analysis of the real data says, the other half "
+    "is the class. "
 )
 
 

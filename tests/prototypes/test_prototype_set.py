@@ -259,7 +259,7 @@ def told(folder, provenance):
     head, lines = card_of(folder)
     text = " ".join(lines)
     claims = {claim for claim in (OPTIMISED, KEPT, CHOSEN) if claim in text}
-    assert ("discriminant analysis" in text) == ("share a tenth" in text) == bool(claims)
+    assert ("discriminant analysis" in text) == ("other half is the class" in text) == bool(claims)
     assert ("Linear Gradient Matching" in text) == bool(claims & {OPTIMISED, KEPT})
     return set(head["tags"]), next(line for line in lines if line.startswith("# ")), claims
 

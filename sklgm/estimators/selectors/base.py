@@ -77,8 +77,8 @@ class Selector(CallbackSupportMixin, PrototypeTransformer):
         if self.soft_labels:
             data = source, indices, weights
             moments = real_moments(encoder, self._device(), *data, self.memory)
-            soft = teach([moments], [encoder], prototypes, StandardAugmentation())
-            fitted["prototype_probabilities_"] = soft
+            made = prototypes, indices[chosen], StandardAugmentation()
+            fitted["prototype_probabilities_"] = teach([moments], [encoder], *made)
         self._assign(fitted)
 
 

@@ -45,10 +45,9 @@ class NearestImages(Selector):
     prototype_labels_ : ndarray of shape (n_prototypes,)
         Class of each prototype.
     prototype_probabilities_ : ndarray of shape (n_prototypes, n_classes)
-        Soft labels, float32: the probabilities of the classes in ``classes_`` by linear
-        discriminant analysis of the centre crop and a random view of all images, averaged over
-        random views of each prototype and smoothed: all classes share a tenth of them alike. Only
-        where the distiller has ``soft_labels=True``.
+        Soft labels, float32, of ``classes_``: one half is the probabilities by linear discriminant
+        analysis of the centre crop and a random view of all images, averaged over random views of
+        each prototype, the other its class. Only where the distiller has ``soft_labels=True``.
     prototype_features_ : ndarray of shape (n_prototypes, n_features)
         Features of the prototypes' centre crops, float32.
     prototype_indices_ : ndarray of shape (n_prototypes,)
