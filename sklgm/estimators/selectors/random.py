@@ -47,8 +47,8 @@ class RandomImages(BackboneSelector):
     prototype_labels_ : ndarray of shape (n_prototypes,)
         Class of each prototype.
     prototype_probabilities_ : ndarray of shape (n_prototypes, n_classes)
-        Soft labels, float32, of ``classes_``: one half is the teacher's probabilities, averaged over
-        random views of each prototype, the other its class.
+        Soft labels, float32, of ``classes_``: one half is the teacher's probabilities, averaged
+        over random views of each prototype, the other its class.
         Only with ``soft_labels=True``.
     prototype_features_ : ndarray of shape (n_prototypes, n_features)
         Features of the prototypes' centre crops, float32.
