@@ -96,7 +96,8 @@ def teach(
     Returns
     -------
     ndarray of shape (n, n_classes)
-        Probabilities, float32; rows sum to 1. The teachers' half is a mean over backbones and views.
+        Probabilities, float32; rows sum to 1. The half of the teachers is a mean over backbones
+        and views.
 
     References
     ----------
