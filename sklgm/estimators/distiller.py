@@ -33,8 +33,12 @@ from sklgm.utils.devices import plain_torch
 
 # Parameters that change no result, or that count in another form: a backbone by its fingerprint, a
 # device by its kind, and random_state by the seeds drawn from it. Soft labels come afterwards.
-_ELSEWHERE = {"backbone", "device", "random_state", "soft_labels"}
-_NOT_OF_THE_RESULT = frozenset({*_ELSEWHERE, "distributed", "memory", "n_jobs", "verbose"})
+_NOT_OF_THE_RESULT = frozenset(
+    {
+        *("backbone", "device", "distributed", "memory"),
+        *("n_jobs", "random_state", "soft_labels", "verbose"),
+    }
+)
 
 
 class LGMDistiller(CallbackSupportMixin, GradientEstimator):

@@ -138,11 +138,13 @@ def start_samples(
     if parametrization is None:
         mean, std = (torch.from_numpy(moment).to(device) for moment in targets[0].feature_moments())
         return FeatureRows(n, mean, std, generator, own, None if given is None else given.to(mean))
-    around, sizes = None, canvas_sizes(encoders)
-    # Of the backbone that asks for the largest, so that their order does not matter.
-    means = targets[sizes.index(max(sizes))].mean_images()
+    sizes = canvas_sizes(encoders)
     if given is not None:
         around = given.permute(0, 3, 1, 2)
-    elif means is not None:
-        around = torch.from_numpy(means).repeat_interleave(n // len(means), dim=0)
+    else:
+        # Of the backbone that asks for the largest, so that their order does not matter.
+        means = targets[sizes.index(max(sizes))].mean_images()
+        around = None
+        if means is not None:
+            around = torch.from_numpy(means).repeat_interleave(n // len(means), dim=0)
     return parametrization.start(n, max(sizes), max_iter, generator, device, around, own)

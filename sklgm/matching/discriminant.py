@@ -9,6 +9,7 @@ the scores are the probabilities of the classes.
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 # A variance below this share of a feature's largest mean square is what float64 has rounded.
 _ROUNDED = 1e-12
@@ -69,5 +70,4 @@ def discriminant_probabilities(
         float64; rows sum to 1.
     """
     scores = features.astype(np.float64) @ coef.T + intercept
-    scores = np.exp(scores - scores.max(axis=1, keepdims=True))
-    return scores / scores.sum(axis=1, keepdims=True)
+    return torch.from_numpy(scores).softmax(dim=1).numpy()

@@ -33,9 +33,12 @@ _CONSTRAINTS = {
 }
 # Two statistics must share these to be merged, and the number of features.
 _SETTINGS = ("classes", "class_counts", *_CONSTRAINTS)
-# Tensors on the device of the features, so that to add to them is not to wait for it.
-_TENSORS = ("sums", "feature_sum", "feature_square_sum", "image_sum")
-SUMS = (*_TENSORS, "rows_seen", "images_seen", "row_weights", "image_weights")
+# Those that are tensors are on the device of the features, so that to add to them is not to wait
+# for it; the others are arrays.
+SUMS = (
+    *("sums", "feature_sum", "feature_square_sum", "image_sum"),
+    *("rows_seen", "images_seen", "row_weights", "image_weights"),
+)
 _OF_COVARIANCE = ("class_feature_sum", "feature_product_sum")
 
 
@@ -161,10 +164,6 @@ class RealGradients(MeanImages):
         return self.class_weight == "balanced" and self.class_counts is not None
 
     @property
-    def _tensors(self) -> tuple[str, ...]:
-        return (*_TENSORS, *(_OF_COVARIANCE if self.store_covariance else ()))
-
-    @property
     def _sums(self) -> tuple[str, ...]:
         return (*SUMS, *(_OF_COVARIANCE if self.store_covariance else ()))
 
@@ -248,9 +247,11 @@ class RealGradients(MeanImages):
         return moved
 
     def _move(self, device: torch.device | str) -> None:
-        for name in self._tensors:
-            place = device if name == "sums" else device_of_doubles(device)
-            setattr(self, name, getattr(self, name).to(place))
+        for name in self._sums:
+            value = getattr(self, name)
+            if isinstance(value, Tensor):
+                place = device if name == "sums" else device_of_doubles(device)
+                setattr(self, name, value.to(place))
 
     def feature_moments(self) -> tuple[np.ndarray, np.ndarray]:
         """Return mean and standard deviation of the features.
@@ -361,9 +362,10 @@ class RealGradients(MeanImages):
             self._allocate(n_features, self.sums.device)
         for name in self._sums:
             # A copy: what came from a cache may be a file mapped into memory.
-            total = torch.as_tensor(getattr(self, name)).clone()
+            value = getattr(self, name)
+            total = torch.as_tensor(value).clone()
             add(total)
-            setattr(self, name, total if name in self._tensors else total.numpy())
+            setattr(self, name, total if isinstance(value, Tensor) else total.numpy())
 
     def __radd__(self, other: object) -> RealGradients:
         """Let ``sum(shards)`` start from 0."""
@@ -420,10 +422,11 @@ class RealGradients(MeanImages):
             full = cls(**as_settings(header))
             full._allocate(n_features, "cpu")
             for name, value in tensors.items():
-                expected = torch.as_tensor(getattr(full, name))
+                empty = getattr(full, name)
+                expected = torch.as_tensor(empty)
                 if (value.shape, value.dtype) != (expected.shape, expected.dtype):
                     raise ValueError(f"its {name} do not fit its header.")
-                setattr(full, name, value if name in full._tensors else value.numpy())
+                setattr(full, name, value if isinstance(empty, Tensor) else value.numpy())
         except (KeyError, ValueError, TypeError, OverflowError) as error:
             raise ValueError(f"{path} is damaged: {error}") from error
         return full

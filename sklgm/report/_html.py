@@ -176,9 +176,10 @@ class HTMLReport:
             maps = [Section("Among real images", about, plot=embedding)]
         soft_labels: list[list[str]] = [[]] * len(shown)
         if made.probabilities is not None:
-            soft_labels = [_soft_label(row, list(names.values())) for row in made.probabilities]
+            rows = made.probabilities[: len(shown)]
+            soft_labels = [_soft_label(row, list(names.values())) for row in rows]
             text.append("In grey below its class are the most probable ones of its soft label.")
-        parts = zip(labels.tolist(), shown, reals, soft_labels, strict=False)
+        parts = zip(labels[: len(shown)].tolist(), shown, reals, soft_labels, strict=True)
         cards = [
             {"name": names[label], "prototype": picture(image), "real": real, "soft_label": soft}
             for label, image, real, soft in parts

@@ -52,7 +52,7 @@ def check_targets(y: Any, n_samples: int, estimator_name: str) -> tuple[np.ndarr
         )
     if y.dtype.kind in "iuf":  # strings and booleans are no regression, however many there are
         check_classification_targets(y)
-    return number_labels(y, estimator_name)
+    return _number(y, estimator_name)
 
 
 def number_labels(labels: np.ndarray, estimator_name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -61,6 +61,10 @@ def number_labels(labels: np.ndarray, estimator_name: str) -> tuple[np.ndarray, 
         # One prototype a class is no regression.
         warnings.filterwarnings("ignore", "The number of unique classes")
         check_classification_targets(labels)
+    return _number(labels, estimator_name)
+
+
+def _number(labels: np.ndarray, estimator_name: str) -> tuple[np.ndarray, np.ndarray]:
     classes, indices = np.unique(labels, return_inverse=True)
     if len(classes) < 2:
         raise ValueError(

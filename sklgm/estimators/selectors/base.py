@@ -75,10 +75,10 @@ class Selector(CallbackSupportMixin, PrototypeTransformer):
         fitted = self._prototype_attributes(prototypes, indices[chosen], classes, encoder)
         fitted["prototype_indices_"] = chosen
         if self.soft_labels:
-            data = source, indices, weights
-            moments = real_moments(encoder, self._device(), *data, self.memory)
-            made = prototypes, indices[chosen], StandardAugmentation()
-            fitted["prototype_probabilities_"] = teach([moments], [encoder], *made)
+            moments = real_moments(encoder, self._device(), source, indices, weights, self.memory)
+            fitted["prototype_probabilities_"] = teach(
+                [moments], [encoder], prototypes, indices[chosen], StandardAugmentation()
+            )
         self._assign(fitted)
 
 
