@@ -35,6 +35,13 @@ def toy_images(n_per_class=6, n_classes=3, size=20, seed=0):
     return X, np.array(list("abcd"))[classes]
 
 
+def hard_images():
+    """Make the toy images under so much noise that they are hard to tell apart."""
+    X, _ = toy_images()
+    noise = np.random.default_rng(0).integers(0, 256, X.shape, dtype=np.uint8)
+    return (0.2 * X + 0.8 * noise).astype(np.uint8)
+
+
 def save_images(X, folder):
     """Write images as PNG files and return their paths, as strings."""
     paths = [folder / f"{i}.png" for i in range(len(X))]

@@ -22,12 +22,13 @@ from sklgm.cli.app import app
 from sklgm.matching import RealGradients
 from sklgm.synthesis import Ranks
 from sklgm.synthesis.ranks import ALONE
-from tests.estimators.test_soft_labels import HARD
-from tests.image_checks import save_images, toy_images
+from tests.followers import Follower
+from tests.image_checks import hard_images, save_images, toy_images
 from tests.interrupted_fits import Victim, command, kept
 from tests.tiny_backbones import TinyConvNet
 
 X, Y = toy_images()
+HARD = hard_images()
 ROOT = Path(__file__).parents[1]
 
 
@@ -68,19 +69,8 @@ CASES = {
 }
 
 
-class Stop:
+class Stop(Follower):
     """A callback that ends a fit after five steps."""
-
-    max_propagation_depth = None
-    n_steps = 0
-
-    def setup(self, estimator, context):
-        pass
-
-    teardown = setup
-
-    def on_fit_task_begin(self, estimator, context):
-        self.n_steps += context.task_name == "step"
 
     def on_fit_task_end(self, estimator, context, *, fitted_estimator):
         return context.task_name == "step" and self.n_steps == 5

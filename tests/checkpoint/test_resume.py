@@ -18,6 +18,7 @@ import torch
 from sklearn.model_selection import GridSearchCV, cross_val_score
 
 from sklgm import Backbone, FrozenBackboneProbe, PrototypeSet, RandomHeads, StandardAugmentation
+from tests.followers import Follower
 from tests.image_checks import save_images
 from tests.interrupted_fits import (
     CASES,
@@ -63,33 +64,22 @@ def at_every_step(monkeypatch):
     monkeypatch.setattr("sklgm.checkpoint.state._LEAST_TIMES", 0)
 
 
-class Crash:
-    """A callback that counts steps, and fails at the beginning of one."""
+class Crash(Follower):
+    """A callback that counts batches, too, and fails at the beginning of a step."""
 
-    max_propagation_depth = None
+    n_batches = 0
 
     def __init__(self, step):
         self.step = step
-        self.n_steps = 0
-        self.n_batches = 0
-
-    def setup(self, estimator, context):
-        pass
-
-    teardown = setup
 
     def on_fit_task_begin(self, estimator, context):
+        super().on_fit_task_begin(estimator, context)
         self.n_batches += context.task_name == "batch"
-        if context.task_name == "step":
-            self.n_steps += 1
-            if self.n_steps == self.step:
-                self.at_step()
+        if context.task_name == "step" and self.n_steps == self.step:
+            self.at_step()
 
     def at_step(self):
         raise RuntimeError("stop here")
-
-    def on_fit_task_end(self, estimator, context, *, fitted_estimator):
-        return False
 
 
 @pytest.mark.parametrize(("what", "count", "case"), MOMENTS)

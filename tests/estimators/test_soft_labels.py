@@ -26,14 +26,13 @@ from sklgm.images import check_images
 from sklgm.matching.discriminant import discriminant_head, discriminant_probabilities
 from sklgm.passes.real_pass import RealPass
 from sklgm.synthesis import StandardAugmentation
-from tests.image_checks import toy_images
+from tests.followers import Follower
+from tests.image_checks import hard_images, toy_images
 from tests.tiny_backbones import counting_backbone, tiny_backbone
 
 NET = tiny_backbone()
 X, Y = toy_images()
-# Images that are hard to tell apart.
-NOISE = np.random.default_rng(0).integers(0, 256, X.shape, dtype=np.uint8)
-HARD = (0.2 * X + 0.8 * NOISE).astype(np.uint8)
+HARD = hard_images()
 # Unequal classes, of features that are the same in float32.
 IRIS, SPECIES = (part[20:] for part in load_iris(return_X_y=True))
 IRIS = IRIS.astype(np.float32).astype(np.float64)
@@ -166,7 +165,7 @@ def test_a_selector_learns_as_a_distiller_does_and_shows_random_views():
 
 def test_the_views_of_a_distiller_are_its_own():
     """Two classes that are each other's mirror images."""
-    bright = NOISE[:9] // 2
+    bright = np.random.default_rng(0).integers(0, 128, (9, *X.shape[1:]), dtype=np.uint8)
     bright[:, :, : bright.shape[2] // 2] += 127
     images = np.concatenate([bright, bright[:, :, ::-1]])
     sides = np.repeat(["left", "right"], 9)
@@ -202,15 +201,8 @@ def test_callbacks_do_not_pay_for_them():
     assert counts[1] == counts[0] + 3 * 100
 
 
-class Look:
+class Look(Follower):
     """A callback that looks at the prototypes after each step."""
-
-    max_propagation_depth = None
-
-    def setup(self, estimator, context):
-        pass
-
-    teardown = on_fit_task_begin = setup
 
     def on_fit_task_end(self, estimator, context, *, fitted_estimator):
         if context.task_name == "step":
@@ -293,24 +285,11 @@ def test_the_cache_tells_sums_apart_and_keeps_both(tmp_path):
             assert_array_equal(found, expected.prototype_probabilities_)
 
 
-class Break:
-    """A callback that interrupts a fit at a step."""
-
-    max_propagation_depth = None
-
-    def __init__(self, at):
-        self.at, self.n_steps = at, 0
-
-    def setup(self, estimator, context):
-        pass
-
-    teardown = setup
-
-    def on_fit_task_begin(self, estimator, context):
-        self.n_steps += context.task_name == "step"
+class Break(Follower):
+    """A callback that interrupts a fit at the fourth step."""
 
     def on_fit_task_end(self, estimator, context, *, fitted_estimator):
-        if self.n_steps == self.at:
+        if self.n_steps == 4:
             raise KeyboardInterrupt
 
 
@@ -318,10 +297,10 @@ def test_an_interrupted_fit_goes_on_with_soft_labels_asked_for_later(tmp_path, m
     """They change no picture, so the steps that were taken are not taken again."""
     monkeypatch.setattr("sklgm.checkpoint.state._SECONDS", 0)
     monkeypatch.setattr("sklgm.checkpoint.state._LEAST_TIMES", 0)
-    stopped = distiller(soft_labels=False, memory=tmp_path).set_callbacks(Break(4))
+    stopped = distiller(soft_labels=False, memory=tmp_path).set_callbacks(Break())
     with pytest.raises(KeyboardInterrupt):
         stopped.fit(X, Y)
-    counter = Break(None)
+    counter = Follower()
     made = distiller(memory=tmp_path).set_callbacks(counter).fit(X, Y)
     assert 0 < counter.n_steps < 6
     expected = distiller().fit(X, Y)
