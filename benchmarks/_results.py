@@ -6,9 +6,12 @@ import os
 import platform
 from pathlib import Path
 
+import joblib
+import numpy as np
 import torch
 
 import sklgm
+from sklgm.utils.tables import spread
 
 RESULTS = Path(__file__).parent / "results"
 
@@ -106,6 +109,31 @@ def run_missing(name, keys, todo, run, trial=False):
             print(record, flush=True)
             if not trial:
                 append(name, record)
+
+
+def keep(path, make):
+    """Return what a file holds; where there is none, make that and write it first.
+
+    Parameters
+    ----------
+    path : Path
+        The file, of joblib.
+    make : callable
+        Takes no arguments.
+    """
+    if not path.exists():
+        made = make()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        half = path.with_suffix(".half")  # what has its name is whole
+        joblib.dump(made, half)
+        half.replace(path)
+    return joblib.load(path)
+
+
+def mean_and_error(values):
+    """Return the mean of some values and its standard error, if there are several, as text."""
+    error = np.std(values, ddof=1) / np.sqrt(len(values)) if len(values) > 1 else np.nan
+    return spread(np.mean(values), error)
 
 
 def read(name):

@@ -21,10 +21,9 @@ import sys
 import time
 from pathlib import Path
 
-import joblib
 import matplotlib
 import numpy as np
-from _results import read, run_missing, save_tables
+from _results import keep, mean_and_error, read, run_missing, save_tables
 from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression
 
@@ -95,18 +94,15 @@ class Bench:
         """Return a fitted distiller, the one that was kept if there is one, and its seconds."""
         trial = f"-{self.max_iter}-steps" if self.max_iter else ""
         path = self.work / "distilled" / self.data / net / f"{seed}{trial}.joblib"
-        if not path.exists():
+
+        def fit():
             distiller = LGMDistiller(self.backbone(net), random_state=seed)
             if self.max_iter:
                 distiller.set_params(max_iter=self.max_iter)
             start = time.perf_counter()
-            distiller.fit(*self.train)
-            seconds = time.perf_counter() - start
-            path.parent.mkdir(parents=True, exist_ok=True)
-            half = path.with_suffix(".half")  # what has its name is whole
-            joblib.dump((distiller, seconds), half)
-            half.replace(path)
-        distiller, seconds = joblib.load(path)
+            return distiller.fit(*self.train), time.perf_counter() - start
+
+        distiller, seconds = keep(path, fit)
         # Not for the fit itself, whose seconds count.
         return distiller.set_params(**self.kept), seconds
 
@@ -181,11 +177,7 @@ def runs_to_do(arguments):
 
 def cell(runs, metric):
     """Return mean, standard error and number of some runs as text."""
-    values = np.array([float(run[metric]) for run in runs])
-    text = f"{values.mean():.3f}"
-    if len(values) > 1:
-        text += f" ± {values.std(ddof=1) / np.sqrt(len(values)):.3f}"
-    return f"{text} ({len(values)})"
+    return f"{mean_and_error([float(run[metric]) for run in runs])} ({len(runs)})"
 
 
 def main_table(records, data):

@@ -19,10 +19,9 @@ import time
 from contextlib import nullcontext
 from pathlib import Path
 
-import joblib
 import numpy as np
 from _data import DATA, load
-from _results import read, run_missing, save_tables
+from _results import keep, mean_and_error, read, run_missing, save_tables
 from _travel_settings import REAL, SETTINGS
 from photographs import N_VIEWS, N_VIEWS_OF_ALL, NETS, SETS, SIZE, real_backbone
 
@@ -70,8 +69,8 @@ class Bench:
         """Return prototypes with soft labels, kept ones if there are, and the seconds of both."""
         trial = f"-{self.arguments.max_iter}-steps" if self.arguments.max_iter else ""
         folder = self.arguments.work / "travel" / self.data / home
-        path = folder / f"{name}-{seed}{trial}.joblib"
-        if not path.exists():
+
+        def make():
             settings = {**self.net(home), "soft_labels": True, "random_state": seed}
             within = nullcontext()
             if name in REAL:
@@ -88,12 +87,9 @@ class Bench:
             start = time.perf_counter()
             with within:
                 made.fit(*self.train)
-            seconds = time.perf_counter() - start
-            folder.mkdir(parents=True, exist_ok=True)
-            half = path.with_suffix(".half")  # what has its name is whole
-            joblib.dump((PrototypeSet.from_estimator(made), seconds), half)
-            half.replace(path)
-        return joblib.load(path)
+            return PrototypeSet.from_estimator(made), time.perf_counter() - start
+
+        return keep(folder / f"{name}-{seed}{trial}.joblib", make)
 
     def run(self, home, name, seed):
         """Return the line of a run."""
@@ -139,11 +135,8 @@ def runs_to_do(arguments):
 
 def cell(runs, column, full):
     """Return mean and standard error of some runs as text, and the mean over that of all images."""
-    values = np.array([float(run[column]) for run in runs])
-    text = f"{values.mean():.3f}"
-    if len(values) > 1:
-        text += f" ± {values.std(ddof=1) / np.sqrt(len(values)):.3f}"
-    return f"{text} ({values.mean() / full:.2f})"
+    values = [float(run[column]) for run in runs]
+    return f"{mean_and_error(values)} ({np.mean(values) / full:.2f})"
 
 
 def table(records, data, home, kind):
