@@ -6,11 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from sklearn.utils import gen_batches
 
 from sklgm.backbones import Backbone
 from sklgm.estimators.probe import FrozenBackboneProbe
 from sklgm.estimators.probing import check_prototypes, check_real, embed_all, probe_of
-from sklgm.utils.directions import directions
+from sklgm.utils.directions import cosines
 from sklgm.utils.tables import Table
 
 
@@ -89,9 +90,14 @@ def suspect_classes(
     images, labels = check_prototypes(prototypes)
     probe = probe_of(prototypes, backbone, probe)
     own, source, indices, classes = check_real(labels, X, y, probe, "suspect_classes")
-    points, features = map(directions, embed_all(probe, images, source))
-    similarities = points @ features.T
-    nearer = _nearer(similarities, own, indices, len(classes))
+    points, features = embed_all(probe, images, source)
+    # The similarities of all prototypes would be many times as large as the features.
+    nearer = np.concatenate(
+        [
+            _nearer(cosines(features, points[few]).T, own[few], indices, len(classes))
+            for few in gen_batches(len(points), 64)
+        ]
+    )
     names, records = classes.tolist(), []
     for c in np.unique(own):
         mean = nearer[own == c].mean(axis=0)

@@ -8,9 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import joblib
+import numpy as np
 from sklearn.utils.validation import check_memory
 
 from sklgm._version import __version__
+from sklgm.utils.arrays import is_large
 
 
 def cached(memory: Any, key: Any, function: Callable[[], Any]) -> Any:
@@ -37,13 +39,39 @@ def cached(memory: Any, key: Any, function: Callable[[], Any]) -> Any:
     return _resolve(memory).cache(_call, ignore=["function"])(name, function)
 
 
-def folder_of_states(memory: Any) -> Path | None:
-    """Return the folder for states of interrupted fits; None where nothing is to be kept.
+def cached_features(
+    memory: Any, key: Any, shape: tuple[int, ...], make: Callable[[Path | None], np.ndarray]
+) -> np.ndarray:
+    """Return features, from the cache where they were computed before; large ones are mapped.
+
+    Parameters
+    ----------
+    memory, key
+        As in :func:`cached`.
+    shape : tuple of int
+        Shape of the features.
+    make : callable
+        Takes None, or the path of a file to write them to, and returns them.
+
+    Returns
+    -------
+    ndarray of that shape
+        float32. Above 1 GiB they lie in a file: of the cache, or a temporary one without a cache.
+    """
+    folder = folder_in(memory, "features") if is_large(shape) else None
+    if folder is None:
+        return cached(memory, key, lambda: make(None))
+    path = folder / f"{hash_each([__version__, *key])}.npy"
+    return np.load(path, mmap_mode="c") if path.exists() else make(path)
+
+
+def folder_in(memory: Any, name: str) -> Path | None:
+    """Return a folder for what joblib does not keep; None where nothing is to be kept.
 
     It is a part of the cache, so that ``Memory.clear`` empties it too.
     """
     backend = None if memory is None else getattr(_resolve(memory), "store_backend", None)
-    return None if backend is None else Path(backend.location) / "sklgm" / "interrupted"
+    return None if backend is None else Path(backend.location) / "sklgm" / name
 
 
 def hash_each(parts: list[Any]) -> str:

@@ -19,7 +19,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from sklgm._version import __version__
-from sklgm.checkpoint.memory import folder_of_states, hash_each
+from sklgm.checkpoint.memory import folder_in, hash_each
 from sklgm.matching.files import write_tensors
 from sklgm.synthesis import BatchSize, Ranks
 from sklgm.utils.files import replacing
@@ -73,7 +73,7 @@ class FitState:
         self._sizes = sizes
         self._path: Path | None = None
         self._interrupted = False
-        folder = folder_of_states(memory)
+        folder = folder_in(memory, "interrupted")
         self._keeps = folder is not None
         found = None
         if folder is not None and ranks.rank == 0:

@@ -7,7 +7,7 @@ from typing import Any
 import joblib
 import numpy as np
 
-from sklgm.checkpoint.memory import cached
+from sklgm.checkpoint.memory import cached_features
 from sklgm.images import ImageSource
 from sklgm.passes.rows import RowEncoder
 from sklgm.passes.views import describe_augmentation
@@ -53,7 +53,7 @@ def embed_views(
     if n_views == "auto":
         n_views = int(np.clip(_AUTO_VIEWS // len(source), _AUTO_FEWEST, _AUTO_MOST))
     if isinstance(source, np.ndarray):
-        return encoder.bank(encoder.split(source), augmentation, n_views, seed)
+        return encoder.bank(encoder.split(source), len(source), augmentation, n_views, seed)
     # Prototypes as X: the way through 8 bits would change them.
     exact = _exact_canvases(source, encoder.backbone.canvas_size)
     canvases = encoder.canvases(source) if exact is None else encoder.split(exact)
@@ -61,7 +61,13 @@ def embed_views(
     if memory is not None:
         pixels = source.fingerprint() if exact is None else joblib.hash(exact)
         key = ("bank", pixels, encoder.key, describe_augmentation(augmentation), n_views, seed)
-    return cached(memory, key, lambda: encoder.bank(canvases, augmentation, n_views, seed))
+    n = len(source)
+    return cached_features(
+        memory,
+        key,
+        (n, 1 if augmentation is None else int(n_views), encoder.n_features),
+        lambda path: encoder.bank(canvases, n, augmentation, n_views, seed, path),
+    )
 
 
 def _exact_canvases(source: Any, size: int) -> np.ndarray | None:

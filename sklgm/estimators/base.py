@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
+from functools import partial
 from numbers import Integral
 from typing import Any
 
@@ -16,14 +17,14 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 
 from sklgm.backbones import Backbone, get_backbone
 from sklgm.backbones._several import check_backbone, is_several, resolve_first
-from sklgm.checkpoint.memory import cached
+from sklgm.checkpoint.memory import cached_features
 from sklgm.images import ImageSource, check_images
 from sklgm.passes.encoder import Encoder
 from sklgm.passes.rows import RowEncoder
 from sklgm.prototypes.similarities import PrototypeSimilarities
 from sklgm.synthesis import BatchSize
 from sklgm.utils.devices import resolve_device, resolve_precision
-from sklgm.utils.directions import directions
+from sklgm.utils.directions import cosines
 from sklgm.utils.notebook import ShowsPrototypes
 
 
@@ -155,7 +156,8 @@ class FrozenBackboneEstimator(BaseEstimator):
         if self.memory is None or self.backbone is None:
             return encoder.embed(source)
         key = ("embed", source.fingerprint(), encoder.key)
-        return cached(self.memory, key, lambda: encoder.embed(source))
+        shape = (len(source), encoder.n_features)
+        return cached_features(self.memory, key, shape, partial(encoder.embed, source))
 
 
 class PrototypeTransformer(
@@ -222,7 +224,7 @@ class PrototypeTransformer(
         self, X: Any, source: Any, encoder: Any, prototype_features: np.ndarray
     ) -> PrototypeSimilarities:
         features = self._embed_source(source, encoder)
-        similarities = directions(features) @ directions(prototype_features).T
+        similarities = cosines(features, prototype_features)
         references = {
             "images": X,
             "prototypes": self.prototypes_,

@@ -14,7 +14,7 @@ from sklearn.utils._user_interface import _print_elapsed_time
 
 from sklgm.backbones import Backbone
 from sklgm.backbones._several import is_several
-from sklgm.checkpoint.memory import folder_of_states
+from sklgm.checkpoint.memory import folder_in
 from sklgm.checkpoint.state import FitState
 from sklgm.estimators.base import FrozenBackboneEstimator
 from sklgm.estimators.gradients import GradientEstimator, Seeds, contents
@@ -355,7 +355,7 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
         run = Run(self, memory, ranks, [settings, nets, self._device().type])
         seed = self.random_state if isinstance(self.random_state, Integral) else None
         # All keep a state or none does, and the same sums, since all take part where these are.
-        kept = folder_of_states(memory) is None, bool(self.soft_labels)
+        kept = folder_in(memory, "interrupted") is None, bool(self.soft_labels)
         run.check_same([classes, given, seed, *kept])
         return run
 

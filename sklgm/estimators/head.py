@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import clone
+from sklearn.utils import gen_batches
 from sklearn.utils.validation import _check_method_params
 from skorch import NeuralNetClassifier
 from skorch.callbacks import LRScheduler
@@ -19,6 +20,8 @@ from sklgm.utils.devices import plain_torch
 
 # The paper's batch.
 _BATCH_SIZE = 100
+# Of what is predicted.
+_ROWS_AT_ONCE = 8192
 # Adam squares gradients, which are as large as features.
 _LARGEST = 1e18
 
@@ -50,7 +53,7 @@ class _BankBatches:
     """One epoch: every sample once, shuffled, each by one of its views at random."""
 
     def __init__(self, dataset: Any, batch_size: int, generator: torch.Generator) -> None:
-        self.bank, self.targets = dataset.X, dataset.y
+        self.bank, self.targets = dataset.X, as_tensor(dataset.y)
         self.batch_size = batch_size
         self.generator = generator
 
@@ -59,12 +62,16 @@ class _BankBatches:
         order = torch.randperm(n, generator=self.generator)
         view = torch.randint(n_views, (n,), generator=self.generator)
         for rows in order.split(self.batch_size):
-            yield self.bank[rows, view[rows]], self.targets[rows]
+            # Of a bank that is mapped from a file, only this is read.
+            features = self.bank[rows.numpy(), view[rows].numpy()]
+            yield torch.from_numpy(features), self.targets[rows]
 
 
-def _whole_set(dataset: Any, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield a single batch; unlike torch's loader this leaves the global generator alone."""
-    yield as_tensor(dataset.X), torch.zeros(len(dataset.X))
+def _in_order(dataset: Any, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Yield large batches; unlike torch's loader this leaves the global generator alone."""
+    for rows in gen_batches(len(dataset.X), _ROWS_AT_ONCE):
+        features = as_tensor(dataset.X[rows])
+        yield features, torch.zeros(len(features))
 
 
 class SoftmaxRegression(NeuralNetClassifier):
@@ -75,8 +82,9 @@ class SoftmaxRegression(NeuralNetClassifier):
         return []
 
     def predict(self, X: Any) -> np.ndarray:
-        """Return labels of features (n, d)."""
-        return self.classes_[super().predict(X)]
+        """Return labels of features (n, d); logits of all are never held."""
+        best = [logits.argmax(dim=1).cpu() for logits in self.forward_iter(X)]
+        return self.classes_[torch.cat(best).numpy()]
 
     def decision_function(self, X: Any) -> np.ndarray:
         """Return logits (n, n_classes), or of two classes the second's less the first's (n,)."""
@@ -142,7 +150,7 @@ def fit_linear_head(
         batch_size=min(_BATCH_SIZE, len(bank)),
         iterator_train=_BankBatches,
         iterator_train__generator=torch.Generator().manual_seed(seed),
-        iterator_valid=_whole_set,
+        iterator_valid=_in_order,
         train_split=None,
         classes=classes,
         callbacks=[("schedule", schedule)],
@@ -150,7 +158,7 @@ def fit_linear_head(
         device=str(device),
     )
     with plain_torch(device):
-        net.fit(as_tensor(bank), as_tensor(targets))
+        net.fit(bank, targets)
     if not all(bool(parameter.isfinite().all()) for parameter in net.module_.parameters()):
         raise ValueError(
             "The weights of the head are not finite. Lower learning_rate, or scale features down."

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from sklgm.matching.moving import to_device
 from sklgm.passes.views import ViewStream
 from sklgm.synthesis import Augmentation, BatchSize, Objective
 from sklgm.synthesis.augmentation import centre_views
+from sklgm.utils.arrays import gather
 
 
 @dataclass(frozen=True)
@@ -109,24 +111,26 @@ class Encoder:
         return np.ascontiguousarray(np.concatenate(parts))
 
     @torch.no_grad()
-    def embed(self, source: ImageSource) -> np.ndarray:
+    def embed(self, source: ImageSource, path: Path | None = None) -> np.ndarray:
         """Embed images as the backbone's own library prepares them.
 
         Parameters
         ----------
         source : ImageSource
             n images.
+        path : Path, optional
+            Of a file that features are to be kept in.
 
         Returns
         -------
         ndarray of shape (n, n_features)
             float32.
         """
-        parts = [
+        parts = (
             self.still_features(pixels).cpu().numpy()
             for pixels in self.batches(source, self.backbone.resize)
-        ]
-        return np.concatenate(parts)
+        )
+        return gather(parts, (len(source), self.n_features), path)
 
     @torch.no_grad()
     def embed_canvases(self, canvases: np.ndarray) -> np.ndarray:
@@ -143,7 +147,7 @@ class Encoder:
             float32.
         """
         parts = self.split(canvases)
-        return self.bank(parts, augmentation=None, n_views=1, seed=0)[:, 0]
+        return self.bank(parts, len(canvases), augmentation=None, n_views=1, seed=0)[:, 0]
 
     def split(self, canvases: np.ndarray) -> Iterator[Tensor]:
         """Yield exact float images (n, canvas, canvas, 3) as :meth:`canvases` yields files."""
@@ -152,20 +156,30 @@ class Encoder:
 
     @torch.no_grad()
     def bank(
-        self, canvases: Iterable[Tensor], augmentation: Augmentation | None, n_views: int, seed: int
+        self,
+        canvases: Iterable[Tensor],
+        n: int,
+        augmentation: Augmentation | None,
+        n_views: int,
+        seed: int,
+        path: Path | None = None,
     ) -> np.ndarray:
         """Embed random views of images.
 
         Parameters
         ----------
         canvases : iterable of Tensor of shape (b, 3, canvas, canvas)
-            n images altogether, in batches, pixels in [0, 1].
+            Images in batches, pixels in [0, 1].
+        n : int
+            Number of images altogether.
         augmentation : Augmentation or None
             It makes the views; with None the centre crop is embedded, once.
         n_views : int
             Views of each image.
         seed : int
             Seed of the views.
+        path : Path, optional
+            Of a file that features are to be kept in.
 
         Returns
         -------
@@ -173,24 +187,29 @@ class Encoder:
             float32; ``n_views`` is 1 without augmentation.
         """
         size = self.backbone.image_size
-        stream: ViewStream | None = None
-        parts = []
-        for images in canvases:
-            if augmentation is None:
-                centre = centre_views(images, size, self.backbone.centre_share)
-                features = [self.still_features(centre)]
-            else:
-                # Prototypes may have been made for another size than this backbone's.
-                stream = stream or ViewStream(augmentation, images.shape[-1], seed)
-                views = stream.take(len(images) * n_views)
-                owners = torch.arange(len(views), device=images.device) // n_views
-                features = [
-                    self.still_features(augmentation.apply(images[owners[rows]], views[rows], size))
-                    for rows in gen_batches(len(views), self.batch_size.images)
-                ]
-            flat = torch.cat(features).cpu().numpy()
-            parts.append(flat.reshape(len(images), -1, flat.shape[-1]))
-        return np.concatenate(parts)
+        n_views = 1 if augmentation is None else n_views
+
+        def embed_parts() -> Iterator[np.ndarray]:
+            stream: ViewStream | None = None
+            for images in canvases:
+                if augmentation is None:
+                    centre = centre_views(images, size, self.backbone.centre_share)
+                    features = [self.still_features(centre)]
+                else:
+                    # Prototypes may have been made for another size than this backbone's.
+                    stream = stream or ViewStream(augmentation, images.shape[-1], seed)
+                    views = stream.take(len(images) * n_views)
+                    owners = torch.arange(len(views), device=images.device) // n_views
+                    features = [
+                        self.still_features(
+                            augmentation.apply(images[owners[rows]], views[rows], size)
+                        )
+                        for rows in gen_batches(len(views), self.batch_size.images)
+                    ]
+                flat = torch.cat(features).cpu().numpy()
+                yield flat.reshape(len(images), n_views, -1)
+
+        return gather(embed_parts(), (n, n_views, self.n_features), path)
 
 
 def as_tensor(array: np.ndarray) -> Tensor:

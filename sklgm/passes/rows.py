@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
+from sklearn.utils import gen_batches
 
 from sklgm.matching import RealGradients
 from sklgm.synthesis import BatchSize, Objective
+from sklgm.utils.arrays import gather
 
 
 class RowEncoder:
@@ -18,7 +20,9 @@ class RowEncoder:
 
     def embed(self, rows: np.ndarray) -> np.ndarray:
         """Return rows (n, n_features) as float32."""
-        return np.asarray(rows, dtype=np.float32)
+        if rows.dtype == np.float32:
+            return rows
+        return gather((rows[part] for part in gen_batches(len(rows), 8192)), rows.shape)
 
     canvas_array = embed_canvases = embed
 

@@ -69,10 +69,10 @@ class ClassCentroids(BackboneSelector):
     def _choose(
         self, rows_of: list[np.ndarray], weights: np.ndarray, embed: Embed
     ) -> list[np.ndarray]:
-        features = embed().astype(np.float64)
-        state = own_random_state(self.random_state)
+        features, state = embed(), own_random_state(self.random_state)
         return [
-            rows[self._nearest_to_centres(features[rows], weights[rows], state)] for rows in rows_of
+            rows[self._nearest_to_centres(features[rows].astype(np.float64), weights[rows], state)]
+            for rows in rows_of
         ]
 
     def _nearest_to_centres(

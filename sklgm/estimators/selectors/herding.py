@@ -82,10 +82,11 @@ class HerdingImages(BackboneSelector):
     def _choose(
         self, rows_of: list[np.ndarray], weights: np.ndarray, embed: Embed
     ) -> list[np.ndarray]:
-        features = directions(embed().astype(np.float64))
-        return [
-            rows[herd(features[rows], weights[rows], self.prototypes_per_class)] for rows in rows_of
-        ]
+        features, chosen = embed(), []
+        for rows in rows_of:
+            own = directions(features[rows].astype(np.float64))
+            chosen.append(rows[herd(own, weights[rows], self.prototypes_per_class)])
+        return chosen
 
 
 def herd(features: np.ndarray, weights: np.ndarray, n: int) -> np.ndarray:

@@ -86,12 +86,12 @@ class KCenterImages(BackboneSelector):
     def _choose(
         self, rows_of: list[np.ndarray], weights: np.ndarray, embed: Embed
     ) -> list[np.ndarray]:
-        features = embed().astype(np.float64)
-        means = [np.average(features[rows], axis=0, weights=weights[rows]) for rows in rows_of]
-        return [
-            rows[k_centres(features[rows], mean, self.prototypes_per_class)]
-            for rows, mean in zip(rows_of, means, strict=True)
-        ]
+        features, chosen = embed(), []
+        for rows in rows_of:
+            own = features[rows].astype(np.float64)
+            mean = np.average(own, axis=0, weights=weights[rows])
+            chosen.append(rows[k_centres(own, mean, self.prototypes_per_class)])
+        return chosen
 
 
 def k_centres(features: np.ndarray, mean: np.ndarray, n: int) -> np.ndarray:

@@ -157,12 +157,12 @@ def nearest_rows(
     ndarray of int of shape (n_prototypes,)
         Rows of ``features``.
     """
-    images = directions(features.astype(np.float64))
     prototypes = directions(prototype_features.astype(np.float64))
     found = np.empty(len(own), dtype=np.intp)
     for c in np.unique(own):
         rows, mine = np.flatnonzero(indices == c), np.flatnonzero(own == c)
+        images = directions(features[rows].astype(np.float64))
         # A matrix product may round equal rows differently, which would decide ties.
-        similarities = np.stack([(images[rows] * one).sum(axis=1) for one in prototypes[mine]])
+        similarities = np.stack([(images * one).sum(axis=1) for one in prototypes[mine]])
         found[mine] = rows[choose_distinct(-similarities)]
     return found
