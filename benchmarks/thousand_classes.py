@@ -159,9 +159,7 @@ def main():
     arguments = parser.parse_args()
     if arguments.case:
         (n_classes,), (heads,) = arguments.classes, arguments.heads
-        print(
-            json.dumps(run(n_classes, heads, arguments.work, arguments.parts, arguments.threads))
-        )
+        print(json.dumps(run(n_classes, heads, arguments.work, arguments.parts, arguments.threads)))
         return
 
     def in_process(n_classes, heads):

@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
 import timm
 import torch
@@ -76,6 +77,16 @@ class Stop(Follower):
         return context.task_name == "step" and self.n_steps == 5
 
 
+class Pairs:
+    """A stream of some of the images."""
+
+    def __init__(self, rows):
+        self.rows = rows
+
+    def __iter__(self):
+        return ((X[i], Y[i]) for i in self.rows)
+
+
 def fit(case, folder, *, callback=None, **changes):
     """Fit a case, in whichever process."""
     torch.set_num_threads(1)
@@ -117,6 +128,10 @@ def work(rank, size, folder):
     stop = Stop() if rank == 0 else None
     found["stopped"] = (fit("one prototype a class", folder, callback=stop).loss_curve_,)
     found["cached again"] = (fit("cached", folder).prototypes_,)
+    # A class is in the stream of one or two processes.
+    estimator = distiller(distributed=True, n_real_views=0)
+    sums = estimator.compute_gradients(Pairs(np.array_split(np.argsort(Y), size)[rank]))
+    found["stream"] = (sums.sums, estimator.fit_gradients(sums).prototypes_)
     found["messages"] = []
     others = {"random_state": rank}, {"sample_weight": WEIGHTS + rank}, {"soft_labels": rank > 0}
     for other in others:
@@ -158,6 +173,15 @@ def test_the_callback_of_the_first_process_ends_the_fit_of_all(ranks, tmp_path):
     assert alone.n_iter_ == 5
     for found in ranks:
         np.testing.assert_allclose(found["stopped"][0], alone.loss_curve_, atol=1e-4)
+
+
+def test_streams_of_several_processes_are_one(ranks):
+    alone = distiller(n_real_views=0)
+    sums = alone.compute_gradients(X, Y)
+    for found in ranks:
+        np.testing.assert_allclose(found["stream"][0], sums.sums, atol=1e-5)
+        prototypes = alone.fit_gradients(sums).prototypes_
+        np.testing.assert_allclose(found["stream"][1], prototypes, atol=1e-4)
 
 
 def test_every_process_has_the_same(ranks):
@@ -253,11 +277,11 @@ def start_two(folder, out, *options):
     return [victim.end() for victim in both]
 
 
-def start_torchrun(folder, *options):
+def start_torchrun(folder, *options, max_restarts=0):
     return subprocess.Popen(
         [
             *(sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2"),
-            *("-m", "sklgm", *words(folder, "cut", *options)),
+            *("--max-restarts", str(max_restarts), "-m", "sklgm", *words(folder, "cut", *options)),
         ],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -290,13 +314,18 @@ def test_the_command_in_two_processes(folder):
     assert two.labels.tolist() == one.labels.tolist()
 
 
-def test_a_job_of_torchrun_is_interrupted_and_goes_on(folder):
-    options = ("--max-iter", "16", "--set", "batch_size=4")
-    process = start_torchrun(folder, *options, "--resume")
+def wait_for_passes(folder):
+    """Wait until both processes have kept their pass over the images."""
     deadline = time.monotonic() + 120
     while len(list((folder / "cut.work").rglob("output.pkl"))) < 2:
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_a_job_of_torchrun_is_interrupted_and_goes_on(folder):
+    options = ("--max-iter", "16", "--set", "batch_size=4")
+    process = start_torchrun(folder, *options, "--resume")
+    wait_for_passes(folder)
     time.sleep(0.2)
     process.send_signal(signal.SIGINT)  # which torchrun passes on
     process.communicate()
@@ -312,3 +341,22 @@ def test_a_job_of_torchrun_is_interrupted_and_goes_on(folder):
     np.testing.assert_array_equal(cut.images, whole.images)
     left = sorted(path.name for path in folder.iterdir())
     assert left == ["cut", "flat", "images", "vit.pth", "whole"]
+
+
+def test_a_job_of_torchrun_that_loses_a_process_starts_again(folder):
+    options = ("--max-iter", "16", "--set", "batch_size=4")
+    process = start_torchrun(folder, *options, "--resume", max_restarts=1)
+    wait_for_passes(folder)
+    first = psutil.Process(process.pid).children()
+    assert len(first) == 2
+    first[1].kill()
+    passes = {path: path.stat().st_mtime_ns for path in folder.rglob("output.pkl")}
+    while any(child.is_running() for child in first):
+        time.sleep(0.01)
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("output.pkl")} == passes
+    output, errors = process.communicate()
+    assert process.returncode == 0, errors
+    assert output.count("prototypes of 3 classes") == 1
+    start_two(folder, "whole", *options)
+    whole, cut = (PrototypeSet.load(folder / name) for name in ("whole", "cut"))
+    np.testing.assert_array_equal(cut.images, whole.images)

@@ -50,7 +50,11 @@ def torchrun_job(device: str) -> Iterator[tuple[Ranks, str]]:
     # The first step of Adam imports this, too. If it were imported when there is a group already,
     # it would keep hold of the group, and of threads that can abort the process at its end.
     import_module("torch._dynamo")
-    distributed.init_process_group(backend)
+    store, rank, size = next(distributed.rendezvous("env://"))
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True":
+        # torchrun starts lost processes again with the same store, in which their addresses are.
+        store = distributed.PrefixStore(os.environ["TORCHELASTIC_RESTART_COUNT"], store)
+    distributed.init_process_group(backend, store=store, rank=rank, world_size=size)
     try:
         yield Ranks.of_group(), str(own)
     finally:

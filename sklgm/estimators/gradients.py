@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping
 from numbers import Integral
 from typing import Any, NamedTuple
@@ -61,7 +62,9 @@ class GradientEstimator(SeveralBackbonesTransformer):
         X : array-like of images, or of shape (n_samples, n_features) with ``backbone=None``
             As in ``fit``. Without y, a data set of images and labels, as
             :func:`sklgm.datasets.as_X_y` takes it. A stream is passed over once, and without
-            ``class_counts`` once more before that, to count its labels.
+            ``class_counts`` once more before that, to count its labels. With
+            ``distributed=True`` each process gives a stream of its own, and counts and sums are
+            those of all.
         y : array-like of shape (n_samples,), optional
             Class labels.
         sample_weight : array-like of shape (n_samples,), optional
@@ -110,13 +113,17 @@ class GradientEstimator(SeveralBackbonesTransformer):
     def _gradients_of_stream(
         self, stream: LabelledStream, classes: Any, class_counts: Any, offset: int
     ) -> Any:
+        ranks = Ranks.of_group() if self.distributed else ALONE
         if class_counts is None and (classes is None or self.class_weight == "balanced"):
-            class_counts = stream.count_classes()
+            class_counts = sum(map(Counter, ranks.collect(stream.count_classes())), Counter())
         found = check_column(list(class_counts) if classes is None else classes, "classes")
-        seeds, encoders = self._seeds(), self._encoders()
+        seeds, encoders = self._seeds(ranks), self._encoders()
         made = [self._empty_gradients(found, class_counts, one, seeds) for one in encoders]
         with plain_torch(self._device()):
             add_stream([self._real_pass(one, seeds) for one in encoders], made, stream, offset)
+            if ranks.size > 1:
+                for one, encoder in zip(made, encoders, strict=True):
+                    one.add_up(ranks.add, encoder.n_features)
         return made if is_several(self.backbone) else made[0]
 
     def _check_data(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, ...]:

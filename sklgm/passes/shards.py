@@ -11,7 +11,7 @@ from functools import partial
 import joblib
 import numpy as np
 import torch
-from joblib.parallel import LokyBackend, get_active_backend
+from joblib.parallel import LokyBackend, MultiprocessingBackend, get_active_backend
 
 from sklgm.images import ImageSource
 from sklgm.images.batches import with_others
@@ -75,7 +75,7 @@ def add_in_shards(
         tasks.append(joblib.delayed(partial(_add_shard, placed, gradients, *shard))())
     total = None
     try:
-        for part in joblib.Parallel(batch_size=1, return_as="generator")(tasks):
+        for part in joblib.Parallel(batch_size=1, return_as=_returns())(tasks):
             total = part if total is None else total + part
             on_batch()
     except DamagedImageError as error:  # a worker knows its own shard only
@@ -105,12 +105,18 @@ def _n_workers() -> int:
     backend, _ = get_active_backend()
     shares_memory = any(getattr(backend, f, False) for f in ("uses_threads", "supports_sharedmem"))
     # Workers that "multiprocessing" forks would wait for ever for OpenMP's threads, which do not
-    # survive a fork; that backend, unlike the others, returns no results one by one.
-    returns_one_by_one = getattr(backend, "supports_return_generator", False)
-    if shares_memory or not returns_one_by_one or _is_in_dask_worker():
+    # survive a fork. Ray's backend is a subclass of that one, and forks nothing.
+    forks = type(backend) is MultiprocessingBackend
+    if shares_memory or forks or _is_in_dask_worker():
         return 1
     n_workers: int = joblib.effective_n_jobs(None)
     return n_workers
+
+
+def _returns() -> str:
+    """Return how results come from the workers: one by one if possible, as they take memory."""
+    backend, _ = get_active_backend()
+    return "generator" if getattr(backend, "supports_return_generator", False) else "list"
 
 
 def _is_in_dask_worker() -> bool:

@@ -123,5 +123,23 @@ class Ranks:
         distributed.broadcast_object_list(told, src=0, device=torch.device("cpu"))
         return told[0]
 
+    def collect(self, own: T) -> list[T]:
+        """Return the objects of all processes, in the order of their ranks.
+
+        Parameters
+        ----------
+        own : object
+            An object that can be pickled.
+
+        Returns
+        -------
+        list
+            The same in every process.
+        """
+        found = [own] * self.size
+        if self.size > 1:
+            distributed.all_gather_object(found, own)
+        return found
+
 
 ALONE = Ranks(0, 1)

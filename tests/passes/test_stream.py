@@ -1,10 +1,17 @@
 """A pass over images that come one after the other."""
 
+import io
+import tarfile
+from collections import Counter
+
 import datasets
 import joblib
 import numpy as np
 import pytest
+from datasets.distributed import split_dataset_by_node
 from numpy.testing import assert_allclose, assert_array_equal
+from PIL import Image
+from sklearn.base import clone
 
 from sklgm import LGMDistiller, RandomHeads
 from sklgm.datasets import as_X_y
@@ -62,18 +69,54 @@ def test_shards_of_a_stream_add_up():
     assert_allclose(total.sums, DISTILLER.compute_gradients(X, Y).sums, atol=1e-5)
 
 
-def test_shards_of_hugging_face_are_streamed(tmp_path):
+def write_parquet(folder):
     features = datasets.Features(
         {"image": datasets.Image(), "label": datasets.ClassLabel(names=["a", "b"])}
     )
-    table = {"image": X, "label": ["ab".index(name) for name in Y]}
-    datasets.Dataset.from_dict(table, features=features).to_parquet(tmp_path / "0.parquet")
-    streamed = datasets.load_dataset(
-        "parquet", data_files=str(tmp_path / "0.parquet"), streaming=True, split="train"
-    )
-    gradients = DISTILLER.compute_gradients(streamed)
-    assert gradients.classes.tolist() == ["a", "b"]
-    assert_allclose(gradients.sums, DISTILLER.compute_gradients(X, Y).sums, atol=1e-5)
+    for i, rows in enumerate((slice(0, 6), slice(6, 10))):
+        table = {"image": X[rows], "label": ["ab".index(name) for name in Y[rows]]}
+        datasets.Dataset.from_dict(table, features=features).to_parquet(folder / f"{i}.parquet")
+    return {"path": "parquet", "data_files": str(folder / "*.parquet")}
+
+
+def write_pictures(folder):
+    for i, (image, label) in enumerate(pairs()):
+        (folder / "train" / label).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(folder / "train" / label / f"{i}.png")
+    return {"path": str(folder)}  # as a data set of the hub that was cloned
+
+
+def write_webdataset(folder):
+    for i, rows in enumerate((slice(0, 6), slice(6, 10))):
+        with tarfile.open(folder / f"{i}.tar", "w") as archive:
+            for j, (image, label) in enumerate(zip(X[rows], Y[rows], strict=True)):
+                picture = io.BytesIO()
+                Image.fromarray(image).save(picture, "png")
+                for ending, content in (
+                    ("png", picture.getvalue()),
+                    ("cls", b"%d" % "ab".index(label)),
+                ):
+                    entry = tarfile.TarInfo(f"{i}-{j}.{ending}")
+                    entry.size = len(content)
+                    archive.addfile(entry, io.BytesIO(content))
+    return {"path": "webdataset", "data_files": str(folder / "*.tar")}
+
+
+@pytest.mark.parametrize("write", [write_parquet, write_pictures, write_webdataset])
+def test_shards_of_hugging_face_are_streamed(tmp_path, write):
+    streamed = datasets.load_dataset(**write(tmp_path), streaming=True, split="train")
+    names = {"image": "png", "label": "cls"} if write is write_webdataset else {}
+    # The order of the files is that of the loader, and views depend on it.
+    distiller = clone(DISTILLER).set_params(n_real_views=0)
+    whole = distiller.compute_gradients(X, Y)
+    parts = [
+        as_X_y(split_dataset_by_node(streamed, rank=i, world_size=2), **names)[0] for i in range(2)
+    ]
+    counts = sum((Counter(part.count_classes()) for part in parts), Counter())
+    assert counts == ({0: 6, 1: 4} if names else {"a": 6, "b": 4})
+    shards = [distiller.compute_gradients(part, class_counts=counts) for part in parts]
+    assert all(shard.rows_seen.any() for shard in shards)
+    assert_allclose(sum(shards).sums, whole.sums, atol=1e-5)
 
 
 def test_no_more_than_a_chunk_is_read_ahead(monkeypatch):

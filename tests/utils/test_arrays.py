@@ -30,7 +30,8 @@ def test_parts_become_one_array(kind, small_memory, tmp_path):
     kept = tmp_path / "new" / "kept.npy"
     for path, shape in ((None, ROWS.shape), (None, (4, 3, 2)), (kept, ROWS.shape)):
         whole = arrays.gather(parts[: 1 if shape[0] == 4 else None], shape, path)
-        assert whole.dtype == np.float32 and whole.flags.writeable
+        assert whole.dtype == np.float32
+        assert whole.flags.writeable
         np.testing.assert_array_equal(whole, ROWS[: shape[0]])
     np.testing.assert_array_equal(np.load(kept), ROWS)
 
