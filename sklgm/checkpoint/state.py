@@ -33,6 +33,32 @@ _LEAST_TIMES = 20
 _SECONDS_OF_ONE = 2.0
 
 
+def versions() -> list[Any]:
+    """Return what results depend on bit for bit beside data and parameters."""
+    return [__version__, torch.__version__, torch.get_num_threads()]
+
+
+class Interval:
+    """When the next file is to be written: a minute after the last, or later if that took long."""
+
+    def __init__(self) -> None:
+        self._due = time.monotonic() + _SECONDS
+
+    def is_over(self) -> bool:
+        """Return whether it is time."""
+        return time.monotonic() >= self._due
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Time what is written inside."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            end = time.monotonic()
+            self._due = end + max(_SECONDS, _LEAST_TIMES * (end - start))
+
+
 class FitState:
     """How far one fit has got, kept in a file from time to time.
 
@@ -77,8 +103,7 @@ class FitState:
         self._keeps = folder is not None
         found = None
         if folder is not None and ranks.rank == 0:
-            versions = (__version__, torch.__version__, torch.get_num_threads(), ranks.size)
-            self._path = folder / f"{hash_each([versions, *key()])}.safetensors"
+            self._path = folder / f"{hash_each([*versions(), ranks.size, *key()])}.safetensors"
             found = _read(self._path)
         found = ranks.tell(found)
         if found is not None:
@@ -87,7 +112,7 @@ class FitState:
             self.stopped = facts["stopped"]
             for size, learnt in zip(sizes, facts["batch_sizes"], strict=True):
                 size.restore(learnt)
-        self._due = time.monotonic() + _SECONDS
+        self._interval = Interval()
 
     def after_step(
         self, state: Callable[[], dict[str, Tensor]], losses: Tensor, stop: bool
@@ -115,21 +140,19 @@ class FitState:
             If one was held back in any process. The step is kept then.
         """
         first = self.ranks.rank == 0
-        due = first and self._keeps and time.monotonic() >= self._due
+        due = first and self._keeps and self._interval.is_over()
         flags = torch.tensor([int(first and stop), int(due), int(self._interrupted)])
         self.ranks.add(flags)
         stop, due, interrupted = (bool(flag) for flag in flags.tolist())
         if not (due or interrupted):
             return stop
-        start = time.monotonic()
         is_finite = bool(losses.isfinite().all())  # or else nothing is worth keeping
         if is_finite:
-            tensors = {**state(), "losses": losses}  # all processes gather it
-            if self._path is not None:
-                sizes = [size.state for size in self._sizes]
-                _write(self._path, {"stopped": stop, "batch_sizes": sizes}, tensors)
-        end = time.monotonic()
-        self._due = end + max(_SECONDS, _LEAST_TIMES * (end - start))
+            with self._interval.writing():
+                tensors = {**state(), "losses": losses}  # all processes gather it
+                if self._path is not None:
+                    sizes = [size.state for size in self._sizes]
+                    _write(self._path, {"stopped": stop, "batch_sizes": sizes}, tensors)
         if interrupted:
             self._interrupted = False
             raise KeyboardInterrupt(

@@ -82,8 +82,8 @@ def distill(
     """Distil images and save the prototypes.
 
     Under torchrun the processes share the work, and the first one saves.
-    With --resume, Ctrl-C and crashes lose a minute of steps at most, or the
-    pass over the images that was under way: give the same command again.
+    With --resume, Ctrl-C and crashes lose a minute of work: give the same
+    command again.
     """
     from sklearn.callback import ProgressBar
 

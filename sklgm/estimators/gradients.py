@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
+from functools import cache
 from numbers import Integral
 from typing import Any, NamedTuple
 
+import joblib
 import numpy as np
 from sklearn.base import clone
 from sklearn.utils import check_consistent_length, check_scalar
 
 from sklgm.backbones._several import is_several
+from sklgm.checkpoint.partial_sums import PartialSums
 from sklgm.datasets.labelled import LabelledStream, as_X_y
 from sklgm.estimators.run import Run
 from sklgm.estimators.several import SeveralBackbonesTransformer
@@ -208,10 +211,14 @@ class GradientEstimator(SeveralBackbonesTransformer):
         own = run.ranks.share(len(source))
         part: Any = take(source, own)
 
+        @cache  # the data may be large
         def key() -> Any:
-            data = part if self.backbone is None else (part.fingerprint(), encoder.key)
+            rows = self.backbone is None
+            data = joblib.hash(part) if rows else (part.fingerprint(), encoder.key)
             of_all = indices, weights, own, empty.settings, seeds.real_views
             return "real-gradients", data, *of_all
+
+        kept = PartialSums(run.memory, key)
 
         def compute(on_batch: Callable[[], None]) -> RealGradients:
             real_pass = self._real_pass(encoder, seeds)
@@ -219,9 +226,10 @@ class GradientEstimator(SeveralBackbonesTransformer):
             # The other processes of a job have the other devices.
             alone = run.ranks.size == 1
             devices = devices_in_turn(self.device) if alone else [self._device()]
-            return add_in_shards(real_pass, empty, *data, devices, on_batch, own.start)
+            return add_in_shards(real_pass, empty, *data, devices, on_batch, own.start, kept)
 
         gradients = run.once(key, compute)
+        kept.remove()
         if run.ranks.size > 1:
             gradients = gradients.to(self._device())
             gradients.add_up(run.ranks.add, encoder.n_features or source.shape[1])

@@ -161,6 +161,7 @@ class RealPass:
         sample_weight: np.ndarray,
         on_batch: Callable[[], None],
         start: int = 0,
+        on_sums: Callable[[], None] | None = None,
     ) -> None:
         """Add data to gradients.
 
@@ -178,6 +179,9 @@ class RealPass:
             Called after each batch.
         start : int, default=0
             Place of the first image in the whole data set.
+        on_sums : callable, optional
+            Called whenever all that was passed is in the sums. To begin there anew gives the same
+            sums, bit for bit.
         """
         if isinstance(source, np.ndarray):
             for part in gen_batches(len(source), _ROWS_AT_ONCE):
@@ -185,12 +189,14 @@ class RealPass:
                 weights = sample_weight[part]
                 gradients.update(features.to(self.device), y[part], sample_weight=weights)
                 on_batch()
+                if on_sums is not None:
+                    on_sums()
         else:
             # A net that comes out of a pickle is on the CPU.
             encoder = self.encoder.to(self.device)
             canvases = encoder.canvases(source)
             placed = replace(self, encoder=encoder)
-            placed.add_canvases(gradients, canvases, y, sample_weight, on_batch, start)
+            placed.add_canvases(gradients, canvases, y, sample_weight, on_batch, start, on_sums)
 
     @torch.no_grad()
     def add_canvases(
@@ -201,6 +207,7 @@ class RealPass:
         sample_weight: np.ndarray,
         on_batch: Callable[[], None],
         start: int = 0,
+        on_sums: Callable[[], None] | None = None,
     ) -> None:
         """Embed views of square images and add their gradients, and the images to the means.
 
@@ -223,6 +230,8 @@ class RealPass:
             Called after each batch.
         start : int, default=0
             Place of the first image in the whole data set, which decides its random views.
+        on_sums : callable, optional
+            As in :meth:`add`.
         """
         stream = None
         waiting: list[tuple[Tensor, np.ndarray, np.ndarray]] = []
@@ -233,6 +242,8 @@ class RealPass:
                 torch.cat(features), np.concatenate(labels), sample_weight=np.concatenate(weights)
             )
             waiting.clear()
+            if on_sums is not None:
+                on_sums()
 
         seen = 0
         for canvases in batches:

@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import joblib
 import numpy as np
@@ -30,6 +31,7 @@ def add_in_shards(
     devices: Sequence[torch.device],
     on_batch: Callable[[], None],
     start: int = 0,
+    kept: Any = None,
 ) -> RealGradients:
     """Add data to empty gradients, in the processes that joblib was told to use.
 
@@ -52,6 +54,8 @@ def add_in_shards(
         Called after each batch, or after each shard.
     start : int, default=0
         Place of the first image in the whole data set.
+    kept : PartialSums, optional
+        Where the sums of this process are kept while it is the only worker.
 
     Returns
     -------
@@ -62,7 +66,12 @@ def add_in_shards(
         return gradients
     n_shards = min(_n_workers(), len(y))
     if n_shards <= 1:
-        real_pass.add(gradients, source, y, sample_weight, on_batch, start)
+        gradients, done = (gradients, 0) if kept is None else kept.restore(gradients)
+        rest = slice(done, len(y))
+        left = take(source, rest), y[rest], sample_weight[rest]
+        keep = None if kept is None else partial(kept.keep, gradients)
+        if done < len(y):
+            real_pass.add(gradients, *left, on_batch, start + done, keep)
         return gradients
     if not isinstance(get_active_backend()[0], LokyBackend):
         devices = devices[:1]

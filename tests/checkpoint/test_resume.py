@@ -472,6 +472,8 @@ def test_two_processes_of_one_job_are_killed_and_go_on(tmp_path):
         both = victims(case, work, f"../store{i}")
         both[i % 2].wait_for(what, count)
         for victim in both:
+            victim.process.kill()  # before the other one notices
+        for victim in both:
             victim.kill()
     assert len(kept(work)) == 1
     found = [victim.end() for victim in victims(case, work, "../store")]
