@@ -350,10 +350,12 @@ ONE_NET = mock.patch.object(distiller, "match_gradients", _one_net_a_step)
 
 SETTINGS = {
     "nothing": _fixed(),
-    "nearest": _fixed(init="nearest"),
+    "nearest": _fixed(init="nearest", learning_rate=0.06),
     "nearest, rate .02": _fixed(init="nearest", learning_rate=0.02),
     "nearest, rate .01": _fixed(init="nearest", learning_rate=0.01),
-    "nearest, damped": _fixed(init="nearest", parametrization=Changed(damping=0.7)),
+    "nearest, damped": _fixed(
+        init="nearest", learning_rate=0.06, parametrization=Changed(damping=0.7)
+    ),
     "nearest, to 28 pixels": _fixed(
         init="nearest", learning_rate=0.04, parametrization=Changed(finest=28)
     ),
@@ -368,6 +370,9 @@ SETTINGS = {
     "noise": _fixed(augmentation=StandardAugmentation(blur=0.5, noise=0.5)),
     "nearest, rate .02, colour": _fixed(
         init="nearest", learning_rate=0.02, augmentation=Views(colour=0.5)
+    ),
+    "nearest, rate .01, colour": _fixed(
+        init="nearest", learning_rate=0.01, augmentation=Views(colour=0.5)
     ),
     "nearest, rate .02, stronger blur": _fixed(
         init="nearest", learning_rate=0.02, augmentation=Views(blur=0.0, strongest_blur=8.0)

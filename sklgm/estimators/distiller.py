@@ -21,6 +21,7 @@ from sklgm.estimators.gradients import GradientEstimator, Seeds, contents
 from sklgm.estimators.run import Run, check_finite
 from sklgm.estimators.soft_labels import teach
 from sklgm.estimators.start import (
+    LEARNING_RATES,
     canvas_sizes,
     nearest_samples,
     resolve_parametrization,
@@ -89,8 +90,9 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
         Prototypes have the side of the largest backbone's `canvas_size`.
     max_iter : int, default=100
         Steps of the optimisation.
-    learning_rate : float, default=0.06
-        Learning rate of Adam at the first step. It falls to 0 by a cosine.
+    learning_rate : float or "auto", default="auto"
+        Learning rate of Adam at the first step. It falls to 0 by a cosine. "auto" is 0.06, or
+        0.01 with ``init="nearest"``.
     n_views : int, default=3
         Random views of each synthetic image in a step, beside its centre crop.
     n_real_views : int, default=1
@@ -199,7 +201,7 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
         "augmentation": [StrOptions({"standard", "blurred"}), HasMethods(["draw", "apply"]), None],
         "class_weight": [StrOptions({"balanced"}), dict, None],
         "max_iter": [Interval(Integral, 1, None, closed="left")],
-        "learning_rate": [Interval(Real, 0, None, closed="neither")],
+        "learning_rate": [Interval(Real, 0, None, closed="neither"), StrOptions({"auto"})],
         "n_views": [Interval(Integral, 1, None, closed="left")],
         "n_real_views": [Interval(Integral, 0, None, closed="left")],
         "matching": [StrOptions({"global", "row"})],
@@ -221,7 +223,7 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
         class_weight="balanced",
         image_size=None,
         max_iter=100,
-        learning_rate=0.06,
+        learning_rate="auto",
         n_views=3,
         n_real_views=1,
         matching="global",
@@ -436,10 +438,10 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
         self._assign(fitted)
 
     def _matching_settings(self) -> MatchingSettings:
-        augmentation = self._augmentation()
+        augmentation, rate = self._augmentation(), self.learning_rate
         return MatchingSettings(
             max_iter=self.max_iter,
-            learning_rate=self.learning_rate,
+            learning_rate=LEARNING_RATES[self.init] if rate == "auto" else rate,
             n_heads=self._heads().n_heads,
             n_views=0 if augmentation is None else int(self.n_views),
             matching=self.matching,

@@ -17,6 +17,8 @@ from sklgm.synthesis import FeatureRows, Pixels, Pyramid, Synthetic
 # Samples of a class, for each prototype, among which those to start at are looked for, so that a
 # large data set is not passed twice. The mean of so many is near to that of all.
 _CANDIDATES = 100
+# What learning_rate="auto" is, by init: to serve other nets, real images change slowly.
+LEARNING_RATES = {"mean": 0.06, "nearest": 0.01}
 
 
 def canvas_sizes(encoders: list[Any]) -> list[int]:

@@ -126,6 +126,16 @@ def test_prototypes_start_around_the_mean_image_of_their_class():
     assert_allclose(grey.prototypes_.mean(axis=(0, 1, 2)), 0.5, atol=0.03)
 
 
+@pytest.mark.parametrize(("init", "rate"), [("mean", 0.06), ("nearest", 0.01)])
+def test_the_learning_rate_depends_on_the_start(init, rate):
+    prototypes = [
+        distiller(init=init, max_iter=3, **rates).fit(X, Y).prototypes_
+        for rates in ({}, {"learning_rate": rate}, {"learning_rate": 0.03})
+    ]
+    assert_array_equal(prototypes[0], prototypes[1])
+    assert not np.array_equal(prototypes[0], prototypes[2])
+
+
 @pytest.mark.parametrize("backbone", [NET, [NET, part_backbone("border")]])
 def test_prototypes_start_at_the_images_nearest_to_class_means(backbone):
     still = {"init": "nearest", "prototypes_per_class": 2, "max_iter": 1, "learning_rate": 1e-12}
