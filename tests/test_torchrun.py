@@ -308,6 +308,8 @@ def test_the_command_in_two_processes(folder):
     assert first[0] == 0, first[1]
     assert second == [0, ""]
     assert first[1].count("prototypes of 3 classes") == 1
+    assert "of memory in each of 2 processes" in first[1]
+    assert "real images of the first process: 9 of 9 in" in first[1]
     CliRunner().invoke(app, words(folder, "one", "--max-iter", "3"))
     two, one = (PrototypeSet.load(folder / name) for name in ("two", "one"))
     np.testing.assert_allclose(two.images, one.images, atol=1e-4)

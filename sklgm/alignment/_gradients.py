@@ -279,7 +279,7 @@ def _prototype_gradients(
     )
     weights = np.ones(len(labels))
     if rows:
-        real_pass.add(gradients, images, labels, weights, lambda: None)
+        real_pass.add(gradients, images, labels, weights, lambda n: None)
     else:
-        real_pass.add_canvases(gradients, encoder.split(images), labels, weights, lambda: None)
+        real_pass.add_canvases(gradients, encoder.split(images), labels, weights, lambda n: None)
     return gradients

@@ -85,15 +85,15 @@ def distill(
     With --resume, Ctrl-C and crashes lose a minute of work: give the same
     command again.
     """
-    from sklearn.callback import ProgressBar
-
     from sklgm import LGMDistiller, PrototypeSet
+    from sklgm.cli.progress import FitProgress
     from sklgm.cli.torchrun import torchrun_job
     from sklgm.datasets._files import describe_files, load_files
     from sklgm.prototypes.folder import check_target
 
     names = backbone or ["clip"]
-    work = Path(f"{out.absolute()}.work") if resume and memory is None else None
+    beside = Path(f"{out.absolute()}.work")
+    work = beside if resume and memory is None else None
     with torchrun_job(device) as (ranks, own_device):
         distiller = LGMDistiller(
             names if len(names) > 1 else names[0],
@@ -113,7 +113,7 @@ def distill(
             warnings.simplefilter("ignore")  # the first process tells them
         data = load_files(images, skip_damaged=skip_damaged, n_jobs=jobs)
         if ranks.rank == 0 and not (as_json or quiet):
-            distiller.set_callbacks(ProgressBar())
+            distiller.set_callbacks(FitProgress(beside, ranks.size))
         distiller.fit(data.paths, data.target)
         if ranks.rank > 0:
             return

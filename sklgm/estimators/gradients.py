@@ -109,7 +109,7 @@ class GradientEstimator(SeveralBackbonesTransformer):
                 empty = self._empty_gradients(classes, class_counts, encoder, seeds)
                 real_pass = self._real_pass(encoder, seeds)
                 several.append(
-                    add_in_shards(real_pass, empty, *data, devices, lambda: None, offset)
+                    add_in_shards(real_pass, empty, *data, devices, lambda n: None, offset)
                 )
         return several if is_several(self.backbone) else several[0]
 
@@ -220,7 +220,7 @@ class GradientEstimator(SeveralBackbonesTransformer):
 
         kept = PartialSums(run.memory, key)
 
-        def compute(on_batch: Callable[[], None]) -> RealGradients:
+        def compute(on_batch: Callable[[int], None]) -> RealGradients:
             real_pass = self._real_pass(encoder, seeds)
             data = part, classes[indices[own]], weights[own]
             # The other processes of a job have the other devices.

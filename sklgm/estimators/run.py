@@ -66,7 +66,7 @@ class Run:
             )
 
     def once(
-        self, key: Callable[[], Any], compute: Callable[[Callable[[], None]], RealGradients]
+        self, key: Callable[[], Any], compute: Callable[[Callable[[int], None]], RealGradients]
     ) -> RealGradients:
         """Return gradients that were kept under a key, or compute and keep them.
 
@@ -75,7 +75,7 @@ class Run:
         key : callable
             Returns all that they depend on.
         compute : callable
-            Returns them; it is given a function to call after each batch.
+            Returns them; it is given a function to call after each batch, with its size.
 
         Returns
         -------
@@ -84,10 +84,11 @@ class Run:
         """
         with self._task("real-gradients", None) as task:
 
-            def on_batch() -> None:
+            def on_batch(n_samples: int) -> None:
                 batch = task.subcontext(task_name="batch")
                 batch.call_on_fit_task_begin(estimator=self.estimator)
-                batch.call_on_fit_task_end(estimator=self.estimator)
+                of_batch = {"n_samples": n_samples}
+                batch.call_on_fit_task_end(estimator=self.estimator, metadata=of_batch)
 
             if self.memory is None:
                 return compute(on_batch)

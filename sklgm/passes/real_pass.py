@@ -159,7 +159,7 @@ class RealPass:
         source: ImageSource | np.ndarray,
         y: np.ndarray,
         sample_weight: np.ndarray,
-        on_batch: Callable[[], None],
+        on_batch: Callable[[int], None],
         start: int = 0,
         on_sums: Callable[[], None] | None = None,
     ) -> None:
@@ -176,7 +176,7 @@ class RealPass:
         sample_weight : ndarray of shape (n,)
             Weights.
         on_batch : callable
-            Called after each batch.
+            Called after each batch with its number of samples.
         start : int, default=0
             Place of the first image in the whole data set.
         on_sums : callable, optional
@@ -188,7 +188,7 @@ class RealPass:
                 features = torch.from_numpy(np.array(source[part], dtype=np.float32))
                 weights = sample_weight[part]
                 gradients.update(features.to(self.device), y[part], sample_weight=weights)
-                on_batch()
+                on_batch(len(features))
                 if on_sums is not None:
                     on_sums()
         else:
@@ -205,7 +205,7 @@ class RealPass:
         batches: Iterable[Tensor],
         y: np.ndarray,
         sample_weight: np.ndarray,
-        on_batch: Callable[[], None],
+        on_batch: Callable[[int], None],
         start: int = 0,
         on_sums: Callable[[], None] | None = None,
     ) -> None:
@@ -227,7 +227,7 @@ class RealPass:
         sample_weight : ndarray of shape (n,)
             Weights.
         on_batch : callable
-            Called after each batch.
+            Called after each batch with its number of samples.
         start : int, default=0
             Place of the first image in the whole data set, which decides its random views.
         on_sums : callable, optional
@@ -260,7 +260,7 @@ class RealPass:
                 waiting.append((features, batch, weights * share))
             if sum(len(labels) for _, labels, _ in waiting) >= _ROWS_AT_ONCE:
                 flush()
-            on_batch()
+            on_batch(len(canvases))
         if waiting:
             flush()
 

@@ -29,7 +29,7 @@ def add_in_shards(
     y: np.ndarray,
     sample_weight: np.ndarray,
     devices: Sequence[torch.device],
-    on_batch: Callable[[], None],
+    on_batch: Callable[[int], None],
     start: int = 0,
     kept: Any = None,
 ) -> RealGradients:
@@ -51,7 +51,7 @@ def add_in_shards(
         The devices that workers of this computer take in turn. Those of another engine than loky
         may be on another one, and all take the first.
     on_batch : callable
-        Called after each batch, or after each shard.
+        Called after each batch, or after each shard, with its number of samples.
     start : int, default=0
         Place of the first image in the whole data set.
     kept : PartialSums, optional
@@ -70,23 +70,26 @@ def add_in_shards(
         rest = slice(done, len(y))
         left = take(source, rest), y[rest], sample_weight[rest]
         keep = None if kept is None else partial(kept.keep, gradients)
+        if done:
+            on_batch(done)
         if done < len(y):
             real_pass.add(gradients, *left, on_batch, start + done, keep)
         return gradients
     if not isinstance(get_active_backend()[0], LokyBackend):
         devices = devices[:1]
     tasks = []
-    for i in range(n_shards):
-        rows = Ranks(i, n_shards).share(len(y))
+    shares = [Ranks(i, n_shards).share(len(y)) for i in range(n_shards)]
+    for i, rows in enumerate(shares):
         shard = (take(source, rows), y[rows], sample_weight[rows], start + rows.start)
         placed = replace(real_pass, device=devices[i % len(devices)])
         # Without arguments: of large ones dask keeps a single copy, that is lost with its worker.
         tasks.append(joblib.delayed(partial(_add_shard, placed, gradients, *shard))())
     total = None
     try:
-        for part in joblib.Parallel(batch_size=1, return_as=_returns())(tasks):
+        parts = joblib.Parallel(batch_size=1, return_as=_returns())(tasks)
+        for part, rows in zip(parts, shares, strict=True):
             total = part if total is None else total + part
-            on_batch()
+            on_batch(rows.stop - rows.start)
     except DamagedImageError as error:  # a worker knows its own shard only
         assert isinstance(source, ImageSource)
         raise with_others(error, source) from error
@@ -152,5 +155,5 @@ def _add_shard(
     gradients = copy.deepcopy(empty)
     # Threads are counted anew: n_jobs=None is one in each worker.
     with joblib.parallel_config(backend="threading", n_jobs=1):
-        real_pass.add(gradients, source, y, sample_weight, lambda: None, start)
+        real_pass.add(gradients, source, y, sample_weight, lambda n: None, start)
     return gradients.to("cpu")

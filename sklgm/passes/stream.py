@@ -60,5 +60,5 @@ def add_stream(
             for real_pass, total, images in by_net:
                 source = check_images(list(images))
                 weights = np.ones(len(labels))
-                real_pass.add(total, source, np.array(labels), weights, lambda: None, start)
+                real_pass.add(total, source, np.array(labels), weights, lambda n: None, start)
             start += len(chunk)

@@ -38,7 +38,7 @@ class Recorder:
 
     def __init__(self, stop_at=None):
         self.stop_at = stop_at
-        self.begun, self.ended, self.estimators = [], [], []
+        self.begun, self.ended, self.estimators, self.sizes = [], [], [], []
         self.n_setups = self.n_teardowns = 0
 
     def setup(self, estimator, context):
@@ -50,8 +50,10 @@ class Recorder:
     def on_fit_task_begin(self, estimator, context):
         self.begun.append(self.path(context))
 
-    def on_fit_task_end(self, estimator, context, *, fitted_estimator):
+    def on_fit_task_end(self, estimator, context, *, fitted_estimator, metadata):
         self.ended.append(self.path(context))
+        if context.task_name == "batch":
+            self.sizes.append(metadata["n_samples"])
         if fitted_estimator is not None:
             self.estimators.append(fitted_estimator)
         return context.task_name == "step" and context.task_id == self.stop_at
@@ -65,7 +67,8 @@ def test_a_recorder_sees_every_step():
     recorder = Recorder()
     distiller(batch_size=8).set_callbacks(recorder).fit(X, Y)
     assert recorder.ended.count("fit/synthesis/step") == 6
-    assert recorder.ended.count("fit/real-gradients/batch") == 3  # 18 images, 8 at once
+    assert recorder.ended.count("fit/real-gradients/batch") == 3
+    assert recorder.sizes == [8, 8, 2]
     assert sorted(recorder.begun) == sorted(recorder.ended)
     assert recorder.begun[0] == recorder.ended[-1] == "fit"
     assert recorder.n_setups == recorder.n_teardowns == 1

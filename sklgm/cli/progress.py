@@ -1,0 +1,167 @@
+"""What ``sklgm distill`` says of a fit: what it takes, how far it is, and the time that is left."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.markup import escape
+from rich.progress import BarColumn, Progress, TextColumn
+
+from sklgm.cli.output import console, give
+
+# Seconds between two lines of a phase, and before its first one, which would be rough any earlier.
+_SECONDS, _FIRST_SECONDS = 60.0, 5.0
+
+
+class FitProgress:
+    """A callback that follows a fit: with bars in a terminal, elsewhere by a line a minute.
+
+    scikit-learn's own bar needs a terminal, and tells no time left of the pass, whose number of
+    batches is not known, nor of steps that take longer than half a minute.
+
+    Parameters
+    ----------
+    work : Path
+        Folder in which ``--resume`` would keep the work.
+    n_processes : int
+        Processes of the job, of which this is the first.
+    """
+
+    def __init__(self, work: Path, n_processes: int) -> None:
+        self.work = work
+        self.n_processes = n_processes
+        self._total = self._done = 0
+        self._start = self._due = 0.0
+        self._warm: tuple[int, float] | None = None
+        self._has_bars = console.is_terminal and not console.is_dumb_terminal
+
+    def setup(self, estimator: Any, context: Any) -> None:
+        """Show bars from now on."""
+        self._bars = Progress(
+            BarColumn(bar_width=20), TextColumn("{task.description}"), console=console
+        )
+        if self._has_bars:
+            self._bars.start()
+
+    def teardown(self, estimator: Any, context: Any) -> None:
+        """Leave the bars as they are."""
+        if self._has_bars:
+            self._bars.stop()
+
+    def on_fit_task_begin(self, estimator: Any, context: Any, *, y: Any) -> None:
+        """Say what the fit takes, and begin a phase."""
+        if context.task_name == "fit":
+            self._n_own = len(y) // self.n_processes
+            for line in self._plan(estimator, len(y), len(set(y))):
+                give(False, None, escape(line))
+        elif context.task_name == "real-gradients":
+            n_nets = context.parent.max_subtasks - 1
+            net = f", net {context.task_id + 1} of {n_nets}" if n_nets > 1 else ""
+            of_process = " of the first process" if self.n_processes > 1 else ""
+            self._begin(f"real images{of_process}{net}: ", self._n_own)
+        elif context.task_name == "synthesis":
+            n_kept = estimator.max_iter - context.max_subtasks
+            self._begin("step ", estimator.max_iter, n_kept)
+
+    def on_fit_task_end(self, estimator: Any, context: Any, *, metadata: Any) -> None:
+        """Count a batch or a step, or end a phase."""
+        if context.task_name == "batch":
+            self._advance(metadata["n_samples"])
+        elif context.task_name == "step":
+            self._advance(1)
+        elif context.task_name == "real-gradients" and self._done < self._total:
+            self._done = self._total
+            self._tell(f", found in {estimator.memory}", True)
+        elif context.task_name in ("real-gradients", "synthesis"):
+            self._tell(f" in {_duration(time.monotonic() - self._start)}", True)
+
+    def _plan(self, distiller: Any, n_images: int, n_classes: int) -> list[str]:
+        """Return lines that say what a fit takes, where its work is kept, and how to go on."""
+        memory, disk = map(_size, needed_bytes(distiller, n_classes, self.n_processes))
+        each = f" in each of {self.n_processes} processes" if self.n_processes > 1 else ""
+        n_prototypes = n_classes * distiller.prototypes_per_class
+        lines = [
+            f"{n_images:,} images of {n_classes:,} classes pass the net. Then {n_prototypes:,} "
+            f"prototypes take {distiller.max_iter:,} steps.",
+            f"What grows with the classes takes about {memory} of memory{each}, beside the net and "
+            f"a batch.",
+        ]
+        if distiller.memory is None:
+            return [
+                *lines,
+                f"Ctrl-C loses the work. --resume keeps it in {self.work}, about {disk}, and the "
+                f"same command goes on from there.",
+            ]
+        return [
+            *lines,
+            f"The work is kept in {distiller.memory}, about {disk}, every minute. To go on after "
+            f"Ctrl-C, give the same command again.",
+        ]
+
+    def _begin(self, phase: str, total: int, done: int = 0) -> None:
+        self._phase, self._total, self._done = phase, total, done
+        self._start, self._warm = time.monotonic(), None
+        self._bar = self._bars.add_task(phase, total=total)
+        self._tell("", False)
+
+    def _advance(self, n: int) -> None:
+        """Count what is done, and say what time is left if it is time to do so."""
+        self._done += n
+        now = time.monotonic()
+        if self._warm is None:  # the first one takes longer, and is not what is left
+            self._warm = self._done, now
+            self._due = now + _FIRST_SECONDS
+            self._tell("", False)
+            return
+        n_warm, start = self._warm
+        left = (now - start) / (self._done - n_warm) * (self._total - self._done)
+        steps = "" if self._phase == "step " else ", then the steps"
+        is_due = now >= self._due and self._done < self._total
+        self._tell(f", {_duration(left)} left{steps}", is_due)
+        if is_due:
+            self._due = now + _SECONDS
+
+    def _tell(self, ending: str, is_due: bool) -> None:
+        line = escape(f"{self._phase}{self._done:,} of {self._total:,}{ending}")
+        if self._has_bars:
+            self._bars.update(self._bar, description=line, completed=self._done)
+        elif is_due:
+            give(False, None, line)
+
+
+def needed_bytes(distiller: Any, n_classes: int, n_processes: int = 1) -> tuple[float, float]:
+    """Return the bytes of memory that grow with the classes, and those of the work on the disk.
+
+    The formulas are those of ``docs/cost.rst`` and ``docs/reliability.rst``, over several nets
+    added up. The memory is that of each process, the disk that of all of them.
+    """
+    encoders = distiller._encoders()
+    n_views = distiller._matching_settings().n_views
+    n_heads = distiller._heads().pool_size * n_classes
+    n_prototypes = n_classes * distiller.prototypes_per_class
+    n_pixels = n_prototypes * max(one.backbone.canvas_size for one in encoders) ** 2
+    n_features, n_nets = sum(one.n_features for one in encoders), len(encoders)
+    memory = (
+        12 * 12 * n_pixels / n_processes
+        + 4 * n_heads * (2 * n_features + n_nets)
+        + 4 * (10 * n_views + 2) * n_prototypes * n_features
+    )
+    disk = (
+        4 * n_heads * (n_features + n_nets) * n_processes
+        + 48 * n_pixels
+        + 16 * n_prototypes * n_views * n_features
+    )
+    return memory, disk
+
+
+def _size(n_bytes: float) -> str:
+    return f"{n_bytes / 2**20:.1f} MiB" if n_bytes < 2**30 else f"{n_bytes / 2**30:.1f} GiB"
+
+
+def _duration(seconds: float) -> str:
+    minutes = round(seconds / 60)
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
