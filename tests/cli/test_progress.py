@@ -35,8 +35,8 @@ def distiller(net=NET, **params):
     return LGMDistiller(net, **{**settings, **params})
 
 
-def fit(estimator, n_processes=1):
-    return estimator.set_callbacks(FitProgress(Path("out.work"), n_processes)).fit(X, Y)
+def fit(estimator):
+    return estimator.set_callbacks(FitProgress(Path("out.work"), 1)).fit(X, Y)
 
 
 def lines_of(capsys):
