@@ -118,9 +118,9 @@ def test_a_fit_that_goes_on_counts_from_where_it_was(
         estimator.set_callbacks(Interrupting(at=2)).fit(X, Y)
     capsys.readouterr()
     fit(estimator)
-    *_, kept, again, found, left, end = lines_of(capsys)
+    *_, kept, found, left, end = lines_of(capsys)
     assert kept.startswith(f"The work is kept in {tmp_path / 'work'}, about ")
-    assert again == "To go on after that, give the same command again."
+    assert kept.endswith("every minute. To go on after Ctrl-C, give the same command again.")
     assert found == f"real images: 18 of 18, found in {tmp_path / 'work'}"
     assert left == "step 4 of 5, 30 s left"
     assert end.startswith("step 5 of 5 in ")
