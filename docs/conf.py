@@ -1,6 +1,7 @@
 """Sphinx configuration."""
 
 import re
+import sys
 from pathlib import Path
 
 import matplotlib
@@ -9,6 +10,9 @@ from docutils.utils.math.latex2mathml import tex2mathml
 from sphinx_gallery.sorting import ExplicitOrder
 
 import sklgm
+
+sys.path.insert(0, str(Path(__file__).parent))
+from _figures import write_figures  # noqa: E402
 
 matplotlib.use("Agg")
 
@@ -140,4 +144,5 @@ def setup(app):
     app.connect("autodoc-skip-member", skip_foreign_members)
     app.connect("builder-inited", write_backbone_table)
     app.connect("builder-inited", write_changelog)
+    app.connect("builder-inited", write_figures)
     app.add_html_math_renderer("mathml", (write_mathml, None), (write_mathml, None))
