@@ -67,7 +67,7 @@ sums.mkdir()
 # -------
 # For equal weight of each class, each place has to know how many pictures of each class there are
 # altogether. So it first says how many it has, and waits until the others have done so. Then it
-# passes over its own files once, and writes one file of sums.
+# passes over its own files once, each opened when its turn comes, and writes one file of sums.
 #
 # Real pictures are seen in random views, too, drawn by the position of a picture in the list. With
 # ``offset``, the number of pictures before it at other places, it has the view that it would have

@@ -100,8 +100,8 @@ class RealGradients(MeanImages):
     ``sums`` take ``4 * head_pool_size * n_classes * (n_features + 1)`` bytes, 790 MB for 1000
     classes, 768 features and 256 heads, and heads nearly as much. Intermediates stay within tens
     of MiB as long as one head's logits for a batch do. ``store_covariance`` takes
-    ``8 * n_features * (n_features + n_classes)`` bytes more, 11 MB for these sizes. The mean image
-    of a class that has one image is that image in 8 x 8 pixels.
+    ``8 * n_features * (n_features + n_classes)`` bytes more, 11 MB for these sizes. Sums are
+    not anonymous: of a class of one image they hold that image in 8 x 8 pixels, and its feature.
     """
 
     def __init__(
