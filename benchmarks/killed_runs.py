@@ -2,7 +2,7 @@
 
 The rows are those of ``benchmarks/thousand_classes.py``. A run distils them with ``memory=`` and
 trains a probe on the prototypes. It is killed at a random moment of the pass over the rows, of the
-steps, or of the probe, started again, and its sums, prototypes and probe are compared with those of
+steps, or of the probe, and started again. Its sums, prototypes and probe are compared with those of
 a run that was left alone, bit for bit. What is kept is written every five seconds, so that
 something is there to go on from.
 
@@ -12,6 +12,7 @@ Run: ``python benchmarks/killed_runs.py --work FOLDER``.
 import argparse
 import json
 import random
+import shutil
 import subprocess
 import sys
 import time
@@ -56,12 +57,14 @@ def run(folder, n_classes, memory):
     distiller = LGMDistiller(
         backbone=None, heads="zero", max_iter=200, memory=memory, random_state=0
     ).set_callbacks(Teller())
-    with mock.patch("sklgm.checkpoint.state._SECONDS", 5.0):
+    with mock.patch("sklgm.utils.files._SECONDS", 5.0):
         distiller.fit(X, y)
     print("probe", flush=True)
     given = PrototypeSet.from_estimator(distiller)
     head = FrozenBackboneProbe(backbone=None, random_state=0).fit(given).head_.module_
+    kept = next(memory.rglob("output.pkl"))
     found = {
+        "sums": joblib.hash({k: v.numpy() for k, v in joblib.load(kept).tensors().items()}),
         "prototypes": joblib.hash([distiller.prototypes_, distiller.loss_curve_]),
         "probe": joblib.hash([part.detach().numpy() for part in head.parameters()]),
     }
@@ -110,10 +113,12 @@ def main():
         torch.set_num_threads(arguments.threads)
         run(arguments.work, arguments.classes, arguments.run)
         return
+    shutil.rmtree(arguments.work / "whole", ignore_errors=True)
     expected, seconds = lengths(arguments)
 
     def kill(phase, number):
         memory = arguments.work / f"killed-{phase}-{number}"
+        shutil.rmtree(memory, ignore_errors=True)
         moment = random.Random(f"{phase}-{number}").uniform(0, seconds[phase])
         victim = Victim(arguments, memory)
         victim.follow(phase)

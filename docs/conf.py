@@ -12,7 +12,7 @@ from sphinx_gallery.sorting import ExplicitOrder
 import sklgm
 
 sys.path.insert(0, str(Path(__file__).parent))
-from _figures import write_figures  # noqa: E402
+from _figures import write_figures
 
 matplotlib.use("Agg")
 

@@ -114,9 +114,9 @@ def work(say, case, memory, rank=0, size=1, store=None, seconds=0.0, delay=0.005
     if size > 1:
         distributed.init_process_group("gloo", init_method=store, rank=rank, world_size=size)
     with (
-        patch("sklgm.checkpoint.state.os.fsync", slow_sync(say)),
-        patch("sklgm.checkpoint.state._SECONDS", seconds),
-        patch("sklgm.checkpoint.state._LEAST_TIMES", 0),
+        patch("sklgm.utils.files.os.fsync", slow_sync(say)),
+        patch("sklgm.utils.files._SECONDS", seconds),
+        patch("sklgm.utils.files._LEAST_TIMES", 0),
     ):
         try:
             fitted = fit(case, memory, Teller(say, delay), distributed=size > 1)

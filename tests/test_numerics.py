@@ -377,8 +377,8 @@ class Stop(Recorder):
 @pytest.fixture
 def at_every_step(monkeypatch):
     """Keep the state after each step."""
-    monkeypatch.setattr("sklgm.checkpoint.state._SECONDS", 0)
-    monkeypatch.setattr("sklgm.checkpoint.state._LEAST_TIMES", 0)
+    monkeypatch.setattr("sklgm.utils.files._SECONDS", 0)
+    monkeypatch.setattr("sklgm.utils.files._LEAST_TIMES", 0)
 
 
 def test_where_the_state_is_due_a_bad_step_is_the_last(at_every_step, tmp_path):

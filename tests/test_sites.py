@@ -58,7 +58,7 @@ def start(script, own, sums):
 
 
 def opened(own):
-    return sorted(Path(line) for line in (own / "opened").read_text().split())
+    return sorted(Path(line) for line in (own / "opened").read_text().splitlines())
 
 
 def test_three_processes_share_sums_alone(tmp_path):
@@ -87,7 +87,8 @@ def test_three_processes_share_sums_alone(tmp_path):
     assert {path.name for path in sums.iterdir()} == shared
 
     assert start(code / "MEETING.py", meeting, sums).wait(timeout=300) == 0
-    assert all(meeting in path.parents for path in opened(meeting))  # its own prototypes
+    assert opened(meeting)  # its own prototypes
+    assert all(meeting in path.parents for path in opened(meeting))
     merged = RealGradients.load(meeting / "merged.safetensors")
     assert_allclose(merged.sums, whole.sums, rtol=0, atol=1e-5 * float(whole.sums.abs().max()))
     assert_allclose(merged.mean_images(), whole.mean_images(), atol=1e-6)

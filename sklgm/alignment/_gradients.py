@@ -281,5 +281,7 @@ def _prototype_gradients(
     if rows:
         real_pass.add(gradients, images, labels, weights, lambda n: None)
     else:
-        real_pass.add_canvases(gradients, encoder.split(images), labels, weights, lambda n: None)
+        real_pass.add_canvases(
+            gradients, encoder.split(images), labels, weights, lambda n, waiting: None
+        )
     return gradients

@@ -94,8 +94,8 @@ def suspect_classes(
     # The similarities of all prototypes would be many times as large as the features.
     nearer = np.concatenate(
         [
-            _nearer(cosines(features, points[few]).T, own[few], indices, len(classes))
-            for few in gen_batches(len(points), 64)
+            _nearer(cosines(features, points[few]), own[few], indices, len(classes))
+            for few in gen_batches(len(points), max(1, 2**26 // len(features)))
         ]
     )
     names, records = classes.tolist(), []
@@ -121,8 +121,8 @@ def _nearer(
 
     Parameters
     ----------
-    similarities : ndarray of shape (n_prototypes, n_images)
-        Similarities of prototypes and images.
+    similarities : ndarray of shape (n_images, n_prototypes)
+        Similarities of images and prototypes.
     own, indices : ndarray of int of shape (n_prototypes,), (n_images,)
         Classes of both.
     n_classes : int
@@ -135,9 +135,10 @@ def _nearer(
     """
     found = np.empty((len(own), n_classes))
     for i, label in enumerate(own):
-        theirs = np.sort(similarities[i, indices == label])
-        below = np.searchsorted(theirs, similarities[i], side="left")
-        up_to = np.searchsorted(theirs, similarities[i], side="right")
+        near = np.ascontiguousarray(similarities[:, i])
+        theirs = np.sort(near[indices == label])
+        below = np.searchsorted(theirs, near, side="left")
+        up_to = np.searchsorted(theirs, near, side="right")
         wins = (below + up_to) / (2 * len(theirs))
         found[i] = np.bincount(indices, wins, minlength=n_classes)
     return found / np.bincount(indices, minlength=n_classes)

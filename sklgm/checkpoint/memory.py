@@ -70,8 +70,12 @@ def folder_in(memory: Any, name: str) -> Path | None:
 
     It is a part of the cache, so that ``Memory.clear`` empties it too.
     """
-    backend = None if memory is None else getattr(_resolve(memory), "store_backend", None)
-    return None if backend is None else Path(backend.location) / "sklgm" / name
+    if memory is None:
+        return None
+    found = _resolve(memory)
+    # Another backend may have its files elsewhere than on this machine.
+    store = found.store_backend if getattr(found, "backend", None) == "local" else None
+    return None if store is None else Path(store.location) / "sklgm" / name
 
 
 def hash_each(parts: list[Any]) -> str:

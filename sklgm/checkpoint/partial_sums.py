@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from collections.abc import Callable
 from typing import Any
 
-from safetensors import SafetensorError
+from torch import Tensor
 
 from sklgm.checkpoint.memory import folder_in, hash_each
-from sklgm.checkpoint.state import Interval, versions
+from sklgm.checkpoint.state import keep_tensors, read_tensors, versions
 from sklgm.matching import RealGradients
+from sklgm.matching.gradients_file import restore
+from sklgm.utils.files import WritingInterval
 
 
 class PartialSums:
@@ -30,40 +31,52 @@ class PartialSums:
         # Bit for bit, sums depend on more than those that are whole are named by.
         name = None if folder is None else hash_each([*versions(), *key()])
         self._path = None if folder is None else folder / f"pass-{name}.safetensors"
-        self._interval = Interval()
+        self._interval = WritingInterval()
 
-    def restore(self, empty: RealGradients) -> tuple[RealGradients, int]:
-        """Return the sums that were kept, or else the empty ones, and how many samples they hold.
+    def restore(self, gradients: RealGradients) -> tuple[int, dict[str, Tensor]]:
+        """Set empty gradients to what was kept.
 
-        No sample of weight 0 may be among those of the pass.
+        Parameters
+        ----------
+        gradients : RealGradients
+            The sums.
+
+        Returns
+        -------
+        n_done : int
+            Samples that were passed.
+        waiting : dict of str to Tensor
+            What of them is not in the sums yet, as :meth:`keep` was given it.
         """
-        if self._path is None or not self._path.exists():
-            return empty, 0
-        try:
-            found = RealGradients.load(self._path)
-        except ValueError as error:
-            warnings.warn(
-                f"The sums of an interrupted pass cannot be read, and it starts anew: {error}",
-                stacklevel=2,
-            )
-            return empty, 0
-        # Rows of features are no images; an image has several rows.
-        of_images = found.images_seen.sum()
-        return found, int(of_images or found.rows_seen.sum())
+        what = "The pass over the real data"
+        found = None if self._path is None else read_tensors(self._path, what, "it")
+        if found is None:
+            return 0, {}
+        facts, tensors = found
+        waiting = {name: tensors.pop(name) for name in facts["waiting"]}
+        restore(gradients, tensors)
+        return facts["n_done"], waiting
 
-    def keep(self, sums: RealGradients) -> None:
-        """Write sums, if it is time; a failure is a warning."""
+    def keep(
+        self, gradients: RealGradients, n_done: int, waiting: Callable[[], dict[str, Tensor]]
+    ) -> None:
+        """Write how far the pass is, if it is time; a failure is a warning.
+
+        Parameters
+        ----------
+        gradients : RealGradients
+            The sums.
+        n_done : int
+            Samples that were passed.
+        waiting : callable
+            Returns what of them is not in the sums yet.
+        """
         if self._path is None or not self._interval.is_over():
             return
-        try:
-            with self._interval.writing():
-                self._path.parent.mkdir(parents=True, exist_ok=True)
-                sums.save(self._path)
-        except (OSError, SafetensorError) as error:
-            where = f"in {str(self._path)!r}: {error}"
-            warnings.warn(
-                f"The sums so far cannot be kept {where}. The pass goes on.", stacklevel=2
-            )
+        with self._interval.writing():
+            rest = waiting()
+            facts = {"n_done": n_done, "waiting": list(rest)}
+            keep_tensors(self._path, facts, {**gradients.tensors(), **rest})
 
     def remove(self) -> None:
         """Remove the file: the pass is kept as a whole."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import signal
 import threading
 import time
@@ -22,12 +21,8 @@ from sklgm._version import __version__
 from sklgm.checkpoint.memory import folder_in, hash_each
 from sklgm.matching.files import write_tensors
 from sklgm.synthesis import BatchSize, Ranks
-from sklgm.utils.files import replacing
+from sklgm.utils.files import WritingInterval, replacing
 
-# Seconds between two files of a running fit.
-_SECONDS = 60.0
-# Where writing takes long, files are so much rarer that it takes a twentieth of the time.
-_LEAST_TIMES = 20
 # Ctrl-C may arrive twice, from the terminal and from torchrun. One that comes later than this many
 # seconds after the first is from someone who will not wait.
 _SECONDS_OF_ONE = 2.0
@@ -36,27 +31,6 @@ _SECONDS_OF_ONE = 2.0
 def versions() -> list[Any]:
     """Return what results depend on bit for bit beside data and parameters."""
     return [__version__, torch.__version__, torch.get_num_threads()]
-
-
-class Interval:
-    """When the next file is to be written: a minute after the last, or later if that took long."""
-
-    def __init__(self) -> None:
-        self._due = time.monotonic() + _SECONDS
-
-    def is_over(self) -> bool:
-        """Return whether it is time."""
-        return time.monotonic() >= self._due
-
-    @contextmanager
-    def writing(self) -> Iterator[None]:
-        """Time what is written inside."""
-        start = time.monotonic()
-        try:
-            yield
-        finally:
-            end = time.monotonic()
-            self._due = end + max(_SECONDS, _LEAST_TIMES * (end - start))
 
 
 class FitState:
@@ -104,7 +78,7 @@ class FitState:
         found = None
         if folder is not None and ranks.rank == 0:
             self._path = folder / f"{hash_each([*versions(), ranks.size, *key()])}.safetensors"
-            found = _read(self._path)
+            found = read_tensors(self._path, "The state of an interrupted fit", "the fit")
         found = ranks.tell(found)
         if found is not None:
             facts, self.loop = found
@@ -112,7 +86,7 @@ class FitState:
             self.stopped = facts["stopped"]
             for size, learnt in zip(sizes, facts["batch_sizes"], strict=True):
                 size.restore(learnt)
-        self._interval = Interval()
+        self._interval = WritingInterval()
 
     def after_step(
         self, state: Callable[[], dict[str, Tensor]], losses: Tensor, stop: bool
@@ -152,7 +126,7 @@ class FitState:
                 tensors = {**state(), "losses": losses}  # all processes gather it
                 if self._path is not None:
                     sizes = [size.state for size in self._sizes]
-                    _write(self._path, {"stopped": stop, "batch_sizes": sizes}, tensors)
+                    keep_tensors(self._path, {"stopped": stop, "batch_sizes": sizes}, tensors)
         if interrupted:
             self._interrupted = False
             raise KeyboardInterrupt(
@@ -198,8 +172,18 @@ class FitState:
                 self._path.unlink(missing_ok=True)
 
 
-def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
-    """Return what was written; None if there is nothing, or nothing that can be read."""
+def read_tensors(
+    path: Path, what: str, without: str
+) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
+    """Return what was kept in a file; None if there is nothing, or nothing that can be read.
+
+    Parameters
+    ----------
+    path : Path
+        The file.
+    what, without : str
+        What it is, and what starts anew without it, for the warning.
+    """
     if not path.exists():
         return None
     try:
@@ -208,25 +192,19 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]] | None:
             # Copies: what is mapped into memory would end with the file.
             return facts, {name: file.get_tensor(name).clone() for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, OSError, TypeError, KeyError, ValueError) as error:
-        warnings.warn(
-            f"The state of an interrupted fit in {str(path)!r} cannot be read, and the fit starts "
-            f"anew: {error}",
-            stacklevel=2,
-        )
+        reason = f"cannot be read, and {without} starts anew: {error}"
+        warnings.warn(f"{what} in {str(path)!r} {reason}", stacklevel=2)
         return None
 
 
-def _write(path: Path, facts: dict[str, Any], tensors: dict[str, Tensor]) -> None:
+def keep_tensors(path: Path, facts: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     """Write a file in place of the one that is there, or warn and leave that."""
     on_cpu = {name: tensor.cpu().contiguous() for name, tensor in tensors.items()}
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path) as partial:
             write_tensors(partial, on_cpu, {"facts": json.dumps(facts)})
-            with partial.open("rb+") as file:
-                os.fsync(file.fileno())  # or a loss of power could leave it empty
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         warnings.warn(
-            f"The state of this fit cannot be kept in {str(path)!r}: {error}. The fit goes on.",
-            stacklevel=2,
+            f"Work cannot be kept in {str(path)!r}: {error}. The fit goes on.", stacklevel=2
         )

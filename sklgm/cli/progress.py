@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 
 from sklgm.cli.output import console, give
+from sklgm.estimators.start import CANDIDATES
 
 # Seconds between two lines of a phase, and before its first one, which would be rough any earlier.
 _SECONDS, _FIRST_SECONDS = 60.0, 5.0
@@ -88,6 +89,9 @@ class FitProgress:
             f"What grows with the classes takes about {memory} of memory{each}, beside the net and "
             f"a batch.",
         ]
+        if distiller.init == "nearest":
+            n_each = CANDIDATES * distiller.prototypes_per_class
+            lines.append(f"Before that, up to {n_each} images of each class are looked at.")
         if distiller.memory is None:
             return [
                 *lines,

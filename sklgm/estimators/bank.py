@@ -53,10 +53,16 @@ def embed_views(
     if n_views == "auto":
         n_views = int(np.clip(_AUTO_VIEWS // len(source), _AUTO_FEWEST, _AUTO_MOST))
     if isinstance(source, np.ndarray):
-        return encoder.bank(encoder.split(source), len(source), augmentation, n_views, seed)
+        own = encoder.split(source)
+        return encoder.bank(lambda start: own, len(source), augmentation, n_views, seed)
     # Prototypes as X: the way through 8 bits would change them.
     exact = _exact_canvases(source, encoder.backbone.canvas_size)
-    canvases = encoder.canvases(source) if exact is None else encoder.split(exact)
+
+    def canvases(start: int) -> Any:
+        if exact is not None:
+            return encoder.split(exact[start:])
+        return encoder.canvases(source.take(slice(start, None)) if start else source)
+
     key = None
     if memory is not None:
         pixels = source.fingerprint() if exact is None else joblib.hash(exact)

@@ -14,6 +14,7 @@ from sklearn.base import clone
 from sklearn.utils import check_consistent_length, check_scalar
 
 from sklgm.backbones._several import is_several
+from sklgm.checkpoint.memory import hash_each
 from sklgm.checkpoint.partial_sums import PartialSums
 from sklgm.datasets.labelled import LabelledStream, as_X_y
 from sklgm.estimators.run import Run
@@ -21,8 +22,8 @@ from sklgm.estimators.several import SeveralBackbonesTransformer
 from sklgm.matching import RealGradients
 from sklgm.matching.classes import weigh_samples
 from sklgm.matching.real import SUMS
-from sklgm.passes.real_pass import RealPass, describe_views
-from sklgm.passes.shards import add_in_shards, leave_out_zeros, take
+from sklgm.passes.real_pass import RealPass, describe_views, take
+from sklgm.passes.shards import add_in_shards, leave_out_zeros
 from sklgm.passes.stream import add_stream
 from sklgm.passes.views import resolve_augmentation
 from sklgm.synthesis import ALONE, Augmentation, RandomHeads, Ranks
@@ -67,7 +68,7 @@ class GradientEstimator(SeveralBackbonesTransformer):
             :func:`sklgm.datasets.as_X_y` takes it. A stream is passed over once, and without
             ``class_counts`` once more before that, to count its labels. With
             ``distributed=True`` each process gives a stream of its own, and counts and sums are
-            those of all.
+            those of all; other data is passed over by this process alone.
         y : array-like of shape (n_samples,), optional
             Class labels.
         sample_weight : array-like of shape (n_samples,), optional
@@ -122,9 +123,16 @@ class GradientEstimator(SeveralBackbonesTransformer):
         found = check_column(list(class_counts) if classes is None else classes, "classes")
         seeds, encoders = self._seeds(ranks), self._encoders()
         made = [self._empty_gradients(found, class_counts, one, seeds) for one in encoders]
+        settings = ranks.collect(hash_each([one.settings for one in made]))
+        if len(set(settings)) > 1:
+            raise ValueError(
+                f"The {ranks.size} processes of this torch.distributed job have different classes, "
+                f"parameters or seeds. Give all of them the same."
+            )
         with plain_torch(self._device()):
             add_stream([self._real_pass(one, seeds) for one in encoders], made, stream, offset)
             if ranks.size > 1:
+                made = [one.to(self._device()) for one in made]  # a stream may be empty
                 for one, encoder in zip(made, encoders, strict=True):
                     one.add_up(ranks.add, encoder.n_features)
         return made if is_several(self.backbone) else made[0]

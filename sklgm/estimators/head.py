@@ -83,7 +83,7 @@ class SoftmaxRegression(NeuralNetClassifier):
 
     def predict(self, X: Any) -> np.ndarray:
         """Return labels of features (n, d); logits of all are never held."""
-        best = [logits.argmax(dim=1).cpu() for logits in self.forward_iter(X)]
+        best = [logits.argmax(dim=1) for logits in self.forward_iter(X)]
         return self.classes_[torch.cat(best).numpy()]
 
     def decision_function(self, X: Any) -> np.ndarray:

@@ -11,12 +11,12 @@ from sklgm.backbones._several import resolve_first
 from sklgm.estimators.base import FrozenBackboneEstimator
 from sklgm.estimators.selectors.centroids import ClassCentroids
 from sklgm.matching import RealGradients
-from sklgm.passes.shards import take
+from sklgm.passes.real_pass import take
 from sklgm.synthesis import FeatureRows, Pixels, Pyramid, Synthetic
 
 # Samples of a class, for each prototype, among which those to start at are looked for, so that a
 # large data set is not passed twice. The mean of so many is near to that of all.
-_CANDIDATES = 100
+CANDIDATES = 100
 # What learning_rate="auto" is, by init: to serve other nets, real images change slowly.
 LEARNING_RATES = {"mean": 0.06, "nearest": 0.01}
 
@@ -78,7 +78,7 @@ def nearest_samples(
         selector.backbone = resolve_first(distiller.backbone, distiller.image_size)
     if distiller.random_state is None:  # another fit would not find them again
         selector.memory = None
-    state, most = np.random.RandomState(seed), _CANDIDATES * distiller.prototypes_per_class
+    state, most = np.random.RandomState(seed), CANDIDATES * distiller.prototypes_per_class
     counts = weights.copy()
     for own in (np.flatnonzero(indices == c) for c in range(len(classes))):
         if len(own) > most:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
@@ -77,3 +78,28 @@ def _tensor(file: Any, name: str) -> Tensor:
     if name in file.keys() or name not in _COUNTS:  # noqa: SIM118
         return file.get_tensor(name)
     return file.get_tensor(_COUNTS[name]).double()
+
+
+def restore(gradients: Any, tensors: Mapping[str, Tensor]) -> None:
+    """Set all that gradients add up.
+
+    Parameters
+    ----------
+    gradients : RealGradients
+        What was added up before is lost.
+    tensors : mapping of str to Tensor
+        Those of gradients with the same settings, as ``RealGradients.tensors`` returns them. They
+        are not copied.
+
+    Raises
+    ------
+    ValueError
+        If they do not fit.
+    """
+    gradients._allocate(len(tensors["feature_sum"]), "cpu")
+    for name in gradients.tensors():
+        value, is_tensor = tensors[name], isinstance(getattr(gradients, name), Tensor)
+        expected = torch.as_tensor(getattr(gradients, name))
+        if (value.shape, value.dtype) != (expected.shape, expected.dtype):
+            raise ValueError(f"its {name} do not fit its header.")
+        setattr(gradients, name, value if is_tensor else value.numpy())

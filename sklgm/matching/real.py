@@ -16,7 +16,7 @@ from torch import Tensor
 from sklgm.matching.batches import as_rows, as_weights
 from sklgm.matching.classes import ClassWeight, count_classes, label_indices, shorten, weigh_classes
 from sklgm.matching.gradients import heads_per_chunk, probe_gradients
-from sklgm.matching.gradients_file import as_settings, read_gradients, write_gradients
+from sklgm.matching.gradients_file import as_settings, read_gradients, restore, write_gradients
 from sklgm.matching.heads import HeadPool
 from sklgm.matching.mean_images import MeanImages
 from sklgm.utils.devices import device_of_doubles
@@ -420,13 +420,7 @@ class RealGradients(MeanImages):
                 if tensors[name].shape != shapes[name]:
                     raise ValueError(f"its {name} do not fit its header.")
             full = cls(**as_settings(header))
-            full._allocate(n_features, "cpu")
-            for name, value in tensors.items():
-                empty = getattr(full, name)
-                expected = torch.as_tensor(empty)
-                if (value.shape, value.dtype) != (expected.shape, expected.dtype):
-                    raise ValueError(f"its {name} do not fit its header.")
-                setattr(full, name, value if isinstance(empty, Tensor) else value.numpy())
+            restore(full, tensors)
         except (KeyError, ValueError, TypeError, OverflowError) as error:
             raise ValueError(f"{path} is damaged: {error}") from error
         return full

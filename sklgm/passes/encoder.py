@@ -126,10 +126,12 @@ class Encoder:
         ndarray of shape (n, n_features)
             float32.
         """
-        parts = (
-            self.still_features(pixels).cpu().numpy()
-            for pixels in self.batches(source, self.backbone.resize)
-        )
+
+        def parts(start: int) -> Iterator[np.ndarray]:
+            left = source.take(slice(start, None)) if start else source
+            for pixels in self.batches(left, self.backbone.resize):
+                yield self.still_features(pixels).cpu().numpy()
+
         return gather(parts, (len(source), self.n_features), path)
 
     @torch.no_grad()
@@ -146,8 +148,9 @@ class Encoder:
         ndarray of shape (n, n_features)
             float32.
         """
-        parts = self.split(canvases)
-        return self.bank(parts, len(canvases), augmentation=None, n_views=1, seed=0)[:, 0]
+        return self.bank(
+            lambda start: self.split(canvases), len(canvases), augmentation=None, n_views=1, seed=0
+        )[:, 0]
 
     def split(self, canvases: np.ndarray) -> Iterator[Tensor]:
         """Yield exact float images (n, canvas, canvas, 3) as :meth:`canvases` yields files."""
@@ -157,7 +160,7 @@ class Encoder:
     @torch.no_grad()
     def bank(
         self,
-        canvases: Iterable[Tensor],
+        canvases: Callable[[int], Iterable[Tensor]],
         n: int,
         augmentation: Augmentation | None,
         n_views: int,
@@ -168,8 +171,9 @@ class Encoder:
 
         Parameters
         ----------
-        canvases : iterable of Tensor of shape (b, 3, canvas, canvas)
-            Images in batches, pixels in [0, 1].
+        canvases : callable
+            Takes the number of an image, and returns those from there on, in batches, tensors of
+            shape (b, 3, canvas, canvas), pixels in [0, 1].
         n : int
             Number of images altogether.
         augmentation : Augmentation or None
@@ -189,15 +193,16 @@ class Encoder:
         size = self.backbone.image_size
         n_views = 1 if augmentation is None else n_views
 
-        def embed_parts() -> Iterator[np.ndarray]:
+        def parts(start: int) -> Iterator[np.ndarray]:
             stream: ViewStream | None = None
-            for images in canvases:
+            for images in canvases(start):
                 if augmentation is None:
                     centre = centre_views(images, size, self.backbone.centre_share)
                     features = [self.still_features(centre)]
                 else:
                     # Prototypes may have been made for another size than this backbone's.
-                    stream = stream or ViewStream(augmentation, images.shape[-1], seed)
+                    before = start * n_views
+                    stream = stream or ViewStream(augmentation, images.shape[-1], seed, before)
                     views = stream.take(len(images) * n_views)
                     owners = torch.arange(len(views), device=images.device) // n_views
                     features = [
@@ -209,7 +214,7 @@ class Encoder:
                 flat = torch.cat(features).cpu().numpy()
                 yield flat.reshape(len(images), n_views, -1)
 
-        return gather(embed_parts(), (n, n_views, self.n_features), path)
+        return gather(parts, (n, n_views, self.n_features), path)
 
 
 def as_tensor(array: np.ndarray) -> Tensor:

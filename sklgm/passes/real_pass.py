@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import joblib
 import numpy as np
@@ -21,6 +21,25 @@ from sklgm.synthesis.augmentation import Augmentation, centre_views, mirror, mir
 
 # Feature rows gathered before they meet the heads, for the sake of large products.
 _ROWS_AT_ONCE = 4096
+# Names of what is gathered: features, the places of their images, their shares of the target.
+_WAITING = ("waiting_features", "waiting_places", "waiting_shares")
+
+
+class KeptSums(Protocol):
+    """Where a pass is kept while it is under way; see `sklgm.checkpoint.partial_sums`."""
+
+    def restore(self, gradients: RealGradients) -> tuple[int, dict[str, Tensor]]:
+        """Set gradients to what was kept; return how many samples, and those not in the sums."""
+
+    def keep(
+        self, gradients: RealGradients, n_done: int, waiting: Callable[[], dict[str, Tensor]]
+    ) -> None:
+        """Keep gradients, if it is time."""
+
+
+def take(source: ImageSource | np.ndarray, rows: slice | np.ndarray) -> ImageSource | np.ndarray:
+    """Return a part of the data."""
+    return source.take(rows) if isinstance(source, ImageSource) else source[rows]
 
 
 def describe_views(encoder: Encoder, augmentation: Augmentation | None, n_real_views: int) -> str:
@@ -161,7 +180,7 @@ class RealPass:
         sample_weight: np.ndarray,
         on_batch: Callable[[int], None],
         start: int = 0,
-        on_sums: Callable[[], None] | None = None,
+        kept: KeptSums | None = None,
     ) -> None:
         """Add data to gradients.
 
@@ -179,24 +198,34 @@ class RealPass:
             Called after each batch with its number of samples.
         start : int, default=0
             Place of the first image in the whole data set.
-        on_sums : callable, optional
-            Called whenever all that was passed is in the sums. To begin there anew gives the same
-            sums, bit for bit.
+        kept : KeptSums, optional
+            Where the pass is kept, and goes on from; the gradients must be empty then.
         """
+        n_done, waiting = (0, {}) if kept is None else kept.restore(gradients)
+        if n_done:
+            on_batch(n_done)
+
+        def after_batch(n: int, rest: Callable[[], dict[str, Tensor]]) -> None:
+            nonlocal n_done
+            n_done += n
+            if kept is not None:
+                kept.keep(gradients, n_done, rest)
+            on_batch(n)
+
         if isinstance(source, np.ndarray):
-            for part in gen_batches(len(source), _ROWS_AT_ONCE):
-                features = torch.from_numpy(np.array(source[part], dtype=np.float32))
-                weights = sample_weight[part]
-                gradients.update(features.to(self.device), y[part], sample_weight=weights)
-                on_batch(len(features))
-                if on_sums is not None:
-                    on_sums()
-        else:
+            for part in gen_batches(len(source) - n_done, _ROWS_AT_ONCE):
+                rows = slice(n_done, n_done + part.stop - part.start)
+                features = torch.from_numpy(np.array(source[rows], dtype=np.float32))
+                weights = sample_weight[rows]
+                gradients.update(features.to(self.device), y[rows], sample_weight=weights)
+                after_batch(len(features), dict)
+        elif n_done < len(source) or waiting:
             # A net that comes out of a pickle is on the CPU.
-            encoder = self.encoder.to(self.device)
-            canvases = encoder.canvases(source)
-            placed = replace(self, encoder=encoder)
-            placed.add_canvases(gradients, canvases, y, sample_weight, on_batch, start, on_sums)
+            placed = replace(self, encoder=self.encoder.to(self.device))
+            left = take(source, slice(n_done, None)) if n_done < len(source) else None
+            canvases = () if left is None else placed.encoder.canvases(left)
+            data = y, sample_weight
+            placed.add_canvases(gradients, canvases, *data, after_batch, start, n_done, waiting)
 
     @torch.no_grad()
     def add_canvases(
@@ -205,9 +234,10 @@ class RealPass:
         batches: Iterable[Tensor],
         y: np.ndarray,
         sample_weight: np.ndarray,
-        on_batch: Callable[[int], None],
+        after_batch: Callable[[int, Callable[[], dict[str, Tensor]]], None],
         start: int = 0,
-        on_sums: Callable[[], None] | None = None,
+        seen: int = 0,
+        waiting: Mapping[str, Tensor] | None = None,
     ) -> None:
         """Embed views of square images and add their gradients, and the images to the means.
 
@@ -221,47 +251,57 @@ class RealPass:
         gradients : RealGradients
             The sums that the data is added to.
         batches : iterable of Tensor of shape (b, 3, canvas, canvas)
-            n images altogether, pixels in [0, 1], on the encoder's device.
+            The images that were not seen yet, pixels in [0, 1], on the encoder's device.
         y : ndarray of shape (n,)
-            Labels.
+            Labels of all.
         sample_weight : ndarray of shape (n,)
-            Weights.
-        on_batch : callable
-            Called after each batch with its number of samples.
+            Weights of all.
+        after_batch : callable
+            Called after each batch with its number of images, and with a function that returns
+            what is not in the sums yet.
         start : int, default=0
             Place of the first image in the whole data set, which decides its random views.
-        on_sums : callable, optional
-            As in :meth:`add`.
+        seen : int, default=0
+            Number of images that were seen before.
+        waiting : mapping of str to Tensor, optional
+            What of these was not in the sums yet.
         """
         stream = None
-        waiting: list[tuple[Tensor, np.ndarray, np.ndarray]] = []
+        # Features, with the place of their images and their share of the target.
+        rows = []
+        if waiting:
+            features, places, shares = (waiting[name] for name in _WAITING)
+            rows.append((features.to(self.device), places, shares))
+
+        def joined() -> dict[str, Tensor]:
+            parts = (torch.cat(parts) for parts in zip(*rows, strict=True))
+            return dict(zip(_WAITING, parts, strict=False))
 
         def flush() -> None:
-            features, labels, weights = zip(*waiting, strict=True)
-            gradients.update(
-                torch.cat(features), np.concatenate(labels), sample_weight=np.concatenate(weights)
-            )
-            waiting.clear()
-            if on_sums is not None:
-                on_sums()
+            features, places, shares = joined().values()
+            own = places.numpy()
+            weights = sample_weight[own] * shares.numpy()
+            gradients.update(features, y[own], sample_weight=weights)
+            rows.clear()
 
-        seen = 0
         for canvases in batches:
             if stream is None and self.augmentation is not None and self.n_real_views:
                 # Prototypes may have another canvas than the backbone asks for.
-                n_before = start * (1 + self.n_real_views)
+                n_before = (start + seen) * (1 + self.n_real_views)
                 stream = ViewStream(self.augmentation, canvases.shape[-1], self.seed, n_before)
-            rows = slice(seen, seen + len(canvases))
-            batch, weights = y[rows], sample_weight[rows]
-            seen = rows.stop
-            gradients.update_mean_images(canvases, batch, sample_weight=weights)
+            places = torch.arange(seen, seen + len(canvases))
+            seen += len(canvases)
+            own = places.numpy()
+            gradients.update_mean_images(canvases, y[own], sample_weight=sample_weight[own])
             for pixels, share in self._views(canvases, stream):
                 features = self.encoder.still_features(pixels)
-                waiting.append((features, batch, weights * share))
-            if sum(len(labels) for _, labels, _ in waiting) >= _ROWS_AT_ONCE:
+                rows.append(
+                    (features, places, torch.full((len(features),), share, dtype=torch.float64))
+                )
+            if sum(len(features) for features, *_ in rows) >= _ROWS_AT_ONCE:
                 flush()
-            on_batch(len(canvases))
-        if waiting:
+            after_batch(len(canvases), joined)
+        if rows:
             flush()
 
     def _views(self, canvases: Tensor, stream: ViewStream | None) -> Iterator[tuple[Tensor, float]]:

@@ -22,7 +22,8 @@ class RowEncoder:
         """Return rows (n, n_features) as float32."""
         if rows.dtype == np.float32:
             return rows
-        return gather((rows[part] for part in gen_batches(len(rows), 8192)), rows.shape)
+        parts = gen_batches(len(rows), 8192)
+        return gather(lambda start: (rows[part] for part in parts), rows.shape)
 
     canvas_array = embed_canvases = embed
 

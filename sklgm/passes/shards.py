@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
 
 import joblib
 import numpy as np
@@ -18,7 +17,7 @@ from sklgm.images import ImageSource
 from sklgm.images.batches import with_others
 from sklgm.images.source import DamagedImageError
 from sklgm.matching import RealGradients
-from sklgm.passes.real_pass import RealPass
+from sklgm.passes.real_pass import KeptSums, RealPass, take
 from sklgm.synthesis import Ranks
 
 
@@ -31,7 +30,7 @@ def add_in_shards(
     devices: Sequence[torch.device],
     on_batch: Callable[[int], None],
     start: int = 0,
-    kept: Any = None,
+    kept: KeptSums | None = None,
 ) -> RealGradients:
     """Add data to empty gradients, in the processes that joblib was told to use.
 
@@ -54,8 +53,8 @@ def add_in_shards(
         Called after each batch, or after each shard, with its number of samples.
     start : int, default=0
         Place of the first image in the whole data set.
-    kept : PartialSums, optional
-        Where the sums of this process are kept while it is the only worker.
+    kept : KeptSums, optional
+        Where the pass is kept while this process is the only worker.
 
     Returns
     -------
@@ -66,14 +65,7 @@ def add_in_shards(
         return gradients
     n_shards = min(_n_workers(), len(y))
     if n_shards <= 1:
-        gradients, done = (gradients, 0) if kept is None else kept.restore(gradients)
-        rest = slice(done, len(y))
-        left = take(source, rest), y[rest], sample_weight[rest]
-        keep = None if kept is None else partial(kept.keep, gradients)
-        if done:
-            on_batch(done)
-        if done < len(y):
-            real_pass.add(gradients, *left, on_batch, start + done, keep)
+        real_pass.add(gradients, source, y, sample_weight, on_batch, start, kept)
         return gradients
     if not isinstance(get_active_backend()[0], LokyBackend):
         devices = devices[:1]
@@ -95,11 +87,6 @@ def add_in_shards(
         raise with_others(error, source) from error
     assert total is not None
     return total
-
-
-def take(source: ImageSource | np.ndarray, rows: slice | np.ndarray) -> ImageSource | np.ndarray:
-    """Return a part of the data."""
-    return source.take(rows) if isinstance(source, ImageSource) else source[rows]
 
 
 def leave_out_zeros(

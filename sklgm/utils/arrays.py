@@ -7,13 +7,13 @@ import mmap
 import os
 import shutil
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import numpy as np
 from numpy.lib.format import open_memmap
 
-from sklgm.utils.files import replacing
+from sklgm.utils.files import WritingInterval, replacing
 
 # Bytes of the largest array that is kept in memory.
 _MOST_IN_MEMORY = 2**28
@@ -25,7 +25,7 @@ def is_large(shape: tuple[int, ...]) -> bool:
 
 
 def gather(
-    parts: Iterable[np.ndarray], shape: tuple[int, ...], path: Path | None = None
+    parts: Callable[[int], Iterable[np.ndarray]], shape: tuple[int, ...], path: Path | None = None
 ) -> np.ndarray:
     """Return parts, one after the other, as one array; above 256 MiB it lies in a temporary file.
 
@@ -34,13 +34,13 @@ def gather(
 
     Parameters
     ----------
-    parts : iterable of ndarray
-        Parts along the first axis, of any type.
+    parts : callable
+        Takes the number of a row, and returns the parts along the first axis from there on.
     shape : tuple of int
         Shape of the whole.
     path : Path, optional
         Of a file in the format of `numpy.save` that is to be kept, however small. It is whole or
-        not there at all.
+        not there; a file beside it holds the parts until then, from which the next call goes on.
 
     Returns
     -------
@@ -52,37 +52,55 @@ def gather(
     OSError
         If the disk has too little room. No part is asked for then.
     """
-    if path is None and not is_large(shape):
-        return _fill(np.empty(shape, dtype=np.float32), parts)
-    if path is None:
+    if path is not None:
+        _write(parts, shape, path)
+        return np.load(path, mmap_mode="c")
+    if is_large(shape):
         _check_room(Path(tempfile.gettempdir()), shape)
         with tempfile.TemporaryFile() as file:
-            size = _n_bytes(shape)
-            file.truncate(size)
-            _reserve(file.fileno(), size)
-            buffer = mmap.mmap(file.fileno(), size)
-        return _fill(np.ndarray(shape, np.float32, buffer=buffer), parts)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    _check_room(path.parent, shape)
-    with replacing(path) as partial:
-        whole = open_memmap(partial, "w+", np.float32, shape)
+            file.truncate(_n_bytes(shape))
+            _reserve(file.fileno(), _n_bytes(shape))
+            buffer = mmap.mmap(file.fileno(), _n_bytes(shape))
+        whole = np.ndarray(shape, np.float32, buffer=buffer)
+    else:
+        whole = np.empty(shape, dtype=np.float32)
+    start = 0
+    for part in parts(0):
+        whole[start : start + len(part)] = part
+        start += len(part)
+    return whole
+
+
+def _write(
+    parts: Callable[[int], Iterable[np.ndarray]], shape: tuple[int, ...], path: Path
+) -> None:
+    """Write parts to a file, or those that an earlier call has not written."""
+    # Two processes that write the same at the same time write the same values.
+    partial, counted = path.with_suffix(".partial"), path.with_suffix(".rows")
+    if partial.exists() and counted.exists():
+        whole, start = open_memmap(partial, "r+"), int(counted.read_text())
+    else:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _check_room(path.parent, shape)
+        whole, start = open_memmap(partial, "w+", np.float32, shape), 0
         with partial.open("rb+") as file:
             _reserve(file.fileno(), partial.stat().st_size)
-        _fill(whole, parts)
-        del whole  # Windows renames no file that is mapped
-    return np.load(path, mmap_mode="c")
+    interval = WritingInterval()
+    for part in parts(start):
+        whole[start : start + len(part)] = part
+        start += len(part)
+        if interval.is_over():
+            with interval.writing(), replacing(counted) as file:
+                whole.flush()
+                file.write_text(str(start))
+    whole.flush()
+    del whole  # Windows renames no file that is mapped
+    partial.replace(path)
+    counted.unlink(missing_ok=True)
 
 
 def _n_bytes(shape: tuple[int, ...]) -> int:
     return math.prod(shape) * np.dtype(np.float32).itemsize
-
-
-def _fill(whole: np.ndarray, parts: Iterable[np.ndarray]) -> np.ndarray:
-    start = 0
-    for part in parts:
-        whole[start : start + len(part)] = part
-        start += len(part)
-    return whole
 
 
 def _check_room(folder: Path, shape: tuple[int, ...]) -> None:
@@ -90,8 +108,9 @@ def _check_room(folder: Path, shape: tuple[int, ...]) -> None:
     if free < size:
         raise OSError(
             f"Features of {shape[0]} samples take {size / 2**30:.1f} GiB in a file, and {folder} "
-            f"has {free / 2**30:.1f} GiB left. Make room there, set memory= or the environment "
-            f"variable TMPDIR to a folder on another disk, or use fewer samples or views."
+            f"has {free / 2**30:.1f} GiB left. Make room there, set the environment variable "
+            f"TMPDIR, or memory= with an integer random_state, to a folder on another disk, or "
+            f"use fewer samples or views."
         )
 
 

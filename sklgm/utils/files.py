@@ -5,10 +5,37 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
+
+# Seconds between two files of work that goes on.
+_SECONDS = 60.0
+# Where writing takes long, files are so much rarer that it takes a twentieth of the time.
+_LEAST_TIMES = 20
+
+
+class WritingInterval:
+    """When the next file is to be written: a minute after the last, or later if that took long."""
+
+    def __init__(self) -> None:
+        self._due = time.monotonic() + _SECONDS
+
+    def is_over(self) -> bool:
+        """Return whether it is time."""
+        return time.monotonic() >= self._due
+
+    @contextmanager
+    def writing(self) -> Iterator[None]:
+        """Time what is written inside."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            end = time.monotonic()
+            self._due = end + max(_SECONDS, _LEAST_TIMES * (end - start))
 
 
 @contextmanager
@@ -16,7 +43,8 @@ def replacing(target: Path) -> Iterator[Path]:
     """Yield a path to write to, beside a file whose place it takes at the end.
 
     So the file is safe for whoever has the old one mapped into memory. After an error the old one
-    is still there, and the new one is not.
+    is still there, and the new one is not. The new one is on the disk before it has the name, or
+    a loss of power could leave it empty.
 
     Parameters
     ----------
@@ -32,6 +60,8 @@ def replacing(target: Path) -> Iterator[Path]:
     partial = target.with_name(f".{target.name}.{writer}.partial")
     try:
         yield partial
+        with partial.open("rb+") as file:
+            os.fsync(file.fileno())
         partial.replace(target)
     finally:
         with contextlib.suppress(OSError):

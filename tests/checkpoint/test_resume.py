@@ -60,8 +60,8 @@ def interruptible():
 @pytest.fixture
 def at_every_step(monkeypatch):
     """Keep the state after each step."""
-    monkeypatch.setattr("sklgm.checkpoint.state._SECONDS", 0)
-    monkeypatch.setattr("sklgm.checkpoint.state._LEAST_TIMES", 0)
+    monkeypatch.setattr("sklgm.utils.files._SECONDS", 0)
+    monkeypatch.setattr("sklgm.utils.files._LEAST_TIMES", 0)
 
 
 class Crash(Follower):
@@ -383,8 +383,10 @@ def test_a_full_disk_keeps_the_file_before_and_the_fit_going(
         if len(written) > n_good:
             raise OSError(errno.ENOSPC, "No space left on device")
 
+    with pytest.raises(RuntimeError, match="stop here"):
+        fit("images", tmp_path, Crash(1))  # the pass over the real data is kept
     with monkeypatch.context() as patched:
-        patched.setattr("sklgm.checkpoint.state.os.fsync", sync)
+        patched.setattr("sklgm.utils.files.os.fsync", sync)
         with (
             pytest.warns(UserWarning, match=r"cannot be kept in .*No space left"),
             pytest.raises(RuntimeError, match="stop here"),
@@ -401,7 +403,7 @@ def test_an_interrupt_that_cannot_be_kept_is_raised_all_the_same(tmp_path, monke
     def fail(descriptor):
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr("sklgm.checkpoint.state.os.fsync", fail)
+    monkeypatch.setattr("sklgm.utils.files.os.fsync", fail)
     warned = pytest.warns(UserWarning, match="cannot be kept")
     with warned, pytest.raises(KeyboardInterrupt, match="after step 7"):
         fit("images", tmp_path, Interrupt(7))
@@ -444,12 +446,12 @@ def test_a_loss_that_is_not_finite_leaves_no_state(tmp_path, at_every_step):
 
 
 def test_files_are_rarer_where_they_take_long(tmp_path, monkeypatch):
-    monkeypatch.setattr("sklgm.checkpoint.state._SECONDS", 0)
-    monkeypatch.setattr("sklgm.checkpoint.state._LEAST_TIMES", 1e6)
+    monkeypatch.setattr("sklgm.utils.files._SECONDS", 0)
+    monkeypatch.setattr("sklgm.utils.files._LEAST_TIMES", 1e6)
     written = []
-    monkeypatch.setattr("sklgm.checkpoint.state.os.fsync", written.append)
+    monkeypatch.setattr("sklgm.utils.files.os.fsync", written.append)
     fit("images", tmp_path)
-    assert len(written) == 1
+    assert len(written) == 2  # one of the pass, one of the steps
 
 
 def test_the_same_fit_in_two_processes_at_once(tmp_path):

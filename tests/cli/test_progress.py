@@ -93,8 +93,8 @@ def test_several_nets_pass_one_after_the_other(capsys):
 
 @pytest.fixture
 def kept_at_each_step(monkeypatch):
-    monkeypatch.setattr("sklgm.checkpoint.state._SECONDS", 0.0)
-    monkeypatch.setattr("sklgm.checkpoint.state._LEAST_TIMES", 0)
+    monkeypatch.setattr("sklgm.utils.files._SECONDS", 0.0)
+    monkeypatch.setattr("sklgm.utils.files._LEAST_TIMES", 0)
 
 
 class Interrupting(FitProgress):

@@ -155,7 +155,7 @@ def test_rows_start_at_real_rows():
 
 
 def test_the_image_to_start_at_is_looked_for_among_some(monkeypatch):
-    monkeypatch.setattr("sklgm.estimators.start._CANDIDATES", 2)
+    monkeypatch.setattr("sklgm.estimators.start.CANDIDATES", 2)
     net = counting_backbone()
     seen = []
     for init in ("mean", "nearest"):
@@ -181,7 +181,7 @@ def test_images_to_start_at_have_the_largest_canvas():
 
 def test_candidates_are_drawn_by_weight(monkeypatch):
     """A row of great weight is nearly the mean of its class, among the candidates too."""
-    monkeypatch.setattr("sklgm.estimators.start._CANDIDATES", 10)
+    monkeypatch.setattr("sklgm.estimators.start.CANDIDATES", 10)
     rows, labels = np.random.default_rng(0).normal(size=(400, 3)), np.repeat([0, 1], 200)
     weights = np.ones(400)
     weights[[7, 300]] = 1e4

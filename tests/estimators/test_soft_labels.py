@@ -295,8 +295,8 @@ class Break(Follower):
 
 def test_an_interrupted_fit_goes_on_with_soft_labels_asked_for_later(tmp_path, monkeypatch):
     """They change no picture, so the steps that were taken are not taken again."""
-    monkeypatch.setattr("sklgm.checkpoint.state._SECONDS", 0)
-    monkeypatch.setattr("sklgm.checkpoint.state._LEAST_TIMES", 0)
+    monkeypatch.setattr("sklgm.utils.files._SECONDS", 0)
+    monkeypatch.setattr("sklgm.utils.files._LEAST_TIMES", 0)
     stopped = distiller(soft_labels=False, memory=tmp_path).set_callbacks(Break())
     with pytest.raises(KeyboardInterrupt):
         stopped.fit(X, Y)

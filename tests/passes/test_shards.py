@@ -6,13 +6,11 @@ from contextlib import contextmanager
 import joblib
 import numpy as np
 import pytest
-import ray
 import torch
 from dask.distributed import Client, LocalCluster
 from joblib.externals.loky import get_reusable_executor
 from joblib.externals.loky.process_executor import TerminatedWorkerError
 from numpy.testing import assert_allclose, assert_array_equal
-from ray.util.joblib import register_ray
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 
@@ -56,6 +54,9 @@ def cluster(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def ray_cluster():
+    ray = pytest.importorskip("ray")
+    from ray.util.joblib import register_ray
+
     ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
     register_ray()
     yield

@@ -15,7 +15,7 @@ from sklearn.utils._param_validation import Interval
 from sklgm.estimators.base import FrozenBackboneEstimator, PrototypeTransformer
 from sklgm.estimators.soft_labels import real_moments, teach
 from sklgm.matching.classes import weigh_samples
-from sklgm.passes.shards import take
+from sklgm.passes.real_pass import take
 from sklgm.synthesis import StandardAugmentation
 from sklgm.utils.targets import check_targets
 
