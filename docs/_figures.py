@@ -6,7 +6,7 @@ from pathlib import Path
 from tabulate import tabulate
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
-from _results import mean_and_error, read  # noqa: E402
+from _results import mean_and_error, read
 
 NETS = ("CLIP", "lite0", "lite2", "MobileNetV2")
 SELECTIONS = {"nearest to class mean": "photographs", "nearest, rate .01": "prototypes"}
