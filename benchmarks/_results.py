@@ -4,6 +4,8 @@ import csv
 import datetime
 import os
 import platform
+import threading
+from contextlib import contextmanager
 from pathlib import Path
 
 import joblib
@@ -128,6 +130,30 @@ def keep(path, make):
         joblib.dump(made, half)
         half.replace(path)
     return joblib.load(path)
+
+
+def memory(pid="self"):
+    """Return the sizes in a process's status on Linux, such as "RssAnon", in MiB by their names."""
+    fields = (line.split() for line in Path(f"/proc/{pid}/status").read_text().splitlines())
+    return {field[0][:-1]: int(field[1]) / 1024 for field in fields if field[-1] == "kB"}
+
+
+@contextmanager
+def watching(read):
+    """Yield a list whose only item is the largest value that a function returned meanwhile."""
+    peak, ended = [read()], threading.Event()
+
+    def watch():
+        while not ended.wait(0.02):
+            peak[0] = max(peak[0], read())
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    try:
+        yield peak
+    finally:
+        ended.set()
+        thread.join()
 
 
 def mean_and_error(values):

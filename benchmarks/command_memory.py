@@ -18,7 +18,7 @@ import sys
 import time
 from pathlib import Path
 
-from _results import read, run_missing, save_tables
+from _results import memory, read, run_missing, save_tables
 from PIL import Image
 
 from sklgm.datasets import load_openmoji
@@ -77,9 +77,8 @@ def run(step, n, work):
 def _memory(pid):
     """Return the memory of a process without mapped files, and the peak of all of it, in MiB."""
     try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-        sizes = dict(line.split(":", 1) for line in lines)
-        return int(sizes["RssAnon"].split()[0]) / 1024, int(sizes["VmHWM"].split()[0]) / 1024
+        sizes = memory(pid)
+        return sizes["RssAnon"], sizes["VmHWM"]
     except (OSError, KeyError):  # it has ended
         return 0, 0
 

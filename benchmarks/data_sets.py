@@ -15,13 +15,12 @@ import argparse
 import subprocess
 import sys
 import tempfile
-import threading
 from pathlib import Path
 
 import datasets
 import numpy as np
 import torch
-from _results import save
+from _results import memory, save, watching
 from real_pass import MEMORY_IMAGE_SIZE, distiller, labels, make_files, seconds
 
 from sklgm.datasets import as_X_y
@@ -70,20 +69,9 @@ def compare(paths, dataset, n_jobs, n_rounds):
 def pass_once(folder, n_times, n_jobs):
     """Pass over a data set once and print the peak of anonymous memory in MiB, on Linux."""
     dataset = datasets.concatenate_datasets([datasets.load_from_disk(folder)] * n_times)
-    peak, done = 0, threading.Event()
-
-    def watch():
-        nonlocal peak
-        while not done.wait(0.02):
-            status = Path("/proc/self/status").read_text()
-            peak = max(peak, int(status.partition("RssAnon:")[2].split()[0]))
-
-    watcher = threading.Thread(target=watch)
-    watcher.start()
-    distiller(None, n_jobs, MEMORY_IMAGE_SIZE).compute_gradients(*as_X_y(dataset))
-    done.set()
-    watcher.join()
-    print(peak / 1024)
+    with watching(lambda: memory()["RssAnon"]) as peak:
+        distiller(None, n_jobs, MEMORY_IMAGE_SIZE).compute_gradients(*as_X_y(dataset))
+    print(peak[0])
 
 
 def main():

@@ -24,31 +24,22 @@ import torch
 from _results import run_missing
 from thousand_classes import rows_of
 
+sys.path.insert(0, str(Path(__file__).parents[1]))
 from sklgm import FrozenBackboneProbe, LGMDistiller, PrototypeSet
+from tests.followers import Follower
 
 PHASES = ("pass", "steps", "probe")
 
 
-class Teller:
-    """A callback that prints which phase begins, and how often it is called there."""
+class Teller(Follower):
+    """A callback that prints which phase begins."""
 
-    max_propagation_depth = None
     phases = {"real-gradients": "pass", "synthesis": "steps"}
-
-    def setup(self, estimator, context):
-        """Do nothing."""
-
-    def teardown(self, estimator, context):
-        """Do nothing."""
 
     def on_fit_task_begin(self, estimator, context):
         """Print the phase."""
-        name = context.task_name
-        if name in self.phases:
-            print(self.phases[name], flush=True)
-
-    def on_fit_task_end(self, estimator, context, **_):
-        """Do nothing."""
+        if context.task_name in self.phases:
+            print(self.phases[context.task_name], flush=True)
 
 
 def run(folder, n_classes, memory):

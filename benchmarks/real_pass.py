@@ -30,7 +30,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from _results import save
+from _results import memory, save
 from PIL import Image
 
 from sklgm import LGMDistiller
@@ -174,8 +174,7 @@ def pass_once(folder, n_times, n_jobs):
     paths = sorted(Path(folder).glob("*.jpg")) * n_times
     distiller(None, n_jobs, MEMORY_IMAGE_SIZE).compute_gradients(paths, labels(len(paths)))
     # The peak that getrusage knows is at least that of the process which started this one.
-    status = Path("/proc/self/status").read_text()
-    print(int(status.partition("VmHWM:")[2].split()[0]) / 1024)
+    print(memory()["VmHWM"])
 
 
 def peak_memory(folder, n_times, n_jobs):

@@ -22,7 +22,7 @@ import joblib
 import numpy as np
 import pandas as pd
 import torch
-from _results import save
+from _results import memory, save
 from PIL import Image
 from sklearn.model_selection import GridSearchCV
 
@@ -142,10 +142,8 @@ def uses(folder: Path) -> dict[str, Callable[[], object]]:
 def resources(folder: Path) -> dict[str, float]:
     """Return what this process holds now."""
     gc.collect()
-    status = Path("/proc/self/status").read_text()
-    resident = next(line for line in status.splitlines() if line.startswith("VmRSS"))
     return {
-        "MiB": int(resident.split()[1]) / 1024,
+        "MiB": memory()["VmRSS"],
         "open files": len(list(Path("/proc/self/fd").iterdir())),
         "threads": len(list(Path("/proc/self/task").iterdir())),
         "files in the folder": sum(1 for path in folder.iterdir() if path.name != "cache"),

@@ -17,14 +17,13 @@ import argparse
 import json
 import subprocess
 import sys
-import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
-from _results import read, run_missing, save_tables
+from _results import memory, read, run_missing, save_tables, watching
 from sklearn.metrics import top_k_accuracy_score
 
 from sklgm import FrozenBackboneProbe, LGMDistiller, PrototypeSet
@@ -82,29 +81,17 @@ class Phases:
     @contextmanager
     def __call__(self, name):
         """Measure what is done inside."""
-        peak, ended = [_memory()], threading.Event()
-
-        def watch():
-            while not ended.wait(0.02):
-                peak[0] = max(peak[0], _memory())
-
-        watching = threading.Thread(target=watch)
-        watching.start()
         start = time.perf_counter()
-        try:
+        with watching(_beside_files) as peak:
             yield
-        finally:
-            self.found[f"{name}, s"] = time.perf_counter() - start
-            ended.set()
-            watching.join()
-            self.found[f"{name}, MiB"] = peak[0]
+        self.found[f"{name}, s"] = time.perf_counter() - start
+        self.found[f"{name}, MiB"] = peak[0]
 
 
-def _memory():
+def _beside_files():
     """Return the memory of this process in MiB, without what is mapped from files."""
-    lines = Path("/proc/self/status").read_text().splitlines()
-    sizes = dict(line.split(":") for line in lines)
-    return sum(int(sizes[name].split()[0]) for name in ("RssAnon", "RssShmem")) / 1024
+    sizes = memory()
+    return sizes["RssAnon"] + sizes["RssShmem"]
 
 
 def run(n_classes, heads, folder, parts, threads):

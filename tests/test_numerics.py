@@ -374,13 +374,6 @@ class Stop(Recorder):
             raise RuntimeError("stop here")
 
 
-@pytest.fixture
-def at_every_step(monkeypatch):
-    """Keep the state after each step."""
-    monkeypatch.setattr("sklgm.utils.files._SECONDS", 0)
-    monkeypatch.setattr("sklgm.utils.files._LEAST_TIMES", 0)
-
-
 def test_where_the_state_is_due_a_bad_step_is_the_last(at_every_step, tmp_path):
     taken, message = n_steps(distiller(spoilt(3), memory=tmp_path))
     assert taken == 4

@@ -51,7 +51,7 @@ def cached_features(
     shape : tuple of int
         Shape of the features.
     make : callable
-        Takes None, or the path of a file to write them to, and returns them.
+        Takes None, or the path of a file that has or gets them, and returns them.
 
     Returns
     -------
@@ -61,8 +61,7 @@ def cached_features(
     folder = folder_in(memory, "features") if is_large(shape) else None
     if folder is None:
         return cached(memory, key, lambda: make(None))
-    path = folder / f"{hash_each([__version__, *key])}.npy"
-    return np.load(path, mmap_mode="c") if path.exists() else make(path)
+    return make(folder / f"{hash_each([__version__, *key])}.npy")
 
 
 def folder_in(memory: Any, name: str) -> Path | None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Callable
 from typing import Any
 
 from torch import Tensor
 
 from sklgm.checkpoint.memory import folder_in, hash_each
-from sklgm.checkpoint.state import keep_tensors, read_tensors, versions
+from sklgm.checkpoint.state import discard, keep_tensors, read_tensors, versions
 from sklgm.matching import RealGradients
 from sklgm.matching.gradients_file import restore
 from sklgm.utils.files import WritingInterval
@@ -80,6 +79,4 @@ class PartialSums:
 
     def remove(self) -> None:
         """Remove the file: the pass is kept as a whole."""
-        if self._path is not None:
-            with contextlib.suppress(OSError):
-                self._path.unlink(missing_ok=True)
+        discard(self._path)

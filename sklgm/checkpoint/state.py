@@ -166,10 +166,7 @@ class FitState:
 
     def remove(self) -> None:
         """Remove the file: there is nothing more to go on with."""
-        if self._path is not None:
-            # One that cannot be removed does no harm: from its end a fit comes to the same result.
-            with contextlib.suppress(OSError):
-                self._path.unlink(missing_ok=True)
+        discard(self._path)
 
 
 def read_tensors(
@@ -208,3 +205,11 @@ def keep_tensors(path: Path, facts: dict[str, Any], tensors: dict[str, Tensor]) 
         warnings.warn(
             f"Work cannot be kept in {str(path)!r}: {error}. The fit goes on.", stacklevel=2
         )
+
+
+def discard(path: Path | None) -> None:
+    """Remove a file that work was kept in, if there is one."""
+    if path is not None:
+        # One that cannot be removed does no harm: from its end work comes to the same result.
+        with contextlib.suppress(OSError):
+            path.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any
 
 import joblib
@@ -53,16 +54,12 @@ def embed_views(
     if n_views == "auto":
         n_views = int(np.clip(_AUTO_VIEWS // len(source), _AUTO_FEWEST, _AUTO_MOST))
     if isinstance(source, np.ndarray):
-        own = encoder.split(source)
-        return encoder.bank(lambda start: own, len(source), augmentation, n_views, seed)
+        parts = partial(encoder.split, source)
+        return encoder.bank(parts, len(source), augmentation, n_views, seed)
     # Prototypes as X: the way through 8 bits would change them.
     exact = _exact_canvases(source, encoder.backbone.canvas_size)
-
-    def canvases(start: int) -> Any:
-        if exact is not None:
-            return encoder.split(exact[start:])
-        return encoder.canvases(source.take(slice(start, None)) if start else source)
-
+    exactly = exact is not None
+    canvases = partial(encoder.split, exact) if exactly else partial(encoder.canvases, source)
     key = None
     if memory is not None:
         pixels = source.fingerprint() if exact is None else joblib.hash(exact)

@@ -56,9 +56,7 @@ class Run:
         """Raise ValueError unless all processes of the job were given things of equal content."""
         if self.ranks.size == 1:
             return
-        digest = int(hash_each([self.settings, *given])[:15], 16)
-        digests = self.ranks.gather(torch.tensor([digest]), self.ranks.size)
-        if len(digests.unique()) > 1:
+        if len(set(self.ranks.collect(hash_each([self.settings, *given])))) > 1:
             raise ValueError(
                 f"The {self.ranks.size} processes of this torch.distributed job were given "
                 f"different labels, weights, parameters or seeds. Give all of them the whole data "

@@ -88,9 +88,15 @@ class Encoder:
         )
 
     def batches(
-        self, source: ImageSource, resize: Callable[[np.ndarray], np.ndarray]
+        self, source: ImageSource, resize: Callable[[np.ndarray], np.ndarray], start: int = 0
     ) -> Iterator[Tensor]:
-        """Yield pixels (n, 3, s, s) in [0, 1] on the device, where bytes become floats."""
+        """Yield images from ``start`` on as pixels (n, 3, s, s) in [0, 1].
+
+        Bytes become floats on the device.
+        """
+        if start >= len(source):
+            return
+        source = source.take(slice(start, None)) if start else source
         device = self.backbone.device
         batches = iter_batches(
             source, resize, batch_size=self.batch_size.images, n_jobs=self.n_jobs
@@ -100,10 +106,10 @@ class Encoder:
                 images = to_device(torch.from_numpy(batch), device)
                 yield images.permute(0, 3, 1, 2).float().div_(255)
 
-    def canvases(self, source: ImageSource) -> Iterator[Tensor]:
-        """Yield images brought to the canvas, from which views are cut."""
+    def canvases(self, source: ImageSource, start: int = 0) -> Iterator[Tensor]:
+        """Yield images from ``start`` on, brought to the canvas, from which views are cut."""
         size = self.backbone.canvas_size
-        return self.batches(source, partial(resize_crop, size=size))
+        return self.batches(source, partial(resize_crop, size=size), start)
 
     def canvas_array(self, source: ImageSource) -> np.ndarray:
         """Return images brought to the canvas, float32 of shape (n, canvas, canvas, 3)."""
@@ -128,8 +134,7 @@ class Encoder:
         """
 
         def parts(start: int) -> Iterator[np.ndarray]:
-            left = source.take(slice(start, None)) if start else source
-            for pixels in self.batches(left, self.backbone.resize):
+            for pixels in self.batches(source, self.backbone.resize, start):
                 yield self.still_features(pixels).cpu().numpy()
 
         return gather(parts, (len(source), self.n_features), path)
@@ -148,13 +153,12 @@ class Encoder:
         ndarray of shape (n, n_features)
             float32.
         """
-        return self.bank(
-            lambda start: self.split(canvases), len(canvases), augmentation=None, n_views=1, seed=0
-        )[:, 0]
+        parts = partial(self.split, canvases)
+        return self.bank(parts, len(canvases), augmentation=None, n_views=1, seed=0)[:, 0]
 
-    def split(self, canvases: np.ndarray) -> Iterator[Tensor]:
+    def split(self, canvases: np.ndarray, start: int = 0) -> Iterator[Tensor]:
         """Yield exact float images (n, canvas, canvas, 3) as :meth:`canvases` yields files."""
-        for part in as_tensor(canvases).permute(0, 3, 1, 2).split(self.batch_size.images):
+        for part in as_tensor(canvases[start:]).permute(0, 3, 1, 2).split(self.batch_size.images):
             yield part.to(self.backbone.device)
 
     @torch.no_grad()

@@ -219,11 +219,10 @@ class RealPass:
                 weights = sample_weight[rows]
                 gradients.update(features.to(self.device), y[rows], sample_weight=weights)
                 after_batch(len(features), dict)
-        elif n_done < len(source) or waiting:
+        else:
             # A net that comes out of a pickle is on the CPU.
             placed = replace(self, encoder=self.encoder.to(self.device))
-            left = take(source, slice(n_done, None)) if n_done < len(source) else None
-            canvases = () if left is None else placed.encoder.canvases(left)
+            canvases = placed.encoder.canvases(source, n_done)
             data = y, sample_weight
             placed.add_canvases(gradients, canvases, *data, after_batch, start, n_done, waiting)
 

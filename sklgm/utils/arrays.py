@@ -39,8 +39,9 @@ def gather(
     shape : tuple of int
         Shape of the whole.
     path : Path, optional
-        Of a file in the format of `numpy.save` that is to be kept, however small. It is whole or
-        not there; a file beside it holds the parts until then, from which the next call goes on.
+        Of a file in the format of `numpy.save`, which is read if it is there, and else made,
+        however small. It is whole or not there: a file beside it holds the parts until then, from
+        which the next call goes on.
 
     Returns
     -------
@@ -53,7 +54,8 @@ def gather(
         If the disk has too little room. No part is asked for then.
     """
     if path is not None:
-        _write(parts, shape, path)
+        if not path.exists():
+            _write(parts, shape, path)
         return np.load(path, mmap_mode="c")
     if is_large(shape):
         _check_room(Path(tempfile.gettempdir()), shape)

@@ -6,7 +6,6 @@ import pytest
 
 from sklgm import LGMDistiller, RandomHeads
 from sklgm.passes import real_pass
-from sklgm.utils import files
 from tests.followers import Follower
 from tests.image_checks import toy_images
 from tests.tiny_backbones import counting_backbone, tiny_backbone
@@ -40,9 +39,7 @@ class Stop(Follower):
 
 
 @pytest.fixture(autouse=True)
-def kept_often(monkeypatch):
-    monkeypatch.setattr(files, "_SECONDS", 0.0)
-    monkeypatch.setattr(files, "_LEAST_TIMES", 0)
+def small_batches(at_every_step, monkeypatch):
     monkeypatch.setattr(real_pass, "_ROWS_AT_ONCE", 10)
 
 

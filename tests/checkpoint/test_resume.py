@@ -57,13 +57,6 @@ def interruptible():
     signal.signal(signal.SIGINT, before)
 
 
-@pytest.fixture
-def at_every_step(monkeypatch):
-    """Keep the state after each step."""
-    monkeypatch.setattr("sklgm.utils.files._SECONDS", 0)
-    monkeypatch.setattr("sklgm.utils.files._LEAST_TIMES", 0)
-
-
 class Crash(Follower):
     """A callback that counts batches, too, and fails at the beginning of a step."""
 

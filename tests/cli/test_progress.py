@@ -91,12 +91,6 @@ def test_several_nets_pass_one_after_the_other(capsys):
     ]
 
 
-@pytest.fixture
-def kept_at_each_step(monkeypatch):
-    monkeypatch.setattr("sklgm.utils.files._SECONDS", 0.0)
-    monkeypatch.setattr("sklgm.utils.files._LEAST_TIMES", 0)
-
-
 class Interrupting(FitProgress):
     """Fail as by Ctrl-C at the end of a step."""
 
@@ -110,9 +104,7 @@ class Interrupting(FitProgress):
             raise KeyboardInterrupt
 
 
-def test_a_fit_that_goes_on_counts_from_where_it_was(
-    tmp_path, capsys, kept_at_each_step, half_minutes
-):
+def test_a_fit_that_goes_on_counts_from_where_it_was(tmp_path, capsys, at_every_step, half_minutes):
     estimator = distiller(memory=tmp_path / "work")
     with pytest.raises(KeyboardInterrupt):
         estimator.set_callbacks(Interrupting(at=2)).fit(X, Y)
@@ -159,7 +151,7 @@ def test_memory_is_by_the_formulas_of_the_documentation(n_processes):
 
 
 @pytest.mark.parametrize("nets", [POWER_OF_2, [POWER_OF_2, tiny_backbone(14, seed=1)]])
-def test_the_disk_is_what_kept_work_takes(nets, tmp_path, kept_at_each_step):
+def test_the_disk_is_what_kept_work_takes(nets, tmp_path, at_every_step):
     estimator = distiller(
         nets, heads=RandomHeads(4, 512), prototypes_per_class=20, max_iter=9, memory=tmp_path
     )

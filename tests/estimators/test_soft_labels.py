@@ -293,10 +293,8 @@ class Break(Follower):
             raise KeyboardInterrupt
 
 
-def test_an_interrupted_fit_goes_on_with_soft_labels_asked_for_later(tmp_path, monkeypatch):
+def test_an_interrupted_fit_goes_on_with_soft_labels_asked_for_later(tmp_path, at_every_step):
     """They change no picture, so the steps that were taken are not taken again."""
-    monkeypatch.setattr("sklgm.utils.files._SECONDS", 0)
-    monkeypatch.setattr("sklgm.utils.files._LEAST_TIMES", 0)
     stopped = distiller(soft_labels=False, memory=tmp_path).set_callbacks(Break())
     with pytest.raises(KeyboardInterrupt):
         stopped.fit(X, Y)
