@@ -143,17 +143,18 @@ def needed_bytes(distiller: Any, n_classes: int, n_processes: int = 1) -> tuple[
     """
     encoders = distiller._encoders()
     n_views = distiller._matching_settings().n_views
-    n_heads = distiller._heads().pool_size * n_classes
+    heads = distiller._heads()
+    n_rows = heads.pool_size * n_classes
     n_prototypes = n_classes * distiller.prototypes_per_class
     n_pixels = n_prototypes * max(one.backbone.canvas_size for one in encoders) ** 2
     n_features, n_nets = sum(one.n_features for one in encoders), len(encoders)
     memory = (
         12 * 12 * n_pixels / n_processes
-        + 4 * n_heads * (2 * n_features + n_nets)
+        + 4 * (n_rows + heads.n_heads * n_classes) * (2 * n_features + n_nets)
         + 4 * (10 * n_views + 2) * n_prototypes * n_features
     )
     disk = (
-        4 * n_heads * (n_features + n_nets) * n_processes
+        4 * n_rows * (n_features + n_nets) * n_processes
         + 48 * n_pixels
         + 16 * n_prototypes * n_views * n_features
     )

@@ -373,14 +373,15 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
         nearest: np.ndarray | None = None,
     ) -> None:
         """Match the gradients and assign the fitted attributes."""
-        if not all(bool(target.sums.isfinite().all()) for target in targets):
+        # Extremes, since isfinite() of all sums would make a copy of them.
+        ends = [end(target.sums) for target in targets for end in (torch.amin, torch.amax)]
+        if not all(end.isfinite() for end in ends):
             raise ValueError(
                 "The gradients of the real data are not finite: they overflow float32. Scale the "
                 "features down, or use smaller weights."
             )
         moments = [target.class_moments() for target in targets] if self.soft_labels else None
-        device, ranks = self._device(), run.ranks
-        classes = targets[0].classes
+        device, ranks, classes = self._device(), run.ranks, targets[0].classes
         labels = np.repeat(np.arange(len(classes)), self.prototypes_per_class)
         synthetic = start_samples(
             targets,

@@ -139,7 +139,7 @@ def test_a_terminal_shows_a_bar_for_each_phase(monkeypatch, half_minutes):
 
 @pytest.mark.parametrize("n_processes", [1, 2])
 def test_memory_is_by_the_formulas_of_the_documentation(n_processes):
-    sizes = {"n_classes": 5, "n_prototypes": 15, "pool_size": 8, "n_views": 2}
+    sizes = {"n_classes": 5, "n_prototypes": 15, "pool_size": 8, "n_heads": 4, "n_views": 2}
     sizes |= {"n_features": NET.n_features, "canvas": NET.canvas_size}
     table = (DOCS / "cost.rst").read_text(encoding="utf-8")
     prototypes, heads, features = (
