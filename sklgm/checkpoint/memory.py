@@ -56,7 +56,7 @@ def cached_features(
     Returns
     -------
     ndarray of that shape
-        float32. Above 256 MiB they lie in a file: of the cache, or a temporary one without a cache.
+        float32. Above 32 MiB they lie in a file: of the cache, or a temporary one without a cache.
     """
     folder = folder_in(memory, "features") if is_large(shape) else None
     if folder is None:

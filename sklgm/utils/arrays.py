@@ -16,18 +16,18 @@ from numpy.lib.format import open_memmap
 from sklgm.utils.files import WritingInterval, replacing
 
 # Bytes of the largest array that is kept in memory.
-_MOST_IN_MEMORY = 2**28
+_MOST_IN_MEMORY = 2**25
 
 
 def is_large(shape: tuple[int, ...]) -> bool:
-    """Return whether a float32 array of this shape has more than 256 MiB."""
+    """Return whether a float32 array of this shape has more than 32 MiB."""
     return _n_bytes(shape) > _MOST_IN_MEMORY
 
 
 def gather(
     parts: Callable[[int], Iterable[np.ndarray]], shape: tuple[int, ...], path: Path | None = None
 ) -> np.ndarray:
-    """Return parts, one after the other, as one array; above 256 MiB it lies in a temporary file.
+    """Return parts, one after the other, as one array; above 32 MiB it lies in a temporary file.
 
     The temporary file has no name: it is gone with the array, or with the process, however that
     ends. Of what lies in a file the system keeps in memory as much as there is room for.
