@@ -107,9 +107,10 @@ def gradient_alignment(
     -----
     Both sides are seen as the distiller sees real images: the centre crop, plain or mirrored or
     both, makes one half of a gradient and random views the other. Distillation itself compares
-    random views of prototypes alone, so that ``1 - loss_curve_[-1]`` is close to the score at home,
-    not equal. As many random views are taken of all prototypes together as of all real images, but
-    at most 32 of each. Prototypes are cut from their own canvas and seen at the backbone's size.
+    the gradients of centre crops and of random views one by one, so that ``1 - loss_curve_[-1]``
+    is close to the score at home, not equal. As many random views are taken of all prototypes
+    together as of all real images, but at most 32 of each. Prototypes are cut from their own
+    canvas and seen at the backbone's size.
     With ``class_weight="balanced"`` each class has the same weight on both sides; with other
     weights, which are the real images', every prototype weighs the same. With ``matching="row"``
     the cosine of a head is the mean of those of its rows.

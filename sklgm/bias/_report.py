@@ -197,9 +197,9 @@ def diagnose_bias(
     X : array-like of images, or of shape (n_samples, n_features) if prototypes are rows
         Training images, where class and group go together.
     y : array-like of shape (n_samples,)
-        Classes of the reference images. Each has a prototype.
+        Classes of the training images. Each has a prototype.
     groups : array-like of shape (n_samples,)
-        Groups of the reference images.
+        Groups of the training images.
     reference : tuple of (X, y, groups)
         Real images with every class in every group.
     correlated_test, shifted_test : tuple of (X, y, groups), default=None
