@@ -5,9 +5,12 @@ import sys
 from pathlib import Path
 
 import matplotlib
+import torch
 from docutils import nodes
 from docutils.utils.math.latex2mathml import tex2mathml
+from jinja2 import Template
 from sphinx_gallery.sorting import ExplicitOrder
+from tabulate import tabulate
 
 import sklgm
 
@@ -104,26 +107,32 @@ def write_mathml(translator, node):
     raise nodes.SkipNode
 
 
-def write_backbone_table(app):
-    """Write the table of the backbones from their records."""
+def write_backbones(app):
+    """Write the table of the backbones, and a file for each family's page, from their records."""
+    from sklgm.backbones._libraries import LIBRARIES
     from sklgm.backbones._registry import ALIASES, REGISTRY
 
     short = {name: alias for alias, name in ALIASES.items()}
-    columns = ("Name", "Short", "Pixels", "Features", "Kind", "Licence of the weights")
-    lines = [".. list-table::", "   :header-rows: 1", "   :widths: auto", ""]
-    lines += [f"   {' ' if i else '*'} - {column}" for i, column in enumerate(columns)]
+    families, rows, millions = {}, [], {}
     for spec in REGISTRY.values():
-        lines += [
-            f"   * - `{spec.name} <{spec.reference}>`__",
-            f"     - {short.get(spec.name, '')}",
-            f"     - {spec.image_size}",
-            f"     - {spec.n_features}",
-            f"     - {spec.pooling}",
-            f"     - {spec.license}",
-        ]
-    target = Path(app.srcdir) / "generated" / "backbones.inc"
-    target.parent.mkdir(exist_ok=True)
-    target.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        family = spec.name.partition("_")[0]
+        families.setdefault(family, []).append(spec)
+        link = f":doc:`{spec.name} </backbones_by_family/{family}>`"
+        sizes = spec.image_size, spec.n_features
+        rows.append((link, short.get(spec.name, ""), *sizes, spec.pooling, spec.license))
+        with torch.device("meta"):  # parameters without memory
+            net = LIBRARIES[spec.source].build(spec, spec.image_size, False)
+        millions[spec.name] = sum(tensor.numel() for tensor in net.parameters()) / 1e6
+    columns = ("Name", "Short", "Pixels", "Features", "Kind of feature", "Licence of the weights")
+    folder = Path(app.srcdir) / "generated" / "backbones"
+    folder.mkdir(parents=True, exist_ok=True)
+    table = tabulate(rows, columns, "rst", disable_numparse=True)
+    folder.with_suffix(".inc").write_text(f"{table}\n", encoding="utf-8")
+    source = (Path(app.srcdir) / "_templates" / "backbone_family.rst").read_text(encoding="utf-8")
+    page = Template(source, trim_blocks=True, lstrip_blocks=True)
+    for family, records in families.items():
+        text = page.render(records=records, short=short, millions=millions)
+        (folder / f"{family}.inc").write_text(f"{text}\n", encoding="utf-8")
 
 
 def write_changelog(app):
@@ -142,7 +151,7 @@ def write_changelog(app):
 def setup(app):
     """Register the functions above."""
     app.connect("autodoc-skip-member", skip_foreign_members)
-    app.connect("builder-inited", write_backbone_table)
+    app.connect("builder-inited", write_backbones)
     app.connect("builder-inited", write_changelog)
     app.connect("builder-inited", write_figures)
     app.add_html_math_renderer("mathml", (write_mathml, None), (write_mathml, None))

@@ -7,9 +7,11 @@ import inspect
 import pkgutil
 import re
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import matplotlib.pyplot as plt
+import numpy as np
 import pytest
 import sklearn
 import timm
@@ -19,11 +21,15 @@ from numpydoc.validate import validate
 from PIL import Image
 
 import sklgm
+from sklgm.backbones._modules import own_rng
+from sklgm.backbones._registry import REGISTRY
 from sklgm.cli.app import app
+from tests.library_nets import own_cache
 
 ROOT = Path(__file__).parents[1]
 PAGE = ROOT / "docs" / "api.rst"
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.rst"))]
+FAMILIES = ROOT / "docs" / "backbones_by_family"
+PAGES = [ROOT / "README.md", *sorted(PAGE.parent.glob("*.rst")), *sorted(FAMILIES.glob("*.rst"))]
 # Of the packages that are public as a whole; of sklgm.images only what the page has.
 PUBLIC = {
     "sklgm",
@@ -143,22 +149,54 @@ def test_nets_on_the_page_of_backbones_run(tmp_path, monkeypatch):
     state = timm.create_model("resnet18", num_classes=3).state_dict()
     state = {f"model.{key}": value for key, value in state.items()}
     torch.save({"epoch": 1, "state_dict": state, "callbacks": {}}, "last.ckpt")
-    page = {}
     found = blocks(ROOT / "docs" / "backbones.rst", "python")
-    for word in ("save_pretrained", "last.ckpt"):
-        (block,) = (block for block in found if word in block)
-        exec(block, page)
+    (block,) = (block for block in found if "last.ckpt" in block)
+    page = {"X": np.random.default_rng(0).random((6, 40, 40, 3)), "y": ["cat", "dog"] * 3}
+    exec(block, page)
     assert page["backbone"].fingerprint() == page["distiller"].backbone_fingerprint_
 
 
-@pytest.mark.real
-def test_the_page_on_inputs_runs(tmp_path, monkeypatch):
+@pytest.fixture
+def pictures(tmp_path, monkeypatch):
+    """Work in a folder that has the folder "pictures", with three images of each of two classes."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     for name, colour in {"cat": "orange", "dog": "brown"}.items():
         Path("pictures", name).mkdir(parents=True)
         for i in range(3):
             Image.new("RGB", (40 + i, 40), colour).save(Path("pictures", name, f"{i}.png"))
+
+
+def stand_in(spec, image_size, pretrained, device):
+    """Return a small net with as many features as that of a record, in place of `load_net`."""
+    with own_rng():
+        head = torch.nn.Linear(12, spec.n_features).requires_grad_(False)
+    net = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten(), head)
+    return net.to(device), torch.contiguous_format
+
+
+@pytest.mark.skipif(not PAGE.exists(), reason="not in a source distribution")
+@pytest.mark.parametrize("family", sorted({name.partition("_")[0] for name in REGISTRY}))
+def test_each_family_of_backbones_has_a_page_that_runs(family, pictures, monkeypatch):
+    """Names, sizes and files are the page's; nets, and sizes that it leaves out, are small ones."""
+    page = FAMILIES / f"{family}.rst"
+    assert f".. include:: /generated/backbones/{family}.inc" in page.read_text(encoding="utf-8")
+    own_cache(monkeypatch)
+    for name, spec in REGISTRY.items():
+        small = replace(spec, image_size=2 * (spec.patch_size or 16))
+        monkeypatch.setitem(REGISTRY, name, small)
+    monkeypatch.setattr("sklgm.backbones._backbone.load_net", stand_in)
+    monkeypatch.setitem(sklgm.LGMDistiller.__init__.__kwdefaults__, "max_iter", 1)
+    for parameter in ("max_epochs", "n_views"):
+        monkeypatch.setitem(sklgm.FrozenBackboneProbe.__init__.__kwdefaults__, parameter, 1)
+    Path("vit-b-300ep.pth.tar").write_bytes(b"weights")
+    (block,) = blocks(page, "python")
+    exec(block, found := {})
+    assert set(found["y"]) == {"cat", "dog"}
+
+
+@pytest.mark.real
+def test_the_page_on_inputs_runs(pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
     page = {}
     with sklearn.config_context():  # which the page sets
         for block in blocks(ROOT / "docs" / "inputs.rst", "python"):
