@@ -11,6 +11,43 @@ from _results import mean_and_error, read
 NETS = ("CLIP", "lite0", "lite2", "MobileNetV2")
 SELECTIONS = {"nearest to class mean": "photographs", "nearest, rate .01": "prototypes"}
 
+# Of tables of what was tried: nets and data, and the changes of `tried.csv` in their order.
+TRIED = {
+    "clip": (
+        {"Imagewoof": ("imagewoof", "CLIP"), "flowers": ("flowers5", "CLIP")},
+        ("nothing", "learning rate .03", "learning rate .12", "50 steps", "200 steps")
+        + ("Adam's first beta .9", "head scale .03", "no blur", "all views blurred")
+        + ("weight of crops .1", "crops matched with real crops alone, weight .25"),
+    ),
+    "small": (
+        {"Fashion-MNIST": ("fashion-mnist", "lite0")},
+        ("nothing", "150 steps", "200 steps", "learning rate .12", "a crop and 2 random views")
+        + ("a crop and 1 random view, 200 steps", "one distance, 4 random views, 200 steps"),
+    ),
+    "shift": (
+        {"PACS": ("pacs", "MobileNetV2")},
+        ("nothing", "penalty .03", "penalty .3", "centred features", "centred features, penalty .1")
+        + ("zero heads", "zero heads, penalty .1"),
+    ),
+}
+
+
+def tried(group):
+    """Return a table of what changes of settings did to the probe and to logistic regression."""
+    columns, changes = TRIED[group]
+    lines = []
+    for changed in changes:
+        cells = []
+        for data, net in columns.values():
+            key = {"data": data, "net": net, "changed": changed}
+            runs = [run for run in read("tried") if key.items() <= run.items()]
+            for score in ("probe", "logistic"):
+                mean = sum(float(run[score]) for run in runs) / len(runs)
+                cells.append(f"{mean:.3f}".lstrip("0"))
+        lines.append([changed, *cells])
+    titles = [f"{title}, {score}" for title in columns for score in ("probe", "logistic")]
+    return tabulate(lines, ["changed", *titles], "rst", disable_numparse=True)
+
 
 def travel(data, kind):
     """Return a table of what images of each net are worth on each net, by kind of label."""
@@ -31,11 +68,18 @@ def _cell(values):
     return mean_and_error(list(values)).replace("0.", ".")
 
 
+def tables():
+    """Return all tables by the names of their files."""
+    made = {f"tried_{group}": tried(group) for group in TRIED}
+    for data in ("flowers5", "imagewoof"):
+        for kind in ("hard", "soft"):
+            made[f"travel_{data}_{kind}"] = travel(data, kind)
+    return made
+
+
 def write_figures(app):
     """Write each table to a file that a page includes."""
     folder = Path(app.srcdir) / "generated"
     folder.mkdir(exist_ok=True)
-    for data in ("flowers5", "imagewoof"):
-        for kind in ("hard", "soft"):
-            target = folder / f"travel_{data}_{kind}.inc"
-            target.write_text(travel(data, kind) + "\n", encoding="utf-8")
+    for name, table in tables().items():
+        (folder / f"{name}.inc").write_text(f"{table}\n", encoding="utf-8")
