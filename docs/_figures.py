@@ -15,19 +15,19 @@ SELECTIONS = {"nearest to class mean": "photographs", "nearest, rate .01": "prot
 TRIED = {
     "clip": (
         {"Imagewoof": ("imagewoof", "CLIP"), "flowers": ("flowers5", "CLIP")},
-        ("nothing", "learning rate .03", "learning rate .12", "50 steps", "200 steps")
-        + ("Adam's first beta .9", "head scale .03", "no blur", "all views blurred")
-        + ("weight of crops .1", "crops matched with real crops alone, weight .25"),
+        "nothing; learning rate .03; learning rate .12; 50 steps; 200 steps; Adam's first beta .9; "
+        "head scale .03; no blur; all views blurred; weight of crops .1; "
+        "crops matched with real crops alone, weight .25",
     ),
     "small": (
         {"Fashion-MNIST": ("fashion-mnist", "lite0")},
-        ("nothing", "150 steps", "200 steps", "learning rate .12", "a crop and 2 random views")
-        + ("a crop and 1 random view, 200 steps", "one distance, 4 random views, 200 steps"),
+        "nothing; 150 steps; 200 steps; learning rate .12; a crop and 2 random views; "
+        "a crop and 1 random view, 200 steps; one distance, 4 random views, 200 steps",
     ),
     "shift": (
         {"PACS": ("pacs", "MobileNetV2")},
-        ("nothing", "penalty .03", "penalty .3", "centred features", "centred features, penalty .1")
-        + ("zero heads", "zero heads, penalty .1"),
+        "nothing; penalty .03; penalty .3; centred features; centred features, penalty .1; "
+        "zero heads; zero heads, penalty .1",
     ),
 }
 
@@ -36,7 +36,7 @@ def tried(group):
     """Return a table of what changes of settings did to the probe and to logistic regression."""
     columns, changes = TRIED[group]
     lines = []
-    for changed in changes:
+    for changed in changes.split("; "):
         cells = []
         for data, net in columns.values():
             key = {"data": data, "net": net, "changed": changed}

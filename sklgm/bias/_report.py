@@ -207,8 +207,8 @@ def diagnose_bias(
     backbone : str, Backbone or None, default=None
         Net to look with. None is the estimator's own, at its image size; a set of rows needs none.
     probe : FrozenBackboneProbe or None, default=None
-        Settings of the probe on prototypes; None takes the defaults, with ``random_state=0``. Used
-        with test images only.
+        Settings of the probe on prototypes; None takes the defaults, with ``random_state=0``, which
+        embed up to 100 views of each prototype. Used with test images only.
 
     Returns
     -------

@@ -83,9 +83,10 @@ class FitProgress:
         memory, disk = map(_size, needed_bytes(distiller, n_classes, self.n_processes))
         each = f" in each of {self.n_processes} processes" if self.n_processes > 1 else ""
         n_prototypes = n_classes * distiller.prototypes_per_class
+        n_views = n_prototypes * (1 + distiller._matching_settings().n_views)
         lines = [
-            f"{n_images:,} images of {n_classes:,} classes pass the net. Then {n_prototypes:,} "
-            f"prototypes take {distiller.max_iter:,} steps.",
+            f"{n_images:,} images of {n_classes:,} classes pass the net, each in some views. Then "
+            f"{n_prototypes:,} prototypes take {distiller.max_iter:,} steps of {n_views:,} views.",
             f"What grows with the classes takes about {memory} of memory{each}, beside the net and "
             f"a batch.",
         ]

@@ -89,7 +89,7 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
         Side in pixels of what the net sees, every net of several; None is the backbone's own.
         Prototypes have the side of the largest backbone's `canvas_size`.
     max_iter : int, default=100
-        Steps of the optimisation.
+        Steps of the optimisation; below 50, fine levels come so soon that images are noisy.
     learning_rate : float or "auto", default="auto"
         Learning rate of Adam at the first step. It falls to 0 by a cosine. "auto" is 0.06, or
         0.01 with ``init="nearest"``.
