@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import nullcontext
 from functools import partial
 from numbers import Integral
@@ -118,6 +119,18 @@ class FrozenBackboneEstimator(BaseEstimator):
 
     def _device(self) -> torch.device:
         return resolve_device(self.device)
+
+    def _warn_if_enlarged(self, prototypes: np.ndarray, net: Any) -> None:
+        """Warn of prototypes that have less than half the side of what is looked at."""
+        if prototypes.ndim == 2 or 2 * prototypes.shape[1] >= net.backbone.canvas_size:
+            return
+        side, size = prototypes.shape[1], net.backbone.image_size
+        warnings.warn(
+            f"Prototypes of {side} x {side} pixels are enlarged for a net that sees {size}. If "
+            f"they were made at a smaller image_size, use the same one here, about "
+            f"{round(side * size / net.backbone.canvas_size)}.",
+            stacklevel=4,
+        )
 
     def _encoder(self) -> Any:
         """Return the encoder of the backbone, the first of several; no other is asked for."""

@@ -45,7 +45,8 @@ def check_target(directory: str | Path, *, overwrite: bool) -> None:
     if os.path.lexists(target) and any(target.iterdir()):
         if not overwrite:
             raise FileExistsError(
-                f"{str(target)!r} is not empty. Choose another folder, or pass overwrite=True."
+                f"{str(target)!r} is not empty. Choose another folder, or allow to overwrite it: "
+                f"overwrite=True, or --overwrite of the command."
             )
         _read_card(target)  # refuses a folder of something else
     if target.is_mount():

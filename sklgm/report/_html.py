@@ -33,16 +33,49 @@ with needs_extra("report", "HTMLReport"):
 _MOST_DOTS = 2000
 # At most this many prototypes are shown one by one.
 _MOST_CARDS = 200
-# These are the headings of what the protocols return, by the name of its class.
-_HEADINGS = {
-    "SelectionComparison": "Beside real images",
-    "TransferMatrix": "On other backbones",
-    "PrototypeCurve": "More prototypes",
-    "PrototypeStatistics": "Among the images of their class",
-    "AlignmentMatrix": "How alike the backbones are",
-    "BiasReport": "Groups",
-    "SuspectClasses": "Classes that mix",
+# Heading and text of what the protocols return, by the name of its class.
+_ABOUT = {
+    "SelectionComparison": (
+        "Beside real images",
+        "Scores on test images of linear probes, each of which was trained on the images of its "
+        "row and on nothing else.",
+    ),
+    "TransferMatrix": (
+        "On other backbones",
+        "Scores on test images of probes that were trained on the images of the row, on the "
+        "backbone of the column.",
+    ),
+    "PrototypeCurve": (
+        "More prototypes",
+        "Scores on test images of probes, by the number of images of each class that they were "
+        "trained on.",
+    ),
+    "PrototypeStatistics": (
+        "Among the images of their class",
+        "Where each prototype lies among real images of its class: distance from the class mean; "
+        "z-score, the distance by the spread of the class in this direction; percentile, the "
+        "share of images that are nearer to the mean; and margin, by which a probe that was "
+        "trained on all these images prefers its class to the next.",
+    ),
+    "AlignmentMatrix": (
+        "How alike the backbones are",
+        "How much two backbones agree on which images are similar; at most 1.",
+    ),
+    "BiasReport": (
+        "Groups",
+        "What two linear readers find in prototypes: the group, such as a background, that goes "
+        "with their class in training, and their class.",
+    ),
+    "SuspectClasses": (
+        "Classes that mix",
+        "Suspicion is the probability that a real image of another class is nearer to the "
+        "prototypes of a class than one of its own. From 1/2 on, look for what they share.",
+    ),
 }
+_OF_GRADIENTS = (
+    "What the prototypes mean to each backbone",
+    "How far gradients of a probe on prototypes point where those on real images do; at most 1.",
+)
 
 
 @dataclass(frozen=True)
@@ -189,10 +222,10 @@ class HTMLReport:
             curve = ConvergenceDisplay.from_estimator(prototypes)
             sections.append(Section("Optimisation", plot=figure_picture(curve.figure_)))
         if isinstance(results, Mapping):
-            named = list(results.items())
+            named: list[tuple[Any, Any]] = list(results.items())
         else:
-            named = [(_heading(result), result) for result in results]
-        sections += [_result_section(str(heading), result) for heading, result in named]
+            named = [(None, result) for result in results]
+        sections += [_result_section(heading, result) for heading, result in named]
         sections += _provenance(made.provenance)
         height, width = images.shape[1:3]
         summary = f"{len(images)} prototypes of {len(names)} classes, {width} × {height} pixels"
@@ -252,13 +285,6 @@ class HTMLReport:
         return f'<iframe srcdoc="{page}" style="width:100%;height:40rem;border:0"></iframe>'
 
 
-def _heading(result: Any) -> str:
-    kind = type(result).__name__
-    if kind == "AlignmentMatrix" and result.metric == "gradient alignment":
-        return "What the prototypes mean to each backbone"
-    return _HEADINGS.get(kind, kind)
-
-
 def _among_real(
     images: np.ndarray, labels: np.ndarray, X: Any, y: Any, probe: Any, class_names: Any
 ) -> tuple[list[str], str]:
@@ -280,15 +306,20 @@ def _among_real(
     return [picture(source[row]) for row in rows[:_MOST_CARDS]], figure_picture(display.figure_)
 
 
-def _result_section(heading: str, result: Any) -> Section:
+def _result_section(heading: Any, result: Any) -> Section:
+    kind = type(result).__name__
+    own_heading, text = _ABOUT.get(kind, (kind, ""))
+    if kind == "AlignmentMatrix" and result.metric == "gradient alignment":
+        own_heading, text = _OF_GRADIENTS
+    heading = own_heading if heading is None else str(heading)
     table = Markup(result._repr_html_()) if hasattr(result, "_repr_html_") else ""
     # The plot method of a data frame does not draw its table.
     own = type(result).__module__.startswith("sklgm.")
     if hasattr(result, "plot") and (own or not table):
-        return Section(heading, plot=figure_picture(result.plot().figure_), table=table)
+        return Section(heading, text, plot=figure_picture(result.plot().figure_), table=table)
     if not table:
-        raise ValueError(f"A {type(result).__name__} has neither _repr_html_ nor plot to show.")
-    return Section(heading, table=table)
+        raise ValueError(f"A {kind} has neither _repr_html_ nor plot to show.")
+    return Section(heading, text, table=table)
 
 
 def _soft_label(probabilities: np.ndarray, names: list[Any]) -> list[str]:
@@ -302,6 +333,7 @@ def _provenance(provenance: dict[str, Any]) -> list[Section]:
     known = dict(provenance)
     parts = {
         "How they were made": known,
+        "Data": known.pop("data", None),
         "Parameters": known.pop("parameters", None),
         "Versions": known.pop("versions", None),
     }

@@ -21,6 +21,7 @@ from sklgm import (
     FrozenBackboneProbe,
     LGMDistiller,
     NearestImages,
+    PrototypeSet,
     RandomHeads,
     RandomImages,
     StandardAugmentation,
@@ -189,6 +190,22 @@ def test_prototypes_of_another_net_and_size():
         side = fitted.distiller_.prototypes_.shape[1]
         assert side == other.canvas_size
         assert set(fitted.predict(X_TEST)) <= set("abc")
+
+
+def test_prototypes_of_a_smaller_image_size_are_warned_of():
+    """In a pipeline, from a distiller, and in a set; not where the sizes are alike."""
+    large = tiny_backbone(64)
+    small = distiller(tiny_backbone(16)).fit(X, Y)
+    given = PrototypeSet.from_estimator(small)
+    message = "18 x 18 pixels are enlarged for a net that sees 64. .* image_size.* about 16"
+    for fit in (
+        lambda: make_pipeline(FrozenEstimator(small), probe(large)).fit(X, Y),
+        lambda: probe(large, distiller=FrozenEstimator(small)).fit(X, Y),
+        lambda: probe(large).fit(given),
+    ):
+        with pytest.warns(UserWarning, match=message):
+            fit()
+    probe(tiny_backbone(28)).fit(given)  # a warning is an error here
 
 
 def test_a_refit_without_distiller_forgets_it():

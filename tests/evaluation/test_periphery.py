@@ -147,7 +147,11 @@ def test_a_class_without_spread():
 @pytest.mark.parametrize(
     ("prototypes", "params", "message"),
     [
-        (PrototypeSet(np.zeros((1, 8, 8, 3)), ["a"]), {}, "the net cannot be told. Pass backbone="),
+        (
+            PrototypeSet(np.zeros((1, 8, 8, 3)), ["a"]),
+            {},
+            "brings no net to look with. Pass",
+        ),
         (PrototypeSet(np.zeros((1, 4)), ["a"]), {"backbone": NET}, "Prototypes are rows"),
         (PrototypeSet(np.zeros((1, 8, 8, 3)), ["z"]), {"backbone": NET}, r"include \['z'\]"),
         ("clip", {}, "clip is not an estimator"),
