@@ -150,10 +150,13 @@ def test_nets_on_the_page_of_backbones_run(tmp_path, monkeypatch):
     state = {f"model.{key}": value for key, value in state.items()}
     torch.save({"epoch": 1, "state_dict": state, "callbacks": {}}, "last.ckpt")
     found = blocks(ROOT / "docs" / "backbones.rst", "python")
-    (block,) = (block for block in found if "last.ckpt" in block)
     page = {"X": np.random.default_rng(0).random((6, 40, 40, 3)), "y": ["cat", "dog"] * 3}
-    exec(block, page)
+    for word in ("last.ckpt", "save_for_hf"):
+        (block,) = (block for block in found if word in block)
+        exec(block, page)
     assert page["backbone"].fingerprint() == page["distiller"].backbone_fingerprint_
+    written = sklgm.Backbone.from_name("local-dir:folder")
+    assert (written.image_size, written.canvas_size, written.spec.std) == (64, 64, (0.5,) * 3)
 
 
 @pytest.fixture

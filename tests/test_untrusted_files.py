@@ -446,7 +446,13 @@ def test_groups_of_no_file(name, tmp_path):
 
 @pytest.mark.parametrize(
     "backbone",
-    ["hf-hub:someone/net", "local-dir:/tmp/net", "timm:test_vit@/tmp/w.pth", ["clip", "clip@x"]],
+    [
+        "hf-hub:someone/net",
+        "local-dir:/tmp/net",
+        "timm:test_vit@/tmp/w.pth",
+        ["clip", "clip@x"],
+        "Backbone('net#0123456789ab', image_size=16)",
+    ],
 )
 def test_a_report_opens_no_weights_that_a_card_names(backbone, tmp_path):
     saved = PrototypeSet.load(

@@ -42,6 +42,17 @@ def check_triple(name: str, value: float | Sequence[float]) -> tuple[float, floa
     return red, green, blue
 
 
+def check_mean(value: float | Sequence[float]) -> tuple[float, float, float]:
+    """Return one mean a colour channel, of pixels in [0, 1], or raise ValueError."""
+    mean = check_triple("mean", value)
+    if not 0 <= min(mean) <= max(mean) <= 1:
+        raise ValueError(
+            f"mean is that of pixels from 0 to 1, got {value!r}. Divide mean and std by 255 if "
+            f"they are of pixels from 0 to 255."
+        )
+    return mean
+
+
 def check_std(value: float | Sequence[float]) -> tuple[float, float, float]:
     """Return one positive standard deviation a colour channel, or raise ValueError."""
     std = check_triple("std", value)

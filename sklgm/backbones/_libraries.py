@@ -62,13 +62,25 @@ def find_spec(name: str, pretrained: bool) -> BackboneSpec:
     if kind in _DESCRIBES:
         spec: BackboneSpec = LIBRARIES[kind].describe(identifier, pretrained)
         return spec
+    place = Path(name).expanduser()
+    if place.is_dir():
+        raise ValueError(
+            f"Unknown backbone {name!r}. A folder that timm or open_clip wrote goes by "
+            f"'local-dir:{name}', and one that transformers wrote by 'transformers:{name}'."
+        )
+    if place.is_file():
+        raise ValueError(
+            f"Unknown backbone {name!r}. Weights in a file need the name of their net as well, for "
+            f"instance 'timm:resnet50@{name}'."
+        )
     ways = (
         f"Known names: {', '.join(list_backbones())}; and 'timm:<name>', "
         "'open_clip:<architecture>/<pretrained>', 'transformers:<owner>/<name>', "
         "'hf-hub:<owner>/<name>', 'local-dir:<path>', or '<name>@<path>' for weights in a file of "
         "your own."
     )
-    raise unknown_name(name, list_backbones(), ways)
+    of_timm = [f"timm:{name}"] if import_module("timm").is_model(name) else []
+    raise unknown_name(name, [*list_backbones(), *of_timm], ways)
 
 
 def with_options(
@@ -167,6 +179,8 @@ def _from_hub(identifier: str, library: str = "") -> BackboneSpec:
 def _from_folder(path: str, library: str | None = None) -> BackboneSpec:
     kind, folder = library or "local-dir", Path(path).expanduser().absolute()
     library = library or _library_of(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"There is no folder {folder}.")
     if library is None:
         raise FileNotFoundError(
             f"{folder} is no folder of timm or open_clip: it has neither a config.json with an "

@@ -23,7 +23,7 @@ try:
 except ImportError:  # joblib before 1.6 brings its own
     from joblib.externals import cloudpickle
 
-from sklgm.backbones._checks import brief, check_size, check_std, check_triple
+from sklgm.backbones._checks import brief, check_mean, check_size, check_std
 from sklgm.backbones._spec import BackboneSpec
 
 _RNG_LOCK = threading.RLock()
@@ -56,7 +56,7 @@ def describe(
         architecture=f"{kind.__module__}.{kind.__qualname__}",
         weights="",
         image_size=check_size(image_size),
-        mean=check_triple("mean", mean),
+        mean=check_mean(mean),
         std=check_std(std),
         crop_pct=7 / 8,
         resize="canvas",

@@ -89,7 +89,7 @@ class NamedBackbones:
         if model_kwargs or pooling:
             spec = with_options(spec, model_kwargs, pooling)
         if mean is not None:
-            spec = replace(spec, mean=_checks.check_triple("mean", mean))
+            spec = replace(spec, mean=_checks.check_mean(mean))
         if std is not None:
             spec = replace(spec, std=_checks.check_std(std))
         size = spec.image_size if image_size is None else _checks.check_size(image_size)

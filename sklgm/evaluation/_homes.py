@@ -27,6 +27,10 @@ def homes_of(prototypes: PrototypeSet) -> list[str]:
     return [name for name in names if isinstance(name, str) and name]
 
 
+# Names of nets that are no library's: files, repositories, and nets that were given as objects.
+_PLACES = r"@|^(hf[-_]hub|local-dir|transformers):|^Backbone\("
+
+
 def nets_of(
     prototypes: PrototypeSet, backbones: Sequence[str], image_size: int | None
 ) -> dict[str, Backbone]:
@@ -59,11 +63,12 @@ def nets_of(
             "The prototypes do not tell which net they were made on. Name one with --backbone."
         )
     # A card may be somebody else's: no file or repository of their choice is opened.
-    places = [name for name in names if re.search("@|^(hf[-_]hub|local-dir|transformers):", name)]
+    places = [name for name in names if re.search(_PLACES, name)]
     if places and not backbones:
         raise ValueError(
-            f"The prototypes say that they were made on {places[0]!r}. Weights in a file or a "
-            f"repository are only loaded when asked for: name the net with --backbone."
+            f"The prototypes say that they were made on {places[0]!r}. Nets of your own, and "
+            f"weights in a file or a repository, are only loaded when asked for: name the net with "
+            f"--backbone."
         )
     own = _parameters(prototypes).get("image_size")
     # Nets see no more than what prototypes have: other numbers are no sizes.

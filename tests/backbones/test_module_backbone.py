@@ -356,6 +356,7 @@ def test_tiny_nets_tell_colours_apart():
         (TinyConvNet(), {"image_size": 0}, "image_size == 0, must be >= 1"),
         (TinyConvNet(), {"image_size": "16"}, "image_size must be an instance of int"),
         (TinyConvNet(), {"mean": (0.5, 0.5)}, "mean must be a number or three"),
+        (TinyConvNet(), {"mean": 127.5, "std": 58}, "mean is that of pixels from 0 to 1.* by 255"),
         (TinyConvNet(), {"std": 0}, "std must be positive"),
     ],
 )

@@ -249,6 +249,7 @@ def test_list_backbones():
         ("DINO-v2", "Did you mean .*'dinov2'"),
         ("moco_v3", "Did you mean 'mocov3'"),
         ("zzz", r"Unknown backbone 'zzz'\. Known names.*'timm:<name>'"),
+        ("resnet18", r"Did you mean 'timm:resnet18'"),
         ("timm:resnet81", r"Did you mean .*'timm:resnet18'"),
         ("timm:resnet18.a1_in2k", "Did you mean 'timm:resnet18.a1_in1k'"),
         ("open_clip:vit-b-16-quickgelo/openai", "Did you mean .*ViT-B-16-quickgelu/openai"),
@@ -260,6 +261,16 @@ def test_list_backbones():
 def test_unknown_names(name, message):
     with pytest.raises(ValueError, match=message):
         Backbone.from_name(name)
+
+
+def test_files_and_folders_are_told_what_their_names_lack(tmp_path):
+    folder, file = tmp_path / "net", tmp_path / "net.pt"
+    folder.mkdir()
+    file.touch()
+    with pytest.raises(ValueError, match=f"'local-dir:{folder}', .* 'transformers:{folder}'"):
+        Backbone.from_name(str(folder))
+    with pytest.raises(ValueError, match=f"'timm:resnet50@{file}'"):
+        Backbone.from_name(str(file))
 
 
 def test_timm_net_without_weights():
