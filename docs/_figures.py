@@ -9,7 +9,13 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
 from _results import mean_and_error, read
 
 NETS = ("CLIP", "lite0", "lite2", "MobileNetV2")
+KINDS = ("hard", "soft")
 SELECTIONS = {"nearest to class mean": "photographs", "nearest, rate .01": "prototypes"}
+ON_DRAWINGS = {
+    "nearest to class mean": "drawings",
+    "nothing": "default",
+    "nearest, rate .02": "nearest, rate .02",
+}
 
 # Of tables of what was tried: nets and data, and the changes of `tried.csv` in their order.
 TRIED = {
@@ -64,15 +70,31 @@ def travel(data, kind):
     return tabulate(lines, ["images of", *NETS], "rst", disable_numparse=True)
 
 
+def drawings():
+    """Return a table of what images of OpenMoji are worth on each net, with hard and soft labels."""
+    nets = ("lite0", "lite2", "MobileNetV2", "ViT", "ResNet")
+    runs = [run for run in read("travel") if run["data"] == "openmoji"]
+    lines = []
+    for home in ("lite0", "lite2"):
+        for changed, name in ON_DRAWINGS.items():
+            own = [run for run in runs if (run["home"], run["changed"]) == (home, changed)]
+            cells = []
+            for net in nets:
+                means = [sum(float(run[f"{net} {k}"]) for run in own) / len(own) for k in KINDS]
+                cells.append(", ".join(f"{mean:.3f}".lstrip("0") for mean in means))
+            lines.append([f"{home}, {name} ({len(own)})", *cells])
+    return tabulate(lines, ["images of", *nets], "rst", disable_numparse=True)
+
+
 def _cell(values):
     return mean_and_error(list(values)).replace("0.", ".")
 
 
 def tables():
     """Return all tables by the names of their files."""
-    made = {f"tried_{group}": tried(group) for group in TRIED}
+    made = {f"tried_{group}": tried(group) for group in TRIED} | {"travel_openmoji": drawings()}
     for data in ("flowers5", "imagewoof"):
-        for kind in ("hard", "soft"):
+        for kind in KINDS:
             made[f"travel_{data}_{kind}"] = travel(data, kind)
     return made
 
