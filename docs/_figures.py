@@ -71,7 +71,7 @@ def travel(data, kind):
 
 
 def drawings():
-    """Return a table of what images of OpenMoji are worth on each net, with hard and soft labels."""
+    """Return a table of what images of OpenMoji are worth on nets, with hard and soft labels."""
     nets = ("lite0", "lite2", "MobileNetV2", "ViT", "ResNet")
     runs = [run for run in read("travel") if run["data"] == "openmoji"]
     lines = []
