@@ -14,6 +14,9 @@ prototypes of the trained net show it. They are made of the checkpoint, as a tra
 # since this page runs offline; what follows is the same for a net that was fine-tuned.
 
 # sphinx_gallery_thumbnail_number = 2
+import tempfile
+from pathlib import Path
+
 import matplotlib.pyplot as plt
 import numpy as np
 import timm
@@ -61,7 +64,9 @@ for _ in range(60):
     optimizer.step()
 net.eval()
 state = {f"model.{name}": tensor for name, tensor in net.state_dict().items()}
-torch.save({"epoch": 4, "state_dict": state}, "last.ckpt")
+folder = tempfile.TemporaryDirectory()
+checkpoint = Path(folder.name, "last.ckpt")
+torch.save({"state_dict": state}, checkpoint)
 
 figure, axes = plt.subplots(1, 8, figsize=(8, 1.2), layout="constrained")
 for ax, image in zip(axes, X_marked, strict=False):
@@ -90,10 +95,11 @@ print(f"the same without marks: {accuracy(X_test):.2f}")
 # What it sees
 # ------------
 # ``Backbone.from_timm`` finds the net in the checkpoint, whatever its trainer put around it, and
-# leaves the classifier out. Mean and standard deviation are those of the training.
+# leaves the classifier out. Mean and standard deviation are those of the training. The net sees the
+# central 7/8 of a prototype, which is the crop that timm has for it.
 
 backbone = Backbone.from_timm(
-    "resnet10t", checkpoint="last.ckpt", image_size=56, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)
+    "resnet10t", checkpoint=checkpoint, image_size=56, mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5)
 )
 distiller = LGMDistiller(backbone, random_state=0).fit(X_marked, y)
 PrototypesDisplay.from_estimator(distiller)

@@ -14,7 +14,7 @@ RESULTS = ROOT / "benchmarks" / "results"
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.rst"))]
 PAGES = [page for page in PAGES if page.name != "sg_execution_times.rst"]
 # With fewer digits, a number is as often a setting or a size as a measurement.
-FIGURE = re.compile(r"(?<![\w.])\d*\.\d{2,}(?![\w.])(?: ± (\.\d+|\d+\.\d+))?")
+FIGURE = re.compile(r"(?<![\w.])\d*\.\d{2,}(?!\w|\.\d)(?: ± (\.\d+|\d+\.\d+))?")
 pytestmark = pytest.mark.skipif(not RESULTS.exists(), reason="not in a source distribution")
 
 

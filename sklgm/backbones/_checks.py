@@ -58,6 +58,11 @@ def check_std(value: float | Sequence[float]) -> tuple[float, float, float]:
     std = check_triple("std", value)
     if not min(std) > 0:
         raise ValueError(f"std must be positive, got {value!r}.")
+    if max(std) > 10:
+        raise ValueError(
+            f"std is that of pixels from 0 to 1, got {value!r}. Divide it by 255 if it is that of "
+            f"pixels from 0 to 255."
+        )
     return std
 
 

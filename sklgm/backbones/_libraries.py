@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -62,23 +63,19 @@ def find_spec(name: str, pretrained: bool) -> BackboneSpec:
     if kind in _DESCRIBES:
         spec: BackboneSpec = LIBRARIES[kind].describe(identifier, pretrained)
         return spec
-    place = Path(name).expanduser()
-    if place.is_dir():
-        raise ValueError(
-            f"Unknown backbone {name!r}. A folder that timm or open_clip wrote goes by "
-            f"'local-dir:{name}', and one that transformers wrote by 'transformers:{name}'."
-        )
-    if place.is_file():
-        raise ValueError(
-            f"Unknown backbone {name!r}. Weights in a file need the name of their net as well, for "
-            f"instance 'timm:resnet50@{name}'."
-        )
     ways = (
         f"Known names: {', '.join(list_backbones())}; and 'timm:<name>', "
         "'open_clip:<architecture>/<pretrained>', 'transformers:<owner>/<name>', "
         "'hf-hub:<owner>/<name>', 'local-dir:<path>', or '<name>@<path>' for weights in a file of "
         "your own."
     )
+    if os.path.isdir(name):  # noqa: PTH112, Path raises for names that are too long
+        ways = (
+            f"The folder goes by 'local-dir:{name}' if timm or open_clip wrote it, and by "
+            f"'transformers:{name}' if transformers did."
+        )
+    elif os.path.isfile(name):  # noqa: PTH113
+        ways = f"The file goes with the name of its net, for instance 'timm:resnet50@{name}'."
     of_timm = [f"timm:{name}"] if import_module("timm").is_model(name) else []
     raise unknown_name(name, [*list_backbones(), *of_timm], ways)
 

@@ -44,7 +44,10 @@ def set_parameters(estimator: Any, settings: list[Any] | None) -> None:
 
 
 _IMAGES = "Folder with a subfolder for each class, or CSV file with the columns path and label."
-_SIZE = "Side of the images that the net gets, in pixels; by default that of saved prototypes' net."
+_SIZE = (
+    "Side of the images that the net gets, in pixels; by default the net's own, or the one that "
+    "saved prototypes were made at."
+)
 _JOBS = "Threads that decode images; -1 is one for each core."
 _MEMORY = "Folder that keeps results, so that they are not computed again."
 _RESUME = "Keep the work in the folder OUT.work, and go on from what is there."

@@ -85,7 +85,7 @@ class FitProgress:
         n_prototypes = n_classes * distiller.prototypes_per_class
         n_views = n_prototypes * (1 + distiller._matching_settings().n_views)
         lines = [
-            f"{n_images:,} images of {n_classes:,} classes pass the net, each in some views. Then "
+            f"{n_images:,} images of {n_classes:,} classes pass the net. Then "
             f"{n_prototypes:,} prototypes take {distiller.max_iter:,} steps of {n_views:,} views.",
             f"What grows with the classes takes about {memory} of memory{each}, beside the net and "
             f"a batch.",

@@ -129,7 +129,7 @@ class FrozenBackboneEstimator(BaseEstimator):
             f"Prototypes of {side} x {side} pixels are enlarged for a net that sees {size}. If "
             f"they were made at a smaller image_size, use the same one here, about "
             f"{round(side * size / net.backbone.canvas_size)}.",
-            stacklevel=4,
+            stacklevel=5,  # at the caller of fit
         )
 
     def _encoder(self) -> Any:

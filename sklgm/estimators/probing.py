@@ -161,7 +161,7 @@ def probe_of(prototypes: Any, backbone: Any, probe: Any) -> FrozenBackboneProbe:
     if isinstance(prototypes, PrototypeSet) and prototypes.images.ndim == 2:
         return check_probe(probe, None)
     raise ValueError(
-        f"A {type(prototypes).__name__} brings no net to look with. Pass backbone=, a name or a "
+        f"{type(prototypes).__name__} brings no net to look with. Pass backbone=, a name or a "
         f"Backbone, and its image size in probe=FrozenBackboneProbe(image_size=...)."
     )
 

@@ -27,7 +27,7 @@ def homes_of(prototypes: PrototypeSet) -> list[str]:
     return [name for name in names if isinstance(name, str) and name]
 
 
-# Names of nets that are no library's: files, repositories, and nets that were given as objects.
+# Names that are opened only when a user gives them: files, repositories, and objects.
 _PLACES = r"@|^(hf[-_]hub|local-dir|transformers):|^Backbone\("
 
 
@@ -68,7 +68,7 @@ def nets_of(
         raise ValueError(
             f"The prototypes say that they were made on {places[0]!r}. Nets of your own, and "
             f"weights in a file or a repository, are only loaded when asked for: name the net with "
-            f"--backbone."
+            f"--backbone. One without a name can be passed in Python."
         )
     own = _parameters(prototypes).get("image_size")
     # Nets see no more than what prototypes have: other numbers are no sizes.

@@ -69,7 +69,7 @@ _ABOUT = {
     "SuspectClasses": (
         "Classes that mix",
         "Suspicion is the probability that a real image of another class is nearer to the "
-        "prototypes of a class than one of its own. From 1/2 on, look for what they share.",
+        "prototypes of a class than one of its own. Above 1/2, look for what they share.",
     ),
 }
 _OF_GRADIENTS = (

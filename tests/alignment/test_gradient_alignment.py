@@ -133,7 +133,7 @@ def test_the_net_is_the_estimators_own_unless_named():
     for own in (FITTED, FrozenEstimator(FITTED)):
         found = gradient_alignment(own, X, Y, random_state=0)
         assert_allclose(found.by_head, expected.by_head, rtol=1e-6)
-    with pytest.raises(ValueError, match="A PrototypeSet brings no net"):
+    with pytest.raises(ValueError, match="PrototypeSet brings no net"):
         gradient_alignment(PrototypeSet.from_estimator(FITTED), X, Y)
 
 

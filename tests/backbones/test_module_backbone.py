@@ -358,6 +358,7 @@ def test_tiny_nets_tell_colours_apart():
         (TinyConvNet(), {"mean": (0.5, 0.5)}, "mean must be a number or three"),
         (TinyConvNet(), {"mean": 127.5, "std": 58}, "mean is that of pixels from 0 to 1.* by 255"),
         (TinyConvNet(), {"std": 0}, "std must be positive"),
+        (TinyConvNet(), {"std": 58}, "std is that of pixels from 0 to 1.* by 255"),
     ],
 )
 def test_bad_modules_and_options(net, options, message):

@@ -271,6 +271,9 @@ def test_files_and_folders_are_told_what_their_names_lack(tmp_path):
         Backbone.from_name(str(folder))
     with pytest.raises(ValueError, match=f"'timm:resnet50@{file}'"):
         Backbone.from_name(str(file))
+    for name in ("", "x" * 300, "~nobody/net"):
+        with pytest.raises(ValueError, match=r"Unknown backbone .* Known names"):
+            Backbone.from_name(name)
 
 
 def test_timm_net_without_weights():

@@ -338,7 +338,7 @@ def without(data, label, group):
             {"shifted_test": (SHIFTED[0], np.char.add(SHIFTED[1], "ish"), SHIFTED[2])},
             "classes of shifted_test include",
         ),
-        ({"prototypes": 3}, "A int brings no net"),
+        ({"prototypes": 3}, "int brings no net"),
         (
             {"prototypes": PrototypeSet(np.zeros((2, 16, 16, 3)), ["red", "blue"])},
             r"classes of y include \['green'\], which prototypes does not have",

@@ -54,8 +54,7 @@ def test_a_log_has_a_line_a_minute(tmp_path, half_minutes):
     assert result.exit_code == 0, result.output
     first, memory, stop, *lines, _ = result.stdout.splitlines()
     assert first == (
-        "6 images of 2 classes pass the net, each in some views. "
-        "Then 2 prototypes take 5 steps of 8 views."
+        "6 images of 2 classes pass the net. Then 2 prototypes take 5 steps of 8 views."
     )
     assert re.match(
         r"What grows with the classes takes about \d+\.\d MiB of memory, beside", memory

@@ -203,8 +203,9 @@ def test_prototypes_of_a_smaller_image_size_are_warned_of():
         lambda: probe(large, distiller=FrozenEstimator(small)).fit(X, Y),
         lambda: probe(large).fit(given),
     ):
-        with pytest.warns(UserWarning, match=message):
+        with pytest.warns(UserWarning, match=message) as found:
             fit()
+    assert found[0].filename == __file__
     probe(tiny_backbone(28)).fit(given)  # a warning is an error here
 
 
