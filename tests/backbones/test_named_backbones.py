@@ -267,7 +267,7 @@ def test_files_and_folders_are_told_what_their_names_lack(tmp_path):
     folder, file = tmp_path / "net", tmp_path / "net.pt"
     folder.mkdir()
     file.touch()
-    with pytest.raises(ValueError, match=f"'local-dir:{folder}', .* 'transformers:{folder}'"):
+    with pytest.raises(ValueError, match=f"'local-dir:{folder}' .* 'transformers:{folder}'"):
         Backbone.from_name(str(folder))
     with pytest.raises(ValueError, match=f"'timm:resnet50@{file}'"):
         Backbone.from_name(str(file))

@@ -14,6 +14,9 @@ from PIL import Image
 from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 
+import sklgm.alignment
+import sklgm.bias
+import sklgm.evaluation
 from sklgm import (
     FrozenBackboneProbe,
     LGMDistiller,
@@ -25,6 +28,7 @@ from sklgm import (
 )
 from sklgm.evaluation import compare_selections
 from sklgm.report import HTMLReport
+from sklgm.report._html import _ABOUT
 from tests.image_checks import toy_images
 from tests.tiny_backbones import tiny_backbone
 
@@ -85,10 +89,21 @@ def test_results_have_a_section_each():
     )
     page = Page(HTMLReport.from_prototypes(chosen(), results=[comparison, comparison]))
     assert "Beside real images" in page.texts
+    assert any(text.startswith("Scores on test images of linear probes") for text in page.texts)
     assert page.tags.count("table") == 2
     assert len(page.pixels("Beside real images")) == 2
     named = Page(HTMLReport.from_prototypes(chosen(), results={"My own": comparison}))
     assert "My own" in named.texts
+
+
+def test_every_result_has_a_heading_and_a_text():
+    results = {
+        name
+        for module in (sklgm.alignment, sklgm.bias, sklgm.evaluation)
+        for name in module.__all__
+        if hasattr(getattr(module, name), "_repr_html_")
+    }
+    assert results == set(_ABOUT)
 
 
 def test_a_distiller_shows_its_loss():
@@ -158,9 +173,15 @@ def test_soft_labels_are_the_most_probable_classes():
 
 def test_what_is_known_of_their_making():
     known = {"seed": 1, "teacher": {"seed": 2}, "parameters": {"tol": None}, "versions": "1.2"}
+    known["data"] = {"name": "birds"}
     prototypes = PrototypeSet(np.zeros((2, 4, 4, 3)), [0, 1], known)
     texts = Page(HTMLReport.from_prototypes(prototypes)).texts
-    for name, value in (("seed", "1"), ("teacher", "{'seed': 2}"), ("tol", "None")):
+    for name, value in (
+        ("seed", "1"),
+        ("teacher", "{'seed': 2}"),
+        ("tol", "None"),
+        ("name", "birds"),
+    ):
         assert texts[texts.index(name) + 1] == value
     assert "1.2" in texts
 
