@@ -26,7 +26,7 @@ from sklgm.plotting import PrototypesDisplay
 paths, labels = load_folder("flowers_by_clip", return_X_y=True)
 images = np.stack([np.asarray(Image.open(path)) for path in paths]) / 255
 prototypes = PrototypeSet(images, labels)
-PrototypesDisplay(prototypes=images, prototype_labels=labels).plot(n_columns=5)
+PrototypesDisplay.from_estimator(prototypes, n_columns=5)
 plt.show()
 
 # %%

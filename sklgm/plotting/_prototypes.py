@@ -13,9 +13,10 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_consistent_length
 
+from sklgm.estimators.probing import check_prototypes
 from sklgm.estimators.selectors import NearestImages
 from sklgm.plotting._style import pyplot, resolve_class_names, shorten
-from sklgm.prototypes.prototype_set import check_has_prototypes
+from sklgm.prototypes.prototype_set import PrototypeSet
 
 # Lengths are in pixels of a figure with 100 dots an inch, but for the font's size.
 _GAP = 6
@@ -89,16 +90,16 @@ class PrototypesDisplay:
     def from_estimator(
         cls, estimator, X=None, y=None, *, class_names=None, ax=None, n_columns=None
     ):
-        """Draw the prototypes of a fitted distiller or selector.
+        """Draw the prototypes of a fitted distiller or selector, or of a set.
 
         Parameters
         ----------
-        estimator : estimator
-            Fitted, with ``prototypes_`` that are images and ``prototype_labels_``.
+        estimator : estimator or PrototypeSet
+            Fitted, with ``prototypes_`` that are images and ``prototype_labels_``; or a set.
         X : array-like of images, default=None
             Real images, as the estimator takes them. With them, the image of its class most
             similar to each prototype is drawn below it, none twice: see
-            :class:`~sklgm.NearestImages`. They pass the backbone once.
+            :class:`~sklgm.NearestImages`. They pass the backbone once, which a set does not have.
         y : array-like of shape (n_samples,), default=None
             Labels of the images.
         class_names : dict or sequence of str, default=None
@@ -118,15 +119,21 @@ class PrototypesDisplay:
         sklearn.exceptions.NotFittedError
             If `estimator` is not fitted.
         ValueError
-            If its prototypes are feature rows, or a class has fewer images than prototypes.
+            If its prototypes are feature rows, a class has fewer images than prototypes, or X comes
+            with a set.
         """
-        check_has_prototypes(estimator)
+        images, labels = check_prototypes(estimator)
         nearest = None
         if X is not None:
+            if isinstance(estimator, PrototypeSet):
+                raise ValueError(
+                    "A PrototypeSet brings no net to compare X by. Leave X out, pass the fitted "
+                    "distiller, or use HTMLReport.from_prototypes, which takes backbone=."
+                )
             nearest = NearestImages(FrozenEstimator(estimator)).fit(X, y).prototypes_
         display = cls(
-            prototypes=estimator.prototypes_,
-            prototype_labels=estimator.prototype_labels_,
+            prototypes=images,
+            prototype_labels=labels,
             class_names=class_names,
             nearest=nearest,
         )

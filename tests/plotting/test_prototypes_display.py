@@ -5,7 +5,7 @@ from sklearn.exceptions import NotFittedError
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils.fixes import parse_version
 
-from sklgm import NearestImages, RandomImages
+from sklgm import NearestImages, PrototypeSet, RandomImages
 from sklgm.plotting import PrototypesDisplay
 from tests.image_checks import toy_images
 from tests.tiny_backbones import tiny_backbone
@@ -197,6 +197,16 @@ def test_bad_arrays_are_refused(parameters, message):
 def test_bad_numbers_of_columns_are_refused(n_columns, error):
     with pytest.raises(error, match="n_columns"):
         make_display(2).plot(n_columns=n_columns)
+
+
+def test_a_set_is_drawn_as_its_estimator():
+    images, labels = toy_images()
+    fitted = RandomImages(tiny_backbone(), random_state=0).fit(images, labels)
+    given = PrototypeSet.from_estimator(fitted)
+    drawn = [rendered(PrototypesDisplay.from_estimator(one)) for one in (fitted, given)]
+    assert np.array_equal(*drawn)
+    with pytest.raises(ValueError, match="no net to compare X by"):
+        PrototypesDisplay.from_estimator(given, images, labels)
 
 
 def test_estimators_without_pictures_are_refused(stand_in):
