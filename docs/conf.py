@@ -48,6 +48,7 @@ nitpick_ignore_regex = [("py:.*", r"(joblib|matplotlib|numpy|sklearn|torch)\..*"
 # The best ones first, then to the special cases; a script that is not listed comes last.
 GALLERY_ORDER = (
     "plot_first_distillation.py",
+    "plot_photographs.py",
     "plot_fine_tuned.py",
     "plot_bias.py",
     "plot_grid_search.py",
