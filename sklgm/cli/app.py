@@ -184,7 +184,10 @@ def evaluate(
         nets = nets_of(made, backbone or (), image_size)
         judged = load_pair(test, skip_damaged, jobs)
         real = load_pair(train, skip_damaged, jobs) if train else None
-        results = compare_prototypes(made, real, judged, nets, probe=probe, n_seeds=seeds)
+        told = int(not as_json)
+        results = compare_prototypes(
+            made, real, judged, nets, probe=probe, n_seeds=seeds, verbose=told
+        )
     record = {name: result.summary() for name, result in results.items()}
     give(as_json, record, *(rich_table(result, title=name) for name, result in results.items()))
 
@@ -262,6 +265,8 @@ def report(
     image_size: opt.ImageSize = None,
     device: opt.Device = "auto",
     jobs: opt.Jobs = -1,
+    memory: opt.Memory = None,
+    settings: opt.Settings = None,
     skip_damaged: opt.SkipDamaged = False,
     max_pixels: opt.MaxPixels = None,
     overwrite: opt.Overwrite = False,
@@ -272,7 +277,7 @@ def report(
     With --groups, a section tells which groups of images, such as backgrounds,
     the prototypes show.
     """
-    from sklgm import PrototypeSet
+    from sklgm import FrozenBackboneProbe, PrototypeSet
     from sklgm.datasets._files import load_pair
     from sklgm.report import HTMLReport
     from sklgm.report._folders import report_on_files
@@ -282,7 +287,9 @@ def report(
         import matplotlib
     matplotlib.use("agg")  # nothing is shown on a screen
     HTMLReport.check_target(out, overwrite=overwrite)  # before the work, not after it
-    with waiting("Comparing", as_json):
+    with waiting("Comparing", as_json), TemporaryDirectory() as folder:
+        probe = FrozenBackboneProbe(device=device, n_jobs=jobs, memory=memory or folder)
+        opt.set_parameters(probe, settings)
         page = report_on_files(
             PrototypeSet.load(prototypes),
             load_pair(train, skip_damaged, jobs),
@@ -290,9 +297,9 @@ def report(
             groups=groups,
             backbones=backbone or (),
             image_size=image_size,
-            device=device,
-            n_jobs=jobs,
             n_seeds=seeds,
+            probe=probe,
+            verbose=int(not as_json),
         )
     page.save(out, overwrite=overwrite)
     give(as_json, {"report": str(out)}, f"The page is {escape(str(out))}")

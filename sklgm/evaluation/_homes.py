@@ -89,6 +89,7 @@ def compare_prototypes(
     probe: FrozenBackboneProbe,
     n_seeds: int,
     groups: Any = None,
+    verbose: int = 0,
 ) -> dict[str, SelectionComparison]:
     """Compare prototypes with as many random images, centroids, and all of them, on each net.
 
@@ -109,6 +110,8 @@ def compare_prototypes(
         Probes of each row.
     groups : array-like of shape (n_test,) or None, default=None
         See :func:`compare_selections`.
+    verbose : int, default=0
+        1 prints each row as it is finished.
 
     Returns
     -------
@@ -119,6 +122,7 @@ def compare_prototypes(
     # Without training images the prototypes stand in for them, since they know every class.
     X, y = (prototypes.images, prototypes.labels) if train is None else train
     shared: dict[str, Any] = {"probe": probe, "n_probe_seeds": n_seeds, "groups": groups}
+    shared["verbose"] = verbose
     shared["soft_labels"] = prototypes.probabilities is not None
     warn_of_missing(prototypes.classes, test[1])
     few = int(np.unique(prototypes.labels, return_counts=True)[1].min())

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
+from sklearn.base import clone
 
 from sklgm.alignment import alignment_matrix, gradient_alignment_matrix
 from sklgm.bias import diagnose_bias, suspect_classes
@@ -16,6 +16,7 @@ from sklgm.datasets.table import find_file, read_table
 from sklgm.estimators.distiller import LGMDistiller
 from sklgm.estimators.embedder import BackboneEmbedder
 from sklgm.estimators.probe import FrozenBackboneProbe
+from sklgm.estimators.probing import net_parameters
 from sklgm.evaluation import SelectionComparison, TransferMatrix, prototype_statistics
 from sklgm.evaluation._homes import PROTOTYPES, compare_prototypes, homes_of, nets_of
 from sklgm.evaluation._transfer import with_relative_accuracy
@@ -37,7 +38,8 @@ def report_on_files(
     backbones: Sequence[str] = (),
     image_size: int | None = None,
     n_seeds: int = 5,
-    **settings: Any,
+    probe: FrozenBackboneProbe,
+    verbose: int = 0,
 ) -> HTMLReport:
     """Compare prototypes with images in files, and write the page.
 
@@ -62,9 +64,11 @@ def report_on_files(
         net's own for others.
     n_seeds : int, default=5
         Probes of each row.
-    **settings : Any
-        Parameters of all estimators: the ``device`` to compute on, ``n_jobs`` threads that read
-        images.
+    probe : FrozenBackboneProbe
+        Settings of the probes. Those about nets and images, such as the device, are taken for
+        everything; a ``memory`` saves many passes over the images.
+    verbose : int, default=0
+        1 prints each row of comparisons as it is finished.
 
     Returns
     -------
@@ -80,46 +84,45 @@ def report_on_files(
     names = list(nets)
     X, y = train
     judged = test or train
-
-    with TemporaryDirectory() as memory:
-        settings["memory"] = memory
-        probe = FrozenBackboneProbe(nets[names[0]], **settings)
-        about: dict[str, Any] = {"backbone": nets[names[0]], "probe": probe}
-        results: list[Any] = []
-        judged_groups = None
-        if groups is not None:
-            # This comes first, since it asks most of the data. Readers must not be trained where
-            # class and group go together.
-            train_groups, judged_groups = _read_groups(groups, X, judged[0])
-            reference = (*judged, judged_groups)
-            results = [diagnose_bias(prototypes, X, y, train_groups, reference=reference, **about)]
-        if test is not None:
-            shared: dict[str, Any] = {"probe": probe, "n_seeds": n_seeds, "groups": judged_groups}
-            comparisons = compare_prototypes(prototypes, (X, y), judged, nets, **shared)
-            results.append(comparisons[names[0]])
-            if len(names) > 1:
-                results.append(_transfer(comparisons, homes_of(prototypes)))
+    probe = clone(probe).set_params(backbone=nets[names[0]])
+    settings = net_parameters(probe)
+    about: dict[str, Any] = {"backbone": nets[names[0]], "probe": probe}
+    results: list[Any] = []
+    judged_groups = None
+    if groups is not None:
+        # This comes first, since it asks most of the data. Readers must not be trained where
+        # class and group go together.
+        train_groups, judged_groups = _read_groups(groups, X, judged[0])
+        reference = (*judged, judged_groups)
+        results = [diagnose_bias(prototypes, X, y, train_groups, reference=reference, **about)]
+    if test is not None:
+        shared: dict[str, Any] = {"probe": probe, "n_seeds": n_seeds, "groups": judged_groups}
+        shared["verbose"] = verbose
+        comparisons = compare_prototypes(prototypes, (X, y), judged, nets, **shared)
+        results.append(comparisons[names[0]])
         if len(names) > 1:
-            gradients = gradient_alignment_matrix(
-                {PROTOTYPES: prototypes},
-                X,
-                y,
-                backbones=nets,
-                distiller=LGMDistiller(**settings),
-                random_state=0,
-            )
-            some = np.random.RandomState(0).permutation(len(X))[:_MOST_COMPARED]
-            features = alignment_matrix(
-                nets,
-                X[some],
-                n_neighbors=min(_NEIGHBORS, len(some) - 1),
-                embedder=BackboneEmbedder(**settings),
-                random_state=0,
-            )
-            results += [gradients, features]
-        results.append(prototype_statistics(prototypes, X, y, **about))
-        results.append(suspect_classes(prototypes, X, y, **about))
-        return HTMLReport.from_prototypes(prototypes, X, y, results=results, **about)
+            results.append(_transfer(comparisons, homes_of(prototypes)))
+    if len(names) > 1:
+        gradients = gradient_alignment_matrix(
+            {PROTOTYPES: prototypes},
+            X,
+            y,
+            backbones=nets,
+            distiller=LGMDistiller(**settings),
+            random_state=0,
+        )
+        some = np.random.RandomState(0).permutation(len(X))[:_MOST_COMPARED]
+        features = alignment_matrix(
+            nets,
+            X[some],
+            n_neighbors=min(_NEIGHBORS, len(some) - 1),
+            embedder=BackboneEmbedder(**settings),
+            random_state=0,
+        )
+        results += [gradients, features]
+    results.append(prototype_statistics(prototypes, X, y, **about))
+    results.append(suspect_classes(prototypes, X, y, **about))
+    return HTMLReport.from_prototypes(prototypes, X, y, results=results, **about)
 
 
 def _transfer(comparisons: dict[str, SelectionComparison], homes: list[str]) -> TransferMatrix:

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -361,7 +362,7 @@ def test_completion_in_a_shell(typed, offered):
 
 
 @pytest.mark.real
-def test_report_writes_one_page(folder, tmp_path, quick_probes):
+def test_report_writes_one_page(folder, tmp_path):
     save_grey(tmp_path / "out", [[0.75, 0.25], [0.5, 0.5]])
     lines = ["path,group"]
     for i, file in enumerate(sorted(folder.rglob("*.png"))):
@@ -371,8 +372,11 @@ def test_report_writes_one_page(folder, tmp_path, quick_probes):
     options = ("--train", folder, "--test", folder, "--seeds", 1, "--image-size", 32)
     groups = ("--groups", tmp_path / "groups.csv")
     nets = ("--backbone", "efficientnet_lite0", "--backbone", "efficientnet_lite1")
-    result = run("report", tmp_path / "out", *options, *groups, *nets, "--out", page)
+    quick = ("--set", "n_views=2", "--set", "max_epochs=5", "--memory", tmp_path / "memory")
+    result = run("report", tmp_path / "out", *options, *groups, *nets, *quick, "--out", page)
     assert result.exit_code == 0, result.output
+    assert re.match(r"1 of 4: random.*: accuracy \d\.\d{3}\n", result.stdout)
+    assert list((tmp_path / "memory").rglob("output.pkl"))
     html = page.read_text(encoding="utf-8")
     for heading in (
         "Prototypes",
