@@ -123,7 +123,7 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
     random_state : int, RandomState instance or None, default=None
         Makes the result reproducible. The global generators are neither read nor written.
     verbose : int, default=0
-        Above 0, print how long each phase took. For a progress bar see Notes.
+        Above 0, print each tenth of the steps, and the time of both phases; for a bar see Notes.
 
     Attributes
     ----------

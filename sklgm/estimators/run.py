@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -129,6 +130,8 @@ class Run:
                 step = next(steps)
                 losses = losses.to(step.loss.device)
                 losses[n_iter - 1] = step.loss
+                if self.estimator.verbose and n_iter % math.ceil(max_iter / 10) == 0:
+                    print(f"step {n_iter} of {max_iter}: loss {float(step.loss):.3f}")  # noqa: T201
                 so_far = losses[:n_iter]
                 # To gather the prototypes, all processes would have to ask at the same time.
                 of_now = partial(attributes, so_far) if self.ranks.size == 1 else None

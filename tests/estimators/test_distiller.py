@@ -487,13 +487,15 @@ def test_bad_shards(given, message):
         distiller().compute_gradients(X, **given)
 
 
-def test_verbose_times_the_phases(capsys):
+def test_verbose_tells_steps_and_times_the_phases(capsys):
     distiller(max_iter=1).fit(X, Y)
     assert capsys.readouterr().out == ""
-    distiller(max_iter=1, verbose=1).fit(X, Y)
-    out = capsys.readouterr().out
-    assert "(1 of 2) Gradients of the real data" in out
-    assert "(2 of 2) Synthesis" in out
+    fitted = distiller(max_iter=25, verbose=1).fit(X, Y)
+    first, *steps, last = capsys.readouterr().out.splitlines()
+    assert "(1 of 2) Gradients of the real data" in first
+    told = [f"step {i} of 25: loss {fitted.loss_curve_[i - 1]:.3f}" for i in range(3, 25, 3)]
+    assert steps == told
+    assert "(2 of 2) Synthesis" in last
 
 
 def test_a_start_size_beyond_the_canvas_is_said_before_the_real_pass():
