@@ -98,6 +98,7 @@ class Backbone(NamedBackbones):
         image_size: int,
         mean: float | Sequence[float] = 0.0,
         std: float | Sequence[float] = 1.0,
+        crop_pct: float = 0.875,
         name: str | None = None,
     ) -> Backbone:
         """Wrap a net of your own: a deep copy of it, in float32 and evaluation mode, frozen.
@@ -111,6 +112,9 @@ class Backbone(NamedBackbones):
             Side of the images that the net sees.
         mean, std : float or sequence of 3 floats, default=0.0 and 1.0
             The net sees ``(pixels - mean) / std``, with RGB pixels in [0, 1].
+        crop_pct : float, default=0.875
+            Side of the centre crop that the net sees by that of the resized image, in (0, 1]. With
+            1 nothing is cut off, and prototypes are as large as what the net sees.
         name : str, default=None
             Name for display; None takes that of the module's class.
 
@@ -121,7 +125,7 @@ class Backbone(NamedBackbones):
             of the shorter side to `canvas_size` and a centre crop.
         """
         net = _modules.frozen_copy(module)
-        spec = _modules.describe(net, image_size, mean, std, name)
+        spec = _modules.describe(net, image_size, mean, std, crop_pct, name)
         first = next(itertools.chain(net.parameters(), net.buffers(), [torch.empty(0)]))
         backbone = cls(spec, spec.image_size, True, resolve_device(first.device), net)
         # Before the net first runs: it may keep notes of its calls.

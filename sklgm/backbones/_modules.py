@@ -13,10 +13,12 @@ import threading
 import uuid
 import weakref
 from collections.abc import Iterator, Sequence
+from numbers import Real
 from typing import Any
 
 import torch
 from joblib.hashing import NumpyHasher
+from sklearn.utils import check_scalar
 
 try:
     import cloudpickle
@@ -46,6 +48,7 @@ def describe(
     image_size: int,
     mean: float | Sequence[float],
     std: float | Sequence[float],
+    crop_pct: float,
     name: str | None,
 ) -> BackboneSpec:
     """Write the record of a user's module."""
@@ -58,7 +61,9 @@ def describe(
         image_size=check_size(image_size),
         mean=check_mean(mean),
         std=check_std(std),
-        crop_pct=7 / 8,
+        crop_pct=check_scalar(
+            crop_pct, "crop_pct", Real, min_val=0, max_val=1, include_boundaries="right"
+        ),
         resize="canvas",
         pooling="the module's own",
     )

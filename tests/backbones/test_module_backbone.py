@@ -100,6 +100,16 @@ def test_nets_that_view_their_activations_work():
     assert Backbone.from_module(net, image_size=8).n_features == 4 * 4 * 4
 
 
+def test_nothing_is_cut_off_with_a_crop_of_all():
+    image = np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8)
+    net = TinyConvNet()
+    whole = Backbone.from_module(net, image_size=28, crop_pct=1)
+    assert whole.canvas_size == 28
+    wanted = Image.fromarray(image).resize((28, 28), Image.Resampling.BICUBIC)
+    np.testing.assert_array_equal(whole.resize(image), np.asarray(wanted))
+    assert whole.fingerprint() != Backbone.from_module(net, image_size=28).fingerprint()
+
+
 def test_resize_is_bicubic_to_the_canvas_then_centre_crop():
     image = np.random.default_rng(0).integers(0, 256, (40, 64, 3), dtype=np.uint8)
     backbone = tiny_backbone(image_size=28)
@@ -358,6 +368,8 @@ def test_tiny_nets_tell_colours_apart():
         (TinyConvNet(), {"mean": (0.5, 0.5)}, "mean must be a number or three"),
         (TinyConvNet(), {"mean": 127.5, "std": 58}, "mean is that of pixels from 0 to 1.* by 255"),
         (TinyConvNet(), {"std": 0}, "std must be positive"),
+        (TinyConvNet(), {"crop_pct": 1.1}, "crop_pct == 1.1, must be <= 1"),
+        (TinyConvNet(), {"crop_pct": 0}, "crop_pct == 0, must be > 0"),
         (TinyConvNet(), {"std": 58}, "std is that of pixels from 0 to 1.* by 255"),
     ],
 )
