@@ -430,7 +430,7 @@ CASES: dict[str, dict[str, Callable[[], object]]] = {
         "other features": lambda: of_features(prototype_features=ROWS[:2, :3]),
     },
     "sklgm.plotting.PrototypesDisplay": {
-        "a set": lambda: pictures(estimator=KEPT),
+        "a set and X": lambda: pictures(estimator=KEPT, X=X, y=Y),
         "X alone": lambda: pictures(X=X),
         "names": lambda: pictures(class_names=3.5),
         "columns": lambda: pictures(n_columns=0),

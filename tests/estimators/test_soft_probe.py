@@ -154,7 +154,7 @@ def test_another_head_takes_the_classes_and_says_so():
         (probe(None), (made(),), "Prototypes are images"),
         (probe(), (made(None),), "Prototypes are rows"),
         (probe(), (PrototypeSet(np.zeros((2, 8, 6, 3)), [0, 1]),), "must be square"),
-        (probe(), (PrototypeSet(np.zeros((2, 8, 8, 3)), [0, 0]),), "at least 2 classes"),
+        (probe(), (PrototypeSet(np.zeros((2, 16, 16, 3)), [0, 0]),), "at least 2 classes"),
         (probe(distiller=RandomImages(NET)), (made(),), "this probe has a distiller"),
         (probe(None), (PrototypeSet(np.eye(3), [0.5, 1.5, 2.5]),), "label type: continuous"),
         (
