@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import percentileofscore
+from sklearn.utils import gen_batches
 
 from sklgm.backbones import Backbone
 from sklgm.estimators.probe import FrozenBackboneProbe
@@ -131,7 +132,7 @@ def prototype_statistics(
     scores = _margins(class_scores(probe, points), own)
     records = []
     for i, label in enumerate(labels.tolist()):
-        real = features[indices == own[i]].astype(np.float64)
+        real = features[indices == own[i]]
         place = {"prototype": i, "class": label, "n_images": len(real), **_place(points[i], real)}
         records.append({**place, "margin": float(scores[i])})
     return PrototypeStatistics(tuple(records))
@@ -139,13 +140,17 @@ def prototype_statistics(
 
 def _place(point: np.ndarray, real: np.ndarray) -> dict[str, float]:
     """Return distance, spread, z-score and percentile of a point among the rows of its class."""
-    mean = real.mean(axis=0)
+    mean = real.mean(axis=0, dtype=np.float64)
     offset = point - mean
     distance = np.linalg.norm(offset)
     direction = offset / distance if distance else offset
-    spread = np.std((real - mean) @ direction, ddof=1)
+    along, radii = np.empty((2, len(real)))
+    for rows in gen_batches(len(real), 1024):
+        difference = real[rows] - mean
+        along[rows] = difference @ direction
+        radii[rows] = np.linalg.norm(difference, axis=1)
+    spread = np.std(along, ddof=1)
     z_score = 0.0 if distance == 0 else np.inf if spread == 0 else distance / spread
-    radii = np.linalg.norm(real - mean, axis=1)
     return {
         "distance": float(distance),
         "spread": float(spread),

@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.base import _fit_context, clone
 from sklearn.callback import with_callbacks
 from sklearn.frozen import FrozenEstimator
+from sklearn.utils import gen_batches
 
 from sklgm.estimators.base import FrozenBackboneEstimator, PrototypeTransformer, fit_distiller
 from sklgm.estimators.selectors.base import Selector, check_counts, choose_distinct
@@ -161,8 +162,11 @@ def nearest_rows(
     found = np.empty(len(own), dtype=np.intp)
     for c in np.unique(own):
         rows, mine = np.flatnonzero(indices == c), np.flatnonzero(own == c)
-        images = directions(features[rows].astype(np.float64))
-        # A matrix product may round equal rows differently, which would decide ties.
-        similarities = np.stack([(images * one).sum(axis=1) for one in prototypes[mine]])
+        similarities = np.empty((len(mine), len(rows)))
+        for few in gen_batches(len(rows), 1024):
+            images = directions(features[rows[few]].astype(np.float64))
+            # A matrix product may round equal rows differently, which would decide ties.
+            for one, similar in zip(prototypes[mine], similarities, strict=True):
+                similar[few] = (images * one).sum(axis=1)
         found[mine] = rows[choose_distinct(-similarities)]
     return found
