@@ -41,17 +41,15 @@ TRIED = {
 def tried(group):
     """Return a table of what changes of settings did to the probe and to logistic regression."""
     columns, changes = TRIED[group]
-    lines = []
+    runs, scores, lines = read("tried"), ("probe", "logistic"), []
     for changed in changes.split("; "):
         cells = []
         for data, net in columns.values():
             key = {"data": data, "net": net, "changed": changed}
-            runs = [run for run in read("tried") if key.items() <= run.items()]
-            for score in ("probe", "logistic"):
-                mean = sum(float(run[score]) for run in runs) / len(runs)
-                cells.append(f"{mean:.3f}".lstrip("0"))
+            own = [run for run in runs if key.items() <= run.items()]
+            cells += [_mean(own, score) for score in scores]
         lines.append([changed, *cells])
-    titles = [f"{title}, {score}" for title in columns for score in ("probe", "logistic")]
+    titles = [f"{title}, {score}" for title in columns for score in scores]
     return tabulate(lines, ["changed", *titles], "rst", disable_numparse=True)
 
 
@@ -78,12 +76,14 @@ def drawings():
     for home in ("lite0", "lite2"):
         for changed, name in ON_DRAWINGS.items():
             own = [run for run in runs if (run["home"], run["changed"]) == (home, changed)]
-            cells = []
-            for net in nets:
-                means = [sum(float(run[f"{net} {k}"]) for run in own) / len(own) for k in KINDS]
-                cells.append(", ".join(f"{mean:.3f}".lstrip("0") for mean in means))
+            cells = [", ".join(_mean(own, f"{net} {kind}") for kind in KINDS) for net in nets]
             lines.append([f"{home}, {name} ({len(own)})", *cells])
     return tabulate(lines, ["images of", *nets], "rst", disable_numparse=True)
+
+
+def _mean(runs, column):
+    """Return the mean of a column over some runs, as text."""
+    return f"{sum(float(run[column]) for run in runs) / len(runs):.3f}".lstrip("0")
 
 
 def _cell(values):

@@ -18,6 +18,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from PIL import Image
 from sklearn.datasets import load_sample_image
+from sklearn.metrics.pairwise import cosine_similarity
 
 from sklgm import BackboneEmbedder, FrozenBackboneProbe, PrototypeSet
 from sklgm.datasets import load_folder
@@ -40,9 +41,8 @@ plt.show()
 
 net = "efficientnet_lite0"
 features = BackboneEmbedder(net).fit_transform(paths)
-features = features / np.linalg.norm(features, axis=1, keepdims=True)
 print("cosine     " + "".join(f"{label:>11}" for label in labels))
-for label, row in zip(labels, features @ features.T, strict=True):
+for label, row in zip(labels, cosine_similarity(features), strict=True):
     print(f"{label:11}" + "".join(f"{cosine:11.2f}" for cosine in row))
 
 # %%

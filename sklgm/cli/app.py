@@ -184,9 +184,8 @@ def evaluate(
         nets = nets_of(made, backbone or (), image_size)
         judged = load_pair(test, skip_damaged, jobs)
         real = load_pair(train, skip_damaged, jobs) if train else None
-        told = int(not as_json)
         results = compare_prototypes(
-            made, real, judged, nets, probe=probe, n_seeds=seeds, verbose=told
+            made, real, judged, nets, probe=probe, n_seeds=seeds, verbose=int(not as_json)
         )
     record = {name: result.summary() for name, result in results.items()}
     give(as_json, record, *(rich_table(result, title=name) for name, result in results.items()))

@@ -122,8 +122,7 @@ def compare_prototypes(
     # Without training images the prototypes stand in for them, since they know every class.
     X, y = (prototypes.images, prototypes.labels) if train is None else train
     shared: dict[str, Any] = {"probe": probe, "n_probe_seeds": n_seeds, "groups": groups}
-    shared["verbose"] = verbose
-    shared["soft_labels"] = prototypes.probabilities is not None
+    shared |= {"soft_labels": prototypes.probabilities is not None, "verbose": verbose}
     warn_of_missing(prototypes.classes, test[1])
     few = int(np.unique(prototypes.labels, return_counts=True)[1].min())
     results = {}

@@ -96,9 +96,16 @@ def report_on_files(
         reference = (*judged, judged_groups)
         results = [diagnose_bias(prototypes, X, y, train_groups, reference=reference, **about)]
     if test is not None:
-        shared: dict[str, Any] = {"probe": probe, "n_seeds": n_seeds, "groups": judged_groups}
-        shared["verbose"] = verbose
-        comparisons = compare_prototypes(prototypes, (X, y), judged, nets, **shared)
+        comparisons = compare_prototypes(
+            prototypes,
+            (X, y),
+            judged,
+            nets,
+            probe=probe,
+            n_seeds=n_seeds,
+            groups=judged_groups,
+            verbose=verbose,
+        )
         results.append(comparisons[names[0]])
         if len(names) > 1:
             results.append(_transfer(comparisons, homes_of(prototypes)))
