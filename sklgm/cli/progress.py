@@ -41,7 +41,10 @@ class FitProgress:
     def setup(self, estimator: Any, context: Any) -> None:
         """Show bars from now on."""
         self._bars = Progress(
-            BarColumn(bar_width=20), TextColumn("{task.description}"), console=console
+            BarColumn(bar_width=20),
+            TextColumn("{task.description}"),
+            console=console,
+            refresh_per_second=2,
         )
         if self._has_bars:
             self._bars.start()
@@ -74,9 +77,9 @@ class FitProgress:
             self._advance(1)
         elif context.task_name == "real-gradients" and self._done < self._total:
             self._done = self._total
-            self._tell(f", found in {estimator.memory}", True)
+            self._end(f", found in {estimator.memory}")
         elif context.task_name in ("real-gradients", "synthesis"):
-            self._tell(f" in {_duration(time.monotonic() - self._start)}", True)
+            self._end(f" in {_duration(time.monotonic() - self._start)}")
 
     def _plan(self, distiller: Any, n_images: int, n_classes: int) -> list[str]:
         """Return lines that say what a fit takes, where its work is kept, and how to go on."""
@@ -108,8 +111,7 @@ class FitProgress:
     def _begin(self, phase: str, total: int, done: int = 0) -> None:
         self._phase, self._total, self._done = phase, total, done
         self._start, self._warm = time.monotonic(), None
-        self._bar = self._bars.add_task(phase, total=total)
-        self._tell("", False)
+        self._bar = self._bars.add_task(self._line(""), total=total, completed=done)
 
     def _advance(self, n: int) -> None:
         """Count what is done, and say what time is left if it is time to do so."""
@@ -128,12 +130,23 @@ class FitProgress:
         if is_due:
             self._due = now + _SECONDS
 
+    def _end(self, ending: str) -> None:
+        """Leave a line in place of the bar of a phase.
+
+        Two bars would need a cursor that goes up a line, which the output of a notebook has not.
+        """
+        self._bars.remove_task(self._bar)
+        give(False, None, self._line(ending))
+
     def _tell(self, ending: str, is_due: bool) -> None:
-        line = escape(f"{self._phase}{self._done:,} of {self._total:,}{ending}")
+        line = self._line(ending)
         if self._has_bars:
             self._bars.update(self._bar, description=line, completed=self._done)
         elif is_due:
             give(False, None, line)
+
+    def _line(self, ending: str) -> str:
+        return escape(f"{self._phase}{self._done:,} of {self._total:,}{ending}")
 
 
 def needed_bytes(distiller: Any, n_classes: int, n_processes: int = 1) -> tuple[float, float]:

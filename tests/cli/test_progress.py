@@ -121,7 +121,7 @@ def test_a_fit_that_goes_on_counts_from_where_it_was(tmp_path, capsys, at_every_
 
 
 class Refreshing(FitProgress):
-    """Draw the bars at the end of each task, and not ten times a second."""
+    """Draw the bars at the end of each task, and not twice a second."""
 
     def on_fit_task_end(self, estimator, context, *, metadata):
         super().on_fit_task_end(estimator, context, metadata=metadata)
@@ -137,6 +137,7 @@ def test_a_terminal_shows_a_bar_for_each_phase(monkeypatch, half_minutes):
     for text in ("12 of 18, 30 s left, then the steps", "step 4 of 5, 30 s left", "18 of 18 in "):
         assert text in shown
     assert "━" in shown
+    assert "\x1b[1A" not in shown  # no line above is written over: a notebook cannot do that
 
 
 @pytest.mark.parametrize("n_processes", [1, 2])
