@@ -129,7 +129,7 @@ def runs_to_do(arguments):
                 for home in nets_of(data):
                     if name != "all" and home not in arguments.homes:
                         continue
-                    if seed == 0 or name not in ("all", "nearest to class mean"):
+                    if seed == 0 or name != "all":
                         yield data, home, name, seed
 
 
