@@ -17,6 +17,15 @@ ON_DRAWINGS = {
     "nearest, rate .02": "nearest, rate .02",
 }
 
+# Of the tables of what was tried for the sake of other nets: the settings in their order.
+FOR_OTHERS = (
+    "nothing; nearest, rate .01; nearest, rate .02; nearest; nearest, rate .02, colour; "
+    "nearest, rate .02, stronger blur; damped; to 56 pixels; mean of steps; large crops; "
+    "small crops; large crops first; noise; stages; stages and squares; whitened; whitened less; "
+    "orthogonalised; soft loss; two nets; two nets, one drawn a step; "
+    "two a class, one random view"
+)
+
 # Of tables of what was tried: nets and data, and the changes of `tried.csv` in their order.
 TRIED = {
     "clip": (
@@ -68,6 +77,18 @@ def travel(data, kind):
     return tabulate(lines, ["images of", *NETS], "rst", disable_numparse=True)
 
 
+def tried_for_others(home):
+    """Return a table of what changed prototypes of flowers by a net are worth on each net."""
+    runs = [run for run in read("travel") if (run["data"], run["home"]) == ("flowers5", home)]
+    lines = []
+    for changed in FOR_OTHERS.split("; "):
+        own = [run for run in runs if run["changed"] == changed]
+        if own:
+            cells = [_cell(float(run[f"{net} hard"]) for run in own) for net in NETS]
+            lines.append([f"{changed} ({len(own)})", *cells])
+    return tabulate(lines, ["changed", *NETS], "rst", disable_numparse=True)
+
+
 def drawings():
     """Return a table of what images of OpenMoji are worth on nets, with hard and soft labels."""
     nets = ("lite0", "lite2", "MobileNetV2", "ViT", "ResNet")
@@ -93,6 +114,7 @@ def _cell(values):
 def tables():
     """Return all tables by the names of their files."""
     made = {f"tried_{group}": tried(group) for group in TRIED} | {"travel_openmoji": drawings()}
+    made |= {f"travel_tried_{home}": tried_for_others(home) for home in ("lite0", "MobileNetV2")}
     for data in ("flowers5", "imagewoof"):
         for kind in KINDS:
             made[f"travel_{data}_{kind}"] = travel(data, kind)
