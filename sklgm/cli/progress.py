@@ -11,6 +11,7 @@ from rich.progress import BarColumn, Progress, TextColumn
 
 from sklgm.cli.output import console, give
 from sklgm.estimators.start import CANDIDATES
+from sklgm.synthesis.augmentation import mirrors
 
 # Seconds between two lines of a phase, and before its first one, which would be rough any earlier.
 _SECONDS, _FIRST_SECONDS = 60.0, 5.0
@@ -87,15 +88,17 @@ class FitProgress:
         each = f" in each of {self.n_processes} processes" if self.n_processes > 1 else ""
         n_prototypes = n_classes * distiller.prototypes_per_class
         n_views = n_prototypes * (1 + distiller._matching_settings().n_views)
+        n_real = n_views_of_real(distiller)
+        views = f"{n_real} views" if n_real > 1 else "1 view"
         lines = [
-            f"{n_images:,} images of {n_classes:,} classes pass the net. Then "
+            f"{n_images:,} images of {n_classes:,} classes pass the net in {views} each. Then "
             f"{n_prototypes:,} prototypes take {distiller.max_iter:,} steps of {n_views:,} views.",
             f"What grows with the classes takes about {memory} of memory{each}, beside the net and "
             f"a batch.",
         ]
         if distiller.init == "nearest":
             n_each = CANDIDATES * distiller.prototypes_per_class
-            lines.append(f"Before that, up to {n_each} images of each class are looked at.")
+            lines.append(f"The images to start at are chosen first, of up to {n_each} a class.")
         if distiller.memory is None:
             return [
                 *lines,
@@ -147,6 +150,15 @@ class FitProgress:
 
     def _line(self, ending: str) -> str:
         return escape(f"{self._phase}{self._done:,} of {self._total:,}{ending}")
+
+
+def n_views_of_real(distiller: Any) -> int:
+    """Return how many views of each real image pass the net: centre crops and random ones."""
+    augmentation, n_random = distiller._augmentation(), int(distiller.n_real_views)
+    if augmentation is None:
+        return 1
+    # With one random view, either the plain crop or the mirrored one is taken.
+    return n_random + (2 if n_random != 1 and mirrors(augmentation) else 1)
 
 
 def needed_bytes(distiller: Any, n_classes: int, n_processes: int = 1) -> tuple[float, float]:

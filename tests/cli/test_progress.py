@@ -11,12 +11,12 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from sklgm import LGMDistiller, RandomHeads
+from sklgm import LGMDistiller, RandomHeads, StandardAugmentation
 from sklgm.cli import output, progress
 from sklgm.cli.app import app
-from sklgm.cli.progress import FitProgress, needed_bytes
+from sklgm.cli.progress import FitProgress, n_views_of_real, needed_bytes
 from tests.image_checks import save_images, toy_images
-from tests.tiny_backbones import tiny_backbone
+from tests.tiny_backbones import counting_backbone, tiny_backbone
 
 X, Y = toy_images()
 DOCS = Path(__file__).parents[2] / "docs"
@@ -54,7 +54,8 @@ def test_a_log_has_a_line_a_minute(tmp_path, half_minutes):
     assert result.exit_code == 0, result.output
     first, memory, stop, *lines, _ = result.stdout.splitlines()
     assert first == (
-        "6 images of 2 classes pass the net. Then 2 prototypes take 5 steps of 8 views."
+        "6 images of 2 classes pass the net in 2 views each. Then 2 prototypes take 5 steps of 8 "
+        "views."
     )
     assert re.match(
         r"What grows with the classes takes about \d+\.\d MiB of memory, beside", memory
@@ -138,6 +139,15 @@ def test_a_terminal_shows_a_bar_for_each_phase(monkeypatch, half_minutes):
         assert text in shown
     assert "━" in shown
     assert "\x1b[1A" not in shown  # no line above is written over: a notebook cannot do that
+
+
+@pytest.mark.parametrize("augmentation", ["blurred", StandardAugmentation(flip=0), None])
+@pytest.mark.parametrize("n_real_views", [0, 1, 3])
+def test_views_of_real_images_are_those_that_pass(augmentation, n_real_views):
+    net = counting_backbone()
+    estimator = distiller(net, augmentation=augmentation, n_real_views=n_real_views)
+    estimator.compute_gradients(X, Y)
+    assert net.module.n_images == n_views_of_real(estimator) * len(X)
 
 
 @pytest.mark.parametrize("n_processes", [1, 2])
