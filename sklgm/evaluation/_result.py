@@ -38,6 +38,8 @@ class Result(Table):
     _titles = {"selection": "trained on"}
     # What stands beside each mean.
     _error = "standard deviation"
+    # What the caption says of other columns.
+    _note = " fits: how often the images were chosen or made."
 
     def summary(self) -> list[dict[str, Any]]:
         """Average over the seeds.
@@ -101,9 +103,8 @@ class Result(Table):
 
     def _caption(self) -> str:
         n_seeds = self.summary()[0]["n_seeds"]
-        if n_seeds == 1:
-            return "Scores on test images; one seed."
-        return f"Scores on test images: mean ± {self._error} (ddof=1) over {n_seeds} seeds."
+        scores = f": mean ± {self._error} (ddof=1) over {n_seeds} seeds"
+        return f"Scores on test images{scores if n_seeds > 1 else '; one seed'}.{self._note}"
 
     def _check_metric(self, metric: str) -> None:
         found = [name for name in METRICS if name in self.records[0]]

@@ -44,6 +44,7 @@ class TransferMatrix(Result):
 
     _titles = {"selection": "distilled on", "backbone": "evaluated on", "at_home": "at home"}
     _error = "standard error of the mean"
+    _note = ""
 
     def to_markdown(self, *, metric: str = "accuracy") -> str:
         """Return the matrix in Markdown.

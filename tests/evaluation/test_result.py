@@ -104,7 +104,8 @@ def test_representations(make):
     result = make()
     text = repr(result).splitlines()
     assert text[0] == type(result).__name__
-    assert text[-1].endswith("(ddof=1) over 3 seeds.")
+    assert "(ddof=1) over 3 seeds." in text[-1]
+    assert ("fits" in text[1].split()) == ("fits: how often" in text[-1])
     cells = [line.strip("|").split("|") for line in result.to_markdown().splitlines()]
     for line, row in zip(text[1:-1], [cells[0], *cells[2:]], strict=True):
         assert all(cell.strip() in line for cell in row)
