@@ -1,9 +1,9 @@
-"""Which group, and which class, prototypes show that were distilled where the two go together."""
+"""Which group and which class prototypes show, where the two go together in training."""
 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -161,8 +161,9 @@ def diagnose_bias(
     shifted_test: tuple[Any, Any, Any] | None = None,
     backbone: str | Backbone | None = None,
     probe: FrozenBackboneProbe | None = None,
+    verbose: int = 0,
 ) -> BiasReport:
-    r"""Ask of prototypes which group they show beside their class, and how far it replaces it.
+    r"""Measure which group prototypes show beside their class, and how far it replaces the class.
 
     Two linear readers, one of classes and one of groups, are trained on the frozen features of
     real reference images, weighted so that every pair of class and group counts alike. Neither
@@ -209,6 +210,9 @@ def diagnose_bias(
     probe : FrozenBackboneProbe or None, default=None
         Settings of the probe on prototypes; None takes the defaults, with ``random_state=0``, which
         embed up to 100 views of each prototype. Used with test images only.
+    verbose : int, default=0
+        Above 0, print a line for each finished part: the features of the reference, each reader,
+        and the probe on each test set.
 
     Returns
     -------
@@ -266,15 +270,25 @@ def diagnose_bias(
     images, labels = prototypes.images, prototypes.labels
     check_same_classes(labels, classes, "prototypes", "y")
 
+    numbers, n_parts = itertools.count(1), 3 + len(tests)
+
+    def tell(part: str) -> None:
+        if verbose:
+            print(f"{next(numbers)} of {n_parts}: {part}")  # noqa: T201
+
     points, features = embed_all(probe, images, real.X)
+    tell(f"features of {len(features)} reference images")
     of_image = {
         "class": np.searchsorted(classes, real.y),
         "group": np.searchsorted(group_names, real.groups),
     }
     pairs = of_image["class"] * len(group_names) + of_image["group"]
     weights = compute_sample_weight("balanced", pairs)
-    readers = {kind: fit_reader(features, found, weights) for kind, found in of_image.items()}
-    read = {kind: reader.predict_proba(points) for kind, (reader, _) in readers.items()}
+    read, reader_accuracy = {}, {}
+    for kind, found in of_image.items():
+        reader, reader_accuracy[kind] = fit_reader(features, found, weights)
+        read[kind] = reader.predict_proba(points)
+        tell(f"reader of the {kind}: accuracy {reader_accuracy[kind]:.3f}")
     of_class = [train.groups[train.y == label] for label in classes]
     shares = np.stack([(found[:, None] == group_names).mean(axis=0) for found in of_class])
     return BiasReport(
@@ -285,8 +299,8 @@ def diagnose_bias(
         class_probabilities=read["class"],
         group_probabilities=read["group"],
         group_shares=shares,
-        reader_accuracy={kind: accuracy for kind, (_, accuracy) in readers.items()},
-        accuracy=_accuracies(probe, images, labels, tests) if tests else {},
+        reader_accuracy=reader_accuracy,
+        accuracy=_accuracies(probe, images, labels, tests, tell) if tests else {},
     )
 
 
@@ -343,6 +357,7 @@ def _accuracies(
     images: np.ndarray,
     labels: np.ndarray,
     tests: Mapping[str, _Labelled],
+    tell: Callable[[str], None],
 ) -> dict[str, dict[str, float]]:
     """Return the scores of a probe trained on prototypes alone, by test."""
     probe = clone(probe).fit(images, labels)
@@ -355,4 +370,5 @@ def _accuracies(
             "accuracy": float(right.mean()),
             "worst_pair_accuracy": min(float(part.mean()) for part in of_pairs if len(part)),
         }
+        tell(f"probe on the {name} test: accuracy {scores[name]['accuracy']:.3f}")
     return scores

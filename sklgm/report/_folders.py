@@ -68,7 +68,7 @@ def report_on_files(
         Settings of the probes. Those about nets and images, such as the device, are taken for
         everything; a ``memory`` saves many passes over the images.
     verbose : int, default=0
-        1 prints each row of comparisons as it is finished.
+        Above 0, print a line for each finished part of the bias report and row of a comparison.
 
     Returns
     -------
@@ -94,7 +94,8 @@ def report_on_files(
         # class and group go together.
         train_groups, judged_groups = _read_groups(groups, X, judged[0])
         reference = (*judged, judged_groups)
-        results = [diagnose_bias(prototypes, X, y, train_groups, reference=reference, **about)]
+        given = {"reference": reference, "verbose": verbose, **about}
+        results = [diagnose_bias(prototypes, X, y, train_groups, **given)]
     if test is not None:
         comparisons = compare_prototypes(
             prototypes,

@@ -264,6 +264,21 @@ def test_an_unfitted_distiller_stays_unfitted():
     assert report.accuracy == {}
 
 
+def test_it_is_silent_unless_asked(capsys, blind):
+    arguments = {"reference": REFERENCE, "backbone": BORDER, "probe": PROBE, **TESTS}
+    diagnose_bias(blind.prototypes, *TRAIN, **arguments)
+    assert capsys.readouterr().out == ""
+    report = diagnose_bias(blind.prototypes, *TRAIN, **arguments, verbose=1)
+    readers, probe = report.reader_accuracy, report.accuracy
+    assert capsys.readouterr().out.splitlines() == [
+        "1 of 5: features of 90 reference images",
+        f"2 of 5: reader of the class: accuracy {readers['class']:.3f}",
+        f"3 of 5: reader of the group: accuracy {readers['group']:.3f}",
+        f"4 of 5: probe on the correlated test: accuracy {probe['correlated']['accuracy']:.3f}",
+        f"5 of 5: probe on the shifted test: accuracy {probe['shifted']['accuracy']:.3f}",
+    ]
+
+
 def test_any_images(tmp_path):
     chosen = ClassCentroids(BORDER).fit(*TRAIN[:2])
     expected = diagnose_bias(chosen, *TRAIN, reference=REFERENCE)
