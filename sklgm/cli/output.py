@@ -14,8 +14,8 @@ from rich.markup import escape
 from rich.table import Table
 from typer.core import TyperGroup
 
-console = Console()
-_errors = Console(stderr=True)
+console = Console(emoji=False)
+_errors = Console(stderr=True, emoji=False)
 
 
 class Commands(TyperGroup):
@@ -59,11 +59,15 @@ def give(as_json: bool, record: Any, *shown: Any, quiet: bool = False) -> None:
             console.print(line, highlight=False, soft_wrap=isinstance(one, str))
 
 
-def rich_table(result: Any, title: str | None = None) -> Table:
+def rich_table(result: Any, title: str = "") -> Table:
     """Return a result as a table that fits 80 columns."""
     titles, rows = result._table()
     table = Table(
-        title=title, caption=result._caption(), box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False
+        title=escape(title),
+        caption=escape(result._caption()),
+        box=box.SIMPLE,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
     )
     widths = [max(map(len, column)) + 1 for column in zip(titles, *rows, strict=True)]
     # A name is broken before a number is, where it keeps a few letters to a line.

@@ -442,9 +442,10 @@ def test_bad_input_is_one_line_and_exit_code_1(folder, tmp_path, arguments, mess
     assert not (tmp_path / "out").exists()
 
 
-def test_brackets_in_an_error_are_printed_as_they_are(tmp_path):
-    result = run("distill", tmp_path / "[bold]x")
-    assert "[bold]x" in result.output
+@pytest.mark.parametrize("name", ["[bold]x", "a :cat: x"])
+def test_names_in_an_error_are_printed_as_they_are(tmp_path, name):
+    result = run("distill", tmp_path / name)
+    assert name in result.output
 
 
 def test_python_m_sklgm_is_the_command():

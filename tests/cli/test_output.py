@@ -8,14 +8,24 @@ from sklgm.cli.output import rich_table
 from sklgm.evaluation import SelectionComparison
 
 
-def test_a_table_breaks_names_before_numbers():
+def lines_of(names, title=""):
+    """Return the lines of a table whose rows have these names."""
     facts = {"selection_seed": None, "n_images": 1000, "select_seconds": 1.0, "train_seconds": 99.0}
     scores = dict.fromkeys(("accuracy", "top_5_accuracy", "balanced_accuracy"), 0.125)
-    names = ["random", "prototypes", "prototypes, soft labels"]
     records = [{"selection": name, "seed": i, **facts, **scores} for name in names for i in (0, 1)]
     console = Console(width=80, file=io.StringIO())
-    console.print(rich_table(SelectionComparison(tuple(records))))
-    lines = console.file.getvalue().splitlines()
+    console.print(rich_table(SelectionComparison(tuple(records)), title))
+    return console.file.getvalue().splitlines()
+
+
+def test_brackets_in_names_are_printed_as_they_are():
+    title, *lines = lines_of(["[b]"], "local-dir:/nets/[a]")
+    assert title.strip() == "local-dir:/nets/[a]"
+    assert any(line.split()[:1] == ["[b]"] for line in lines)
+
+
+def test_a_table_breaks_names_before_numbers():
+    lines = lines_of(["random", "prototypes", "prototypes, soft labels"])
     assert sum(line.count("0.125 ± 0.000") for line in lines) == 9
     assert max(map(len, lines)) <= 80
     first = " ".join(line[:12] for line in lines)
