@@ -253,5 +253,6 @@ def _in_two_lines(name, length):
     """Break a long name into two lines, and shorten what still does not fit."""
     if len(name) <= length:
         return name
-    first, *others = textwrap.wrap(name.replace("_", " "), length)
+    # Nothing is left of a name of underscores alone.
+    first, *others = textwrap.wrap(name.replace("_", " "), length) or [shorten(name, length)]
     return "\n".join([first, shorten(" ".join(others), length)] if others else [first])

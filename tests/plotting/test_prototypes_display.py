@@ -138,6 +138,7 @@ def test_the_nearest_image_is_of_the_same_class():
         (["zero", "one", "two"], ["zero", "one", "two"]),
         ({1: "one"}, ["0", "one", "2"]),
         (["$x", "$y$", "_z"], ["$x", "$y$", "_z"]),
+        (["_" * 9, "_" * 8, "x"], ["____…___", "_" * 8, "x"]),
     ],
 )
 def test_class_names(class_names, shown):
