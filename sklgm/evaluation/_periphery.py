@@ -87,7 +87,8 @@ def prototype_statistics(
         Real images. Those held back from the choice of prototypes compare fairly: a real image
         that was chosen from ``X`` has a share in its mean and spread, and was trained on.
     y : array-like of shape (n_samples,)
-        Labels of the images: all classes of the prototypes. The spread of a class needs two images.
+        Labels of the images: all classes of the prototypes. A class of one image has a spread of
+        NaN.
     backbone : str, Backbone or None, default=None
         Frozen net. None is the estimator's own, at its image size; a set of rows needs none.
     probe : FrozenBackboneProbe or None, default=None
@@ -149,7 +150,7 @@ def _place(point: np.ndarray, real: np.ndarray) -> dict[str, float]:
         difference = real[rows] - mean
         along[rows] = difference @ direction
         radii[rows] = np.linalg.norm(difference, axis=1)
-    spread = np.std(along, ddof=1)
+    spread = np.std(along, ddof=1) if len(real) > 1 else np.nan
     z_score = 0.0 if distance == 0 else np.inf if spread == 0 else distance / spread
     return {
         "distance": float(distance),

@@ -144,6 +144,14 @@ def test_a_class_without_spread():
     assert [r["percentile"] for r in found] == [50, 100, 0]
 
 
+def test_a_class_of_one_image():
+    points = PrototypeSet([[1, 0], [5, 0]], [0, 1])
+    found = prototype_statistics(points, [[0, 0], [4, 0], [6, 0]], [0, 1, 1], probe=ROWS_PROBE)
+    alone, _ = found.records
+    assert (alone["distance"], alone["percentile"]) == (1, 100)
+    assert np.isnan([alone["spread"], alone["z_score"]]).all()
+
+
 @pytest.mark.parametrize(
     ("prototypes", "params", "message"),
     [
