@@ -72,8 +72,8 @@ def gradient_alignment(
     y : array-like of shape (n_samples,)
         Their labels, of the same classes as the prototypes'.
     backbone : str, Backbone or None, default=None
-        Where to compare. None is the net that the estimator has, the first of several. A set of
-        images tells none; one of rows needs none, and neither do the rows of X.
+        Where to compare. None is the net of the estimator, the first of several. A `PrototypeSet`
+        of images names no net; with rows of features none is needed.
     gradients : RealGradients or None, default=None
         Of the real images on this backbone, from :meth:`LGMDistiller.compute_gradients
         <sklgm.LGMDistiller.compute_gradients>`, instead of X and y. Their heads are used.
@@ -142,7 +142,7 @@ def gradient_alignment(
     if gradients is None:
         gradients = settings.compute_gradients(X, y)
     elif X is not None or y is not None:
-        raise ValueError("gradients take the place of X and y. Pass the ones or the others.")
+        raise ValueError("gradients take the place of X and y. Pass either gradients, or X and y.")
     else:
         encoder = settings._encoder()
         check_gradients(gradients, encoder, settings._views(encoder), settings.class_weight)
@@ -218,7 +218,7 @@ def _settings(prototypes: Any, distiller: Any, random_state: Any) -> tuple[LGMDi
         distiller = LGMDistiller()
         names = [name for name in distiller.get_params(deep=False) if hasattr(estimator, name)]
         distiller.set_params(**{name: getattr(estimator, name) for name in names})
-    # Drawn, so that a distillation with the same number had other heads.
+    # A distillation with the same random_state has other heads.
     seed, interval_seed = own_random_state(random_state).randint(2**31 - 1, size=2).tolist()
     return clone(distiller).set_params(random_state=seed), interval_seed
 

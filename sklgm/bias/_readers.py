@@ -9,16 +9,16 @@ from sklearn.model_selection import StratifiedKFold, cross_val_predict
 from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-_STRENGTHS = (1.0, 0.1, 0.01, 0.001)
+_CS = (1.0, 0.1, 0.01, 0.001)
 _MOST_FOLDS = 3
 
 
 def fit_reader(
     features: np.ndarray, targets: np.ndarray, weights: np.ndarray
 ) -> tuple[Pipeline, float]:
-    """Train a logistic regression of standardised features, and its twins on folds.
+    """Train a logistic regression on standardised features.
 
-    Its strength is the one whose probabilities are best, by the log-loss on the folds.
+    Its ``C`` is the one whose cross-validated probabilities have the least log-loss.
 
     Parameters
     ----------
@@ -34,12 +34,9 @@ def fit_reader(
     reader : Pipeline
         The reader, trained on all images.
     accuracy : float
-        Accuracy on folds it was not trained on, with every pair of class and group counting alike.
+        Cross-validated accuracy, with every pair of class and group counting alike.
     """
-    models = [
-        make_pipeline(StandardScaler(), LogisticRegression(C=strength, max_iter=2000))
-        for strength in _STRENGTHS
-    ]
+    models = [make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=2000)) for C in _CS]
     weighted = {f"{name}__sample_weight": weights for name in models[0].named_steps}
     n_folds = min(_MOST_FOLDS, int(np.bincount(targets).min()))
     folds = StratifiedKFold(n_folds, shuffle=True, random_state=0)

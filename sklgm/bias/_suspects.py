@@ -48,8 +48,8 @@ def suspect_classes(
     """Rank classes by how near their prototypes are to real images of other classes.
 
     The suspicion of a class is the probability that an image of another class is nearer to its
-    prototype, by cosine similarity of features, than an image of its own (ties count half): the
-    largest over the other classes, each by itself, and the mean over the prototypes of the class.
+    prototype, by cosine similarity of features, than an image of its own (ties count half).
+    Several prototypes of a class are averaged, and of the other classes the largest value counts.
     It is 0 where all own images are nearest, and above 1/2 where another class is nearer on the
     whole. It needs no groups. A reason may be a background that two classes share, labels that
     are wrong, or classes that look alike: look at the pictures.

@@ -67,15 +67,14 @@ def default_selections(
     backbone : str, Backbone or None
         Frozen net.
     probe : FrozenBackboneProbe or None, default=None
-        Whose image size, augmentation and other settings about the net the
-        selections share. Its augmentation "standard" is "blurred" for the distiller, as by
-        default; any other is the same there.
+        Its image size, augmentation and other settings about the net are those of the selections,
+        but for the augmentation "standard": the distiller keeps its default, "blurred".
 
     Returns
     -------
     dict
         Unfitted estimators by name; None stands for all images. "nearest" holds the distiller of
-        "distilled": another one put in its place belongs into both.
+        "distilled": put another one into both.
 
     Examples
     --------
@@ -139,7 +138,8 @@ def compare_selections(
         :func:`default_selections`, with one prototype of each class: random images, class
         centroids, the images nearest to distilled prototypes, these themselves; and all images.
         One that is fitted already goes in as ``FrozenEstimator(distiller)``, prototypes alone as
-        a `PrototypeSet`. `NearestImages` of a distiller that has a row too shares its prototypes.
+        a `PrototypeSet`. `NearestImages` takes the prototypes of its distiller's own row, if there
+        is one.
     probe : FrozenBackboneProbe or None, default=None
         Settings of the probes, by default those of the paper. ``backbone`` and the seeds take
         the place of its own.

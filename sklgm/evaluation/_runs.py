@@ -271,7 +271,7 @@ def _fit(
 
 
 def _seeded_parameters(selection: Any, reseed: bool) -> list[str]:
-    """Return names of the parameters that the seed of a fit goes into, none without chance."""
+    """Return the names of the parameters that take the seed of a fit, none if no fit is random."""
     if isinstance(selection, HerdingImages | KCenterImages) or (
         isinstance(selection, ClassCentroids) and selection.prototypes_per_class == 1
     ):

@@ -144,9 +144,9 @@ def cross_model_transfer(
         Columns: the nets of the probes, perhaps under names of your own.
     distillers : estimator or dict of str to estimator, default=None
         Unfitted, with a parameter ``backbone``, which is set here, as are seeds. With several,
-        each has rows of its own, but for a tuple of backbones none where it is a selector that
-        takes just one. None is `LGMDistiller` and, in rows "NET, centroid", `ClassCentroids`: the
-        real images that the net distilled on would hand on. Both have the probe's settings about
+        each has rows of its own; a selector that takes one backbone has none for a tuple of them.
+        None is `LGMDistiller` and, in rows "NET, centroid", `ClassCentroids`: the real images
+        nearest to the class means on the net of the row. Both have the probe's settings about
         images, as in :func:`default_selections`.
     distilled_on : list of str or tuple of str, default=None
         Rows: names of ``backbones``; a tuple distils on several at once. None distils on each by
