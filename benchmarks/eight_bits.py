@@ -36,10 +36,8 @@ def read_both_ways(distiller, folder):
 
 def main():
     """Compare on two data sets."""
-    records, lines = (
-        [],
-        ["| data | trained on | accuracy | deviation |", "| :-- | :-- | --: | --: |"],
-    )
+    lines = ["| data | trained on | accuracy | deviation |", "| :-- | :-- | --: | --: |"]
+    records = []
     for data in ("openmoji", "digits"):
         X, X_test, y, y_test = load(data)
         runs = []

@@ -30,12 +30,7 @@ from sklgm.evaluation import prototype_statistics
 from sklgm.plotting import EmbeddingDisplay
 
 NET = {"backbone": "efficientnet_lite0", "image_size": 56}
-FIGURES = {
-    "distance": "distance",
-    "z_score": "z-score",
-    "percentile": "percentile",
-    "margin": "margin",
-}
+FIGURES = ("distance", "z_score", "percentile", "margin")
 
 
 def selections(seed, arguments, folder):
@@ -54,7 +49,7 @@ def selections(seed, arguments, folder):
 def table(records):
     """Return mean and standard deviation over the seeds, each the mean over the classes."""
     lines = [
-        "| prototypes | seeds | " + " | ".join(FIGURES.values()) + " |",
+        f"| prototypes | seeds | {' | '.join(FIGURES).replace('_', '-')} |",
         "| --- |" + " ---: |" * (len(FIGURES) + 1),
     ]
     for row in ("random", "centroid", "distilled"):

@@ -41,7 +41,7 @@ WIDTH, HEIGHT, QUALITY = 500, 375, 90
 IMAGE_SIZE, MEMORY_IMAGE_SIZE = 224, 56
 N_DISTINCT = 500
 N_CLASSES = 8
-# Views of an image in the default real pass: the centre crop plain and mirrored, and random ones.
+# Augmentation and views of an image: the centre crop, and by default a random view beside it.
 VIEWS = {"one view": (None, 1), "default views": ("blurred", 2)}
 BAR = 1.25
 
@@ -210,11 +210,11 @@ def main():
             for case, n in numbers.items()
             if n
         ]
-        memory = []
+        peaks = []
         if not options.no_memory:
             for n_times in (1, 4):
                 peak, n = peak_memory(folder, n_times, options.n_jobs), n_times * len(paths)
-                memory.append({"case": "memory", "n_files": n, "peak_mib": peak})
+                peaks.append({"case": "memory", "n_files": n, "peak_mib": peak})
                 print(f"{n} files: peak {peak:.0f} MiB", flush=True)
     for r in records:
         print(f"{r['case']}: {r['ratio']:.2f}, at most {BAR} is wanted")
@@ -233,11 +233,11 @@ def main():
             cells = " | ".join(f"{r[f'{name}_{suffix}']:.1f}" for name in ("net", "decode", "pass"))
             lines.append(f"| {r['case']} | {r['n_files']} | {cells} | {r[ratio]:.2f} |")
         tables[f"{title}, lite0 at {IMAGE_SIZE} px, {options.n_jobs} decoding threads"] = lines
-    if memory:
+    if peaks:
         lines = ["| files | peak resident memory (MiB) |", "| ---: | ---: |"]
-        lines += [f"| {m['n_files']} | {m['peak_mib']:.0f} |" for m in memory]
+        lines += [f"| {p['n_files']} | {p['peak_mib']:.0f} |" for p in peaks]
         tables[f"Memory of a pass of one view an image at {MEMORY_IMAGE_SIZE} px"] = lines
-    save("real_pass", records + memory, {title: "\n".join(rows) for title, rows in tables.items()})
+    save("real_pass", records + peaks, {title: "\n".join(rows) for title, rows in tables.items()})
 
 
 if __name__ == "__main__":

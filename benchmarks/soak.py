@@ -36,6 +36,7 @@ from sklgm import (
 )
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
+from tests.followers import Follower
 from tests.tiny_backbones import tiny_backbone
 
 SECONDS = 600
@@ -44,24 +45,11 @@ Y = np.repeat(["cat", "dog", "owl"], 20)
 SMALL = {"max_iter": 15, "heads": RandomHeads(4, 16), "random_state": 0}
 
 
-class Interrupter:
+class Interrupter(Follower):
     """A callback that presses Ctrl-C at the fifth step."""
 
-    def __init__(self) -> None:
-        self.n_steps = 0
-
-    def setup(self, estimator, context):
-        """Do nothing."""
-
-    def teardown(self, estimator, context):
-        """Do nothing."""
-
-    def on_fit_task_begin(self, estimator, context):
-        """Do nothing."""
-
-    def on_fit_task_end(self, estimator, context, **_):
-        """Count."""
-        self.n_steps += context.task_name == "step"
+    def on_fit_task_end(self, estimator, context):
+        """Press it."""
         if self.n_steps == 5:
             signal.raise_signal(signal.SIGINT)
 

@@ -60,7 +60,7 @@ def write_rows(path, sizes, seed):
 
 
 def rows_of(folder, n_classes):
-    """Return rows and labels of the first classes, for training and for the test."""
+    """Return X, y, X_test, y_test of the first classes."""
     found = []
     for name, seed, sizes in (
         ("train", 2, class_sizes()),
@@ -97,7 +97,7 @@ def _beside_files():
 def run(n_classes, heads, folder, parts, threads):
     """Run a case, and return what is written of it."""
     torch.set_num_threads(threads)
-    X, X_test, y, y_test = (rows_of(folder, n_classes)[i] for i in (0, 2, 1, 3))
+    X, y, X_test, y_test = rows_of(folder, n_classes)
     phases = Phases()
     distiller = LGMDistiller(backbone=None, heads=heads, max_iter=STEPS, random_state=0)
     passed = slice(None, None, 1000 // parts)

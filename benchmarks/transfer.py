@@ -35,7 +35,6 @@ NETS = {
 PARTS = [["lite0", "lite2", "ViT"], [("lite0", "lite2"), "ResNet"]]
 # Fewer than by default, since views of all images pass four nets for each seed.
 N_VIEWS = 16
-ORDER = ["lite0", "lite2", "ViT", "ResNet", "lite0 + lite2"]
 
 
 def embed(net, seed, arguments, folder):
@@ -105,7 +104,8 @@ def main():
         )
         distiller = LGMDistiller(max_iter=10 if arguments.quick else 300, **shared)
         parts = parallel(delayed(transfer)(on, distiller, {}, arguments, folder) for on in PARTS)
-    matrix = merge([real, *parts], [*ORDER, *dict.fromkeys(run["selection"] for run in real)])
+    order = [*NETS, "lite0 + lite2", *dict.fromkeys(run["selection"] for run in real)]
+    matrix = merge([real, *parts], order)
     print(matrix)
     if arguments.quick:
         return

@@ -28,7 +28,7 @@ X, y = X[::6], y[::6]
 nets = {f"lite{i}": f"efficientnet_lite{i}" for i in range(3)}
 net = {"backbone": nets["lite0"], "image_size": 56}
 
-distiller = LGMDistiller(**net, max_iter=25, n_real_views=1, random_state=0).fit(X, y)
+distiller = LGMDistiller(**net, max_iter=25, random_state=0).fit(X, y)
 ConvergenceDisplay.from_estimator(distiller, label="lite0")
 plt.show()
 

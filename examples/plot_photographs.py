@@ -56,7 +56,7 @@ probe = FrozenBackboneProbe(net, random_state=0).fit(prototypes)
 for label, share in zip(probe.classes_, probe.predict_proba([photograph])[0], strict=True):
     print(f"{label:11}{share:5.2f}")
 
-fig, ax = plt.subplots(figsize=(4, 2.7), layout="constrained")
+figure, ax = plt.subplots(figsize=(4, 2.7), layout="constrained")
 ax.imshow(photograph)
 ax.set_axis_off()
 plt.show()
