@@ -100,16 +100,16 @@ class FitProgress:
             n_each = CANDIDATES * distiller.prototypes_per_class
             lines.append(f"The images to start at are chosen first, of up to {n_each} a class.")
         if distiller.memory is None:
-            return [
-                *lines,
+            lines.append(
                 f"Ctrl-C loses the work. --resume keeps it in {self.work}, about {disk}, and the "
-                f"same command goes on from there.",
-            ]
-        return [
-            *lines,
-            f"The work is kept in {distiller.memory}, about {disk}, every minute. To go on after "
-            f"Ctrl-C, give the same command again.",
-        ]
+                f"same command goes on from there."
+            )
+        else:
+            lines.append(
+                f"The work is kept in {distiller.memory}, about {disk}, every minute. To go on "
+                f"after Ctrl-C, give the same command again."
+            )
+        return lines
 
     def _begin(self, phase: str, total: int, done: int = 0) -> None:
         self._phase, self._total, self._done = phase, total, done

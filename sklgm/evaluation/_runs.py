@@ -78,13 +78,13 @@ class Bench:
             **({} if self.column is None else {"backbone": self.column}),
             "seed": seed,
             "n_images": len(split.y if selection is None else selection.prototype_labels_),
-            **self._metrics(probe),
+            **self._metrics(probe.head_),
             "train_seconds": seconds,
         }
 
-    def _metrics(self, probe: FrozenBackboneProbe) -> dict[str, float]:
-        y, head, classes = self.split.y_test, probe.head_, self.split.classes
-        predicted = probe.head_.predict(self.features)
+    def _metrics(self, head: Any) -> dict[str, float]:
+        y, classes = self.split.y_test, self.split.classes
+        predicted = head.predict(self.features)
         found = {"accuracy": accuracy_score(y, predicted)}
         method = next((m for m in ("predict_proba", "decision_function") if hasattr(head, m)), None)
         if len(classes) > 5 and method is not None:

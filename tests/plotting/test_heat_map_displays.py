@@ -45,13 +45,13 @@ def drawn_numbers(display):
     return [[text.get_text() for text in line] for line in display.texts_]
 
 
-def corners(text, renderer):
-    """Return the corners of a text's box, turned as it is."""
-    turn, angle = np.deg2rad(text.get_rotation()), text.get_rotation()
+def turned_box(text, renderer):
+    """Return width and height of a text's box before it is turned, and its angle in radians."""
+    angle = text.get_rotation()
     text.set_rotation(0)
     width, height = text.get_window_extent(renderer).size
     text.set_rotation(angle)
-    return width, height, turn
+    return width, height, np.deg2rad(angle)
 
 
 @every
@@ -79,7 +79,7 @@ def test_nothing_is_cut_off_or_written_over(make, n):
         assert box.y1 <= height + 1
     step = ax.get_window_extent(renderer).width / n
     for text in columns:
-        wide, high, turn = corners(text, renderer)
+        wide, high, turn = turned_box(text, renderer)
         if turn:  # lines beside each other
             assert high <= step * np.sin(turn) + 1
         else:
