@@ -257,12 +257,11 @@ def diagnose_bias(
     check_known(train.groups, group_names, "groups of the training images", "reference")
     check_known(real.y, classes, "classes of reference", "y")
     _check_pairs(real, classes, group_names)
-    given = {"correlated": correlated_test, "shifted": shifted_test}
-    tests = {
-        name: _check_labelled(test, checking) for name, test in given.items() if test is not None
-    }
-    for name, test in tests.items():
-        check_known(test.y, classes, f"classes of {name}_test", "y")
+    tests: dict[str, _Labelled] = {}
+    for name, given in (("correlated", correlated_test), ("shifted", shifted_test)):
+        if given is not None:
+            tests[name] = _check_labelled(given, checking)
+            check_known(tests[name].y, classes, f"classes of {name}_test", "y")
     if not isinstance(prototypes, PrototypeSet):
         if not hasattr(prototypes, "prototypes_"):
             prototypes = clone(prototypes).fit(train.X, train.y)
@@ -284,7 +283,8 @@ def diagnose_bias(
     }
     pairs = of_image["class"] * len(group_names) + of_image["group"]
     weights = compute_sample_weight("balanced", pairs)
-    read, reader_accuracy = {}, {}
+    read: dict[str, np.ndarray] = {}
+    reader_accuracy: dict[str, float] = {}
     for kind, found in of_image.items():
         reader, reader_accuracy[kind] = fit_reader(features, found, weights)
         read[kind] = reader.predict_proba(points)
