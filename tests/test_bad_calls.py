@@ -293,7 +293,6 @@ CASES: dict[str, dict[str, Callable[[], object]]] = {
     "sklgm.alignment.gradient_alignment_matrix": {
         "prototypes": lambda: gradient_matrix(prototypes=CHOSEN),
         "distiller": lambda: gradient_matrix(distiller="LGM"),
-        "level": lambda: gradient_matrix(confidence_level=95),
     },
     "sklgm.alignment.relate_alignment_to_transfer": {
         "alignment": lambda: al.relate_alignment_to_transfer(MATRIX.scores, TRANSFER),
@@ -305,7 +304,6 @@ CASES: dict[str, dict[str, Callable[[], object]]] = {
         "a table of groups": lambda: diagnose(groups=np.ones((18, 2))),
         "gaps": lambda: diagnose(groups=GAPS),
         "reference": lambda: diagnose(reference=X),
-        "reader": lambda: diagnose(reader="linear"),
     },
     "sklgm.bias.suspect_classes": {
         "prototypes": lambda: suspects(prototypes=X),
