@@ -117,14 +117,14 @@ def linear_cka(A: Any, B: Any) -> float:
     return _score(A, B, "linear_cka")
 
 
-def metric_score(metric: Any, n_neighbors: int = 10) -> tuple[Callable, Callable]:
+def metric_score(metric: Any, n_neighbors: int) -> tuple[Callable, Callable]:
     """Return a metric in its two steps.
 
     Parameters
     ----------
     metric : {"mutual_knn", "linear_cka"} or callable
         A callable takes A and B and returns a float.
-    n_neighbors : int, default=10
+    n_neighbors : int
         Number of neighbours that "mutual_knn" looks at.
 
     Returns
