@@ -158,6 +158,7 @@ def test_what_the_caller_is_in_is_not_let_in(name):
             np.asarray(fitted.transform(X)),
             distiller(net).compute_gradients(X, Y).sums.numpy(),
             probe(net).fit(X, Y).decision_function(X),
+            ClassCentroids(net, soft_labels=True).fit(X, Y).prototype_probabilities_,
             BackboneEmbedder(net).fit_transform(X),
         )
 

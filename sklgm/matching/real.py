@@ -33,8 +33,8 @@ _CONSTRAINTS = {
 }
 # Two statistics must share these to be merged, and the number of features.
 _SETTINGS = ("classes", "class_counts", *_CONSTRAINTS)
-# Those that are tensors are on the device of the features, so that to add to them is not to wait
-# for it; the others are arrays.
+# Tensors are on the device of the features, so that adding to them does not wait for it; counts
+# and weights are arrays.
 SUMS = (
     *("sums", "feature_sum", "feature_square_sum", "image_sum"),
     *("rows_seen", "images_seen", "row_weights", "image_weights"),
@@ -132,7 +132,7 @@ class RealGradients(MeanImages):
         self.backbone = backbone
         self.views = views
         self.store_covariance = bool(store_covariance)
-        self._weights = weigh_classes(self.classes, self.class_counts, class_weight)
+        self._class_weights = weigh_classes(self.classes, self.class_counts, class_weight)
         self.rows_seen = np.zeros(len(self.classes), dtype=np.int64)
         self.row_weights = np.zeros(len(self.classes))
         self._allocate_images()
@@ -208,26 +208,30 @@ class RealGradients(MeanImages):
         weights = as_weights(sample_weight, labels)
         if self.is_empty:
             self._allocate(rows.shape[1], rows.device)
-        targets = torch.as_tensor(labels, device=rows.device)
-        weighed = self._weights[labels] * weights
-        by_row = torch.as_tensor(weighed, dtype=rows.dtype, device=rows.device)
         self._move(rows.device)
+        with torch.autocast(rows.device.type, enabled=False):  # sums are float32 in a caller's, too
+            self._add_rows(rows, labels, weights)
+        self.rows_seen += self._count(labels[weights != 0])
+        self.row_weights += self._count(labels, weights)
+        return self
+
+    def _add_rows(self, rows: Tensor, labels: np.ndarray, weights: np.ndarray) -> None:
+        in_gradient = self._class_weights[labels] * weights
+        targets = torch.as_tensor(labels, device=rows.device)
+        factors = torch.as_tensor(in_gradient, dtype=rows.dtype, device=rows.device)
         step = heads_per_chunk(len(rows), len(self.classes), self.n_features)
         for start in range(0, self.head_pool_size, step):
             chunk = slice(start, start + step)
             heads = self.heads.take(chunk, rows.device)
-            self.sums[chunk] += probe_gradients(rows, targets, heads, by_row)
-        self.rows_seen += self._count(labels[weights != 0])
-        self.row_weights += self._count(labels, weights)
+            self.sums[chunk] += probe_gradients(rows, targets, heads, factors)
         wide = rows.to(device_of_doubles(rows.device)).double()
         weighted = wide * torch.as_tensor(weights, device=wide.device)[:, None]
         self.feature_sum += weighted.sum(0)
         self.feature_square_sum += (weighted * wide).sum(0)
         if self.store_covariance:
-            heavy = wide * torch.as_tensor(weighed, device=wide.device)[:, None]
-            self.class_feature_sum += self._of_class(labels, wide.device) @ heavy
-            self.feature_product_sum += wide.T @ heavy
-        return self
+            weighted = wide * torch.as_tensor(in_gradient, device=wide.device)[:, None]
+            self.class_feature_sum += self._of_class(labels, wide.device) @ weighted
+            self.feature_product_sum += wide.T @ weighted
 
     def to(self, device: torch.device | str) -> RealGradients:
         """Return the same statistics with their sums on a device.
@@ -296,7 +300,7 @@ class RealGradients(MeanImages):
                 "These gradients were made without the covariance of features. Make them again "
                 "with store_covariance=True, a distiller's with soft_labels=True."
             )
-        totals = self._weights * self.row_weights
+        totals = self._class_weights * self.row_weights
         if not totals.all():
             missing = self.classes[totals == 0].tolist()
             raise ValueError(f"No row of the classes {missing[:5]} was added. Add their shards.")

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def sandwich(rows: Tensor, images: Tensor, columns: Tensor) -> Tensor:
-    """Return ``rows @ image @ columns^T`` for every channel of every image.
+    """Return ``rows @ image @ columns^T`` for every channel of every image, in no autocast.
 
     Parameters
     ----------
@@ -25,7 +25,8 @@ def sandwich(rows: Tensor, images: Tensor, columns: Tensor) -> Tensor:
     Tensor of shape (n, c, h_out, w_out)
         Transformed images.
     """
-    return rows[:, None] @ images @ columns.transpose(1, 2)[:, None]
+    with torch.autocast(images.device.type, enabled=False):
+        return rows[:, None] @ images @ columns.transpose(1, 2)[:, None]
 
 
 def resizing(start: Tensor, length: Tensor, canvas: int, size: int, dtype: torch.dtype) -> Tensor:

@@ -43,6 +43,12 @@ def direct(statistics, features, indices, weights):
     return torch.stack(expected)
 
 
+def test_sums_are_float32_in_a_callers_autocast():
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = filled()
+    assert torch.equal(found.sums, filled().sums)
+
+
 def assert_same(found, expected, rtol=1e-5, atol=1e-4):
     assert found.settings.keys() == expected.settings.keys()
     for name, value in expected.settings.items():
