@@ -431,11 +431,11 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
             # Callbacks may ask for the attributes at any step.
             losses = run.follow(steps, self.max_iter, kept, attributes)
             fitted = attributes(losses)
-        kept.remove()
-        check_finite(fitted)
+        check_finite(fitted, kept)
         if moments is not None:
             soft = teach(moments, encoders, fitted["prototypes_"], labels, self._augmentation())
             fitted["prototype_probabilities_"] = soft
+        kept.remove()
         self._assign(fitted)
 
     def _matching_settings(self) -> MatchingSettings:

@@ -151,8 +151,8 @@ class Run:
         task.call_on_fit_task_end(estimator=self.estimator)
 
 
-def check_finite(fitted: dict[str, Any]) -> None:
-    """Raise ValueError if fitted attributes are not finite, and say since when."""
+def check_finite(fitted: dict[str, Any], kept: FitState) -> None:
+    """Raise ValueError if fitted attributes are not finite, say since when, and keep nothing."""
     finite = np.isfinite(fitted["loss_curve_"])
     if not finite.all():
         fault = f"The loss is not finite at step {finite.argmin()}"
@@ -160,6 +160,7 @@ def check_finite(fitted: dict[str, Any]) -> None:
         return
     else:
         fault = f"The prototypes or their features are not finite after step {len(finite) - 1}"
+    kept.remove()
     raise ValueError(
         f"{fault}. Lower learning_rate or the scale of heads, or use precision='float32'."
     )

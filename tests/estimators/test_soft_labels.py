@@ -306,6 +306,20 @@ def test_an_interrupted_fit_goes_on_with_soft_labels_asked_for_later(tmp_path, a
     assert_array_equal(made.prototype_probabilities_, expected.prototype_probabilities_)
 
 
+def test_steps_are_kept_until_there_are_soft_labels(tmp_path, at_every_step, monkeypatch):
+    def stop(*args):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("sklgm.estimators.distiller.teach", stop)
+        with pytest.raises(KeyboardInterrupt):
+            distiller(memory=tmp_path).fit(X, Y)
+    counter = Follower()
+    made = distiller(memory=tmp_path).set_callbacks(counter).fit(X, Y)
+    assert counter.n_steps == 0
+    assert_array_equal(made.prototypes_, distiller().fit(X, Y).prototypes_)
+
+
 @pytest.mark.parametrize("wrap", [clone, lambda one: FrozenEstimator(clone(one).fit(*TABLE))])
 @pytest.mark.parametrize(
     "inner",
