@@ -15,6 +15,7 @@ from sklgm.images.decoding import WHITE
 from sklgm.images.items import item_to_rgb
 from sklgm.matching import RealGradients
 from sklgm.passes.real_pass import RealPass
+from sklgm.utils.targets import check_column
 
 _IMAGES_AT_ONCE = 1024
 
@@ -56,9 +57,9 @@ def add_stream(
             joblib.delayed(prepare)(*one) for one in islice(numbered, _IMAGES_AT_ONCE)
         ):
             canvases, labels = zip(*chunk, strict=True)
+            y, weights = check_column(labels, "y"), np.ones(len(labels))
             by_net = zip(real_passes, gradients, zip(*canvases, strict=True), strict=True)
             for real_pass, total, images in by_net:
                 source = check_images(list(images))
-                weights = np.ones(len(labels))
-                real_pass.add(total, source, np.array(labels), weights, lambda n: None, start)
+                real_pass.add(total, source, y, weights, lambda n: None, start)
             start += len(chunk)

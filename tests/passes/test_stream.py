@@ -145,3 +145,9 @@ def test_bad_items_are_named(n_jobs):
         distiller.compute_gradients(iter(items), class_counts={"a": 7, "b": 4})
     with pytest.raises(ValueError, match=r"\['c'\]"):
         distiller.compute_gradients(iter([(X[0], "c")]), class_counts={"a": 7, "b": 4})
+
+
+def test_labels_of_two_types_are_not_made_one():
+    items = [(X[0], "1"), (X[1], 1)]
+    with pytest.raises(ValueError, match="mixes strings"):
+        DISTILLER.compute_gradients(iter(items), class_counts={"1": 1, "2": 1})
