@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
-from contextlib import nullcontext
 from functools import partial
 from numbers import Integral
 from typing import Any
@@ -11,7 +9,6 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, ClassNamePrefixFeaturesOutMixin, TransformerMixin
-from sklearn.frozen import FrozenEstimator
 from sklearn.utils import Tags
 from sklearn.utils._param_validation import HasMethods, Interval, StrOptions
 from sklearn.utils.validation import check_is_fitted, validate_data
@@ -27,46 +24,6 @@ from sklgm.synthesis import BatchSize
 from sklgm.utils.devices import resolve_device, resolve_precision
 from sklgm.utils.directions import cosines
 from sklgm.utils.notebook import ShowsPrototypes
-
-
-def fit_distiller(
-    owner: BaseEstimator, distiller: Any, X: Any, y: Any, context: Any, **metadata: Any
-) -> None:
-    """Fit a distiller as a task of its owner's fit, whose callbacks follow it.
-
-    Parameters
-    ----------
-    owner, distiller : estimator
-        The estimator that has a distiller, and the distiller.
-    X, y : array-like
-        As in the owner's ``fit``.
-    context : CallbackContext
-        Context of the owner's fit.
-    **metadata : dict
-        For the distiller's ``fit``.
-    """
-    task = context.subcontext(task_name="distil")
-    # In a frozen one nothing is fitted, and the callbacks it was fitted with are no obstacle.
-    frozen = isinstance(distiller, FrozenEstimator)
-    with nullcontext() if frozen else task.propagate_callback_context(distiller):
-        task.call_on_fit_task_begin(estimator=owner)
-        distiller.fit(X, y, **metadata)
-        task.call_on_fit_task_end(estimator=owner)
-
-
-def check_fits_net(prototypes: np.ndarray, backbone: Any) -> None:
-    """Raise ValueError unless prototypes are rows without a backbone, and square with one."""
-    rows = prototypes.ndim == 2
-    if rows != (backbone is None):
-        raise ValueError(
-            f"Prototypes are {'rows' if rows else 'images'}, but the backbone to look at them "
-            f"with is {backbone!r}. Use backbone=None for rows, and for no images."
-        )
-    if not rows and prototypes.shape[1] != prototypes.shape[2]:
-        raise ValueError(
-            f"Prototypes must be square for a net; got shape {prototypes.shape}. Crop or resize "
-            f"them."
-        )
 
 
 class FrozenBackboneEstimator(BaseEstimator):
@@ -119,18 +76,6 @@ class FrozenBackboneEstimator(BaseEstimator):
 
     def _device(self) -> torch.device:
         return resolve_device(self.device)
-
-    def _warn_if_enlarged(self, prototypes: np.ndarray, net: Any) -> None:
-        """Warn of prototypes that have less than half the side of what is looked at."""
-        if prototypes.ndim == 2 or 2 * prototypes.shape[1] >= net.backbone.canvas_size:
-            return
-        side, size = prototypes.shape[1], net.backbone.image_size
-        warnings.warn(
-            f"Prototypes of {side} x {side} pixels are enlarged for a net that sees {size}. If "
-            f"they were made at a smaller image_size, use the same one here, about "
-            f"{round(side * size / net.backbone.canvas_size)}.",
-            stacklevel=5,  # at the caller of fit
-        )
 
     def _encoder(self) -> Any:
         """Return the encoder of the backbone, the first of several; no other is asked for."""

@@ -20,7 +20,8 @@ from sklearn.utils.metaestimators import available_if
 from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from sklgm.estimators.bank import embed_views
-from sklgm.estimators.base import FrozenBackboneEstimator, check_fits_net, fit_distiller
+from sklgm.estimators.base import FrozenBackboneEstimator
+from sklgm.estimators.distilled import check_fits_net, fit_distiller, warn_if_enlarged
 from sklgm.estimators.head import fit_linear_head, fit_other_head
 from sklgm.images import ImageSource
 from sklgm.passes.views import resolve_augmentation
@@ -254,7 +255,7 @@ class FrozenBackboneProbe(
             classes, labels = check_targets(y, len(source), type(self).__name__)
         else:
             source = given.images
-            self._warn_if_enlarged(source, encoder)
+            warn_if_enlarged(source, encoder)
             classes, labels = number_labels(given.labels, type(self).__name__)
         soft_labels = None if given is None else given.probabilities
         if "sample_weight" in metadata:
@@ -434,9 +435,7 @@ class FrozenBackboneProbe(
         if self.verbose and "verbose" in distiller.get_params(deep=False):
             distiller.set_params(verbose=self.verbose)
         fit_distiller(self, distiller, X, y, context, **metadata)
-        soft = getattr(distiller, "prototype_probabilities_", None)
-        given = distiller.prototypes_, distiller.prototype_labels_
-        prototypes = PrototypeSet(*given, probabilities=soft)
+        prototypes = PrototypeSet.from_estimator(distiller)
         check_fits_net(prototypes.images, self.backbone)
         return distiller, prototypes
 

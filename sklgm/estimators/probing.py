@@ -8,10 +8,11 @@ import numpy as np
 from sklearn.base import clone
 
 from sklgm.backbones._several import resolve_first
-from sklgm.estimators.base import FrozenBackboneEstimator, check_fits_net
+from sklgm.estimators.base import FrozenBackboneEstimator
+from sklgm.estimators.distilled import check_fits_net
 from sklgm.estimators.probe import FrozenBackboneProbe
 from sklgm.passes.views import resolve_augmentation
-from sklgm.prototypes.prototype_set import PrototypeSet, check_has_prototypes
+from sklgm.prototypes.prototype_set import PrototypeSet
 from sklgm.utils.targets import check_known, check_targets
 
 _OF_THE_NET = tuple(FrozenBackboneEstimator._parameter_constraints)
@@ -85,8 +86,7 @@ def check_prototypes(prototypes: Any) -> tuple[np.ndarray, np.ndarray]:
         If it is something else.
     """
     if not isinstance(prototypes, PrototypeSet):
-        check_has_prototypes(prototypes)
-        prototypes = PrototypeSet(prototypes.prototypes_, prototypes.prototype_labels_)
+        prototypes = PrototypeSet.from_estimator(prototypes)
     return prototypes.images, prototypes.labels
 
 

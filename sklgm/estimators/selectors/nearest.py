@@ -10,7 +10,8 @@ from sklearn.callback import with_callbacks
 from sklearn.frozen import FrozenEstimator
 from sklearn.utils import gen_batches
 
-from sklgm.estimators.base import FrozenBackboneEstimator, PrototypeTransformer, fit_distiller
+from sklgm.estimators.base import FrozenBackboneEstimator, PrototypeTransformer
+from sklgm.estimators.distilled import fit_distiller
 from sklgm.estimators.selectors.base import Selector, check_counts, choose_distinct
 from sklgm.matching.classes import weigh_samples
 from sklgm.utils.directions import directions

@@ -1,0 +1,64 @@
+"""A distiller that is fitted inside another estimator, and whether prototypes suit its net."""
+
+from __future__ import annotations
+
+import warnings
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+from sklearn.base import BaseEstimator
+from sklearn.frozen import FrozenEstimator
+
+
+def fit_distiller(
+    owner: BaseEstimator, distiller: Any, X: Any, y: Any, context: Any, **metadata: Any
+) -> None:
+    """Fit a distiller as a task of its owner's fit, whose callbacks follow it.
+
+    Parameters
+    ----------
+    owner, distiller : estimator
+        The estimator that has a distiller, and the distiller.
+    X, y : array-like
+        As in the owner's ``fit``.
+    context : CallbackContext
+        Context of the owner's fit.
+    **metadata : dict
+        For the distiller's ``fit``.
+    """
+    task = context.subcontext(task_name="distil")
+    # In a frozen one nothing is fitted, and the callbacks it was fitted with are no obstacle.
+    frozen = isinstance(distiller, FrozenEstimator)
+    with nullcontext() if frozen else task.propagate_callback_context(distiller):
+        task.call_on_fit_task_begin(estimator=owner)
+        distiller.fit(X, y, **metadata)
+        task.call_on_fit_task_end(estimator=owner)
+
+
+def check_fits_net(prototypes: np.ndarray, backbone: Any) -> None:
+    """Raise ValueError unless prototypes are rows without a backbone, and square with one."""
+    rows = prototypes.ndim == 2
+    if rows != (backbone is None):
+        raise ValueError(
+            f"Prototypes are {'rows' if rows else 'images'}, but the backbone to look at them "
+            f"with is {backbone!r}. Rows need backbone=None, and images a backbone."
+        )
+    if not rows and prototypes.shape[1] != prototypes.shape[2]:
+        raise ValueError(
+            f"Prototypes must be square for a net; got shape {prototypes.shape}. Crop or resize "
+            f"them."
+        )
+
+
+def warn_if_enlarged(prototypes: np.ndarray, encoder: Any) -> None:
+    """Warn, in the ``fit`` of a probe, of images with less than half the side of the canvas."""
+    if prototypes.ndim == 2 or 2 * prototypes.shape[1] >= encoder.backbone.canvas_size:
+        return
+    side, net = prototypes.shape[1], encoder.backbone
+    warnings.warn(
+        f"Prototypes of {side} x {side} pixels are enlarged for a net that sees "
+        f"{net.image_size}. If they were made at a smaller image_size, use the same one here, "
+        f"about {round(side * net.image_size / net.canvas_size)}.",
+        stacklevel=5,  # past fit and two wrappers of scikit-learn around it
+    )
