@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Sequence
@@ -25,6 +26,10 @@ _STARTED_AT_REAL = (
     "too."
 )
 _CHOSEN = "They are samples of the data itself, whose licence and privacy count here too."
+_PREPROCESSING = (
+    "RGB pixels in [0, 1] are resized, cropped at the centre to the side `image_size`, which is "
+    "`crop_pct` of the resized side, and shown to the net as `(pixels - mean) / std`."
+)
 _TEACHER = (
     "One half of each is what linear discriminant analysis of the real data says, the other half "
     "is the class. "
@@ -92,6 +97,7 @@ def data_card(
         "below; `sklgm.PrototypeSet.load` reads both.",
         *_section("Made of", data),
         *_section("Made by", made_by | _dict(provenance.get("parameters"))),
+        *_preprocessing(provenance.get("preprocessing")),
         *_section("Versions", _dict(provenance.get("versions"))),
         *_section("Classes", dict(enumerate(classes))),
         *_soft_labels(labels.tolist(), classes, probabilities, origin.teacher),
@@ -128,6 +134,17 @@ def _section(title: str, facts: dict[Any, Any]) -> list[str]:
     if not facts:
         return []
     return ["", f"## {title}", "", _table(["", ""], list(facts.items()))]
+
+
+def _preprocessing(nets: Any) -> list[str]:
+    """Return how images are prepared for each net, a column each."""
+    columns = [_dict(net) for net in nets] if isinstance(nets, list) else []
+    names = dict.fromkeys(itertools.chain(*columns))
+    if not names:
+        return []
+    rows = [[name, *(facts.get(name, "") for facts in columns)] for name in names]
+    table = _table([""] * len(rows[0]), rows)
+    return ["", "## Preprocessing", "", _PREPROCESSING, "", table]
 
 
 def _soft_labels(

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import html
-import importlib.metadata
 import json
-import platform
-import re
 from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -16,14 +12,11 @@ from typing import Any, NoReturn
 import numpy as np
 from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
-from sklgm._version import __version__
 from sklgm.prototypes.folder import check_target, read_folder, write_folder
 from sklgm.prototypes.hub import local_folder, push_folder
+from sklgm.prototypes.provenance import describe
 from sklgm.utils.pictures import picture_strip
 from sklgm.utils.targets import check_labels
-
-# Parameters that say where and how a fit ran; they do not shape the prototypes.
-_OF_THE_MACHINE = ("memory", "distributed", "n_jobs", "device", "verbose")
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -119,7 +112,8 @@ class PrototypeSet:
             Its provenance holds the estimator's class, parameters (what JSON cannot hold as its
             ``repr``), ``n_iter_`` if there is one, and the versions of the packages involved.
             ``memory``, ``distributed``, ``n_jobs``, ``device`` and ``verbose`` are left out: they
-            belong to the machine.
+            belong to the machine. Of each `Backbone` object it was fitted on, ``preprocessing``
+            says how images are prepared, in the words of `BackboneSpec`.
 
         Raises
         ------
@@ -129,20 +123,9 @@ class PrototypeSet:
             If it is something else.
         """
         check_has_prototypes(estimator)
-        parameters = estimator.get_params(deep=False)
-        for name in _OF_THE_MACHINE:
-            parameters.pop(name, None)
-        provenance: dict[str, Any] = {
-            "estimator": type(estimator).__name__,
-            "parameters": {name: _as_json(value) for name, value in parameters.items()},
-            "versions": _versions(),
-        }
-        if hasattr(estimator, "n_iter_"):
-            provenance["n_iter"] = int(estimator.n_iter_)
-        if data is not None:
-            provenance["data"] = data
         soft = getattr(estimator, "prototype_probabilities_", None)
-        return cls(estimator.prototypes_, estimator.prototype_labels_, provenance, soft)
+        made = estimator.prototypes_, estimator.prototype_labels_
+        return cls(*made, describe(estimator, data), soft)
 
     @property
     def classes(self) -> np.ndarray:
@@ -315,26 +298,3 @@ def _check_images(images: Any) -> np.ndarray:
             f"Images must have values in [0, 1]; got {images.min():.4g} to {images.max():.4g}."
         )
     return images
-
-
-def _as_json(value: Any) -> Any:
-    """Return `value` if JSON can hold it, else its repr without memory addresses.
-
-    Items of a list are treated one by one.
-    """
-    if isinstance(value, np.generic):
-        value = value.item()
-    if isinstance(value, list | tuple):
-        return [_as_json(item) for item in value]
-    try:
-        return json.loads(json.dumps(value, allow_nan=False))
-    except (TypeError, ValueError):
-        return re.sub(r" at 0x[0-9A-Fa-f]+", "", repr(value))
-
-
-def _versions() -> dict[str, str]:
-    versions = {"sklgm": __version__, "python": platform.python_version()}
-    for name in ("torch", "timm", "open_clip_torch", "scikit-learn", "numpy"):
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            versions[name] = importlib.metadata.version(name)
-    return versions

@@ -1,5 +1,6 @@
 import importlib.metadata
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -8,15 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import timm
 from huggingface_hub import DatasetCard
 from PIL import Image
 from sklearn.base import BaseEstimator
 from sklearn.exceptions import NotFittedError
 
 import sklgm
+from sklgm import Backbone, RandomImages
 from sklgm.estimators import selectors
 from sklgm.prototypes.folder import check_target
 from sklgm.prototypes.prototype_set import PrototypeSet
+from tests.tiny_backbones import TinyConvNet
 
 
 def make_set(labels, *, seed=0, provenance=None):
@@ -243,6 +247,44 @@ def test_the_readme_is_a_card(tmp_path, license, expected):
     assert r"| backbone | \<b\>\* |" in text
     assert "| n\\_iter | 5 |" in text
     assert "| 1 | dog |" in text
+
+
+def test_the_card_says_how_images_are_prepared_for_a_net_of_ones_own(tmp_path):
+    made = {"image_size": 14, "mean": (0.1, 0.2, 0.3), "std": 0.5, "crop_pct": 0.7, "name": "own"}
+    net = Backbone.from_module(TinyConvNet(), **made)
+    PrototypeSet.from_estimator(Distiller(backbone=["clip", net]).fit()).save(tmp_path)
+    (facts,) = PrototypeSet.load(tmp_path).provenance["preprocessing"]
+    theirs = Backbone.from_module(TinyConvNet(), **{name: facts[name] for name in made})
+    assert theirs.fingerprint() == net.fingerprint()
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8))
+    canvas = math.floor(facts["image_size"] / facts["crop_pct"])
+    resized = picture.resize((canvas, canvas), Image.Resampling[facts["interpolation"].upper()])
+    crop = np.asarray(resized)[3:-3, 3:-3]
+    np.testing.assert_array_equal(crop, net.resize(np.asarray(picture)))
+    _, text = card_of(tmp_path)
+    assert {r"| name | own |", r"| mean | \[0.1, 0.2, 0.3\] |", r"| crop\_pct | 0.7 |"} <= {*text}
+
+
+def test_what_is_said_of_a_net_of_timm_is_timms():
+    net = Backbone.from_timm("test_resnet", pretrained=False)
+    X = np.zeros((2, 8, 8, 3), np.uint8)
+    fitted = RandomImages(net, image_size=np.int64(48), random_state=0).fit(X, ["cat", "dog"])
+    (facts,) = PrototypeSet.from_estimator(fitted).provenance["preprocessing"]
+    config = timm.get_pretrained_cfg("test_resnet")
+    expected = {
+        name: getattr(config, name) for name in ("mean", "std", "crop_pct", "interpolation")
+    }
+    expected |= {"resize": config.crop_mode, "image_size": 48}
+    assert json.loads(json.dumps(expected)).items() <= facts.items()
+    # Of a net that is known by its name there is nothing to say.
+    assert "preprocessing" not in PrototypeSet.from_estimator(Distiller().fit()).provenance
+
+
+@pytest.mark.parametrize("given", ["x", {}, [], [1], [{}, {"mean": {"a": None}}, "x"]])
+def test_preprocessing_that_others_wrote_may_be_anything(tmp_path, given):
+    PrototypeSet(np.zeros((2, 3)), [0, 1], {"preprocessing": given}).save(tmp_path)
+    _, text = card_of(tmp_path)
+    assert ("## Preprocessing" in text) == (len(given) == 3)
 
 
 OPTIMISED, KEPT, CHOSEN = (

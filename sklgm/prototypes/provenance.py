@@ -1,0 +1,72 @@
+"""How prototypes were made: facts about their estimator, as JSON holds them."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import json
+import platform
+import re
+from typing import Any
+
+import numpy as np
+
+from sklgm._version import __version__
+from sklgm.backbones import Backbone
+from sklgm.backbones._several import is_several
+
+# Parameters that say where and how a fit ran; they do not shape the prototypes.
+_OF_THE_MACHINE = ("memory", "distributed", "n_jobs", "device", "verbose")
+# How the images of a net are prepared, in the names of `BackboneSpec`.
+_PREPROCESSING = ("mean", "std", "crop_pct", "interpolation", "resize")
+
+
+def describe(estimator: Any, data: dict[str, Any] | None) -> dict[str, Any]:
+    """Return the provenance of prototypes, as `PrototypeSet.from_estimator` documents it."""
+    parameters = estimator.get_params(deep=False)
+    for name in _OF_THE_MACHINE:
+        parameters.pop(name, None)
+    provenance: dict[str, Any] = {
+        "estimator": type(estimator).__name__,
+        "parameters": {name: _as_json(value) for name, value in parameters.items()},
+        "versions": _versions(),
+    }
+    backbone = getattr(estimator, "backbone", None)
+    nets = backbone if is_several(backbone) else [backbone]
+    # What a name stands for can be looked up, and an object cannot.
+    if given := [net for net in nets if isinstance(net, Backbone)]:
+        size = getattr(estimator, "image_size", None)
+        provenance["preprocessing"] = [_preprocessing(net, size) for net in given]
+    if hasattr(estimator, "n_iter_"):
+        provenance["n_iter"] = _as_json(estimator.n_iter_)
+    if data is not None:
+        provenance["data"] = data
+    return provenance
+
+
+def _preprocessing(net: Backbone, image_size: int | None) -> dict[str, Any]:
+    facts = {name: getattr(net.spec, name) for name in _PREPROCESSING}
+    return {"name": net.name, "image_size": _as_json(image_size or net.image_size), **facts}
+
+
+def _as_json(value: Any) -> Any:
+    """Return `value` if JSON can hold it, else its repr without memory addresses.
+
+    Items of a list are treated one by one.
+    """
+    if isinstance(value, np.generic):
+        value = value.item()
+    if isinstance(value, list | tuple):
+        return [_as_json(item) for item in value]
+    try:
+        return json.loads(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError):
+        return re.sub(r" at 0x[0-9A-Fa-f]+", "", repr(value))
+
+
+def _versions() -> dict[str, str]:
+    versions = {"sklgm": __version__, "python": platform.python_version()}
+    for name in ("torch", "timm", "open_clip_torch", "transformers", "scikit-learn", "numpy"):
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            versions[name] = importlib.metadata.version(name)
+    return versions
