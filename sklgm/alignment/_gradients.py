@@ -16,9 +16,10 @@ from sklgm.alignment._matrix import AlignmentMatrix
 from sklgm.backbones import Backbone
 from sklgm.backbones._several import name_backbones
 from sklgm.estimators.distiller import LGMDistiller
+from sklgm.estimators.given_gradients import check_gradients
 from sklgm.estimators.probing import check_prototypes, probe_of
 from sklgm.matching import RealGradients, angular_distance
-from sklgm.passes.real_pass import RealPass, check_gradients
+from sklgm.passes.real_pass import RealPass
 from sklgm.prototypes.prototype_set import PrototypeSet
 from sklgm.utils.random import own_random_state
 from sklgm.utils.targets import check_same_classes

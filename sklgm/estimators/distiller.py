@@ -17,6 +17,7 @@ from sklgm.backbones._several import is_several
 from sklgm.checkpoint.memory import folder_in
 from sklgm.checkpoint.state import FitState
 from sklgm.estimators.base import FrozenBackboneEstimator
+from sklgm.estimators.given_gradients import check_gradients, gradients_in_order
 from sklgm.estimators.gradients import GradientEstimator, Seeds, contents
 from sklgm.estimators.run import Run, check_finite
 from sklgm.estimators.soft_labels import teach
@@ -28,18 +29,15 @@ from sklgm.estimators.start import (
     start_samples,
 )
 from sklgm.matching import RealGradients
-from sklgm.passes.real_pass import check_gradients, gradients_in_order
 from sklgm.synthesis import ALONE, LoopState, MatchingSettings, RandomHeads, Ranks, match_gradients
 from sklgm.utils.devices import plain_torch
 
 # Parameters that change no result, or that count in another form: a backbone by its fingerprint, a
 # device by its kind, and random_state by the seeds drawn from it. Soft labels come afterwards.
-_NOT_OF_THE_RESULT = frozenset(
-    {
-        *("backbone", "device", "distributed", "memory"),
-        *("n_jobs", "random_state", "soft_labels", "verbose"),
-    }
-)
+_NOT_OF_THE_RESULT = {
+    *("backbone", "device", "distributed", "memory"),
+    *("n_jobs", "random_state", "soft_labels", "verbose"),
+}
 
 
 class LGMDistiller(CallbackSupportMixin, GradientEstimator):
