@@ -23,8 +23,8 @@ class BackboneEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Frozen
     image_size : int or None, default=None
         Side in pixels of what the net sees; None is the backbone's own.
     batch_size : int or "auto", default="auto"
-        Images that pass the net at once. "auto" takes about 1.6 million pixels: 32 images of
-        224 x 224, 512 at most.
+        Images that pass the net at once. "auto" chooses by image size and device, and takes half as
+        many images after running out of memory.
     device : str or torch.device, default="auto"
         "auto" takes cuda, then mps, then cpu.
     precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
@@ -32,7 +32,7 @@ class BackboneEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Frozen
         elsewhere.
     n_jobs : int or None, default=None
         Threads that decode images, counted as joblib does.
-    memory : str, joblib.Memory or None, default=None
+    memory : str, path-like, joblib.Memory or None, default=None
         Cache of features. Files are known by path, size and time of change.
 
     Attributes

@@ -90,8 +90,8 @@ class FrozenBackboneProbe(
     image_size : int or None, default=None
         Side in pixels of what the net sees; None is the backbone's own.
     batch_size : int or "auto", default="auto"
-        Images that pass the net at once. "auto" takes about 1.6 million pixels: 32 images of
-        224 x 224, 512 at most. The head has batches of 100.
+        Images that pass the net at once. "auto" chooses by image size and device, and takes half as
+        many images after running out of memory. The head has batches of 100.
     device : str or torch.device, default="auto"
         "auto" takes cuda, then mps, then cpu.
     precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
@@ -99,7 +99,7 @@ class FrozenBackboneProbe(
         elsewhere.
     n_jobs : int or None, default=None
         Threads that decode images, counted as joblib does.
-    memory : str, joblib.Memory or None, default=None
+    memory : str, path-like, joblib.Memory or None, default=None
         Cache of features of real images. Views are random, so those need a fixed
         ``random_state``.
     random_state : int, RandomState instance or None, default=None

@@ -38,7 +38,7 @@ class HerdingImages(BackboneSelector):
         Precision that the net computes in, as in `FrozenBackboneProbe`.
     n_jobs : int or None, default=None
         Threads that decode images, counted as joblib does.
-    memory : str, joblib.Memory or None, default=None
+    memory : str, path-like, joblib.Memory or None, default=None
         Cache of features.
     random_state : int, RandomState instance or None, default=None
         Not used: the choice does not depend on chance. It is there so that selectors can be
