@@ -27,7 +27,7 @@ class PartialSums:
 
     def __init__(self, memory: Any, key: Callable[[], Any]) -> None:
         folder = folder_in(memory, "interrupted")
-        # Bit for bit, sums depend on more than those that are whole are named by.
+        # To go on bit for bit takes more that is equal than to use a finished pass.
         name = None if folder is None else hash_each([*versions(), *key()])
         self._path = None if folder is None else folder / f"pass-{name}.safetensors"
         self._interval = WritingInterval()

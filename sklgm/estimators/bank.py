@@ -58,8 +58,7 @@ def embed_views(
         return encoder.bank(parts, len(source), augmentation, n_views, seed)
     # Prototypes as X: the way through 8 bits would change them.
     exact = _exact_canvases(source, encoder.backbone.canvas_size)
-    exactly = exact is not None
-    canvases = partial(encoder.split, exact) if exactly else partial(encoder.canvases, source)
+    canvases = partial(encoder.canvases, source) if exact is None else partial(encoder.split, exact)
     key = None
     if memory is not None:
         pixels = source.fingerprint() if exact is None else joblib.hash(exact)

@@ -18,11 +18,11 @@ from torch import Tensor, nn
 from sklgm.passes.encoder import as_tensor
 from sklgm.utils.devices import plain_torch
 
-# The paper's batch.
+# Samples in a step of training, as published.
 _BATCH_SIZE = 100
-# Of what is predicted.
+# Samples that are predicted at once.
 _ROWS_AT_ONCE = 8192
-# Adam squares gradients, which are as large as features.
+# Largest feature: Adam squares gradients, which are as large as features.
 _LARGEST = 1e18
 
 

@@ -47,7 +47,7 @@ class Run:
 
     @contextmanager
     def begun(self, n_tasks: int, **data: Any) -> Iterator[None]:
-        """Tell callbacks of the fit's begin and, unless it fails, of its end."""
+        """Tell callbacks that the fit begins and, unless it fails, that it ends."""
         self._context = self.estimator._init_callback_context(max_subtasks=n_tasks)
         self._context.call_on_fit_task_begin(estimator=self.estimator, **data)
         yield

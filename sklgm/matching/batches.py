@@ -53,7 +53,7 @@ def shrink(images: Any, n_labels: int, side: int) -> Tensor:
             f"images must be a tensor of shape (n, 3, height, width) with one label each; got "
             f"{type(images).__name__} of shape {tuple(shape)} and {n_labels} labels."
         )
-    # An MPS device does not pool sides that 8 does not divide, either.
+    # MPS has no float64, and does not pool sides that 8 does not divide.
     pixels = images.detach().to(device_of_doubles(images.device)).float()
     small = adaptive_avg_pool2d(pixels, side).double()
     if small.device.type == "cpu":

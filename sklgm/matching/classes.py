@@ -25,7 +25,10 @@ def count_classes(
     classes: np.ndarray,
     counts: Mapping[Any, float] | Sequence[float] | np.ndarray | None,
 ) -> np.ndarray | None:
-    """Return counts in the order of sorted classes, of those in the order given or by label."""
+    """Return counts in the order of the sorted classes, or raise for those that do not fit.
+
+    They are given by label, or in the order in which the classes were.
+    """
     if counts is None:
         return None
     if not isinstance(counts, Mapping) and np.shape(counts) == given.shape:
@@ -48,7 +51,7 @@ def weigh_samples(
     Raise for weights that are negative, not finite or not one a label; and with ``classes``, of
     which labels are indices, for a class whose weights are all zero.
     """
-    # In float32, as they are used: a larger one is infinite there, and a smaller one is 0.
+    # They are used in float32, in which a huge one is infinite and a tiny one is 0.
     with np.errstate(over="ignore"):
         weights = _check_sample_weight(
             sample_weight,

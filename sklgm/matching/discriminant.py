@@ -1,9 +1,9 @@
 """Linear discriminant analysis (LDA) from means and covariance: the teacher of soft labels.
 
 All classes are equally likely a priori and share one covariance ``S``, which is shrunk towards a
-multiple of the identity. The head of class ``c``, whose mean is ``m`` from the mean of all classes,
-is ``(S + trace(S) / d * I)^-1 m``, its bias there minus half of their product, and the softmax of
-the scores are the probabilities of the classes.
+multiple of the identity. Let ``m`` be the mean of a class less the mean of all classes. The weights
+of the class are ``w = (S + trace(S) / d * I)^-1 m``, its score of a feature ``z`` less the mean of
+all classes is ``w (z - m / 2)``, and the softmax of the scores gives the probabilities.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
-# A variance below this share of a feature's largest mean square is what float64 has rounded.
+# A variance below this share of the largest squared class mean is what float64 has rounded.
 _ROUNDED = 1e-12
 # Variance within classes, beside that of their means, where features vary no more than that.
 _SMALL = 1e-6

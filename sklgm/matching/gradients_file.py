@@ -17,9 +17,9 @@ from sklgm.utils.files import replacing
 
 _FORMAT = 1
 _KEY = "sklgm.RealGradients"
-# Files of before there were weights, all of which were 1 then, hold their sums as counts alone.
+# The first files hold no sums of weights, which are the counts where all weights are 1.
 _COUNTS = {"row_weights": "rows_seen", "image_weights": "images_seen"}
-# Errors that JSON of another maker leads to when it is taken for a header.
+# Errors that arise when JSON of another program is read as a header.
 _OTHER_JSON = (TypeError, AttributeError, RecursionError)
 
 
@@ -35,7 +35,7 @@ def write_gradients(path: Path, settings: Mapping[str, Any], tensors: Mapping[st
 
 
 def as_settings(header: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings behind a header, what it holds of them changed back."""
+    """Return the settings that `write_gradients` made a header of."""
     # numpy would not guess these kinds of labels from the values.
     dtype = {"O": object, "u": np.uint64}.get(header["classes_dtype"])
     settings = {**header, "classes": np.asarray(header["classes"], dtype=dtype)}
@@ -48,9 +48,7 @@ def as_settings(header: dict[str, Any]) -> dict[str, Any]:
 def read_gradients(
     path: str | Path, names: Sequence[str], of_covariance: Sequence[str]
 ) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return the header and the named tensors, none of which is checked.
-
-    Those of the covariance are there where the header says so.
+    """Return the header and the named tensors, unchecked; those of the covariance if it has them.
 
     Another file, or one of another format, is a ValueError.
     """

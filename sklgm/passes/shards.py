@@ -47,8 +47,8 @@ def add_in_shards(
     sample_weight : ndarray of shape (n,)
         Weights.
     devices : sequence of torch.device
-        The devices that workers of this computer take in turn. Those of another engine than loky
-        may be on another one, and all take the first.
+        The devices that loky's workers take in turn. Workers of other backends may be on other
+        computers, and all take the first.
     on_batch : callable
         Called after each batch, or after each shard, with its number of samples.
     start : int, default=0
@@ -74,7 +74,7 @@ def add_in_shards(
     for i, rows in enumerate(shares):
         shard = (take(source, rows), y[rows], sample_weight[rows], start + rows.start)
         placed = replace(real_pass, device=devices[i % len(devices)])
-        # Without arguments: of large ones dask keeps a single copy, that is lost with its worker.
+        # Without arguments, since dask keeps a single copy of large ones, lost with its worker.
         tasks.append(joblib.delayed(partial(_add_shard, placed, gradients, *shard))())
     total = None
     try:

@@ -41,7 +41,7 @@ def check_target(directory: str | Path, *, overwrite: bool) -> None:
         Whether prototypes saved there before may be replaced.
     """
     target = Path(os.path.realpath(directory))
-    # What is no folder, such as a file or a loop of links, cannot be listed.
+    # To list what is no folder, such as a file or a loop of links, is an OSError.
     if os.path.lexists(target) and any(target.iterdir()):
         if not overwrite:
             raise FileExistsError(

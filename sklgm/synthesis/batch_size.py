@@ -47,7 +47,8 @@ class BatchSize:
         Images whose graphs may be kept at the same time, so that they need not pass again;
         ``images`` when not given.
     adaptive : bool, default=False
-        Whether a pass that runs out of memory is tried again with half as many images.
+        Whether a pass that runs out of memory is tried again with half as many graphs, and with
+        no more images at once than graphs.
     """
 
     def __init__(self, images: int, graphs: int | None = None, *, adaptive: bool = False) -> None:
@@ -95,7 +96,7 @@ class BatchSize:
         self._measured = bool(state[2])
 
     def run(self, function: Callable[[], T]) -> T:
-        """Return ``function()``; while that runs out of memory, halve the batch and try again.
+        """Return ``function()``; while it runs out of memory, halve the graphs and try again.
 
         Parameters
         ----------

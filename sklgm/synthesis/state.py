@@ -1,4 +1,4 @@
-"""What changes from step to step, with which another process goes on as if never stopped."""
+"""What a step of the loop changes; another process that has it goes on as if never stopped."""
 
 from __future__ import annotations
 

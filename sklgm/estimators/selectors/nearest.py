@@ -126,8 +126,8 @@ class NearestImages(Selector):
         check_same_classes(distiller.classes_, classes, "the frozen distiller", "y")
         own = np.searchsorted(classes, distiller.prototype_labels_)
         # Images of weight 0 are of no class.
-        of = np.where(weights > 0, indices, -1)
-        rows = nearest_rows(distiller._embed(X), of, distiller.prototype_features_, own)
+        eligible = np.where(weights > 0, indices, -1)
+        rows = nearest_rows(distiller._embed(X), eligible, distiller.prototype_features_, own)
         chosen = rows[np.argsort(own, kind="stable")]
         self._set_chosen(chosen, source, classes, indices, weights, encoder)
         self.distiller_ = distiller
