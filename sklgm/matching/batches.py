@@ -10,6 +10,7 @@ from sklearn.utils.validation import _check_sample_weight
 from torch import Tensor
 from torch.nn.functional import adaptive_avg_pool2d
 
+from sklgm.matching.moving import to_device
 from sklgm.utils.devices import device_of_doubles
 from sklgm.utils.pictures import check_pixels
 
@@ -40,6 +41,14 @@ def as_weights(sample_weight: Any, labels: np.ndarray) -> np.ndarray:
     return _check_sample_weight(
         sample_weight, labels, dtype=np.float64, copy=True, allow_all_zero_weights=True
     )
+
+
+def class_membership(labels: np.ndarray, n_classes: int, device: torch.device) -> Tensor:
+    """Return which of n rows are of which class, float64 of shape (n_classes, n).
+
+    A product with it adds up the rows of each class, always in the same order.
+    """
+    return to_device(torch.from_numpy(labels == np.arange(n_classes)[:, None]), device).double()
 
 
 def shrink(images: Any, n_labels: int, side: int) -> Tensor:

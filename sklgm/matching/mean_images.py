@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sklgm.matching.batches import as_weights, shrink
+from sklgm.matching.batches import as_weights, class_membership, shrink
 from sklgm.matching.classes import label_indices
 from sklgm.matching.moving import to_device
 from sklgm.utils.pictures import check_pixels
@@ -31,14 +31,6 @@ class MeanImages:
 
     def _count(self, labels: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
         return np.bincount(labels, weights, minlength=len(self.classes))
-
-    def _of_class(self, labels: np.ndarray, device: torch.device) -> Tensor:
-        """Return which of n rows are of which class, float64 of shape (n_classes, n).
-
-        A product with it adds up rows of a class, always in the same order.
-        """
-        of_class = torch.from_numpy(labels == np.arange(len(self.classes))[:, None])
-        return to_device(of_class, device).double()
 
     def update_mean_images(
         self,
@@ -73,7 +65,7 @@ class MeanImages:
         small = shrink(images, len(labels), _MEAN_SIZE)
         weights = as_weights(sample_weight, labels)
         weighted = small.flatten(1) * to_device(torch.from_numpy(weights), small.device)[:, None]
-        added = self._of_class(labels, small.device) @ weighted
+        added = class_membership(labels, len(self.classes), small.device) @ weighted
         self.image_sum = self.image_sum.to(small.device).add_(added.view_as(self.image_sum))
         self.images_seen += self._count(labels[weights != 0])
         self.image_weights += self._count(labels, weights)

@@ -19,6 +19,7 @@ from sklgm.matching.gradients import heads_per_chunk, probe_gradients
 from sklgm.matching.gradients_file import as_settings, read_gradients, restore, write_gradients
 from sklgm.matching.heads import HeadPool
 from sklgm.matching.mean_images import MeanImages
+from sklgm.matching.moments import OF_COVARIANCE, FeatureMoments
 from sklgm.utils.devices import device_of_doubles
 from sklgm.utils.targets import check_column
 
@@ -39,10 +40,9 @@ SUMS = (
     *("sums", "feature_sum", "feature_square_sum", "image_sum"),
     *("rows_seen", "images_seen", "row_weights", "image_weights"),
 )
-_OF_COVARIANCE = ("class_feature_sum", "feature_product_sum")
 
 
-class RealGradients(MeanImages):
+class RealGradients(FeatureMoments, MeanImages):
     """Sums of the linear probe's gradient over real data, one for each head of a pool.
 
     Together with a tiny mean image of each class, to start from, the sums are all that
@@ -142,11 +142,7 @@ class RealGradients(MeanImages):
         shape = (self.head_pool_size, len(self.classes), n_features)
         self.heads = HeadPool(*shape, scale=self.head_scale, seed=self.head_seed)
         self.sums = torch.zeros(*shape[:2], n_features + 1, device=device)
-        moments = torch.zeros(2, n_features, device=device_of_doubles(device)).double()
-        self.feature_sum, self.feature_square_sum = moments
-        if self.store_covariance:
-            self.class_feature_sum = moments.new_zeros(shape[1:])
-            self.feature_product_sum = moments.new_zeros(n_features, n_features)
+        self._allocate_moments(n_features, device)
 
     @property
     def n_features(self) -> int:
@@ -165,7 +161,7 @@ class RealGradients(MeanImages):
 
     @property
     def _sums(self) -> tuple[str, ...]:
-        return (*SUMS, *(_OF_COVARIANCE if self.store_covariance else ()))
+        return (*SUMS, *(OF_COVARIANCE if self.store_covariance else ()))
 
     @property
     def settings(self) -> dict[str, Any]:
@@ -209,29 +205,22 @@ class RealGradients(MeanImages):
         if self.is_empty:
             self._allocate(rows.shape[1], rows.device)
         self._move(rows.device)
-        with torch.autocast(rows.device.type, enabled=False):  # sums are float32 in a caller's, too
-            self._add_rows(rows, labels, weights)
+        # In a caller's autocast products would have half the precision.
+        with torch.autocast(rows.device.type, enabled=False):
+            self._add_gradients(rows, labels, self._class_weights[labels] * weights)
+            self._add_moments(rows, labels, weights)
         self.rows_seen += self._count(labels[weights != 0])
         self.row_weights += self._count(labels, weights)
         return self
 
-    def _add_rows(self, rows: Tensor, labels: np.ndarray, weights: np.ndarray) -> None:
-        in_gradient = self._class_weights[labels] * weights
+    def _add_gradients(self, rows: Tensor, labels: np.ndarray, weights: np.ndarray) -> None:
         targets = torch.as_tensor(labels, device=rows.device)
-        factors = torch.as_tensor(in_gradient, dtype=rows.dtype, device=rows.device)
+        factors = torch.as_tensor(weights, dtype=rows.dtype, device=rows.device)
         step = heads_per_chunk(len(rows), len(self.classes), self.n_features)
         for start in range(0, self.head_pool_size, step):
             chunk = slice(start, start + step)
             heads = self.heads.take(chunk, rows.device)
             self.sums[chunk] += probe_gradients(rows, targets, heads, factors)
-        wide = rows.to(device_of_doubles(rows.device)).double()
-        weighted = wide * torch.as_tensor(weights, device=wide.device)[:, None]
-        self.feature_sum += weighted.sum(0)
-        self.feature_square_sum += (weighted * wide).sum(0)
-        if self.store_covariance:
-            weighted = wide * torch.as_tensor(in_gradient, device=wide.device)[:, None]
-            self.class_feature_sum += self._of_class(labels, wide.device) @ weighted
-            self.feature_product_sum += wide.T @ weighted
 
     def to(self, device: torch.device | str) -> RealGradients:
         """Return the same statistics with their sums on a device.
@@ -256,57 +245,6 @@ class RealGradients(MeanImages):
             if isinstance(value, Tensor):
                 place = device if name == "sums" else device_of_doubles(device)
                 setattr(self, name, value.to(place))
-
-    def feature_moments(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return mean and standard deviation of the features.
-
-        Returns
-        -------
-        mean : ndarray of shape (n_features,)
-            Mean of each feature, float32.
-        std : ndarray of shape (n_features,)
-            Standard deviation of each feature, float32.
-
-        Raises
-        ------
-        ValueError
-            If nothing was added up yet.
-        """
-        if not self.row_weights.any():
-            raise ValueError("These gradients are empty. Call update(features, y) first.")
-        sums = torch.stack([self.feature_sum, self.feature_square_sum])
-        mean, square = sums.cpu().numpy() / self.row_weights.sum()
-        variance = np.maximum(square - mean**2, 0)
-        return mean.astype(np.float32), np.sqrt(variance).astype(np.float32)
-
-    def class_moments(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return the mean feature of each class and the covariance within classes.
-
-        Returns
-        -------
-        means : ndarray of shape (n_classes, n_features)
-            Mean features, by the weights of the gradients, float64.
-        covariance : ndarray of shape (n_features, n_features)
-            Mean product of the differences of two features from their class means, by the same
-            weights, float64. With balanced classes each of them counts alike.
-
-        Raises
-        ------
-        ValueError
-            If it was made without ``store_covariance``, or a class has no row with a weight.
-        """
-        if not self.store_covariance:
-            raise ValueError(
-                "These gradients were made without the covariance of features. Make them again "
-                "with store_covariance=True, a distiller's with soft_labels=True."
-            )
-        totals = self._class_weights * self.row_weights
-        if not totals.all():
-            missing = self.classes[totals == 0].tolist()
-            raise ValueError(f"No row of the classes {missing[:5]} was added. Add their shards.")
-        sums, products = (getattr(self, name).cpu().numpy() for name in _OF_COVARIANCE)
-        means = sums / totals[:, None]
-        return means, (products - means.T @ sums) / totals.sum()
 
     def __add__(self, other: RealGradients) -> RealGradients:
         """Return the statistics of both data sets together.
@@ -412,7 +350,7 @@ class RealGradients(MeanImages):
         ValueError
             When the file is something else, damaged, or of a newer format.
         """
-        header, tensors = read_gradients(path, SUMS, _OF_COVARIANCE)
+        header, tensors = read_gradients(path, SUMS, OF_COVARIANCE)
         try:
             n_features = len(tensors["feature_sum"])
             # First, since what follows takes the memory that the header asks for.
