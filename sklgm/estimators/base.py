@@ -17,6 +17,7 @@ from sklgm.backbones import Backbone, get_backbone
 from sklgm.backbones._several import check_backbone, is_several, resolve_first
 from sklgm.checkpoint.memory import cached_features
 from sklgm.images import ImageSource, check_images
+from sklgm.matching.classes import weigh_samples
 from sklgm.passes.encoder import Encoder
 from sklgm.passes.rows import RowEncoder
 from sklgm.prototypes.similarities import PrototypeSimilarities
@@ -24,6 +25,7 @@ from sklgm.synthesis import BatchSize
 from sklgm.utils.devices import resolve_device, resolve_precision
 from sklgm.utils.directions import cosines
 from sklgm.utils.notebook import ShowsPrototypes
+from sklgm.utils.targets import check_targets
 
 
 class FrozenBackboneEstimator(BaseEstimator):
@@ -131,6 +133,14 @@ class PrototypeTransformer(
 
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "prototypes_")
+
+    def _check_data(
+        self, X: Any, y: Any, sample_weight: Any
+    ) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray]:
+        """Return the source of a fit, its classes, and each sample's class index and weight."""
+        source = self._check_X(X, reset=True)
+        classes, indices = check_targets(y, len(source), type(self).__name__)
+        return source, classes, indices, weigh_samples(sample_weight, indices, classes)
 
     def _prototype_attributes(
         self, prototypes: np.ndarray, labels: np.ndarray, classes: np.ndarray, encoder: Any

@@ -30,7 +30,7 @@ from sklgm.synthesis import ALONE, Augmentation, RandomHeads, Ranks
 from sklgm.synthesis.heads import ZERO_HEADS
 from sklgm.utils.devices import devices_in_turn, plain_torch
 from sklgm.utils.random import own_random_state
-from sklgm.utils.targets import check_column, check_targets
+from sklgm.utils.targets import check_column
 
 
 class Seeds(NamedTuple):
@@ -137,11 +137,10 @@ class GradientEstimator(SeveralBackbonesTransformer):
                     one.add_up(ranks.add, encoder.n_features)
         return made if is_several(self.backbone) else made[0]
 
-    def _check_data(self, X: Any, y: Any, sample_weight: Any) -> tuple[Any, ...]:
-        """Return source, classes, indices into them and weights, without samples of weight 0."""
-        source = self._check_X(X, reset=True)
-        classes, indices = check_targets(y, len(source), type(self).__name__)
-        weights = weigh_samples(sample_weight, indices, classes)
+    def _check_data(
+        self, X: Any, y: Any, sample_weight: Any
+    ) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray]:
+        source, classes, indices, weights = super()._check_data(X, y, sample_weight)
         source, indices, weights = leave_out_zeros(source, indices, weights)
         return source, classes, indices, weights
 

@@ -14,10 +14,8 @@ from sklearn.utils._param_validation import Interval
 
 from sklgm.estimators.base import FrozenBackboneEstimator, PrototypeTransformer
 from sklgm.estimators.soft_labels import real_moments, teach
-from sklgm.matching.classes import weigh_samples
 from sklgm.passes.real_pass import take
 from sklgm.synthesis import StandardAugmentation
-from sklgm.utils.targets import check_targets
 
 # Returns the features of X, of shape (n_samples, n_features).
 Embed = Callable[[], np.ndarray]
@@ -144,9 +142,7 @@ class BackboneSelector(Selector):
             If X, y or weights cannot be used, or a class has fewer images than prototypes are
             asked.
         """
-        source = self._check_X(X, reset=True)
-        classes, indices = check_targets(y, len(source), type(self).__name__)
-        weights = weigh_samples(sample_weight, indices, classes)
+        source, classes, indices, weights = self._check_data(X, y, sample_weight)
         check_counts(self.prototypes_per_class, classes, indices[weights > 0])
         encoder = self._encoder()
         context = self._init_callback_context()

@@ -13,9 +13,8 @@ from sklearn.utils import gen_batches
 from sklgm.estimators.base import FrozenBackboneEstimator, PrototypeTransformer
 from sklgm.estimators.distilled import fit_distiller
 from sklgm.estimators.selectors.base import Selector, check_counts, choose_distinct
-from sklgm.matching.classes import weigh_samples
 from sklgm.utils.directions import directions
-from sklgm.utils.targets import check_same_classes, check_targets
+from sklgm.utils.targets import check_same_classes
 
 # What is said once, to the distiller.
 _OF_THE_DISTILLER = {
@@ -114,9 +113,7 @@ class NearestImages(Selector):
         # All that can be wrong is found before the distiller's long work.
         distiller = clone(self.distiller)
         distiller._validate_params()
-        source = self._check_X(X, reset=True)
-        classes, indices = check_targets(y, len(source), type(self).__name__)
-        weights = weigh_samples(sample_weight, indices, classes)
+        source, classes, indices, weights = self._check_data(X, y, sample_weight)
         check_counts(self.prototypes_per_class, classes, indices[weights > 0])
         encoder = self._encoder()
         context = self._init_callback_context(max_subtasks=1)
