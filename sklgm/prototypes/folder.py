@@ -22,11 +22,11 @@ from sklgm.prototypes.names import folder_names
 from sklgm.utils.files import try_writing
 
 _FORMAT = {"format": "sklgm-prototypes", "format_version": 1}
-_CARD = "card.json"
+CARD = "card.json"
 _TENSORS = "prototypes.safetensors"
 PICTURES = "images"
 _README = "README.md"
-OF_LOADING = (_CARD, _TENSORS)
+OF_LOADING = (CARD, _TENSORS)
 """Files that prototypes are loaded from; the others are for people and other tools."""
 
 
@@ -90,7 +90,7 @@ def write_folder(
             old.rename(target)
     if old.exists():
         for entry in old.iterdir():
-            if entry.name not in (_CARD, _TENSORS, PICTURES, _README):
+            if entry.name not in (CARD, _TENSORS, PICTURES, _README):
                 entry.rename(target / entry.name)
         shutil.rmtree(old)
 
@@ -154,7 +154,7 @@ def _write(
         },
         "provenance": provenance,
     }
-    (folder / _CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+    (folder / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     classes, of_class = np.unique(labels, return_inverse=True)
     if images.ndim == 4:
         names = folder_names(classes)
@@ -179,9 +179,9 @@ def _read_labels(dtype: str, values: list[Any]) -> np.ndarray:
 
 def _read_card(folder: Path) -> dict[str, Any]:
     """Read the card of a folder; raise a ValueError unless it describes saved prototypes."""
-    path = folder / _CARD
+    path = folder / CARD
     if not path.is_file():  # a pipe would be waited for
-        raise ValueError(f"{str(folder)!r} holds no saved prototypes: it has no {_CARD}.")
+        raise ValueError(f"{str(folder)!r} holds no saved prototypes: it has no {CARD}.")
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from sklgm.prototypes.folder import OF_LOADING, PICTURES
+from sklgm.prototypes.folder import CARD, OF_LOADING, PICTURES
 
 # One slash is what is left of the two where a path was made of the name.
 _ADDRESS = re.compile(r"hf:/{1,2}(?:datasets/)?((?!datasets/)[^/@]+/[^/@]+)(?:@(.+))?")
@@ -30,10 +30,10 @@ def push_folder(
     if revision is not None:
         api.create_branch(**where, branch=revision, exist_ok=True)
     there = set(api.list_repo_files(**where, revision=revision))
-    if OF_LOADING[0] not in there and there - {".gitattributes", "README.md"}:
+    if CARD not in there and there - {".gitattributes", "README.md"}:
         raise ValueError(
-            f"{repo.repo_id!r} holds something else than prototypes: it has no "
-            f"{OF_LOADING[0]}. Choose another name."
+            f"{repo.repo_id!r} holds something else than prototypes: it has no {CARD}. Choose "
+            f"another name."
         )
     return api.upload_folder(
         **where,

@@ -51,8 +51,7 @@ class Objective:
     def heads_and_targets(self, chosen: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
         """Return heads of the pool (H, C, d) and the real gradient of each (H, C, d + 1)."""
         indices = to_device(torch.from_numpy(chosen), device)
-        heads = self.gradients.heads.take(chosen, device)
-        return heads, self.gradients.sums.to(device)[indices]
+        return self.gradients.heads.take(chosen, device), self.gradients.sums.to(device)[indices]
 
 
 @dataclass(frozen=True)
