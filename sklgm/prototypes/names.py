@@ -27,7 +27,7 @@ def folder_names(classes: np.ndarray) -> list[str]:
     -------
     list of str
         Short ASCII names that differ by more than case. Integers are zero-padded, so that sorted
-        folders are in the order of the classes.
+        folders are in the order of the classes, unless some are negative.
     """
     texts = [str(label) for label in classes.tolist()]
     if classes.dtype.kind in "iu":
