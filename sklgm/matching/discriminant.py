@@ -1,9 +1,9 @@
 """Linear discriminant analysis (LDA) from means and covariance: the teacher of soft labels.
 
 All classes are equally likely a priori and share one covariance ``S``, which is shrunk towards a
-multiple of the identity. Let ``m`` be the mean of a class less the mean of all classes. The weights
-of the class are ``w = (S + trace(S) / d * I)^-1 m``, its score of a feature ``z`` less the mean of
-all classes is ``w (z - m / 2)``, and the softmax of the scores gives the probabilities.
+multiple of the identity. Let ``z`` be a feature and ``m`` the mean of a class, both less the mean
+of all classes. The class has the weights ``w = (S + trace(S) / d * I)^-1 m`` and the score
+``w (z - m / 2)``; the softmax of the scores gives the probabilities.
 """
 
 from __future__ import annotations
