@@ -31,7 +31,7 @@ def describe(estimator: Any, data: dict[str, Any] | None) -> dict[str, Any]:
         "parameters": {name: _as_json(value) for name, value in parameters.items()},
         "versions": _versions(),
     }
-    backbone = getattr(estimator, "backbone", None)
+    backbone: Any = getattr(estimator, "backbone", None)
     nets = backbone if is_several(backbone) else [backbone]
     # What a name stands for can be looked up, and an object cannot.
     if given := [net for net in nets if isinstance(net, Backbone)]:
