@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import math
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
@@ -141,7 +140,7 @@ class Backbone(NamedBackbones):
     @property
     def canvas_size(self) -> int:
         """Side of the prototypes made for this backbone."""
-        return math.floor(self.image_size / self.spec.crop_pct)
+        return self.spec.canvas_size(self.image_size)
 
     @property
     def centre_share(self) -> float:

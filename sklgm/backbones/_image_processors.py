@@ -77,7 +77,7 @@ def transform(spec: BackboneSpec, image_size: int) -> list[Any]:
     """Return what the image processors do with PIL images before they normalise them."""
     from torchvision import transforms
 
-    canvas = math.floor(image_size / spec.crop_pct)
+    canvas = spec.canvas_size(image_size)
     size = canvas if spec.resize == "shortest" else (canvas, canvas)
 
     def crop(image: Image.Image) -> Image.Image:

@@ -6,7 +6,6 @@ import contextlib
 import copy
 import hashlib
 import io
-import math
 import pickle
 import sys
 import threading
@@ -158,9 +157,8 @@ def transform(spec: BackboneSpec, image_size: int) -> list[Any]:
     """Return transforms for a net whose own are not known: a resize, and a centre crop."""
     from torchvision import transforms
 
-    canvas_size = math.floor(image_size / spec.crop_pct)
     bicubic = transforms.InterpolationMode.BICUBIC
-    resize = transforms.Resize(canvas_size, interpolation=bicubic)
+    resize = transforms.Resize(spec.canvas_size(image_size), interpolation=bicubic)
     return [resize, transforms.CenterCrop(image_size)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -125,6 +126,21 @@ class BackboneSpec:
     model_kwargs: Arguments | None = None
     license: str = ""
     reference: str = ""
+
+    def canvas_size(self, image_size: int) -> int:
+        """Return the side that images are resized to before their centre is cut out.
+
+        Parameters
+        ----------
+        image_size : int
+            Side of the images that the net sees.
+
+        Returns
+        -------
+        int
+            ``image_size / crop_pct``, rounded down as timm does it.
+        """
+        return math.floor(image_size / self.crop_pct)
 
 
 def unknown_name(name: str, known: Iterable[str], ways: str) -> ValueError:
