@@ -98,6 +98,7 @@ class Backbone(NamedBackbones):
         mean: float | Sequence[float] = 0.0,
         std: float | Sequence[float] = 1.0,
         crop_pct: float = 0.875,
+        interpolation: str = "bicubic",
         name: str | None = None,
     ) -> Backbone:
         """Wrap a net of your own: a deep copy of it, in float32 and evaluation mode, frozen.
@@ -114,17 +115,26 @@ class Backbone(NamedBackbones):
         crop_pct : float, default=0.875
             Side of the centre crop that the net sees by that of the resized image, in (0, 1]. With
             1 nothing is cut off, and prototypes are as large as what the net sees.
+        interpolation : {"bicubic", "bilinear"}, default="bicubic"
+            Filter of the resize.
         name : str, default=None
             Name for display; None takes that of the module's class.
 
         Returns
         -------
         Backbone
-            On the device of the module's first parameter. Images are prepared by a bicubic resize
-            of the shorter side to `canvas_size` and a centre crop.
+            On the device of the module's first parameter. Images are prepared by a resize of the
+            shorter side to `canvas_size` and a centre crop.
+
+        Raises
+        ------
+        ValueError
+            If it is no module, does not take such images, returns something else than a row of
+            features for each, or an option is out of its range.
         """
         net = _modules.frozen_copy(module)
-        spec = _modules.describe(net, image_size, mean, std, crop_pct, name)
+        prepared = {"mean": mean, "std": std, "crop_pct": crop_pct, "interpolation": interpolation}
+        spec = _modules.describe(net, name, image_size, **prepared)
         first = next(itertools.chain(net.parameters(), net.buffers(), [torch.empty(0)]))
         backbone = cls(spec, spec.image_size, True, resolve_device(first.device), net)
         # Before the net first runs: it may keep notes of its calls.

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
-from numbers import Integral
+from collections.abc import Callable, Sequence
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -33,8 +33,23 @@ def check_patches(name: str, size: int, patch: int | None) -> None:
         )
 
 
-def check_triple(name: str, value: float | Sequence[float]) -> tuple[float, float, float]:
-    """Return one value a colour channel from a number or three of them."""
+def check_preparation(**given: Any) -> dict[str, Any]:
+    """Return a user's choices of how images are prepared as a record has them.
+
+    Parameters
+    ----------
+    **given : Any
+        Any of `mean`, `std`, `crop_pct` and `interpolation`, as `Backbone.from_module` takes them.
+
+    Returns
+    -------
+    dict of str to Any
+        Fields of a `BackboneSpec`.
+    """
+    return {name: _PREPARATION[name](value) for name, value in given.items()}
+
+
+def _check_triple(name: str, value: float | Sequence[float]) -> tuple[float, float, float]:
     try:
         red, green, blue = np.broadcast_to(np.asarray(value, dtype=float), 3).tolist()
     except (TypeError, ValueError) as error:
@@ -42,9 +57,8 @@ def check_triple(name: str, value: float | Sequence[float]) -> tuple[float, floa
     return red, green, blue
 
 
-def check_mean(value: float | Sequence[float]) -> tuple[float, float, float]:
-    """Return one mean a colour channel, of pixels in [0, 1], or raise ValueError."""
-    mean = check_triple("mean", value)
+def _check_mean(value: float | Sequence[float]) -> tuple[float, float, float]:
+    mean = _check_triple("mean", value)
     if not 0 <= min(mean) <= max(mean) <= 1:
         raise ValueError(
             f"mean is that of pixels from 0 to 1, got {value!r}. Divide mean and std by 255 if "
@@ -53,9 +67,8 @@ def check_mean(value: float | Sequence[float]) -> tuple[float, float, float]:
     return mean
 
 
-def check_std(value: float | Sequence[float]) -> tuple[float, float, float]:
-    """Return one positive standard deviation a colour channel, or raise ValueError."""
-    std = check_triple("std", value)
+def _check_std(value: float | Sequence[float]) -> tuple[float, float, float]:
+    std = _check_triple("std", value)
     if not min(std) > 0:
         raise ValueError(f"std must be positive, got {value!r}.")
     if max(std) > 10:
@@ -64,6 +77,25 @@ def check_std(value: float | Sequence[float]) -> tuple[float, float, float]:
             f"pixels from 0 to 255."
         )
     return std
+
+
+def _check_crop_pct(value: float) -> float:
+    options: dict[str, Any] = {"min_val": 0, "max_val": 1, "include_boundaries": "right"}
+    return float(check_scalar(value, "crop_pct", Real, **options))
+
+
+def _check_interpolation(value: str) -> str:
+    if value not in ("bicubic", "bilinear"):
+        raise ValueError(f"interpolation must be 'bicubic' or 'bilinear', got {value!r}.")
+    return value
+
+
+_PREPARATION: dict[str, Callable[[Any], Any]] = {
+    "mean": _check_mean,
+    "std": _check_std,
+    "crop_pct": _check_crop_pct,
+    "interpolation": _check_interpolation,
+}
 
 
 def check_pixels(name: str, pixels: torch.Tensor, side: int) -> None:

@@ -11,20 +11,18 @@ import sys
 import threading
 import uuid
 import weakref
-from collections.abc import Iterator, Sequence
-from numbers import Real
+from collections.abc import Iterator
 from typing import Any
 
 import torch
 from joblib.hashing import NumpyHasher
-from sklearn.utils import check_scalar
 
 try:
     import cloudpickle
 except ImportError:  # joblib before 1.6 brings its own
     from joblib.externals import cloudpickle
 
-from sklgm.backbones._checks import brief, check_mean, check_size, check_std
+from sklgm.backbones._checks import brief, check_preparation, check_size
 from sklgm.backbones._spec import BackboneSpec
 
 _RNG_LOCK = threading.RLock()
@@ -43,12 +41,7 @@ def own_rng() -> Iterator[None]:
 
 
 def describe(
-    module: torch.nn.Module,
-    image_size: int,
-    mean: float | Sequence[float],
-    std: float | Sequence[float],
-    crop_pct: float,
-    name: str | None,
+    module: torch.nn.Module, name: str | None, image_size: int, **preparation: Any
 ) -> BackboneSpec:
     """Write the record of a user's module."""
     kind = type(getattr(module, _COMPILED, module))
@@ -58,13 +51,9 @@ def describe(
         architecture=f"{kind.__module__}.{kind.__qualname__}",
         weights="",
         image_size=check_size(image_size),
-        mean=check_mean(mean),
-        std=check_std(std),
-        crop_pct=check_scalar(
-            crop_pct, "crop_pct", Real, min_val=0, max_val=1, include_boundaries="right"
-        ),
         resize="canvas",
         pooling="the module's own",
+        **check_preparation(**preparation),
     )
 
 
@@ -157,8 +146,8 @@ def transform(spec: BackboneSpec, image_size: int) -> list[Any]:
     """Return transforms for a net whose own are not known: a resize, and a centre crop."""
     from torchvision import transforms
 
-    bicubic = transforms.InterpolationMode.BICUBIC
-    resize = transforms.Resize(spec.canvas_size(image_size), interpolation=bicubic)
+    mode = transforms.InterpolationMode(spec.interpolation)
+    resize = transforms.Resize(spec.canvas_size(image_size), interpolation=mode)
     return [resize, transforms.CenterCrop(image_size)]
 
 

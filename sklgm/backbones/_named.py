@@ -28,6 +28,8 @@ class NamedBackbones:
         pretrained: bool = True,
         mean: float | Sequence[float] | None = None,
         std: float | Sequence[float] | None = None,
+        crop_pct: float | None = None,
+        interpolation: str | None = None,
         model_kwargs: Mapping[str, Any] | None = None,
         pooling: str | None = None,
     ) -> Self:
@@ -47,7 +49,11 @@ class NamedBackbones:
             False gives the architecture with random weights from a fixed seed.
         mean, std : float or sequence of 3 floats, default=None
             Normalisation of RGB pixels in [0, 1], for weights that were trained with another one;
-            None takes the record's.
+            None takes the record's, here and below.
+        crop_pct : float, default=None
+            Side of the centre crop that the net sees by that of the resized image, in (0, 1].
+        interpolation : {"bicubic", "bilinear"}, default=None
+            Filter of the resize.
         model_kwargs : mapping of str to Any, default=None
             Arguments of `timm.create_model` beside the name, as a model card has them, for nets
             of timm; classes among them are those that can be imported. ``num_classes`` is
@@ -75,8 +81,8 @@ class NamedBackbones:
             If there is no such file or folder, or a hub repository is out of reach.
         """
         if isinstance(name, str):
-            name, _, asked = name.partition("?pooling=")
-            pooling = pooling or asked
+            name, _, named_pooling = name.partition("?pooling=")
+            pooling = pooling or named_pooling
         # Weights of one's own serve architectures for which a library has none.
         spec = find_spec(name, pretrained and checkpoint is None)
         if checkpoint is not None:
@@ -88,10 +94,9 @@ class NamedBackbones:
             spec = with_checkpoint(spec, os.fspath(checkpoint))
         if model_kwargs or pooling:
             spec = with_options(spec, model_kwargs, pooling)
-        if mean is not None:
-            spec = replace(spec, mean=_checks.check_mean(mean))
-        if std is not None:
-            spec = replace(spec, std=_checks.check_std(std))
+        asked = {"mean": mean, "std": std, "crop_pct": crop_pct, "interpolation": interpolation}
+        given = {key: value for key, value in asked.items() if value is not None}
+        spec = replace(spec, **_checks.check_preparation(**given))
         size = spec.image_size if image_size is None else _checks.check_size(image_size)
         _checks.check_patches(spec.name, size, spec.patch_size)
         make: Any = cls
@@ -174,7 +179,8 @@ class NamedBackbones:
         processor : transformers.BaseImageProcessor, default=None
             Of a loaded model; None looks it up where the model was loaded from.
         **options : Any
-            See `from_name`; of a loaded model `mean`, `std`, and `name` for display.
+            See `from_name`; of a loaded model `mean`, `std`, `crop_pct`, `interpolation`, and
+            `name` for display.
 
         Returns
         -------
@@ -201,9 +207,11 @@ class NamedBackbones:
             options |= {"image_size": image_size, "pooling": pooling}
             return cls.from_name(f"transformers:{given}", **options)
         net, prepared = _transformers.wrap(model, pooling, processor)
-        kept = {key: prepared.pop(key) for key in ("interpolation", "crop_pct", "resize")}
+        # The processor's own: a filter of any kind, and a resize that from_module does not offer.
+        own = {"interpolation", "crop_pct", "resize"} - options.keys()
+        kept = {key: prepared.pop(key) for key in own}
         prepared |= {"name": type(model).__name__} | options
-        prepared |= {"image_size": image_size} if image_size else {}
+        prepared |= {} if image_size is None else {"image_size": image_size}
         kind: Any = cls
         made = kind.from_module(net, **prepared)
         made.spec = replace(made.spec, **kept)

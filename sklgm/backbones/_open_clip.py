@@ -196,16 +196,19 @@ def _put_length_first(tower: torch.nn.Module) -> None:
 def transform(spec: BackboneSpec, image_size: int) -> list[Any]:
     """Return open_clip's transforms at test time, conversion to a tensor included."""
     import open_clip
+    from torchvision.transforms import CenterCrop
 
     pipeline = open_clip.image_transform(
-        image_size,
+        spec.canvas_size(image_size),
         is_train=False,
         mean=spec.mean,
         std=spec.std,
         resize_mode=spec.resize,
         interpolation=spec.interpolation,
     )
-    return list(pipeline.transforms)
+    *resize, convert, to_tensor, normalise = pipeline.transforms
+    # open_clip cuts nothing off, but some who train its nets do.
+    return [*resize, CenterCrop(image_size), convert, to_tensor, normalise]
 
 
 def _state_of_tower(tower: Any, path: str) -> dict[str, Tensor]:

@@ -54,13 +54,12 @@ def filled_clip(architecture="tiny-quickgelu", **options):
     return fill(model).eval(), transform
 
 
-def assert_features_of(backbone, net, picture, mean=None, std=None):
+def assert_features_of(backbone, net, picture, **prepared):
     """Compare with timm's net, its classifier taken off, on what timm's transform prepares."""
     net.reset_classifier(0)
     size = backbone.image_size
     data = timm.data.resolve_model_data_config(net, {"input_size": (3, size, size)})
-    data |= {key: value for key, value in (("mean", mean), ("std", std)) if value is not None}
-    pixels = timm.data.create_transform(**data)(Image.fromarray(picture))[None]
+    pixels = timm.data.create_transform(**data | prepared)(Image.fromarray(picture))[None]
     with torch.no_grad():
         wanted = net(pixels)
         found = backbone.features(backbone.prepare([picture]))
@@ -235,6 +234,24 @@ def test_mean_and_std(tmp_path, picture):
         Backbone.from_name("timm:resnet10t", mean=(1, 2), **options)
     named = [Backbone.from_name("clip", std=std) for std in (None, 0.5)]
     assert named[0].fingerprint() != named[1].fingerprint()
+
+
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_crop_and_filter(interpolation, tiny_clip, tmp_path, picture):
+    """Those of the training, also where the library itself cuts nothing off."""
+    net = filled("resnet10t")
+    path = save(net.state_dict(), tmp_path / "weights.pth")
+    asked = {"crop_pct": 0.7, "interpolation": interpolation}
+    backbone = Backbone.from_timm("resnet10t", checkpoint=path, image_size=64, **asked)
+    assert backbone.canvas_size == 91
+    assert_features_of(backbone, net, picture, **asked)
+    path = save(filled_clip()[0].state_dict(), tmp_path / "clip.pt")
+    clip = Backbone.from_open_clip("tiny-quickgelu", checkpoint=path, **asked | {"crop_pct": 0.8})
+    assert clip.canvas_size == 40
+    resized = Image.fromarray(picture).resize((64, 40), Image.Resampling[interpolation.upper()])
+    np.testing.assert_array_equal(clip.resize(picture), np.asarray(resized)[4:36, 16:48])
+    plain = Backbone.from_open_clip("tiny-quickgelu", checkpoint=path)
+    assert plain.fingerprint() != clip.fingerprint()
 
 
 def test_a_tag_brings_its_preprocessing(tmp_path, picture):

@@ -110,11 +110,12 @@ def test_nothing_is_cut_off_with_a_crop_of_all():
     assert whole.fingerprint() != Backbone.from_module(net, image_size=28).fingerprint()
 
 
-def test_resize_is_bicubic_to_the_canvas_then_centre_crop():
+@pytest.mark.parametrize("interpolation", ["bicubic", "bilinear"])
+def test_resize_to_the_canvas_then_centre_crop(interpolation):
     image = np.random.default_rng(0).integers(0, 256, (40, 64, 3), dtype=np.uint8)
-    backbone = tiny_backbone(image_size=28)
+    backbone = Backbone.from_module(TinyConvNet(), image_size=28, interpolation=interpolation)
     assert backbone.canvas_size == 32
-    wanted = Image.fromarray(image).resize((51, 32), Image.Resampling.BICUBIC)
+    wanted = Image.fromarray(image).resize((51, 32), Image.Resampling[interpolation.upper()])
     wanted = np.asarray(wanted)[2:30, 12:40]
     np.testing.assert_array_equal(backbone.resize(image), wanted)
     batch = backbone.prepare([image, image[::-1, ::2]])
@@ -370,6 +371,7 @@ def test_tiny_nets_tell_colours_apart():
         (TinyConvNet(), {"std": 0}, "std must be positive"),
         (TinyConvNet(), {"crop_pct": 1.1}, "crop_pct == 1.1, must be <= 1"),
         (TinyConvNet(), {"crop_pct": 0}, "crop_pct == 0, must be > 0"),
+        (TinyConvNet(), {"interpolation": "linear"}, "must be 'bicubic' or 'bilinear', got 'lin"),
         (TinyConvNet(), {"std": 58}, "std is that of pixels from 0 to 1.* by 255"),
     ],
 )

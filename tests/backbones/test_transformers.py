@@ -211,6 +211,23 @@ def test_a_loaded_model_and_its_processor():
         Backbone.from_transformers(torch.nn.Linear(2, 2))
 
 
+def test_a_crop_and_a_filter_of_ones_own(tmp_path, pictures):
+    """By name and of a loaded model alike, in place of the processor's."""
+    model, asked = save("Dinov2", tmp_path), {"crop_pct": 0.5, "interpolation": "bilinear"}
+    processor = transformers.BitImageProcessor(**CROP)
+    resized = Image.fromarray(pictures[0]).resize((103, 64), Image.Resampling.BILINEAR)
+    for backbone in (
+        Backbone.from_transformers(tmp_path, **asked),
+        Backbone.from_transformers(model, processor=processor, **asked),
+    ):
+        assert backbone.canvas_size == 64
+        np.testing.assert_array_equal(
+            backbone.resize(pictures[0]), np.asarray(resized)[16:48, 35:67]
+        )
+    with pytest.raises(ValueError, match="image_size == 0"):
+        Backbone.from_transformers(model, processor=processor, image_size=0)
+
+
 def test_pickles_hold_no_weights_and_load_none(tmp_path):
     save("ViT", tmp_path / "net")
     backbone = Backbone.from_transformers(tmp_path / "net")
