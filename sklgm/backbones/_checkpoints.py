@@ -5,13 +5,16 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import math
 import pickle
 import pickletools
+import re
 import textwrap
 import threading
+import warnings
 import zipfile
 from collections import OrderedDict
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +24,7 @@ import torch
 from torch import Tensor
 
 from sklgm.backbones._file_kinds import kind_of_file
+from sklgm.backbones._spec import BackboneSpec
 from sklgm.backbones._state_dicts import find_state_dict
 
 
@@ -179,3 +183,44 @@ def loading(path: str, architecture: str) -> Iterator[None]:
             f"The weights in {path} do not fit architecture {architecture!r}, and nothing was "
             f"loaded: {' '.join(kinds)} Take the architecture they were trained with."
         ) from error
+
+
+# Embeddings of positions, and biases by the distance of two.
+_POSITIONS = re.compile(r"pos(ition(al)?)?_(embed|bias)")
+
+
+def warn_of_resizing(
+    spec: BackboneSpec, image_size: int, state: Mapping[str, Tensor], expected: Mapping[str, Tensor]
+) -> None:
+    """Warn if a file of the user's own was trained at another image size than its backbone has.
+
+    Its library then interpolates the position embeddings. If the user has asked for another size
+    than that of the record, there is nothing to say.
+
+    Parameters
+    ----------
+    spec : BackboneSpec
+        The record of the backbone.
+    image_size : int
+        Side of the images that the net sees.
+    state, expected : mapping of str to Tensor
+        Tensors by name: those of the file, and those of the net.
+    """
+    if not spec.checkpoint or image_size != spec.image_size:
+        return
+    for key in filter(_POSITIONS.search, expected):
+        ours = _grid_side(expected[key])
+        theirs = _grid_side(state.get(key, expected[key]))
+        if theirs != ours:
+            warnings.warn(
+                f"The weights in {spec.checkpoint} were trained at another image size than "
+                f"{image_size}: {key} is interpolated from {theirs} x {theirs} positions to "
+                f"{ours} x {ours}. Pass the image_size of the training, unless you mean this.",
+                stacklevel=2,
+            )
+            return
+
+
+def _grid_side(positions: Tensor) -> int:
+    """Return the side of a square of positions, of which a class token and registers are none."""
+    return math.isqrt(positions.numel() // positions.shape[-1])

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sklgm.backbones._checkpoints import loading, read_state_dict
+from sklgm.backbones._checkpoints import loading, read_state_dict, warn_of_resizing
 from sklgm.backbones._modules import own_rng
 from sklgm.backbones._registry import OPEN_CLIP_FILES
 from sklgm.backbones._spec import BackboneSpec, unknown_name
@@ -163,7 +163,9 @@ def build(spec: BackboneSpec, image_size: int, pretrained: bool) -> torch.nn.Mod
         tower: Any = _build_vision_tower(config["embed_dim"], vision, quick_gelu)
     if pretrained:
         with loading(path, spec.architecture):
-            tower.load_state_dict(_state_of_tower(tower, path))
+            state, expected = _state_of_tower(tower, path), tower.state_dict()
+            tower.load_state_dict(_with_positions(state, expected))
+        warn_of_resizing(spec, image_size, state, expected)
     if is_timm and image_size != spec.image_size:
         tower.set_input_size(image_size)
     if getattr(tower, "output_tokens", False):  # CoCa towers return a pair otherwise
@@ -214,16 +216,22 @@ def transform(spec: BackboneSpec, image_size: int) -> list[Any]:
 def _state_of_tower(tower: Any, path: str) -> dict[str, Tensor]:
     """Take an image tower's tensors from those of a whole model, or of a tower alone."""
     from open_clip.convert import convert_state_dict
-    from timm.layers import resample_abs_pos_embed
 
     state = read_state_dict(path, tower.state_dict())
     state = convert_state_dict(SimpleNamespace(visual=tower), state)  # which looks at that alone
     start = "visual."
     whole = {key.removeprefix(start): state[key] for key in state if key.startswith(start)}
-    state = whole or state
+    return whole or state
+
+
+def _with_positions(state: dict[str, Tensor], expected: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Interpolate position embeddings to the image size of the tower that is to take them."""
+    from timm.layers import resample_abs_pos_embed
+
+    found = dict(state)
     # open_clip resizes the former alike, and the latter, of a ResNet's attention pool, not at all.
     for key in ("positional_embedding", "attnpool.positional_embedding"):
-        if key in state and key in tower.state_dict():
-            side = math.isqrt(len(tower.state_dict()[key]) - 1)
-            state[key] = resample_abs_pos_embed(state[key][None], [side, side])[0]
-    return state
+        if key in state and key in expected:
+            side = math.isqrt(len(expected[key]) - 1)
+            found[key] = resample_abs_pos_embed(state[key][None], [side, side])[0]
+    return found

@@ -31,7 +31,8 @@ def find_state_dict(content: Any, expected: Collection[str]) -> dict[str, Tensor
     The net is where most of the expected names are found: in one of the dicts of tensors, at any
     depth, and perhaps after a prefix. What lies beside it there, such as a loss or a head, is
     left out. Where hardly any of them is found the names are other authors', which the net's
-    library may know: all of one dict is returned, without what trainers put before names.
+    library may know: all of one dict is returned, without what trainers put before names, and
+    without what lies beside those.
 
     Parameters
     ----------
@@ -60,7 +61,9 @@ def find_state_dict(content: Any, expected: Collection[str]) -> dict[str, Tensor
     )
     n_wanted = len(expected)
     if 2 * max(places.values(), default=0) <= n_wanted:  # other names, or none are expected
-        places = Counter({(path, _shared_holders(dicts[path])): len(dicts[path]) for path in dicts})
+        places = Counter(
+            {(path, _holders(names, expected)): len(names) for path, names in dicts.items()}
+        )
         n_wanted = max(places.values(), default=0)
     likely = [place for place, n in places.items() if 2 * n > n_wanted]
     path, prefix = _only([one for one in likely if _PREFERRED.search(_name(one))] or likely)
@@ -99,13 +102,17 @@ def _prefixes_of_expected(names: Iterable[str], expected: Collection[str]) -> It
                 yield "".join(f"{word}." for word in words[:i])
 
 
-def _shared_holders(names: Collection[str]) -> str:
-    """Return what all names begin with, as far as trainers put it there."""
-    shared = ""
+def _holders(names: Collection[str], expected: Collection[str]) -> str:
+    """Return what most names begin with, as far as trainers put it there.
+
+    Where no names are expected, all must begin with it: there are nets whose own names have it.
+    """
+    found = ""
     for holder in _HOLDERS * 2:
-        if all(name.startswith(shared + holder) for name in names):
-            shared += holder
-    return shared
+        n = sum(name.startswith(found + holder) for name in names)
+        if n == len(names) or (expected and 2 * n > len(names)):
+            found += holder
+    return found
 
 
 def _name(place: _Place) -> str:

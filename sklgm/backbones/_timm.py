@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sklgm.backbones._checkpoints import loading, read_state_dict
+from sklgm.backbones._checkpoints import loading, read_state_dict, warn_of_resizing
 from sklgm.backbones._modules import own_rng
 from sklgm.backbones._registry import TIMM_FILES
 from sklgm.backbones._spec import Arguments, BackboneSpec, unknown_name
@@ -174,9 +174,9 @@ def _name(spec: BackboneSpec) -> str:
 
 def build(spec: BackboneSpec, image_size: int, pretrained: bool) -> torch.nn.Module:
     """Make the net without its classifier, on the CPU."""
-    name, given = _name(spec), options(spec, image_size)
-    net = _load(name, _find_file(spec), given) if pretrained else create(name, **given)
-    return _pooled(net, spec.global_pool)
+    if pretrained:
+        return _pooled(_load(spec, image_size), spec.global_pool)
+    return _pooled(create(_name(spec), **options(spec, image_size)), spec.global_pool)
 
 
 def _find_file(spec: BackboneSpec) -> str:
@@ -191,19 +191,20 @@ def _find_file(spec: BackboneSpec) -> str:
     return path
 
 
-def _load(name: str, path: str, options: dict[str, Any]) -> torch.nn.Module:
+def _load(spec: BackboneSpec, image_size: int) -> torch.nn.Module:
     """Make a net with the tensors of a file, all of them but the classifier's.
 
     timm converts foreign names it knows and interpolates position embeddings.
     """
-    expected = _skeleton(name, **options).state_dict()
+    name, path, given = _name(spec), _find_file(spec), options(spec, image_size)
+    expected = _skeleton(name, **given).state_dict()
     state = read_state_dict(path, expected)
-    with loading(path, name):
+    with loading(path, spec.architecture):
         if "fc_norm.weight" in expected.keys() - state.keys() and "norm.weight" in state:
             # Trained to pool what is normed already, where timm would norm what is pooled.
-            options = options | {"fc_norm": False}
-            expected = _skeleton(name, **options).state_dict()
-        classifier = _skeleton(name, **options | {"num_classes": 1}).state_dict().keys() - expected
+            given |= {"fc_norm": False}
+            expected = _skeleton(name, **given).state_dict()
+        classifier = _skeleton(name, **given | {"num_classes": 1}).state_dict().keys() - expected
         heads = {key.partition(".")[0] for key in classifier}
         kept = {
             key: value
@@ -214,7 +215,11 @@ def _load(name: str, path: str, options: dict[str, Any]) -> torch.nn.Module:
         overlay = {"state_dict": kept, "source": "", "custom_load": False}
         overlay |= {"num_classes": 0, "label_offset": 0}
         _check_patches(kept, expected)
-        return create(name, pretrained=True, pretrained_cfg_overlay=overlay, **options)
+        net: torch.nn.Module = create(
+            name, pretrained=True, pretrained_cfg_overlay=overlay, **given
+        )
+    warn_of_resizing(spec, image_size, state, expected)
+    return net
 
 
 def create(name: str, **options: Any) -> Any:

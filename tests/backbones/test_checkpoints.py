@@ -6,6 +6,7 @@ import os
 import pickle
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -15,7 +16,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from sklgm import LGMDistiller
 from sklgm.backbones import Backbone, WeightsNotFoundError, get_backbone
+from sklgm.backbones._checkpoints import warn_of_resizing
 from sklgm.backbones._folding import fold_batch_norms
+from sklgm.backbones._registry import REGISTRY
 from tests.library_nets import TINY_CLIP, add_tiny_clip, fill, own_cache, save, undrawn
 from tests.tiny_backbones import TinyConvNet
 
@@ -150,7 +153,8 @@ def test_a_registry_name_with_a_file(tmp_path, picture):
     assert backbone.name.startswith("dinov2_vits14#")
     assert (backbone.spec.license, backbone.spec.reference, backbone.spec.repository) == ("",) * 3
     net.set_input_size(224)
-    assert_features_of(backbone, net, picture)
+    with pytest.warns(UserWarning, match="interpolated from 37 x 37 positions to 16 x 16"):
+        assert_features_of(backbone, net, picture)
 
 
 def test_a_package_name_with_a_file(tmp_path, picture):
@@ -216,7 +220,34 @@ def test_timm_at_another_size(tmp_path, picture):
     )
     wanted.reset_classifier(0)
     wanted.load_state_dict(state)
-    assert_features_of(backbone, wanted, picture)
+    told = r"smaller\.safetensors were trained at another image size than 160: pos_embed.* 6 x 6 "
+    with pytest.warns(UserWarning, match=told):
+        assert_features_of(backbone, wanted, picture)
+
+
+def test_open_clip_from_a_file_of_another_size(tiny_clip, tmp_path, picture):
+    model, _ = filled_clip(force_image_size=48)
+    path = save(model.state_dict(), tmp_path / "clip.pt")
+    backbone = Backbone.from_open_clip("tiny-quickgelu", checkpoint=path)
+    library, _, transform = open_clip.create_model_and_transforms(
+        "tiny-quickgelu", pretrained=str(path)
+    )
+    with pytest.warns(UserWarning, match="another image size than 32: pos.* 6 x 6 .* to 4 x 4"):
+        assert_features_of_clip(backbone, library.eval(), transform, picture)
+
+
+@pytest.mark.parametrize(
+    ("n_theirs", "n_ours", "image_size", "checkpoint"),
+    [
+        (1 + 256, 256, 224, "weights.pth"),  # the class token's own, which timm adds to it
+        (37 * 37, 16 * 16, 112, "weights.pth"),  # another size is what the user asks for
+        (37 * 37, 16 * 16, 224, ""),  # as the record has it
+    ],
+)
+def test_what_needs_no_warning(n_theirs, n_ours, image_size, checkpoint):
+    spec = replace(REGISTRY["dinov2_vits14"], checkpoint=checkpoint)
+    theirs, ours = ({"pos_embed": torch.empty(1, n, 8)} for n in (n_theirs, n_ours))
+    warn_of_resizing(spec, image_size, theirs, ours)
 
 
 def test_mean_and_std(tmp_path, picture):
@@ -426,6 +457,13 @@ def test_a_folder_moves(tmp_path, monkeypatch):
     own_cache(monkeypatch)
     with pytest.raises(ValueError, match="holds other weights"):
         _ = pickle.loads(pickle.dumps(one)).module
+
+
+def test_a_folder_whose_weights_do_not_fit(tmp_path):
+    timm.models.save_for_hf(filled("test_vit"), tmp_path / "net")
+    save({"weight": torch.ones(1)}, tmp_path / "net" / "model.safetensors")
+    with pytest.raises(ValueError, match="do not fit architecture 'test_vit'"):
+        _ = Backbone.from_name(f"local-dir:{tmp_path / 'net'}").module
 
 
 def test_folders_that_are_none(tmp_path):

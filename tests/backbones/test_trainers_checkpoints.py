@@ -210,6 +210,16 @@ def test_a_preferred_net_that_does_not_fit_is_not_replaced_by_another(tmp_path):
         load(tmp_path / "net.pth")
 
 
+def test_errors_name_tensors_as_nets_do(tmp_path):
+    """Without what the trainer put before them, and without its loss."""
+    state = under("model.", timm.create_model("resnet10t").state_dict())
+    torch.save({"state_dict": state | {"criterion.weight": torch.ones(3)}}, tmp_path / "net.pth")
+    with pytest.raises(ValueError, match=r'Missing key.*"cls_token".*Unexpected key.*"conv1') as e:
+        load(tmp_path / "net.pth")
+    assert '"model.' not in str(e.value)
+    assert "criterion" not in str(e.value)
+
+
 def test_names_of_other_authors_are_left_to_the_library():
     """Nothing but what trainers put before the names is taken off, and by those of the net."""
     names = {f"layer{i}.weight": torch.ones(1) for i in range(4)}
@@ -218,6 +228,10 @@ def test_names_of_other_authors_are_left_to_the_library():
         {"model": names, "optimizer": {"momentum": names}},
     ):
         assert find_state_dict(content, {"a", "b", "c"}).keys() == names.keys()
+    beside = under("model.", names) | {"criterion.weight": torch.ones(1)}
+    assert find_state_dict(beside, {"a", "b", "c"}).keys() == names.keys()
+    # transformers' DINOv3 has such names itself.
+    assert find_state_dict(beside, ()).keys() == beside.keys()
     visual = under("visual.", names)
     assert find_state_dict(visual, {"a", "b", "c"}).keys() == visual.keys()
     with pytest.raises(ValueError, match="several would do, 'a', 'b'"):
