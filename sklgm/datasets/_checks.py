@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import warnings
 from collections import Counter
 from collections.abc import Sequence
@@ -33,7 +34,7 @@ def check_names(names: Sequence[str], where: str) -> None:
             raise ValueError(
                 f"The name {os.fsencode(name)!r} in {where!r} is not UTF-8, and cannot be saved "
                 f"as the label of a class. Rename the folder, or all of them by: "
-                f"convmv -f latin1 -t utf8 -r --notest {where}"
+                f"convmv -f latin1 -t utf8 -r --notest {shlex.quote(where)}"
             ) from error
     check_spelling(names, names, repr(where))
 

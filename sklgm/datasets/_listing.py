@@ -41,8 +41,8 @@ _IMAGE_LIKE = _HEIF.union(_OTHERS.split())
 def subfolders(folder: Path) -> list[Path]:
     """Return the folders in a folder that may be classes, sorted by name.
 
-    Hidden ones are none, nor those that machines keep, those that this package wrote, and links to
-    the folder or one above it.
+    Left out are hidden folders, those that systems keep, those that this package wrote, and links
+    to the folder or one above it.
     """
     found = [
         entry

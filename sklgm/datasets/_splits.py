@@ -46,7 +46,7 @@ def refuse_splits(root: Path, classes: list[Path]) -> None:
 
 
 def _parts(classes: list[Path]) -> list[Path]:
-    """Return those of some folders that are splits of a data set; true classes are none."""
+    """Return the folders that are splits of a data set, and not classes."""
     splits = {folder: split for folder in classes if (split := _split_of(folder))}
     inside = {folder: {entry.name for entry in subfolders(folder)} for folder in splits}
     alike = any(

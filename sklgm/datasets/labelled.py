@@ -94,8 +94,9 @@ def as_X_y(
     dataset : datasets.Dataset, torch.utils.data.Dataset, sequence or iterable
         A data set of Hugging Face's `datasets`; a map-style data set of torch, such as
         torchvision's ``ImageFolder`` or a ``Subset`` of one; or another sequence of pairs. Its
-        images may be of any kind that :func:`sklgm.images.check_images` takes, as they are
-        without a transform. Items are asked for one at a time, and must be the same each time.
+        images may be of any kind that :func:`sklgm.images.check_images` takes; those of
+        torchvision need no transform. Items are asked for one at a time, and must be the same
+        each time.
 
         A streamed data set (``datasets.IterableDataset``, torch's ``IterableDataset``, webdataset)
         or another iterable of pairs or dicts gives a stream.

@@ -132,7 +132,7 @@ def make_spurious_images(
     >>> bool((train.groups == train.own_groups[train.target]).all())
     True
     """
-    if not 0 < object_scale[0] <= object_scale[1] <= 1:
+    if len(object_scale) != 2 or not 0 < object_scale[0] <= object_scale[1] <= 1:
         raise ValueError(
             f"object_scale must be two numbers with 0 < low <= high <= 1; got {object_scale!r}."
         )

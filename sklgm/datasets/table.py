@@ -181,18 +181,19 @@ def _read_header(path: Path, columns: tuple[str, ...]) -> tuple[csv.DictReader[s
             f"that."
         ) from error
     first = text.readline()
-    is_for_excel = first.lower().startswith("sep=")
-    delimiter = first[4] if is_for_excel else max(_DELIMITERS, key=first.count)
-    if not is_for_excel:
+    for_excel = re.match(r"(?i)sep=([^\r\n])", first)
+    delimiter = for_excel[1] if for_excel else max(_DELIMITERS, key=first.count)
+    n_above = 1 if for_excel else 0
+    if not for_excel:
         text.seek(0)
     reader = csv.DictReader(text, delimiter=delimiter, strict=True, restval="")
     header = reader.fieldnames or []
     reader.fieldnames = names = [name.strip().lower() for name in header]
     if any(names.count(column) != 1 for column in columns):
         raise ValueError(
-            f"Line {1 + is_for_excel} of {path} must name the columns {' and '.join(columns)}, "
+            f"Line {n_above + 1} of {path} must name the columns {' and '.join(columns)}, "
             f"each once, separated by commas, semicolons or tabs; it is "
             f"{delimiter.join(header)[:200]!r}. Rename columns there, or if it is an image "
             f"already, put a line above it: {','.join(columns)}"
         )
-    return reader, int(is_for_excel)
+    return reader, n_above

@@ -80,6 +80,8 @@ def test_a_line_separator_in_a_cell_does_not_cut_it(read, separator):
         ("file;class\na/0.png;x\n", "Line 1 .* must name the columns path and label.*'file;class'"),
         ("path,label,label\na/0.png,x,y\n", "Line 1 .* each once"),
         ("", "Line 1 .* it is ''"),
+        ("sep=", "Line 1 .* it is 'sep='"),
+        ("sep=\npath,label\na/0.png,x\n", "Line 1 .* it is 'sep='"),
         ("path,label\na/0.png,caf\u00e9\nb/0.png,cafe\u0301\n", "look the same: .*Unicode form"),
     ],
 )

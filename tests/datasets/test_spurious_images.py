@@ -226,6 +226,8 @@ OPAQUE = np.zeros((4, 4, 3), np.uint8)
         ({"n_samples": 0}, "'n_samples' parameter"),
         ({"size": 4}, "'size' parameter"),
         ({"object_scale": (0.5, 1.5)}, "object_scale must be two numbers"),
+        ({"object_scale": (0.5,)}, "object_scale must be two numbers"),
+        ({"object_scale": (0.5, 0.6, 0.7)}, "object_scale must be two numbers"),
         ({"object_scale": 0.5}, "'object_scale' parameter"),
         ({"subset": "val"}, "'subset' parameter"),
         ({"backgrounds": "textures"}, "'backgrounds' parameter"),
