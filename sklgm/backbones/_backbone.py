@@ -15,7 +15,6 @@ import torch
 from PIL import Image
 
 from sklgm.backbones import _checks, _modules
-from sklgm.backbones._cache import find_or_make
 from sklgm.backbones._libraries import load_net, naming_size, resize_steps
 from sklgm.backbones._named import NamedBackbones
 from sklgm.backbones._precision import enlarge_gradients, with_cast_weights
@@ -116,7 +115,8 @@ class Backbone(NamedBackbones):
             Side of the centre crop that the net sees by that of the resized image, in (0, 1]. With
             1 nothing is cut off, and prototypes are as large as what the net sees.
         interpolation : {"bicubic", "bilinear"}, default="bicubic"
-            Filter of the resize.
+            Filter of the resize before an image is embedded. Random views are always cut from
+            images that the bicubic filter has resized to `canvas_size`.
         name : str, default=None
             Name for display; None takes that of the module's class.
 
@@ -269,7 +269,7 @@ class Backbone(NamedBackbones):
         if device == self.device:
             return self
         if self.spec.source != "module":
-            return _named(self.spec, self.image_size, self.pretrained, device)
+            return self._shared(self.spec, self.image_size, self.pretrained, device)
         with self._lock:
             if device not in self._placed:
                 module = copy.deepcopy(self.module).to(device)
@@ -303,7 +303,7 @@ class Backbone(NamedBackbones):
                 f"{self.image_size}; for {size} make another one with that size."
             )
         _checks.check_patches(self.name, size, self.spec.patch_size)
-        return _named(self.spec, size, self.pretrained, self.device)
+        return self._shared(self.spec, size, self.pretrained, self.device)
 
     def fingerprint(self) -> str:
         """Identify what `features` computes, as a key for caches.
@@ -348,14 +348,7 @@ class Backbone(NamedBackbones):
     def __reduce__(self) -> tuple[Any, ...]:
         if self.spec.source != "module":
             # A device is a property of the machine, so the pickle leaves it out.
-            return _named, (self.spec, self.image_size, self.pretrained, _CPU)
+            return self._shared, (self.spec, self.image_size, self.pretrained, _CPU)
         known = {"_fingerprint": self._fingerprint, "_passes_gradients": self._passes_gradients}
         net = _modules.portable(self.to(_CPU).module)
         return Backbone, (self.spec, self.image_size, True, _CPU, net), known
-
-
-def _named(spec: BackboneSpec, image_size: int, pretrained: bool, device: torch.device) -> Backbone:
-    """Return the one backbone of that kind in this process."""
-    key = spec, image_size, pretrained, device
-    found: Backbone = find_or_make(key, lambda: Backbone(*key))
-    return found

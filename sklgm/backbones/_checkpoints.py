@@ -118,9 +118,9 @@ def _read(path: str) -> tuple[Any, list[str]]:
 
 
 class _Blank:
-    """What stands for every object but tensors; its class, none of whose code runs, is not asked.
+    """Stands in for every object that is no tensor, so that no code of the object's class runs.
 
-    A dict, since the pickles of many classes go on to fill one.
+    It is a dict, since the pickles of many classes go on to fill one.
     """
 
     def __new__(cls, *args: object) -> OrderedDict[Any, Any]:  # type: ignore[misc]
@@ -128,7 +128,7 @@ class _Blank:
 
 
 class _BlankWithState:
-    """What stands for NumPy's numbers and partial functions, whose pickles go on to set a state."""
+    """Stands in for NumPy's numbers and partial functions, whose pickles go on to set a state."""
 
     def __init__(self, *args: object) -> None:
         pass
@@ -159,9 +159,9 @@ def _read_torch(path: str) -> tuple[Any, list[str]]:
 
 
 def _globals_of_old_file(path: str) -> list[str]:
-    """Return what the pickles of a file in torch's old format import, what torch knows included.
+    """Return the names of all that the pickles of a file in torch's old format import.
 
-    That torch takes for itself, also where there is a blank by that name.
+    Among them is what torch itself knows; it then ignores a blank of that name.
     """
     with Path(path).open("rb") as file:
         # A number, a version, a description of the machine, and what was saved.

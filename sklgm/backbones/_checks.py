@@ -109,14 +109,15 @@ def check_pixels(name: str, pixels: torch.Tensor, side: int) -> None:
 
 def check_features(name: str, features: Any, n_images: int) -> None:
     """Raise ValueError unless a net returned a row of features for each image."""
-    shape = tuple(getattr(features, "shape", ()))
-    if shape[:-1] == (n_images,) and shape[-1] and isinstance(features, torch.Tensor):
+    is_tensor = isinstance(features, torch.Tensor)
+    shape = tuple(features.shape) if is_tensor else ()
+    if shape[:-1] == (n_images,) and shape[-1]:
         return
     raise ValueError(
-        f"Backbone {name!r} must return features of shape (n, n_features), one row an image; for "
-        f"{n_images} images it returned {shape or type(features).__name__}. Put the net in another "
-        f"module whose forward returns `net(images)[0]` of a pair, one value of a dict, `[:, 0]` "
-        f"of tokens, or `.mean((2, 3))` of a map."
+        f"Backbone {name!r} must return a tensor of shape (n, n_features), one row an image; for "
+        f"{n_images} images it returned {shape if is_tensor else type(features).__name__}. Put the "
+        f"net in another module whose forward returns `net(images)[0]` of a pair, one value of a "
+        f"dict, `[:, 0]` of tokens, or `.mean((2, 3))` of a map."
     )
 
 

@@ -21,7 +21,7 @@ _OTHERS = (
         'k, v in load_file(path).items()}, "joined.safetensors")`',
     ),
 )
-# What one of the names in a zip archive ends in, and what that makes it.
+# An ending of a name inside a zip archive, and what the archive then is.
 _ARCHIVES = {
     "/constants.pkl": "it is a TorchScript program; run `torch.save(torch.jit.load(path)"
     ".state_dict(), new)`",

@@ -36,7 +36,7 @@ LIBRARIES: dict[str, ModuleType] = {
     "package": _packages,
     "module": _modules,
 }
-# What is in the configuration of one of these, and not in that of another library.
+# The key that tells the configuration of a library from that of another.
 _DESCRIBES = {"timm": "architecture", "open_clip": "model_cfg"}
 
 
@@ -225,9 +225,11 @@ def _describe_folder(library: str, folder: Path) -> BackboneSpec:
 
 @contextmanager
 def naming_size(spec: BackboneSpec, size: int) -> Iterator[None]:
-    """Say which size a net was to take, where it fails at another one than its own."""
+    """Name the image size in the error of a net that fails at another size than its own."""
     try:
         yield
+    except torch.OutOfMemoryError:  # a RuntimeError, but not about the size
+        raise
     except (AssertionError, RuntimeError, TypeError) as error:
         if size == spec.image_size:
             raise

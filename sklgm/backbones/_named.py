@@ -13,6 +13,7 @@ import torch
 from sklgm.backbones import _checks, _transformers
 from sklgm.backbones._cache import find_or_make
 from sklgm.backbones._libraries import find_spec, with_checkpoint, with_options
+from sklgm.backbones._spec import BackboneSpec
 
 
 class NamedBackbones:
@@ -53,7 +54,7 @@ class NamedBackbones:
         crop_pct : float, default=None
             Side of the centre crop that the net sees by that of the resized image, in (0, 1].
         interpolation : {"bicubic", "bilinear"}, default=None
-            Filter of the resize.
+            Filter of the resize, as in `from_module`.
         model_kwargs : mapping of str to Any, default=None
             Arguments of `timm.create_model` beside the name, as a model card has them, for nets
             of timm; classes among them are those that can be imported. ``num_classes`` is
@@ -99,8 +100,15 @@ class NamedBackbones:
         spec = replace(spec, **_checks.check_preparation(**given))
         size = spec.image_size if image_size is None else _checks.check_size(image_size)
         _checks.check_patches(spec.name, size, spec.patch_size)
+        return cls._shared(spec, size, bool(pretrained), torch.device("cpu"))
+
+    @classmethod
+    def _shared(
+        cls, spec: BackboneSpec, image_size: int, pretrained: bool, device: torch.device
+    ) -> Self:
+        """Return the one backbone of that kind in this process."""
         make: Any = cls
-        key = spec, size, bool(pretrained), torch.device("cpu")
+        key = spec, image_size, pretrained, device
         found: Self = find_or_make(key, lambda: make(*key))
         return found
 

@@ -16,9 +16,10 @@ _COUNTERS = {"total_ops", "total_params", "n_averaged", "num_batches_tracked"}
 # Taken before others that fit as well: an average over training, and in MoCo's files the encoder
 # that its authors probe.
 _PREFERRED = re.compile(r"(^|[._])(ema|swa|base_encoder|encoder_q)([._]|$)", re.IGNORECASE)
-# Which have the names of the weights too: moments, and what Lightning keeps beside an average.
+# Dicts whose tensors have the names of the weights, but are none: an optimizer's moments, and what
+# Lightning keeps beside an average.
 _BESIDE = re.compile(r"optim(?!al)|current_model_state", re.IGNORECASE)
-# Under which a trainer keeps a net whose names the net's own library is yet to convert.
+# Attributes under which trainers keep a net.
 _HOLDERS = ("module.", "model.", "net.", "backbone.")
 
 
@@ -30,9 +31,9 @@ def find_state_dict(content: Any, expected: Collection[str]) -> dict[str, Tensor
 
     The net is where most of the expected names are found: in one of the dicts of tensors, at any
     depth, and perhaps after a prefix. What lies beside it there, such as a loss or a head, is
-    left out. Where hardly any of them is found the names are other authors', which the net's
-    library may know: all of one dict is returned, without what trainers put before names, and
-    without what lies beside those.
+    left out. If hardly any of them is found, the names are those of other authors, which the net's
+    library may know: one dict is returned, without what trainers put before most of its names and
+    without the rest.
 
     Parameters
     ----------

@@ -343,6 +343,15 @@ def test_sizes_that_a_net_does_not_take(name, size, message):
         get_backbone(backbone, device="cpu")
 
 
+def test_a_lack_of_memory_is_not_laid_to_the_size(monkeypatch):
+    def build(*args):
+        raise torch.OutOfMemoryError("2 GiB are missing")
+
+    monkeypatch.setattr(_timm, "build", build)
+    with pytest.raises(torch.OutOfMemoryError, match="2 GiB are missing"):
+        get_backbone(Backbone.from_name("timm:test_vit", image_size=32), device="cpu")
+
+
 def test_three_estimators_hold_one_net(tmp_path, monkeypatch):
     """In one process: the module is built once, is one object, and its tensors exist once."""
     from sklgm import BackboneEmbedder, FrozenBackboneProbe, LGMDistiller, RandomHeads

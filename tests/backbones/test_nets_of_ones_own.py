@@ -127,6 +127,7 @@ class Output(dict):
 UNFIT = {
     "pair": (Returning(lambda z: (z, z)), r"returned tuple.*`net\(images\)\[0\]` of a pair"),
     "dict": (Returning(lambda z: Output(pooled=z)), "returned Output"),
+    "array": (Returning(lambda z: z.detach().numpy()), "must return a tensor .*returned ndarray"),
     "tokens": (Returning(lambda z: z[:, None]), r"\(2, 1, 16\).*`\[:, 0\]` of tokens"),
     "map": (nn.Conv2d(3, 4, 3), r"\(2, 4, 14, 14\).*`\.mean\(\(2, 3\)\)` of a map"),
     "no features": (Returning(lambda z: z[:, :0]), r"returned \(2, 0\)"),
