@@ -1,4 +1,4 @@
-"""Data sets of other libraries, told by what they have, since none of the libraries is needed."""
+"""Data sets of other libraries, known by their attributes: none of the libraries is needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a file is that is not what its name says, told by its first bytes, and what to do then."""
+"""What a file that cannot be read is, told by its first bytes, and what to do about it."""
 
 import re
 from collections.abc import Iterable
@@ -46,7 +46,7 @@ _KINDS = [
 
 
 def name_kind(head: bytes, others: Iterable[tuple[bytes, str]] = ()) -> str:
-    """Say what a file is that is none of those that are read.
+    """Say what a file is that cannot be read.
 
     Parameters
     ----------

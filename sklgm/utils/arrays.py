@@ -30,7 +30,7 @@ def gather(
     """Return parts, one after the other, as one array; above 32 MiB it lies in a temporary file.
 
     The temporary file has no name: it is gone with the array, or with the process, however that
-    ends. Of what lies in a file the system keeps in memory as much as there is room for.
+    ends. The system keeps as much of a file in memory as there is room for.
 
     Parameters
     ----------
@@ -39,9 +39,9 @@ def gather(
     shape : tuple of int
         Shape of the whole.
     path : Path, optional
-        Of a file in the format of `numpy.save`, which is read if it is there, and else made,
-        however small. It is whole or not there: a file beside it holds the parts until then, from
-        which the next call goes on.
+        A file in the format of `numpy.save`, which is read if it is there, and made if not, however
+        small. Until it is complete the parts are in a file beside it, from which the next call
+        goes on.
 
     Returns
     -------

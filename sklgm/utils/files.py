@@ -13,7 +13,7 @@ from tempfile import TemporaryDirectory
 
 # Seconds between two files of work that goes on.
 _SECONDS = 60.0
-# Where writing takes long, files are so much rarer that it takes a twentieth of the time.
+# If writing takes long, files are written so rarely that it takes a twentieth of the time at most.
 _LEAST_TIMES = 20
 
 
