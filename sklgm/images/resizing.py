@@ -16,14 +16,12 @@ _REACH = 5
 Box = tuple[int, int, int, int]
 
 
-def resize_crop(
-    image: NDArray[np.uint8], size: int, *, resample: Image.Resampling = Image.Resampling.BICUBIC
-) -> NDArray[np.uint8]:
+def resize_crop(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     """Bring the shorter side of an image to a size and cut out the central square.
 
-    The rounding is that of torchvision's ``Resize(size)`` and ``CenterCrop(size)``. Of strips so
-    thin that the resized image would be huge, only the part that is kept is computed; there, a
-    pixel may differ from torchvision's by rounding.
+    The result is that of torchvision's ``Resize(size)``, bicubic, and ``CenterCrop(size)``. Of
+    strips so thin that the resized image would be huge, only the part that is kept is computed;
+    there, a pixel may differ from torchvision's by rounding.
 
     Parameters
     ----------
@@ -31,8 +29,6 @@ def resize_crop(
         The image. It is not modified.
     size : int
         Height and width of the result.
-    resample : PIL.Image.Resampling, default=BICUBIC
-        Pillow's filter, which is antialiased.
 
     Returns
     -------
@@ -45,7 +41,7 @@ def resize_crop(
     longer = int(size * max(height, width) / min(height, width))
     height, width = (size, longer) if height <= width else (longer, size)
     top, left = round((height - size) / 2), round((width - size) / 2)
-    resized = Picture(image).resize((width, height), resample)
+    resized = Picture(image).resize((width, height), Image.Resampling.BICUBIC)
     return np.array(resized.crop((left, top, left + size, top + size)))
 
 

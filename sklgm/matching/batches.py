@@ -12,7 +12,6 @@ from torch.nn.functional import adaptive_avg_pool2d
 
 from sklgm.matching.moving import to_device
 from sklgm.utils.devices import device_of_doubles
-from sklgm.utils.pictures import check_pixels
 
 
 def as_rows(features: Tensor | np.ndarray, labels: np.ndarray, n_features: int) -> Tensor:
@@ -68,3 +67,10 @@ def shrink(images: Any, n_labels: int, side: int) -> Tensor:
     if small.device.type == "cpu":
         check_pixels(small.numpy())
     return small
+
+
+def check_pixels(images: np.ndarray) -> np.ndarray:
+    """Return images, if their pixels are in [0, 1]."""
+    if not ((images >= 0) & (images <= 1)).all():
+        raise ValueError("images must hold pixels in [0, 1], as floats; divide bytes by 255.")
+    return images

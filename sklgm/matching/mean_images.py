@@ -9,10 +9,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sklgm.matching.batches import as_weights, class_membership, shrink
+from sklgm.matching.batches import as_weights, check_pixels, class_membership, shrink
 from sklgm.matching.classes import label_indices
 from sklgm.matching.moving import to_device
-from sklgm.utils.pictures import check_pixels
 
 # Side of the mean images: enough for background and rough layout.
 _MEAN_SIZE = 8

@@ -18,12 +18,11 @@ rng = np.random.default_rng(2)
 
 @pytest.mark.parametrize("shape", [(64, 64), (65, 64), (31, 97), (200, 113), (1, 5), (640, 480)])
 @pytest.mark.parametrize("size", [1, 56, 64, 225])
-@pytest.mark.parametrize("name", ["BICUBIC", "BILINEAR"])
-def test_resize_crop_is_torchvisions(shape, size, name):
+def test_resize_crop_is_torchvisions(shape, size):
     image = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
     before = image.copy()
-    theirs = Compose([Resize(size, InterpolationMode[name]), CenterCrop(size)])
-    got = resize_crop(image, size, resample=Image.Resampling[name])
+    theirs = Compose([Resize(size, InterpolationMode.BICUBIC), CenterCrop(size)])
+    got = resize_crop(image, size)
     np.testing.assert_array_equal(got, np.asarray(theirs(Image.fromarray(image))))
     np.testing.assert_array_equal(image, before)
     assert got.flags.writeable
