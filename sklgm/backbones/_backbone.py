@@ -112,8 +112,8 @@ class Backbone(NamedBackbones):
         mean, std : float or sequence of 3 floats, default=0.0 and 1.0
             The net sees ``(pixels - mean) / std``, with RGB pixels in [0, 1].
         crop_pct : float, default=0.875
-            Side of the centre crop that the net sees by that of the resized image, in (0, 1]. With
-            1 nothing is cut off, and prototypes are as large as what the net sees.
+            Side of the centre crop that the net sees, as a share of the shorter side of the resized
+            image, in (0, 1]. With 1 prototypes are as large as what the net sees.
         interpolation : {"bicubic", "bilinear"}, default="bicubic"
             Filter of the resize before an image is embedded. Random views are always cut from
             images that the bicubic filter has resized to `canvas_size`.

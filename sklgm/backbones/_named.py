@@ -52,7 +52,8 @@ class NamedBackbones:
             Normalisation of RGB pixels in [0, 1], for weights that were trained with another one;
             None takes the record's, here and below.
         crop_pct : float, default=None
-            Side of the centre crop that the net sees by that of the resized image, in (0, 1].
+            Side of the centre crop that the net sees, as a share of the shorter side of the resized
+            image, in (0, 1].
         interpolation : {"bicubic", "bilinear"}, default=None
             Filter of the resize, as in `from_module`.
         model_kwargs : mapping of str to Any, default=None
