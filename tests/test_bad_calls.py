@@ -224,6 +224,8 @@ CASES: dict[str, dict[str, Callable[[], object]]] = {
         "from_timm, no file": lambda: Backbone.from_timm("test_vit", checkpoint=MISSING),
         "from_timm, text": lambda: Backbone.from_timm("test_vit", checkpoint="text.png").module,
         "from_timm, std": lambda: Backbone.from_timm("test_vit", checkpoint="text.png", std=-1),
+        "from_timm, crop": lambda: Backbone.from_timm("test_vit", pretrained=False, crop_pct=2),
+        "from_timm, filter": lambda: Backbone.from_timm("test_vit", interpolation="linear"),
         "from_open_clip, name": lambda: Backbone.from_open_clip(None, checkpoint="x"),
         "from_open_clip, unknown": lambda: Backbone.from_open_clip("RN5", checkpoint="x"),
         "from_module": lambda: Backbone.from_module(LogisticRegression(), image_size=16),

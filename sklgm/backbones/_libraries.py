@@ -228,10 +228,9 @@ def naming_size(spec: BackboneSpec, size: int) -> Iterator[None]:
     """Name the image size in the error of a net that fails at another size than its own."""
     try:
         yield
-    except torch.OutOfMemoryError:  # a RuntimeError, but not about the size
-        raise
     except (AssertionError, RuntimeError, TypeError) as error:
-        if size == spec.image_size:
+        # A lack of memory is a RuntimeError, too, and not about the size.
+        if size == spec.image_size or isinstance(error, torch.OutOfMemoryError):
             raise
         raise ValueError(
             f"Backbone {spec.name!r} does not take image_size={size} ({error}). Its own size is "
