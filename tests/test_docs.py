@@ -21,9 +21,9 @@ from numpydoc.validate import validate
 from PIL import Image
 
 import sklgm
-from sklgm.backbones._modules import own_rng
 from sklgm.backbones._registry import REGISTRY
 from sklgm.cli.app import app
+from sklgm.utils.random import own_rng
 from tests.library_nets import own_cache
 
 ROOT = Path(__file__).parents[1]

@@ -1,4 +1,4 @@
-"""A user's own module: its record, its preparation of images, its hash; and seeded building."""
+"""A user's own module: its record, its preparation of images, its pickle and its hash."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import sys
 import threading
 import uuid
 import weakref
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -25,19 +24,9 @@ except ImportError:  # joblib before 1.6 brings its own
 from sklgm.backbones._checks import brief, check_preparation, check_size
 from sklgm.backbones._spec import BackboneSpec
 
-_RNG_LOCK = threading.RLock()
 _BY_VALUE = threading.Lock()
 # Name of the module inside one that `torch.compile` returned.
 _COMPILED = "_orig_mod"
-
-
-@contextlib.contextmanager
-def own_rng() -> Iterator[None]:
-    """Run with the CPU generator at a fixed seed, and leave it as it was."""
-    # torch.manual_seed would seed the GPU generators too.
-    with _RNG_LOCK, torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(0)
-        yield
 
 
 def describe(

@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from sklgm.backbones._checkpoints import loading, read_state_dict, warn_of_resizing
-from sklgm.backbones._modules import own_rng
 from sklgm.backbones._registry import OPEN_CLIP_FILES
 from sklgm.backbones._spec import BackboneSpec, unknown_name
 from sklgm.backbones._weights import CONFIGS, find_folder, find_weights
+from sklgm.utils.random import own_rng
 
 
 def describe(identifier: str, pretrained: bool) -> BackboneSpec:

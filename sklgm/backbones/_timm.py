@@ -10,10 +10,10 @@ import torch
 from torch import Tensor
 
 from sklgm.backbones._checkpoints import loading, read_state_dict, warn_of_resizing
-from sklgm.backbones._modules import own_rng
 from sklgm.backbones._registry import TIMM_FILES
 from sklgm.backbones._spec import Arguments, BackboneSpec, unknown_name
 from sklgm.backbones._weights import find_folder, find_weights
+from sklgm.utils.random import own_rng
 
 # The pooling that timm does not have: two parts, one after the other.
 _BOTH = "token+avg"

@@ -18,9 +18,9 @@ from torch import Tensor
 from sklgm.backbones import _image_processors
 from sklgm.backbones._checkpoints import read_state_dict
 from sklgm.backbones._image_processors import preparation, read_processor
-from sklgm.backbones._modules import own_rng
 from sklgm.backbones._spec import BackboneSpec
 from sklgm.backbones._weights import find_folder, find_on_hub, find_weights, shards_of
+from sklgm.utils.random import own_rng
 
 PROCESSORS = ("preprocessor_config.json", "processor_config.json")
 _SINGLE = ("model.safetensors", "pytorch_model.bin")
