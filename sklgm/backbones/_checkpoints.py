@@ -213,9 +213,9 @@ def warn_of_resizing(
         theirs = _grid_side(state.get(key, expected[key]))
         if theirs != ours:
             warnings.warn(
-                f"The weights in {spec.checkpoint} were trained at another image size than "
-                f"{image_size}: {key} is interpolated from {theirs} x {theirs} positions to "
-                f"{ours} x {ours}. Pass the image_size of the training, unless you mean this.",
+                f"The weights in {spec.checkpoint} were trained at another image size than the net "
+                f"has: {key} is interpolated from {theirs} x {theirs} positions to {ours} x "
+                f"{ours}. Pass the image_size of the training, unless you mean this.",
                 stacklevel=2,
             )
             return
