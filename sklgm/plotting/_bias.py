@@ -11,6 +11,9 @@ from sklearn.utils.validation import check_consistent_length
 from sklgm.plotting._heatmap import HeatMapDisplay
 from sklgm.plotting._style import check_result, resolve_class_names
 
+# More rows are pages long, and take minutes to draw.
+_MOST_ROWS = 100
+
 
 @dataclass(kw_only=True, eq=False, repr=False)
 class BiasDisplay(HeatMapDisplay):
@@ -18,7 +21,8 @@ class BiasDisplay(HeatMapDisplay):
 
     A row is a prototype. A frame marks the group that its class has more of in training than others
     have: a dark field within it is a prototype that shows this group. The last column is the
-    probability of its own class. It is recommended to use :meth:`from_report` to make one.
+    probability of its own class. Of more than 100 prototypes, the 100 are drawn that show this
+    group most. It is recommended to use :meth:`from_report` to make one.
 
     Parameters
     ----------
@@ -46,8 +50,8 @@ class BiasDisplay(HeatMapDisplay):
     figure_ : matplotlib Figure
         The figure.
     image_ : matplotlib AxesImage
-        The colours, of shape (n_prototypes, n_groups + 1).
-    texts_ : ndarray of shape (n_prototypes, n_groups + 1)
+        The colours, of shape (n_rows, n_groups + 1).
+    texts_ : ndarray of shape (n_rows, n_groups + 1)
         Their matplotlib Texts; None where a cell is too small for one.
     frames_ : list of matplotlib Rectangle
         The frame of each row.
@@ -132,31 +136,44 @@ class BiasDisplay(HeatMapDisplay):
             The display itself.
         """
         labels, groups = np.asarray(self.prototype_labels), np.asarray(self.groups)
+        framed = np.asarray(self.own_groups)[:, None] == groups
         values = np.column_stack([self.group_probabilities, self.own_class_probability])
+        shows = (values[:, :-1] * framed).sum(axis=1)
+        rows = np.sort(np.argsort(-shows, kind="stable")[:_MOST_ROWS])
+        values = values[rows]
         classes, of_class = np.unique(labels, return_inverse=True)
         names = resolve_class_names(classes, self.class_names)
         self._draw_cells(
             ax,
             values,
-            rows=[names[index] for index in of_class],
+            rows=[names[index] for index in of_class[rows]],
             columns=[*resolve_class_names(groups, self.group_names), "own class"],
             texts=[[f"{value:.2f}" for value in line] for line in values],
             lowest=0,
-            framed=np.asarray(self.own_groups)[:, None] == groups,
+            framed=framed[rows],
             label="probability",
+            n_beside=self.prototypes is not None,
         )
         self.ax_.axvline(len(groups) - 0.5, color="white", lw=6)
         if self.prototypes is not None:
             check_consistent_length(self.prototypes, labels)
-            for i, picture in enumerate(self.prototypes):
-                # Pictures stand to the left of their rows.
-                extent = (-1.44, -0.56, i + 0.44, i - 0.44)
-                self.ax_.imshow(picture, extent=extent, interpolation="nearest", vmin=0, vmax=1)
-            # Each picture has set limits of its own.
-            self.ax_.set(xlim=(-1.5, len(groups) + 0.5), ylim=(len(labels) - 0.5, -0.5))
+            self._draw_pictures(np.asarray(self.prototypes)[rows])
+            self.ax_.set_xlim(-1.5, len(groups) + 0.5)
         title = "read as group (framed: typical of its class)"
         if self.group_reliance is not None:
             title = f"group reliance {self.group_reliance:.2f}\n{title}"
+        if len(rows) < len(labels):
+            title += f"\n{len(rows)} of {len(labels)} prototypes that show it most"
         self.ax_.set_title(title, fontsize=10)
         self.ax_.set_ylabel("prototype of")
         return self
+
+    def _draw_pictures(self, pictures: np.ndarray) -> None:
+        """Draw a picture to the left of each row."""
+        from matplotlib.offsetbox import AnnotationBbox, OffsetImage
+
+        # In points, so that they stay square whatever the cells are.
+        zoom = 0.88 * 72 * min(self._cell) / max(pictures.shape[1:3])
+        for row, picture in enumerate(pictures):
+            image = OffsetImage(picture, zoom=zoom, interpolation="nearest")
+            self.ax_.add_artist(AnnotationBbox(image, (-1, row), frameon=False, pad=0))

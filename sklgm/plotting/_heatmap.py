@@ -24,6 +24,7 @@ class HeatMapDisplay(Display):
         framed: np.ndarray,
         label: str,
         lowest: float = 0.9,
+        n_beside: int = 0,
     ) -> None:
         """Draw the matrix, and set the attributes.
 
@@ -46,6 +47,8 @@ class HeatMapDisplay(Display):
             Label of the colour bar.
         lowest : float, default=0.9
             The lightest colour stands for this, or for the lowest tenth that has values below it.
+        n_beside : int, default=0
+            How many more columns a new figure has room for.
         """
         shape = shades.shape
         if ax is None:
@@ -54,7 +57,9 @@ class HeatMapDisplay(Display):
             # About what a cell will have: names and colour bar take their share of the axes.
             room = ax.get_window_extent().size / ax.figure.dpi
             width, height = 0.8 * room[0] / shape[1], 0.65 * room[1] / shape[0]
-        ax = self._set_axes(ax, (3.6 + width * shape[1], 2.4 + height * shape[0]))
+        self._cell = width, height
+        figsize = (3.6 + width * (shape[1] + n_beside), 2.2 + height * shape[0])
+        ax = self._set_axes(ax, figsize)
         lightest = min(lowest, np.floor(10 * shades.min()) / 10)
         darkest = max(1, shades.max())
         image = ax.imshow(shades, cmap="Blues", aspect="auto", vmin=lightest, vmax=darkest)

@@ -13,7 +13,7 @@ ARRAYS = {
     "own_groups": ["grass", "sand", "grass"],
     "groups": ["grass", "ice", "sand"],
 }
-PICTURES = np.random.default_rng(0).random((3, 8, 6, 3))
+SQUARES = np.random.default_rng(0).random((3, 8, 8, 3))
 
 
 def labels(axis):
@@ -47,21 +47,47 @@ def test_colours_and_frames_are_where_the_arrays_say():
     assert written[3, 2] == "1.00"
 
 
-def test_pictures_stand_beside_their_rows():
-    display = BiasDisplay(**ARRAYS, prototypes=PICTURES).plot()
-    pictures = display.ax_.get_images()[1:]
-    assert display.ax_.get_aspect() == 1
-    for i, picture in enumerate(pictures):
-        np.testing.assert_array_equal(picture.get_array(), PICTURES[i])
-        left, right, bottom, top = picture.get_extent()
-        assert right < -0.5
-        assert (top + bottom) / 2 == i
+def test_pictures_stand_square_beside_their_rows():
+    display = BiasDisplay(**ARRAYS, prototypes=SQUARES).plot()
+    display.figure_.canvas.draw()
     low, high = display.ax_.get_xlim()
-    assert low <= left
     assert high == 3.5
+    assert len(display.ax_.artists) == 3
+    for i, beside in enumerate(display.ax_.artists):
+        np.testing.assert_array_equal(beside.offsetbox.get_data(), SQUARES[i])
+        box = beside.get_window_extent()
+        assert box.width == pytest.approx(box.height)
+        ends = display.ax_.transData.inverted().transform(box)
+        assert low <= ends[0, 0] < ends[1, 0] < -0.5
+        assert ends[:, 1].mean() == pytest.approx(i, abs=0.02)
 
 
-@pytest.mark.parametrize("make", [lambda: BiasDisplay(**ARRAYS, prototypes=PICTURES), many])
+def test_of_many_prototypes_those_that_show_their_group_most_are_drawn():
+    display = many(250)
+    shown = np.asarray(display.group_probabilities)[np.arange(250), display.own_groups]
+    rows = np.flatnonzero(shown >= np.sort(shown)[-100])
+    display.plot()
+    of_groups = np.asarray(display.group_probabilities)[rows]
+    np.testing.assert_array_equal(display.image_.get_array()[:, :-1], of_groups)
+    assert labels(display.ax_.yaxis) == [str(row // 2) for row in rows]
+    centres = [frame.get_center()[0] for frame in display.frames_]
+    np.testing.assert_allclose(centres, rows % 5)
+    np.testing.assert_array_equal(
+        display.ax_.artists[-1].offsetbox.get_data(), display.prototypes[rows[-1]]
+    )
+    assert "100 of 250 prototypes" in display.ax_.get_title()
+
+
+def long_names():
+    classes = [f"a class with a long name {i}" for i in range(10)]
+    shown = many(10, 3)
+    shown.prototype_labels = classes
+    return shown
+
+
+@pytest.mark.parametrize(
+    "make", [lambda: BiasDisplay(**ARRAYS, prototypes=SQUARES), many, long_names]
+)
 def test_everything_is_inside_the_figure(make):
     display = make().plot()
     display.figure_.canvas.draw()
@@ -110,7 +136,7 @@ def test_from_report():
     own_class = [record["class_probability"] for record in report.records]
     np.testing.assert_allclose(display.image_.get_array()[:, -1], own_class)
     assert f"{report.group_reliance:.2f}" in display.ax_.get_title()
-    assert len(display.ax_.get_images()) == 4
+    assert len(display.ax_.artists) == 3
 
 
 def test_rows_of_features_have_no_pictures():
@@ -119,7 +145,7 @@ def test_rows_of_features_have_no_pictures():
     rows = np.stack([y, g], axis=1) + np.random.default_rng(0).normal(size=(40, 2))
     chosen = RandomImages(backbone=None, random_state=0)
     report = diagnose_bias(chosen, rows, y, g, reference=(rows, y, g))
-    assert len(BiasDisplay.from_report(report).ax_.get_images()) == 1
+    assert not BiasDisplay.from_report(report).ax_.artists
 
 
 @pytest.mark.parametrize(
@@ -128,7 +154,7 @@ def test_rows_of_features_have_no_pictures():
         {"groups": ["grass", "sand"]},
         {"own_class_probability": [0.5, 0.25]},
         {"prototypes": np.zeros((3, 5))},
-        {"prototypes": PICTURES[:2]},
+        {"prototypes": SQUARES[:2]},
     ],
 )
 def test_bad_arrays_are_refused(params):
