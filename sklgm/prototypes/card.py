@@ -28,7 +28,9 @@ _STARTED_AT_REAL = (
 _CHOSEN = "They are samples of the data itself, whose licence and privacy count here too."
 _PREPROCESSING = (
     "RGB pixels in [0, 1] are resized, cropped at the centre to the side `image_size`, which is "
-    "`crop_pct` of the resized side, and shown to the net as `(pixels - mean) / std`."
+    "`crop_pct` of the resized side, and shown to the net as `(pixels - mean) / std`. The resized "
+    "side is the shorter one where `resize` is canvas, center or shortest, the longer one where it "
+    "is border or longest, and both where it is squash."
 )
 _TEACHER = (
     "One half of each is what linear discriminant analysis of the real data says, the other half "
