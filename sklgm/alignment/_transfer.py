@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
-from sklearn.utils._param_validation import HasMethods, validate_parameter_constraints
+from sklearn.utils._param_validation import validate_parameter_constraints
 
 from sklgm.alignment._bootstrap import percentile_interval
 from sklgm.alignment._matrix import AlignmentMatrix
+from sklgm.plotting._style import check_result
 from sklgm.utils.random import own_random_state
 
 # With fewer pairs most resamples have no correlation at all.
@@ -106,8 +107,11 @@ def relate_alignment_to_transfer(
     .. [1] G. Cazenavette, A. Torralba, V. Sitzmann, "Dataset Distillation for Pre-Trained
        Self-Supervised Vision Models", 2025.
     """
-    constraints = {"alignment": [AlignmentMatrix], "transfer": [HasMethods("summary")]}
-    validate_parameter_constraints(constraints, locals(), "relate_alignment_to_transfer")
+    constraints = {"alignment": [AlignmentMatrix]}
+    validate_parameter_constraints(
+        constraints, {"alignment": alignment}, "relate_alignment_to_transfer"
+    )
+    check_result(transfer, "TransferMatrix", "cross_model_transfer")
     numbers = alignment.values(values)
     means = _mean_transfer(transfer, metric)
     rows, columns = alignment.rows, alignment.columns

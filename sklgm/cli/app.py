@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from rich.markup import escape
-from typer import Exit, Option, Typer
+from typer import BadParameter, Exit, Option, Typer
 
 from sklgm._version import __version__
 from sklgm.cli import options as opt
@@ -222,6 +222,8 @@ def transfer(
     from sklgm.evaluation import cross_model_transfer
     from sklgm.evaluation._homes import warn_of_missing
 
+    if joint and len(backbone) == 1:
+        raise BadParameter("needs two nets or more. Name them by --backbone.", param_hint="--joint")
     distiller = LGMDistiller(
         backbone[0],
         prototypes_per_class=prototypes_per_class,

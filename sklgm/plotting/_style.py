@@ -74,7 +74,7 @@ def resolve_class_names(
 def check_result(result: Any, kind: str, source: str) -> None:
     """Raise a ValueError unless a result is of a class, by name: displays import no protocol."""
     if kind not in [one.__name__ for one in type(result).__mro__]:
-        raise ValueError(f"This draws what {source} returns; got {type(result).__name__}.")
+        raise ValueError(f"This needs what {source} returns; got {type(result).__name__}.")
 
 
 def shorten(name: str, length: int = 28) -> str:

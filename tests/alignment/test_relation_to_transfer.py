@@ -4,7 +4,7 @@ from numpy.testing import assert_allclose
 from scipy.stats import pearsonr, spearmanr
 
 from sklgm.alignment import AlignmentMatrix, relate_alignment_to_transfer
-from sklgm.evaluation import TransferMatrix
+from sklgm.evaluation import SelectionComparison, TransferMatrix
 
 NETS = ("A", "B", "C", "D")
 
@@ -99,7 +99,8 @@ def test_names_in_both_count():
         ({"transfer": transfer(("W", "X", "Y", "Z"))}, "at least 4 pairs"),
         ({"values": "low"}, "values='low' is none"),
         ({"metric": "f1"}, "metric='f1' is none of"),
-        ({"transfer": np.ones((4, 4))}, "transfer"),
+        ({"transfer": np.ones((4, 4))}, "what cross_model_transfer returns; got ndarray"),
+        ({"transfer": SelectionComparison(())}, "cross_model_transfer returns; got Selection"),
         ({"alignment": np.ones((4, 4))}, "alignment"),
         ({"alignment": AlignmentMatrix("m", NETS, NETS, np.ones((4, 4)))}, "different values"),
     ],

@@ -219,6 +219,12 @@ def test_wrong_usage_is_exit_code_2(folder, tmp_path, words, message):
     assert not (tmp_path / "out").exists()
 
 
+def test_joint_prototypes_take_two_nets(folder):
+    result = run("transfer", folder, "--test", folder, "--joint", "--backbone", "clip")
+    assert result.exit_code == 2
+    assert "needs two nets or more" in result.stderr
+
+
 @pytest.mark.parametrize(
     ("words", "message"),
     [
