@@ -73,12 +73,15 @@ def test_an_interruption_ends_the_search(tmp_path):
     (tmp_path / "0.png").touch()
     source = check_images([tmp_path / "0.png"] * 2000)
 
-    def search_for_long():
-        for _ in range(100):
-            find_damaged(source, n_jobs=2)
+    def is_interrupted_soon():
+        start = time.monotonic()
+        threading.Timer(0.1, _thread.interrupt_main).start()
+        try:
+            for _ in range(100):
+                find_damaged(source, n_jobs=2)
+        except KeyboardInterrupt:
+            return time.monotonic() - start < 5
+        return False
 
-    threading.Timer(0.1, _thread.interrupt_main).start()
-    start = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        search_for_long()
-    assert time.monotonic() - start < 5
+    # Python loses an interruption that comes while it runs a finaliser, which is rare.
+    assert is_interrupted_soon() or is_interrupted_soon()
