@@ -151,12 +151,14 @@ def test_nets_on_the_page_of_backbones_run(tmp_path, monkeypatch):
     torch.save({"epoch": 1, "state_dict": state, "callbacks": {}}, "last.ckpt")
     found = blocks(ROOT / "docs" / "backbones.rst", "python")
     page = {"X": np.random.default_rng(0).random((6, 40, 40, 3)), "y": ["cat", "dog"] * 3}
-    for word in ("last.ckpt", "save_for_hf"):
+    for word in ('checkpoint="last.ckpt"', "save_for_hf"):
         (block,) = (block for block in found if word in block)
         exec(block, page)
     assert page["backbone"].fingerprint() == page["distiller"].backbone_fingerprint_
     written = sklgm.Backbone.from_name("local-dir:folder")
     assert (written.image_size, written.canvas_size, written.spec.std) == (64, 64, (0.5,) * 3)
+    seen = torch.rand(2, 3, 64, 64)
+    torch.testing.assert_close(written.features(seen), page["backbone"].features(seen))
 
 
 @pytest.fixture

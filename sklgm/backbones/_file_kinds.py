@@ -11,6 +11,7 @@ from sklgm.images.kinds import N_BYTES, name_kind
 _TORCH = 0x1950A86A20F9469CFC6C.to_bytes(10, "little")
 _EXPORT = "save the tensors of the net it was made from"
 _OTHERS = (
+    (rb"\xff\xd8|\x89PNG|GIF8|RIFF.{4}WEBP", "a picture; pass a file of weights"),
     (rb"\x89HDF", f"an HDF5 file, as Keras writes; {_EXPORT}"),
     (rb"\x93NUMPY", "one NumPy array; save all arrays by name: np.savez(path, **arrays)"),
     (rb"\x80", f"a pickle that torch.save did not write; {_EXPORT}, once you trust it"),

@@ -277,6 +277,7 @@ FILES = {
     "page": (b"\n<!DOCTYPE html><html>", "a web page"),
     "pointer": (b"version https://git-lfs.github.com/spec/v1\noid", "a Git LFS pointer.*lfs pull"),
     "index": (b'{"metadata": {}, "weight_map": {}}', "JSON.*join those: `from safetensors.torch"),
+    "JPEG": (b"\xff\xd8\xff\xe0" + bytes(16), "a picture; pass a file of weights"),
     "Keras": (b"\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras writes"),
     "Keras 3": (in_zip("metadata.json", "model.weights.h5"), "a Keras model"),
     "zip": (in_zip("net/weights.pth"), "an archive; unpack it"),
