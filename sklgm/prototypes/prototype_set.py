@@ -112,8 +112,8 @@ class PrototypeSet:
             Its provenance holds the estimator's class, parameters (what JSON cannot hold as its
             ``repr``), ``n_iter_`` if there is one, and the versions of the packages involved.
             ``memory``, ``distributed``, ``n_jobs``, ``device`` and ``verbose`` are left out: they
-            belong to the machine. Of each `Backbone` object it was fitted on, ``preprocessing``
-            says how images are prepared, in the words of `BackboneSpec`.
+            belong to the machine. Of each net that was given as a `Backbone`, a file or a
+            folder, ``preprocessing`` says how images are prepared, in the words of `BackboneSpec`.
 
         Raises
         ------

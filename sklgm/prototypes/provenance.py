@@ -7,6 +7,7 @@ import importlib.metadata
 import json
 import platform
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -32,16 +33,26 @@ def describe(estimator: Any, data: dict[str, Any] | None) -> dict[str, Any]:
         "versions": _versions(),
     }
     backbone: Any = getattr(estimator, "backbone", None)
-    nets = backbone if is_several(backbone) else [backbone]
-    # What a name stands for can be looked up, and an object cannot.
-    if given := [net for net in nets if isinstance(net, Backbone)]:
+    nets = map(_own_net, backbone if is_several(backbone) else [backbone])
+    if own := [net for net in nets if net is not None]:
         size = getattr(estimator, "image_size", None)
-        provenance["preprocessing"] = [_preprocessing(net, size) for net in given]
+        provenance["preprocessing"] = [_preprocessing(net, size) for net in own]
     if hasattr(estimator, "n_iter_"):
         provenance["n_iter"] = _as_json(estimator.n_iter_)
     if data is not None:
         provenance["data"] = data
     return provenance
+
+
+def _own_net(backbone: Any) -> Backbone | None:
+    """Return a net that was given as an object, a file or a folder: others can be looked up."""
+    if not isinstance(backbone, str):
+        return backbone if isinstance(backbone, Backbone) else None
+    _, *places = re.split(r"^local-dir:|^transformers:|@", backbone.partition("?")[0], maxsplit=1)
+    with contextlib.suppress(OSError, ValueError):  # it may be gone since the fit
+        if places and Path(places[0]).expanduser().exists():
+            return Backbone.from_name(backbone)
+    return None
 
 
 def _preprocessing(net: Backbone, image_size: int | None) -> dict[str, Any]:

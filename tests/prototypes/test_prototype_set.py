@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import timm
+import torch
 from huggingface_hub import DatasetCard
 from PIL import Image
 from sklearn.base import BaseEstimator
@@ -278,6 +279,25 @@ def test_what_is_said_of_a_net_of_timm_is_timms():
     assert json.loads(json.dumps(expected)).items() <= facts.items()
     # Of a net that is known by its name there is nothing to say.
     assert "preprocessing" not in PrototypeSet.from_estimator(Distiller().fit()).provenance
+
+
+def test_a_net_in_a_folder_or_a_file_is_described_while_it_is_there(tmp_path):
+    net = timm.create_model("test_resnet", num_classes=3)
+    seen = {"input_size": (3, 48, 48), "mean": (0.1, 0.2, 0.3), "crop_pct": 0.8}
+    timm.models.save_for_hf(net, tmp_path / "net", model_config={"pretrained_cfg": seen})
+    torch.save(net.state_dict(), tmp_path / "net.pth")
+    names = f"local-dir:{tmp_path}/net", f"timm:test_resnet@{tmp_path}/net.pth?pooling=avg"
+    fitted = Distiller(backbone=["clip", *names]).fit()
+    of_folder, of_file = PrototypeSet.from_estimator(fitted).provenance["preprocessing"]
+    assert (of_folder["image_size"], of_folder["mean"], of_folder["crop_pct"]) == (
+        48,
+        [0.1, 0.2, 0.3],
+        0.8,
+    )
+    assert of_file["mean"] == list(timm.get_pretrained_cfg("test_resnet").mean)
+    assert "#" in of_file["name"]  # a digest of the weights
+    (tmp_path / "net.pth").unlink()
+    assert PrototypeSet.from_estimator(fitted).provenance["preprocessing"] == [of_folder]
 
 
 @pytest.mark.parametrize("given", ["x", {}, [], [1], [{}, {"mean": {"a": None}}, "x"]])
