@@ -273,7 +273,10 @@ class HTMLReport:
         """
         target = Path(path)
         if target.is_dir() or (target.exists() and not overwrite):
-            raise FileExistsError(f"{target} exists. Allow to overwrite it, or name another file.")
+            raise FileExistsError(
+                f"{target} exists. Name another file, or replace it by overwrite=True, or by "
+                f"--overwrite of the command."
+            )
         if not target.parent.is_dir():
             raise FileNotFoundError(f"There is no folder {target.parent} to write to.")
         try_writing(target.absolute())
