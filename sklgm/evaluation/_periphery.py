@@ -133,24 +133,27 @@ def prototype_statistics(
     scores = _margins(class_scores(probe, points), own)
     records = []
     for i, label in enumerate(labels.tolist()):
-        real = features[indices == own[i]]
-        place = {"prototype": i, "class": label, "n_images": len(real), **_place(points[i], real)}
+        rows = np.flatnonzero(indices == own[i])
+        place = {"prototype": i, "class": label, "n_images": len(rows)}
+        place |= _place(points[i], features, rows)
         records.append({**place, "margin": float(scores[i])})
     return PrototypeStatistics(tuple(records))
 
 
-def _place(point: np.ndarray, real: np.ndarray) -> dict[str, float]:
+def _place(point: np.ndarray, features: np.ndarray, rows: np.ndarray) -> dict[str, float]:
     """Return distance, spread, z-score and percentile of a point among the rows of its class."""
-    mean = real.mean(axis=0, dtype=np.float64)
+    # A thousand at a time, since features may lie in a file that is larger than the memory.
+    parts = list(gen_batches(len(rows), 1024))
+    mean = sum(features[rows[part]].sum(axis=0, dtype=np.float64) for part in parts) / len(rows)
     offset = point - mean
     distance = np.linalg.norm(offset)
     direction = offset / distance if distance else offset
-    along, radii = np.empty((2, len(real)))
-    for rows in gen_batches(len(real), 1024):
-        difference = real[rows] - mean
-        along[rows] = difference @ direction
-        radii[rows] = np.linalg.norm(difference, axis=1)
-    spread = np.std(along, ddof=1) if len(real) > 1 else np.nan
+    along, radii = np.empty((2, len(rows)))
+    for part in parts:
+        difference = features[rows[part]] - mean
+        along[part] = difference @ direction
+        radii[part] = np.linalg.norm(difference, axis=1)
+    spread = np.std(along, ddof=1) if len(rows) > 1 else np.nan
     z_score = 0.0 if distance == 0 else np.inf if spread == 0 else distance / spread
     return {
         "distance": float(distance),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 from sklearn.cluster import KMeans
+from sklearn.utils import gen_batches
 
 from sklgm.estimators.selectors.base import BackboneSelector, Embed, choose_distinct
 from sklgm.utils.random import own_random_state
@@ -69,24 +70,29 @@ class ClassCentroids(BackboneSelector):
     def _choose(
         self, rows_of: list[np.ndarray], weights: np.ndarray, embed: Embed
     ) -> list[np.ndarray]:
-        features, state = embed(), own_random_state(self.random_state)
-        return [
-            rows[self._nearest_to_centres(features[rows].astype(np.float64), weights[rows], state)]
-            for rows in rows_of
-        ]
-
-    def _nearest_to_centres(
-        self, features: np.ndarray, weights: np.ndarray, state: np.random.RandomState
-    ) -> np.ndarray:
-        centres = self._centres(features, weights, state)
-        distances = [np.linalg.norm(features - centre, axis=1) for centre in centres]
-        return choose_distinct(np.stack(distances))
+        features, state, chosen = embed(), own_random_state(self.random_state), []
+        for rows in rows_of:
+            centres = self._centres(features, rows, weights[rows], state)
+            distances = np.empty((len(centres), len(rows)))
+            for part in gen_batches(len(rows), 1024):
+                few = features[rows[part]].astype(np.float64)
+                for centre, distance in zip(centres, distances, strict=True):
+                    distance[part] = np.linalg.norm(few - centre, axis=1)
+            chosen.append(rows[choose_distinct(distances)])
+        return chosen
 
     def _centres(
-        self, features: np.ndarray, weights: np.ndarray, state: np.random.RandomState
+        self,
+        features: np.ndarray,
+        rows: np.ndarray,
+        weights: np.ndarray,
+        state: np.random.RandomState,
     ) -> np.ndarray:
         if self.prototypes_per_class == 1:
-            return np.average(features, axis=0, weights=weights)[None]
+            parts = gen_batches(len(rows), 1024)
+            total = sum(weights[part] @ features[rows[part]].astype(np.float64) for part in parts)
+            return (total / weights.sum())[None]
+        features = features[rows].astype(np.float64)
         centres, owners = np.unique(features, axis=0, return_inverse=True)
         if len(centres) > self.prototypes_per_class:
             clusters = KMeans(self.prototypes_per_class, n_init=10, random_state=state)
