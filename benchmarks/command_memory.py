@@ -27,14 +27,12 @@ SIZES = (5_000, 50_000)
 N_CLASSES, N_DISTINCT, SIDE = 10, 500, 48
 NET = ("--backbone", "efficientnet_lite0", "--image-size", "32", "--device", "cpu", "--jobs", "2")
 BOTH = ("--test", "{test}", "--train", "{train}")
+PROBES = (*NET, "--seeds", "1", "--set", "max_epochs=2")
 STEPS = {
     "check": ("check", "{train}"),
     "distill": ("distill", "{train}", *NET, "--max-iter", "10", "--out", "{out}", "--overwrite"),
-    "evaluate": ("evaluate", "{out}", *BOTH, *NET, "--seeds", "1", "--set", "max_epochs=2"),
-    "report": (
-        *("report", "{out}", *BOTH, *NET, "--seeds", "1"),
-        *("--out", "{out}.html", "--overwrite"),
-    ),
+    "evaluate": ("evaluate", "{out}", *BOTH, *PROBES),
+    "report": ("report", "{out}", *BOTH, *PROBES, "--out", "{out}.html", "--overwrite"),
 }
 
 
