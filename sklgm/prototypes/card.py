@@ -89,6 +89,7 @@ def data_card(
         configs=[{"config_name": "default", "data_dir": "images"}] if is_images else None,
     )
     kind = f"{shape[1]} x {shape[2]} pixels" if is_images else "features"
+    parameters = _dict(provenance.get("parameters"))
     made_by = {name: provenance[name] for name in ("estimator", "n_iter") if name in provenance}
     lines = [
         f"# {origin.title}",
@@ -97,8 +98,9 @@ def data_card(
         "",
         "`prototypes.safetensors` holds them exactly, `card.json` their labels and the facts "
         "below; `sklgm.PrototypeSet.load` reads both.",
+        *(_use(parameters) if is_images else []),
         *_section("Made of", data),
-        *_section("Made by", made_by | _dict(provenance.get("parameters"))),
+        *_section("Made by", made_by | parameters),
         *_preprocessing(provenance.get("preprocessing")),
         *_section("Versions", _dict(provenance.get("versions"))),
         *_section("Classes", dict(enumerate(classes))),
@@ -130,6 +132,23 @@ def _origin(provenance: dict[str, Any], what: str) -> _Origin:
         made = f", chosen {_PURPOSE}. {_CHOSEN}"
         return _Origin(f"Real {what} chosen by sklgm", made, _TEACHER, ["sklgm"])
     return _Origin("Prototypes saved by sklgm", ".", "", ["sklgm"])
+
+
+def _use(parameters: dict[str, Any]) -> list[str]:
+    """Return code that trains a probe on the net the prototypes were made on, if it is known."""
+    net, size = parameters.get("backbone"), parameters.get("image_size")
+    net = net[0] if isinstance(net, list) and net else net
+    if not isinstance(net, str):
+        return []
+    given = "backbone" if net.startswith("Backbone(") else repr(net)  # an object, or a name
+    if isinstance(size, int):
+        given += f", image_size={size}"
+    return [
+        *("", "```python", "from sklgm import FrozenBackboneProbe, PrototypeSet", ""),
+        'prototypes = PrototypeSet.load("path/of/this/folder")',
+        f"probe = FrozenBackboneProbe({given}).fit(prototypes)",
+        *("probe.predict(images)", "```"),
+    ]
 
 
 def _section(title: str, facts: dict[Any, Any]) -> list[str]:

@@ -300,6 +300,25 @@ def test_a_net_in_a_folder_or_a_file_is_described_while_it_is_there(tmp_path):
     assert PrototypeSet.from_estimator(fitted).provenance["preprocessing"] == [of_folder]
 
 
+@pytest.mark.parametrize(
+    ("parameters", "given"),
+    [
+        ({"backbone": "clip", "image_size": None}, "'clip'"),
+        ({"backbone": ["dinov2", "clip"], "image_size": 112}, "'dinov2', image_size=112"),
+        ({"backbone": "Backbone('own#0')"}, "backbone"),
+        ({"backbone": None}, None),
+        ({"backbone": []}, None),
+    ],
+)
+def test_the_card_says_how_to_train_on_them(tmp_path, parameters, given):
+    PrototypeSet(np.zeros((2, 4, 4, 3)), [0, 1], {"parameters": parameters}).save(tmp_path)
+    _, text = card_of(tmp_path)
+    code = [line for line in text if "FrozenBackboneProbe(" in line]
+    assert code == (
+        [] if given is None else [f"probe = FrozenBackboneProbe({given}).fit(prototypes)"]
+    )
+
+
 @pytest.mark.parametrize("given", ["x", {}, [], [1], [{}, {"mean": {"a": None}}, "x"]])
 def test_preprocessing_that_others_wrote_may_be_anything(tmp_path, given):
     PrototypeSet(np.zeros((2, 3)), [0, 1], {"preprocessing": given}).save(tmp_path)
