@@ -39,10 +39,13 @@ def content_digest(*paths: str) -> str:
     digests = []
     for path in paths:
         if not Path(path).is_file():  # a pipe would be waited for
-            raise FileNotFoundError(
-                f"There is no file {path} to take weights from. A folder that timm or open_clip "
-                f"saved goes by the name 'local-dir:<path>'."
-            )
+            hint = "A folder that timm or open_clip saved goes by the name 'local-dir:<path>'."
+            if "?" in path:
+                hint = (
+                    "In a name, only ?pooling= may follow. What else Backbone.from_name takes, such "
+                    "as mean and std, is read from a folder that timm saved, 'local-dir:<path>'."
+                )
+            raise FileNotFoundError(f"There is no file {path} to take weights from. {hint}")
         status = Path(path).stat()
         digests.append(_digest(path, status.st_mtime_ns, status.st_size))
     return (
