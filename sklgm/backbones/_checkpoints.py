@@ -42,8 +42,8 @@ def content_digest(*paths: str) -> str:
             hint = "A folder that timm or open_clip saved goes by the name 'local-dir:<path>'."
             if "?" in path:
                 hint = (
-                    "In a name, only ?pooling= may follow. What else Backbone.from_name takes, such "
-                    "as mean and std, is read from a folder that timm saved, 'local-dir:<path>'."
+                    "In a name, only ?pooling= may follow. What else Backbone.from_name takes, as "
+                    "mean and std, is read from a folder that timm saved, 'local-dir:<path>'."
                 )
             raise FileNotFoundError(f"There is no file {path} to take weights from. {hint}")
         status = Path(path).stat()
