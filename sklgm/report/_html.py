@@ -274,8 +274,8 @@ class HTMLReport:
         target = Path(path)
         if target.is_dir() or (target.exists() and not overwrite):
             raise FileExistsError(
-                f"{target} exists. Name another file, or replace it by overwrite=True, or by "
-                f"--overwrite of the command."
+                f"{target} exists. Replace it by overwrite=True, or --overwrite of the command, or "
+                f"name another file."
             )
         if not target.parent.is_dir():
             raise FileNotFoundError(f"There is no folder {target.parent} to write to.")
