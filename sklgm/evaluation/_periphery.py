@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import percentileofscore
-from sklearn.utils import gen_batches
 
 from sklgm.backbones import Backbone
 from sklgm.estimators.probe import FrozenBackboneProbe
 from sklgm.estimators.probing import check_prototypes, check_real, class_scores, embed_all, probe_of
+from sklgm.utils.arrays import float64_parts
 from sklgm.utils.tables import Table
 
 # The figures of a prototype, and how they are written in a table.
@@ -142,15 +142,13 @@ def prototype_statistics(
 
 def _place(point: np.ndarray, features: np.ndarray, rows: np.ndarray) -> dict[str, float]:
     """Return distance, spread, z-score and percentile of a point among the rows of its class."""
-    # A thousand at a time, since features may lie in a file that is larger than the memory.
-    parts = list(gen_batches(len(rows), 1024))
-    mean = sum(features[rows[part]].sum(axis=0, dtype=np.float64) for part in parts) / len(rows)
+    mean = sum(few.sum(axis=0) for _, few in float64_parts(features, rows)) / len(rows)
     offset = point - mean
     distance = np.linalg.norm(offset)
     direction = offset / distance if distance else offset
     along, radii = np.empty((2, len(rows)))
-    for part in parts:
-        difference = features[rows[part]] - mean
+    for part, few in float64_parts(features, rows):
+        difference = few - mean
         along[part] = difference @ direction
         radii[part] = np.linalg.norm(difference, axis=1)
     spread = np.std(along, ddof=1) if len(rows) > 1 else np.nan

@@ -7,11 +7,12 @@ import mmap
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 from numpy.lib.format import open_memmap
+from sklearn.utils import gen_batches
 
 from sklgm.utils.files import WritingInterval, replacing
 
@@ -71,6 +72,29 @@ def gather(
         whole[start : start + len(part)] = part
         start += len(part)
     return whole
+
+
+def float64_parts(features: np.ndarray, rows: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Yield some rows of features in float64, a thousand at a time, each time with their places.
+
+    The features may lie in a file, and a class of them in float64 may be larger than the memory.
+
+    Parameters
+    ----------
+    features : ndarray of shape (n_samples, n_features)
+        The features.
+    rows : ndarray of int of shape (n_rows,)
+        Which of them.
+
+    Yields
+    ------
+    part : slice
+        Places in ``rows``.
+    values : ndarray of shape (n_part, n_features)
+        The features of these rows, float64.
+    """
+    for part in gen_batches(len(rows), 1024):
+        yield part, features[rows[part]].astype(np.float64)
 
 
 def _write(

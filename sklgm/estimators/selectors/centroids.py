@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from sklearn.cluster import KMeans
-from sklearn.utils import gen_batches
 
 from sklgm.estimators.selectors.base import BackboneSelector, Embed, choose_distinct
+from sklgm.utils.arrays import float64_parts
 from sklgm.utils.random import own_random_state
 
 
@@ -74,8 +74,7 @@ class ClassCentroids(BackboneSelector):
         for rows in rows_of:
             centres = self._centres(features, rows, weights[rows], state)
             distances = np.empty((len(centres), len(rows)))
-            for part in gen_batches(len(rows), 1024):
-                few = features[rows[part]].astype(np.float64)
+            for part, few in float64_parts(features, rows):
                 for centre, distance in zip(centres, distances, strict=True):
                     distance[part] = np.linalg.norm(few - centre, axis=1)
             chosen.append(rows[choose_distinct(distances)])
@@ -89,8 +88,7 @@ class ClassCentroids(BackboneSelector):
         state: np.random.RandomState,
     ) -> np.ndarray:
         if self.prototypes_per_class == 1:
-            parts = gen_batches(len(rows), 1024)
-            total = sum(weights[part] @ features[rows[part]].astype(np.float64) for part in parts)
+            total = sum(weights[part] @ few for part, few in float64_parts(features, rows))
             return (total / weights.sum())[None]
         features = features[rows].astype(np.float64)
         centres, owners = np.unique(features, axis=0, return_inverse=True)

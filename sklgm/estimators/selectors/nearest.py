@@ -8,11 +8,11 @@ import numpy as np
 from sklearn.base import _fit_context, clone
 from sklearn.callback import with_callbacks
 from sklearn.frozen import FrozenEstimator
-from sklearn.utils import gen_batches
 
 from sklgm.estimators.base import FrozenBackboneEstimator, PrototypeTransformer
 from sklgm.estimators.distilled import fit_distiller
 from sklgm.estimators.selectors.base import Selector, check_counts, choose_distinct
+from sklgm.utils.arrays import float64_parts
 from sklgm.utils.directions import directions
 from sklgm.utils.targets import check_same_classes
 
@@ -161,10 +161,10 @@ def nearest_rows(
     for c in np.unique(own):
         rows, mine = np.flatnonzero(indices == c), np.flatnonzero(own == c)
         similarities = np.empty((len(mine), len(rows)))
-        for few in gen_batches(len(rows), 1024):
-            images = directions(features[rows[few]].astype(np.float64))
+        for part, few in float64_parts(features, rows):
+            images = directions(few)
             # A matrix product may round equal rows differently, which would decide ties.
             for one, similar in zip(prototypes[mine], similarities, strict=True):
-                similar[few] = (images * one).sum(axis=1)
+                similar[part] = (images * one).sum(axis=1)
         found[mine] = rows[choose_distinct(-similarities)]
     return found
