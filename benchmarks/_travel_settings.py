@@ -126,8 +126,9 @@ class Views(StandardAugmentation):
         """Make the views."""
         shown = super().apply(images, views, size)
         if self.colour:
-            gain = ((2 * views.more[:, :3] - 1) * self.colour).exp()[:, :, None, None]
-            shift = ((views.more[:, 3:6] - 0.5) * self.colour)[:, :, None, None]
+            more = views.more.to(shown)
+            gain = ((2 * more[:, :3] - 1) * self.colour).exp()[:, :, None, None]
+            shift = ((more[:, 3:6] - 0.5) * self.colour)[:, :, None, None]
             mean = shown.mean(dim=(2, 3), keepdim=True)
             shown = ((shown - mean) * gain + mean + shift).clamp(0, 1)
         if self.strongest_blur > 1:
@@ -223,7 +224,8 @@ def _deep(squares):
         features = BackboneEmbedder(_around(backbone, net, "stages")).fit_transform(X)
         means = np.stack([features[np.asarray(y) == c].mean(axis=0) for c in np.unique(y)])
         between = means.var(axis=0)
-        images = torch.zeros(1, 3, backbone.image_size, backbone.image_size)
+        first = next(net.parameters())
+        images = torch.zeros(1, 3, backbone.image_size, backbone.image_size).to(first)
         with torch.no_grad():
             net(images)
             n_last = net.net(images).shape[1]
@@ -292,7 +294,8 @@ class _SoftLoss:
         self.coef, self.intercept = (torch.from_numpy(part).float() for part in (coef, intercept))
 
     def gradients(self, features, labels, heads, sample_weight=None):
-        taught = (features @ self.coef.T + self.intercept).softmax(dim=-1)
+        coef, intercept = self.coef.to(features), self.intercept.to(features)
+        taught = (features @ coef.T + intercept).softmax(dim=-1)
         logits = torch.einsum("nd,hcd->nhc", features, heads)
         residuals = logits.softmax(dim=-1) - taught[:, None]
         if sample_weight is not None:

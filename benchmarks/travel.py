@@ -61,7 +61,7 @@ class Bench:
 
     def net(self, name):
         """Return the parameters of a net."""
-        precision = self.arguments.clip if name == "CLIP" else "auto"
+        precision = self.arguments.clip if name == "CLIP" else "float32"
         backbone = real_backbone(ALL_NETS[name], self.arguments.work, self.size)
         return {"backbone": backbone, "precision": precision, "memory": self.memory}
 
