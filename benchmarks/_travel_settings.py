@@ -197,6 +197,7 @@ class Deep(nn.Module):
         """Return the features, (n, sum of the numbers of features)."""
         self.seen = []
         parts = [self.net(images), *self.seen]
+        self.seen = [part.detach() for part in self.seen]  # what has a graph cannot be copied
         return torch.cat([part * scale for part, scale in zip(parts, self.scales, strict=True)], 1)
 
 
