@@ -24,6 +24,7 @@ from sklgm import LGMDistiller
 from sklgm.backbones import Backbone
 from sklgm.datasets import load_folder
 from sklgm.images import check_images, resize_crop
+from sklgm.synthesis import BatchSize
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 from tests.real_backbones import real_backbone
@@ -187,11 +188,12 @@ class Bench:
             return 2 * n**3 / self.seconds(lambda: a @ a)
 
     @functools.cache  # noqa: B019
-    def views_per_second(self, precision):
-        """Return how many images pass the net alone, in batches of 64 that are there."""
-        alone, pixels = BareNet(self.backbone, precision), self.pixels(64)
+    def views_per_second(self, precision, n=None):
+        """Return how many images pass the net alone, n at once, or as many as in a pass."""
+        n = n or self.size(BatchSize.auto(self.backbone.image_size, self.device).images, 2)
+        alone, pixels = BareNet(self.backbone, precision), self.pixels(n)
         with torch.no_grad():
-            return 64 / self.seconds(lambda: alone(pixels))
+            return n / self.seconds(lambda: alone(pixels))
 
     @functools.cached_property
     def flops(self):
@@ -236,7 +238,8 @@ class BareNet:
                     weight.data = weight.data.to(self.dtype)
 
     def __call__(self, pixels):
-        with torch.autocast(self.device.type, self.dtype, enabled=self.dtype is not None):
+        settings = {"enabled": self.dtype is not None, "cache_enabled": False}  # none in a graph
+        with torch.autocast(self.device.type, self.dtype, **settings):
             return self.module((pixels - self.mean) / self.std).float()
 
 

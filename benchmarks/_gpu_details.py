@@ -5,11 +5,13 @@ import warnings
 from collections import Counter
 from pathlib import Path
 
+import joblib
 import numpy as np
 import torch
 from _gpu import AUTO, PRECISIONS, VIEWS, BareNet, cosines, pull_back
 
 from sklgm import StandardAugmentation
+from sklgm.images import check_images, iter_batches, resize_crop
 
 # The way of the package itself, among others.
 PACKAGE = "as sklgm does"
@@ -34,6 +36,43 @@ def draws(bench, what, generators):
         return numbers.to(bench.device)
 
     return {"ms": 1e3 * bench.seconds(draw)}
+
+
+def decoding(bench, n_jobs, by):
+    """Decode the training photographs to the size of canvases, without any net."""
+    source = check_images(bench.photos("train")[0])
+    canvas = functools.partial(resize_crop, size=bench.backbone.canvas_size)
+    n_jobs = bench.size(n_jobs, 1)
+    if by == "threads":
+        settings = {"batch_size": 64, "n_jobs": n_jobs}
+        seconds = bench.measure(lambda: list(iter_batches(source, canvas, **settings)))[1]
+    else:
+        parts = np.array_split(np.arange(len(source)), 4 * n_jobs)
+        with joblib.Parallel(n_jobs) as pool:
+            jobs = [joblib.delayed(_decode)(source.take(part), canvas) for part in parts]
+            pool(jobs[:n_jobs])
+            seconds = bench.measure(lambda: pool(jobs))[1]
+    return {"images_per_s": len(source) / seconds}
+
+
+def _decode(source, canvas):
+    return [canvas(image) for image in source]
+
+
+def batches(bench, images, batch_size):
+    """Pass over 1360 real images in the default precision, by how many pass the net at once."""
+    times = bench.size(4, 1)
+    X, y = bench.photos("train", times)
+    if images == "arrays":
+        X = np.tile(bench.decoded, (times, 1, 1, 1))
+    batch_size = bench.size(batch_size, 2)
+    distiller = bench.distiller(precision=AUTO, batch_size=batch_size)
+    step = bench.size(10, 2)
+    distiller.compute_gradients(X[::step], y[::step])
+    _, seconds, peak = bench.measure(lambda: distiller.compute_gradients(X, y))
+    views = 2 * len(X) / seconds
+    alone = bench.views_per_second(AUTO, batch_size)
+    return {"views_per_s": views, "part_of_net_alone": views / alone, "peak_mib": peak}
 
 
 def waits(bench, phase):

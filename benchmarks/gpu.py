@@ -26,7 +26,18 @@ import published_recipe
 import torch
 from _data import canvases
 from _gpu import AUTO, PRECISIONS, ROOT, VIEWS, BareNet, Bench, grid, parse, pull_back, tables, tf32
-from _gpu_details import PACKAGE, cast, compiled, determinism, draws, processor, scaling, waits
+from _gpu_details import (
+    PACKAGE,
+    batches,
+    cast,
+    compiled,
+    decoding,
+    determinism,
+    draws,
+    processor,
+    scaling,
+    waits,
+)
 from sklearn.linear_model import LogisticRegression
 
 from sklgm import BackboneEmbedder, FrozenBackboneProbe, RandomHeads
@@ -293,6 +304,12 @@ def parts(seeds):
             real_pass,
             grid(precision=PRECISIONS, images=sources, n_jobs=[8])
             + grid(precision=[AUTO], images=["files"], n_jobs=[1, 16]),
+            10,
+        ),
+        "batches": (batches, grid(images=sources, batch_size=(64, 128, 256)), 10),
+        "decoding": (
+            decoding,
+            grid(n_jobs=(1, 4, 8, 16), by=["threads"]) + grid(n_jobs=(8, 16), by=["processes"]),
             10,
         ),
         "step": (step, grid(precision=PRECISIONS), 15),

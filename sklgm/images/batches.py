@@ -148,14 +148,16 @@ def _prepare_ahead(
         return transform(source[place])
 
     pool = ThreadPoolExecutor(joblib.effective_n_jobs(n_jobs), thread_name_prefix="sklgm-images")
-    ahead: deque[list[Future[NDArray[Any]]]] = deque()
+    ahead: deque[Future[NDArray[Any]]] = deque()
     try:
         for batch in gen_batches(len(source), batch_size):
-            ahead.append([pool.submit(prepare, i) for i in range(batch.start, batch.stop)])
+            images = [pool.submit(prepare, i) for i in range(batch.start, batch.stop)]
+            # Threads take what is submitted in order, so the images are under way by then.
+            ahead.append(pool.submit(_stack, images))
             if len(ahead) > _BATCHES_AHEAD:
-                yield _stack(ahead.popleft())
+                yield ahead.popleft().result()
         while ahead:
-            yield _stack(ahead.popleft())
+            yield ahead.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
 

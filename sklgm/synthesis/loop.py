@@ -109,11 +109,10 @@ def match_gradients(
     pool_size = objectives[0].gradients.head_pool_size
     for index in range(state.next_step, settings.max_iter):
         if synthetic.grow(index):
-            # Levels that exist keep their moments.
-            optimizer.add_param_group({"params": [synthetic.parameters[-1]]})
+            # Levels that exist keep their moments. One group is one kernel on a GPU.
+            optimizer.param_groups[0]["params"].append(synthetic.parameters[-1])
         cosine = math.cos(math.pi * index / settings.max_iter)
-        for group in optimizer.param_groups:
-            group["lr"] = settings.learning_rate * 0.5 * (1 + cosine)
+        optimizer.param_groups[0]["lr"] = settings.learning_rate * 0.5 * (1 + cosine)
         optimizer.zero_grad()
         chosen = torch.randperm(pool_size, generator=state.generator)[: settings.n_heads].numpy()
         samples = synthetic.decode()

@@ -110,7 +110,7 @@ class LoopState:
                     first.copy_(level)
             else:
                 self.synthetic.parameters.append(level.requires_grad_())
-                self.optimizer.add_param_group({"params": [level]})
+                self.optimizer.param_groups[0]["params"].append(level)
             moments[i] = {name: state[f"level.{i}.{name}"][self.own].clone() for name in _MOMENTS}
             moments[i]["step"] = state[f"level.{i}.step"].clone()
         # The optimizer puts moments on the device of their parameters.

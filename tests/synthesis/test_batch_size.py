@@ -48,7 +48,7 @@ def test_a_cpu_takes_what_its_caches_hold_and_a_gpu_more():
     on_cpu, on_gpu = (BatchSize.auto(224, torch.device(name)) for name in ("cpu", "cuda"))
     threads = max(2, torch.get_num_threads())
     assert on_cpu.images == threads * 2**17 // 224**2
-    assert on_gpu.images == 64
+    assert on_gpu.images == 128
     assert BatchSize.auto(4, CPU).images == 1024
     assert BatchSize.auto(5000, CPU).images == 1
     assert on_cpu.graphs > on_cpu.images
@@ -134,7 +134,7 @@ def test_graphs_of_a_gpu_follow_its_free_memory(monkeypatch):
     size, gpu = BatchSize.auto(224, torch.device("cuda")), torch.device("cuda")
     learn(size, 10, 400, gpu)
     assert size.graphs == 120  # 0.6 * (6000 + 2000) / 40
-    assert size.images == 64
+    assert size.images == 120
     learn(size, 10, 4000, gpu)  # once
     assert size.graphs == 120
     scarce = BatchSize.auto(224, gpu)
