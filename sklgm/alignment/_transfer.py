@@ -11,8 +11,8 @@ from sklearn.utils._param_validation import validate_parameter_constraints
 
 from sklgm.alignment._bootstrap import percentile_interval
 from sklgm.alignment._matrix import AlignmentMatrix
-from sklgm.plotting._style import check_result
 from sklgm.utils.random import own_random_state
+from sklgm.utils.tables import check_result
 
 # With fewer pairs most resamples have no correlation at all.
 _FEWEST_PAIRS = 4

@@ -39,13 +39,10 @@ def content_digest(*paths: str) -> str:
     digests = []
     for path in paths:
         if not Path(path).is_file():  # a pipe would be waited for
-            hint = "A folder that timm or open_clip saved goes by the name 'local-dir:<path>'."
-            if "?" in path:
-                hint = (
-                    "In a name, only ?pooling= may follow. What else Backbone.from_name takes, as "
-                    "mean and std, is read from a folder that timm saved, 'local-dir:<path>'."
-                )
-            raise FileNotFoundError(f"There is no file {path} to take weights from. {hint}")
+            raise FileNotFoundError(
+                f"There is no file {path} to take weights from. A folder that timm or open_clip "
+                f"saved goes by the name 'local-dir:<path>'."
+            )
         status = Path(path).stat()
         digests.append(_digest(path, status.st_mtime_ns, status.st_size))
     return (
@@ -181,7 +178,7 @@ def loading(path: str, architecture: str) -> Iterator[None]:
         yield
     except (RuntimeError, KeyError, AttributeError, IndexError, TypeError) as error:
         # torch lists all keys that are missing, too much or of another shape, a line each.
-        kinds = [textwrap.shorten(line, 300) for line in str(error).splitlines()[:5]]
+        kinds = [textwrap.shorten(line, 120) for line in str(error).splitlines()[:4]]
         raise ValueError(
             f"The weights in {path} do not fit architecture {architecture!r}, and nothing was "
             f"loaded: {' '.join(kinds)} Take the architecture they were trained with."

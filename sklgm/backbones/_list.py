@@ -25,7 +25,8 @@ def list_backbones() -> BackboneNames:
     net of those two libraries, ``"transformers:<owner>/<name>"`` or ``"transformers:<path>"`` a
     vision model of Hugging Face's, ``"hf-hub:<owner>/<name>"`` a net of the first two in a Hugging
     Face repository, ``"local-dir:<path>"`` one in a folder, and ``"<name>@<path>"`` one with
-    weights of your own. ``"?pooling=avg"`` after any of them takes another feature of the net.
+    weights of your own. ``"?pooling=avg"`` after any of them takes another feature of the net, and
+    ``"?mean=0.5&std=0.5"`` another normalisation.
 
     Returns
     -------

@@ -13,6 +13,7 @@ import torch
 from sklgm.backbones import _checks, _transformers
 from sklgm.backbones._cache import find_or_make
 from sklgm.backbones._libraries import find_spec, with_checkpoint, with_options
+from sklgm.backbones._names import split_options
 from sklgm.backbones._spec import BackboneSpec
 
 
@@ -39,7 +40,9 @@ class NamedBackbones:
         Parameters
         ----------
         name : str
-            One of `list_backbones`, or another of the forms that are described there.
+            One of `list_backbones`, or another of the forms that are described there. Of the
+            parameters below `pooling`, `mean`, `std`, `crop_pct` and `interpolation` may stand in
+            it, after a question mark, as in ``"<name>?pooling=avg&mean=0.5&std=0.5,0.5,0.4"``.
         checkpoint : str or path-like, default=None
             File to take the weights from, as ``"<name>@<path>"`` does: safetensors, what
             `torch.save` wrote, or ``.npz``. The net is looked for in what a trainer left.
@@ -66,8 +69,7 @@ class NamedBackbones:
             the last norm; ``"avg"``, the mean of the patch tokens; ``"token+avg"``, the one
             followed by the other; of timm also ``"map"``, ``"max"`` and its other names; of
             open_clip also ``"projection"``, its default, and ``"pooler"``, the same before the
-            projection; of transformers see `from_transformers`. ``"<name>?pooling=avg"`` says the
-            same.
+            projection; of transformers see `from_transformers`.
 
         Returns
         -------
@@ -82,9 +84,12 @@ class NamedBackbones:
         OSError
             If there is no such file or folder, or a hub repository is out of reach.
         """
+        asked = {"mean": mean, "std": std, "crop_pct": crop_pct, "interpolation": interpolation}
+        given = {key: value for key, value in asked.items() if value is not None}
         if isinstance(name, str):
-            name, _, named_pooling = name.partition("?pooling=")
-            pooling = pooling or named_pooling
+            name, in_name = split_options(name)
+            pooling = pooling or in_name.pop("pooling", None)
+            given = in_name | given
         # Weights of one's own serve architectures for which a library has none.
         spec = find_spec(name, pretrained and checkpoint is None)
         if checkpoint is not None:
@@ -96,8 +101,6 @@ class NamedBackbones:
             spec = with_checkpoint(spec, os.fspath(checkpoint))
         if model_kwargs or pooling:
             spec = with_options(spec, model_kwargs, pooling)
-        asked = {"mean": mean, "std": std, "crop_pct": crop_pct, "interpolation": interpolation}
-        given = {key: value for key, value in asked.items() if value is not None}
         spec = replace(spec, **_checks.check_preparation(**given))
         size = spec.image_size if image_size is None else _checks.check_size(image_size)
         _checks.check_patches(spec.name, size, spec.patch_size)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -10,11 +9,13 @@ from typing import Any
 import numpy as np
 
 from sklgm.backbones import Backbone
+from sklgm.backbones._names import is_here, place_of
 from sklgm.estimators.probe import FrozenBackboneProbe
 from sklgm.estimators.probing import net_parameters
 from sklgm.estimators.selectors import ClassCentroids, RandomImages
 from sklgm.evaluation._comparison import SelectionComparison, compare_selections
 from sklgm.prototypes.prototype_set import PrototypeSet
+from sklgm.prototypes.provenance import is_name, preparation
 
 # What their row is called.
 PROTOTYPES = "prototypes"
@@ -25,10 +26,6 @@ def homes_of(prototypes: PrototypeSet) -> list[str]:
     known = _parameters(prototypes).get("backbone")
     names = known if isinstance(known, list) else [known]
     return [name for name in names if isinstance(name, str) and name]
-
-
-# Names that are opened only when a user gives them: files, repositories, and objects.
-_PLACES = r"@|^(hf[-_]hub|local-dir|transformers):|^Backbone\("
 
 
 def nets_of(
@@ -63,7 +60,7 @@ def nets_of(
             "The prototypes do not tell which net they were made on. Name one with --backbone."
         )
     # A card may be somebody else's: no file or repository of their choice is opened.
-    places = [name for name in names if re.search(_PLACES, name)]
+    places = [name for name in names if not is_name(name) or place_of(name)]
     if places and not backbones:
         raise ValueError(
             f"The prototypes say that they were made on {places[0]!r}. Nets of your own, and "
@@ -74,10 +71,44 @@ def nets_of(
     # Nets see no more than what prototypes have: other numbers are no sizes.
     if type(own) is not int or not 0 < own <= max(prototypes.images.shape[1:3]):
         own = None
-    return {
-        name: Backbone.from_name(name, image_size=image_size or (own if name in homes else None))
-        for name in names
-    }
+    recorded = _preprocessing(prototypes)
+    nets = {}
+    for name in names:
+        net = Backbone.from_name(name)
+        facts = recorded.get(net.name)
+        if facts is not None:
+            _warn_of_preparation(name, net, facts)
+        elif recorded and name in homes and is_here(name):
+            warnings.warn(
+                f"{name!r} holds other weights than when the prototypes were made on it. Scores "
+                f"are those of the net as it is now.",
+                stacklevel=3,
+            )
+        size = own if facts is not None or name in homes else None
+        nets[name] = net.with_image_size(image_size or size or net.image_size)
+    return nets
+
+
+def _preprocessing(prototypes: PrototypeSet) -> dict[str, dict[str, Any]]:
+    """Return what is recorded of the nets that only their makers have, by their names."""
+    found = prototypes.provenance.get("preprocessing")
+    nets = [net for net in found if isinstance(net, dict)] if isinstance(found, list) else []
+    return {str(net.get("name")): net for net in nets}
+
+
+def _warn_of_preparation(name: str, net: Backbone, facts: dict[str, Any]) -> None:
+    """Warn if a net prepares images otherwise than when prototypes were made on it."""
+    now = preparation(net)
+    changed = [key for key in now if facts.get(key) != now[key]]
+    if changed:
+        then, here = (
+            ", ".join(f"{key}={values.get(key)}" for key in changed) for values in (facts, now)
+        )
+        warnings.warn(
+            f"The prototypes were made on {net.name!r} with {then}, but {name!r} has {here}. Say "
+            f"so in the name, as '{name}?mean=0.5&std=0.5' does, or pass the net in Python.",
+            stacklevel=4,
+        )
 
 
 def compare_prototypes(

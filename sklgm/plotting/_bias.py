@@ -9,7 +9,8 @@ import numpy as np
 from sklearn.utils.validation import check_consistent_length
 
 from sklgm.plotting._heatmap import HeatMapDisplay
-from sklgm.plotting._style import check_result, resolve_class_names
+from sklgm.plotting._style import resolve_class_names
+from sklgm.utils.tables import check_result
 
 # More rows are pages long, and take minutes to draw.
 _MOST_ROWS = 100

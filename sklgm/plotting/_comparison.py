@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from sklgm.plotting._style import PALETTE, Display, check_result, shorten
+from sklgm.plotting._style import PALETTE, Display, shorten
+from sklgm.utils.tables import check_result
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

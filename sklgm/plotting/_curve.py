@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from sklgm.plotting._style import LOOKS, Display, check_result, draw_legend, pyplot
+from sklgm.plotting._style import LOOKS, Display, draw_legend, pyplot
+from sklgm.utils.tables import check_result
 
 # Dashes tell lines apart without colour.
 _DASHES = ("-", "--", "-.", ":")

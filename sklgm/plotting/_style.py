@@ -71,12 +71,6 @@ def resolve_class_names(
     return [str(name) for name in class_names]
 
 
-def check_result(result: Any, kind: str, source: str) -> None:
-    """Raise a ValueError unless a result is of a class, by name: displays import no protocol."""
-    if kind not in [one.__name__ for one in type(result).__mro__]:
-        raise ValueError(f"This needs what {source} returns; got {type(result).__name__}.")
-
-
 def shorten(name: str, length: int = 28) -> str:
     """Leave out the middle of a long name: names often differ at the end."""
     if len(name) <= length:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sklgm.plotting._heatmap import HeatMapDisplay
-from sklgm.plotting._style import check_result
+from sklgm.utils.tables import check_result
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

@@ -7,13 +7,13 @@ import importlib.metadata
 import json
 import platform
 import re
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from sklgm._version import __version__
 from sklgm.backbones import Backbone
+from sklgm.backbones._names import is_here
 from sklgm.backbones._several import is_several
 
 # Parameters that say where and how a fit ran; they do not shape the prototypes.
@@ -48,16 +48,25 @@ def _own_net(backbone: Any) -> Backbone | None:
     """Return a net that was given as an object, a file or a folder: others can be looked up."""
     if not isinstance(backbone, str):
         return backbone if isinstance(backbone, Backbone) else None
-    _, *places = re.split(r"^local-dir:|^transformers:|@", backbone.partition("?")[0], maxsplit=1)
     with contextlib.suppress(OSError, ValueError):  # it may be gone since the fit
-        if places and Path(places[0]).expanduser().exists():
+        if is_here(backbone):
             return Backbone.from_name(backbone)
     return None
 
 
+def preparation(net: Backbone) -> dict[str, Any]:
+    """Return how the images of a net are prepared, as JSON holds it."""
+    return {name: _as_json(getattr(net.spec, name)) for name in _PREPROCESSING}
+
+
+def is_name(backbone: Any) -> bool:
+    """Return whether what provenance says of a backbone is a name: of objects it has the repr."""
+    return isinstance(backbone, str) and backbone != "" and not backbone.startswith("Backbone(")
+
+
 def _preprocessing(net: Backbone, image_size: int | None) -> dict[str, Any]:
-    facts = {name: getattr(net.spec, name) for name in _PREPROCESSING}
-    return {"name": net.name, "image_size": _as_json(image_size or net.image_size), **facts}
+    size = _as_json(image_size or net.image_size)
+    return {"name": net.name, "image_size": size, **preparation(net)}
 
 
 def _as_json(value: Any) -> Any:

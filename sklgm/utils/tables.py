@@ -91,3 +91,9 @@ def _as_text(titles: Sequence[str], cells: Iterable[Sequence[str]], *, style: st
     sides = ["left", *["right"] * (len(titles) - 1)]
     # The cells are text; tabulate would write some of the numbers in them anew.
     return tabulate(list(cells), titles, style, disable_numparse=True, colalign=sides)
+
+
+def check_result(result: Any, kind: str, source: str) -> None:
+    """Raise a ValueError unless a result is of a class, by name: its module is not imported."""
+    if kind not in [one.__name__ for one in type(result).__mro__]:
+        raise ValueError(f"This needs what {source} returns; got {type(result).__name__}.")

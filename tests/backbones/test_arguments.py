@@ -11,6 +11,7 @@ from timm.layers import SwiGLUPacked
 
 from sklgm import LGMDistiller
 from sklgm.backbones import Backbone
+from sklgm.backbones._names import place_of
 from sklgm.backbones._several import resolve_backbones
 from tests.library_nets import TINY_CLIP, add_tiny_clip, fill, own_cache, save, undrawn
 
@@ -222,3 +223,51 @@ def test_a_fit(tmp_path):
     distiller = LGMDistiller(backbone, max_iter=1, image_size=32, device="cpu", random_state=0)
     fitted = distiller.fit(X, [0, 1] * 3)
     assert pickle.loads(pickle.dumps(fitted)).prototypes_.shape == fitted.prototypes_.shape
+
+
+def test_options_in_a_name_are_those_of_from_name(tmp_path):
+    path = tmp_path / "what?.pth"
+    net = timm.create_model("test_resnet", num_classes=0)
+    torch.save(net.state_dict(), path)
+    options = "pooling=max&mean=0.5&std=0.1,0.2,0.3&crop_pct=1&interpolation=bilinear"
+    named = Backbone.from_name(f"timm:test_resnet@{path}?{options}")
+    assert named is Backbone.from_timm(
+        "test_resnet",
+        checkpoint=path,
+        pooling="max",
+        mean=0.5,
+        std=(0.1, 0.2, 0.3),
+        crop_pct=1.0,
+        interpolation="bilinear",
+    )
+    # What is passed counts more than what is named.
+    assert Backbone.from_name("clip?mean=0.5&std=0.1", mean=0.25).spec.mean == (0.25,) * 3
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ("crop=1", "option 'crop' .* pooling, mean, std, crop_pct, interpolation, as in"),
+        ("mean=grey", "mean in the name .* must be a number, or for mean and std three"),
+        ("mean=0.5,0.5", "mean must be a number or three of them"),
+        ("mean=127", "Divide mean and std by 255"),
+        ("interpolation=nearest", "interpolation"),
+    ],
+)
+def test_options_in_a_name_that_are_wrong(options, message):
+    with pytest.raises(ValueError, match=message):
+        Backbone.from_name(f"clip?{options}")
+
+
+@pytest.mark.parametrize(
+    ("name", "place"),
+    [
+        ("clip", None),
+        ("timm:test_vit?pooling=avg", None),
+        ("timm:test_vit@~/a@b.pth?mean=0.5", "~/a@b.pth"),
+        ("local-dir:net", "net"),
+        ("hf-hub:owner/net@main", "owner/net@main"),
+    ],
+)
+def test_the_place_in_a_name(name, place):
+    assert place_of(name) == place

@@ -1,0 +1,92 @@
+"""What the name of a backbone says beside the net: where its weights are, and options."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+
+def _numbers(text: str) -> list[float]:
+    return [float(number) for number in text.split(",")]
+
+
+# Parameters of `Backbone.from_name` that may follow in a name, and how each is read.
+_OPTIONS: dict[str, Callable[[str], Any]] = {
+    "pooling": str,
+    "mean": _numbers,
+    "std": _numbers,
+    "crop_pct": float,
+    "interpolation": str,
+}
+# A path may hold question marks, too, so options are looked for at the end.
+_AT_THE_END = re.compile(r"\?(\w+=[^?&]*(?:&\w+=[^?&]*)*)\Z")
+# Names of nets in a place that the user names; others are those of a library or of a record.
+_PLACED = ("hf-hub:", "hf_hub:", "local-dir:", "transformers:")
+
+
+def split_options(name: str) -> tuple[str, dict[str, Any]]:
+    """Take the options off a name, such as those of ``"timm:vit@last.pt?mean=0.5&std=0.5"``.
+
+    Parameters
+    ----------
+    name : str
+        The name of a backbone.
+
+    Returns
+    -------
+    name : str
+        The name without them.
+    options : dict of str to Any
+        Parameters of `Backbone.from_name`.
+
+    Raises
+    ------
+    ValueError
+        If there is no such option, or its value cannot be read.
+    """
+    found = _AT_THE_END.search(name)
+    if found is None:
+        return name, {}
+    options = {}
+    for part in found[1].split("&"):
+        key, _, text = part.partition("=")
+        if key not in _OPTIONS:
+            raise ValueError(
+                f"Got the option {key!r} in the name {name!r}. After a question mark there may be "
+                f"{', '.join(_OPTIONS)}, as in 'timm:resnet50@last.pt?mean=0.5,0.5,0.5&std=0.5'."
+            )
+        try:
+            options[key] = _OPTIONS[key](text)
+        except ValueError as error:
+            raise ValueError(
+                f"{key} in the name {name!r} must be a number, or for mean and std three with "
+                f"commas between them; got {text!r}."
+            ) from error
+    return name[: found.start()], options
+
+
+def place_of(name: str) -> str | None:
+    """Return the file, folder or repository that a name opens.
+
+    Parameters
+    ----------
+    name : str
+        The name of a backbone.
+
+    Returns
+    -------
+    str or None
+        What stands in the name, unopened; None where a library or a record knows the weights.
+    """
+    base, _ = split_options(name)
+    if base.startswith(_PLACED):
+        return base.partition(":")[2]
+    return base.partition("@")[2] or None
+
+
+def is_here(name: str) -> bool:
+    """Return whether a name opens a file or a folder that is there, and no repository."""
+    place = place_of(name)
+    return place is not None and Path(place).expanduser().exists()
