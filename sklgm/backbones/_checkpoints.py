@@ -177,12 +177,25 @@ def loading(path: str, architecture: str) -> Iterator[None]:
     try:
         yield
     except (RuntimeError, KeyError, AttributeError, IndexError, TypeError) as error:
-        # torch lists all keys that are missing, too much or of another shape, a line each.
-        kinds = [textwrap.shorten(line, 120) for line in str(error).splitlines()[:4]]
         raise ValueError(
             f"The weights in {path} do not fit architecture {architecture!r}, and nothing was "
-            f"loaded: {' '.join(kinds)} Take the architecture they were trained with."
+            f"loaded: {_shortened(str(error))}. It takes a whole file, and "
+            f"the architecture that was trained."
         ) from error
+
+
+def _shortened(text: str) -> str:
+    """Return a few of the keys that torch lists as missing, too much, or of another shape."""
+    shapes = re.findall(r"size mismatch for (\S+): .*?Size\((.*?)\).*?Size\((.*?)\)", text)
+    parts = [f"{key} is {theirs} in the file and {ours} in the net" for key, theirs, ours in shapes]
+    parts = parts[:2]
+    for kind, keys in re.findall(r"(Missing|Unexpected) key\(s\) in state_dict: (.*)", text):
+        names = re.findall(r'"(.*?)"', keys)
+        owner = "file" if kind == "Missing" else "net"
+        some = ", ".join(names[:2])
+        many = f"{len(names)} tensors, such as " if len(names) > 2 else ""
+        parts.append(f"the {owner} lacks {many}{some}")
+    return "; ".join(parts) or textwrap.shorten(text, 200).rstrip(".")
 
 
 # Embeddings of positions, and biases by the distance of two.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -55,7 +55,8 @@ def split_options(name: str) -> tuple[str, dict[str, Any]]:
         if key not in _OPTIONS:
             raise ValueError(
                 f"Got the option {key!r} in the name {name!r}. After a question mark there may be "
-                f"{', '.join(_OPTIONS)}, as in 'timm:resnet50@last.pt?mean=0.5,0.5,0.5&std=0.5'."
+                f"{', '.join(_OPTIONS)}, as in 'timm:resnet50@last.pt?mean=0.5,0.5,0.5&std=0.5'. "
+                f"The image size is a parameter of its own, and a classifier is left out."
             )
         try:
             options[key] = _OPTIONS[key](text)
@@ -65,6 +66,31 @@ def split_options(name: str) -> tuple[str, dict[str, Any]]:
                 f"commas between them; got {text!r}."
             ) from error
     return name[: found.start()], options
+
+
+def with_options(name: str, options: Mapping[str, Any]) -> str:
+    """Return a name with other options beside its own, the inverse of :func:`split_options`.
+
+    Parameters
+    ----------
+    name : str
+        The name of a backbone.
+    options : mapping of str to Any
+        Parameters of `Backbone.from_name`; what may not stand in a name is left out.
+
+    Returns
+    -------
+    str
+        The name.
+    """
+    base, own = split_options(name)
+    options = own | {key: options[key] for key in _OPTIONS if key in options}
+    parts = []
+    for key, value in options.items():
+        values = value if isinstance(value, list | tuple) else [value]
+        one = values if len(set(map(str, values))) > 1 else values[:1]
+        parts.append(f"{key}={','.join(map(str, one))}")
+    return f"{base}?{'&'.join(parts)}" if parts else base
 
 
 def place_of(name: str) -> str | None:

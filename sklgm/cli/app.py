@@ -188,7 +188,9 @@ def evaluate(
             made, real, judged, nets, probe=probe, n_seeds=seeds, verbose=int(not as_json)
         )
     record = {name: result.summary() for name, result in results.items()}
-    give(as_json, record, *(rich_table(result, title=name) for name, result in results.items()))
+    # A name stands in a line of its own, which is not broken, so that it can be copied.
+    shown = (part for name, one in results.items() for part in (escape(name), rich_table(one)))
+    give(as_json, record, *shown)
 
 
 @app.command()

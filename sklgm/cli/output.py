@@ -59,11 +59,10 @@ def give(as_json: bool, record: Any, *shown: Any, quiet: bool = False) -> None:
             console.print(line, highlight=False, soft_wrap=isinstance(one, str))
 
 
-def rich_table(result: Any, title: str = "") -> Table:
+def rich_table(result: Any) -> Table:
     """Return a result as a table that fits 80 columns."""
     titles, rows = result._table()
     table = Table(
-        title=escape(title),
         caption=escape(result._caption()),
         box=box.SIMPLE,
         padding=(0, 1, 0, 0),

@@ -9,10 +9,13 @@ from typing import Any
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 
+from sklgm.backbones._several import resolve_backbones
 from sklgm.cli.output import console, give
 from sklgm.estimators.start import CANDIDATES
 from sklgm.synthesis.augmentation import mirrors
 
+# What is said of a net, as `BackboneSpec` has it.
+_PREPARATION = ("mean", "std", "crop_pct", "interpolation")
 # Seconds between two lines of a phase, and before its first one, which would be rough any earlier.
 _SECONDS, _FIRST_SECONDS = 60.0, 5.0
 
@@ -93,9 +96,12 @@ class FitProgress:
         lines = [
             f"{n_images:,} images of {n_classes:,} classes pass the net in {views} each. Then "
             f"{n_prototypes:,} prototypes take {distiller.max_iter:,} steps of {n_views:,} views.",
-            f"What grows with the classes takes about {memory} of memory{each}, beside the net and "
-            f"a batch.",
+            f"Prototypes, heads and gradients take about {memory} of memory{each}, beside the net "
+            f"and a batch.",
         ]
+        for net in resolve_backbones(distiller.backbone, distiller.image_size):
+            seen = ", ".join(f"{key} {_brief(getattr(net.spec, key))}" for key in _PREPARATION)
+            lines.append(f"{net.name} sees {net.image_size} pixels a side: {seen}.")
         if distiller.init == "nearest":
             n_each = CANDIDATES * distiller.prototypes_per_class
             lines.append(f"The images to start at are chosen first, of up to {n_each} a class.")
@@ -189,6 +195,13 @@ def needed_bytes(distiller: Any, n_classes: int, n_processes: int = 1) -> tuple[
 
 def _size(n_bytes: float) -> str:
     return f"{n_bytes / 2**20:.1f} MiB" if n_bytes < 2**30 else f"{n_bytes / 2**30:.1f} GiB"
+
+
+def _brief(value: Any) -> str:
+    """Return a value, or three of them where they differ, with three digits of a number."""
+    values = value if isinstance(value, tuple) else [value]
+    texts = [one if isinstance(one, str) else f"{one:.3g}" for one in values]
+    return "/".join(texts if len(set(texts)) > 1 else texts[:1])
 
 
 def _duration(seconds: float) -> str:

@@ -10,6 +10,9 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.frozen import FrozenEstimator
 
+from sklgm.prototypes.prototype_set import PrototypeSet
+from sklgm.prototypes.provenance import difference, recorded_net
+
 
 def fit_distiller(
     owner: BaseEstimator, distiller: Any, X: Any, y: Any, context: Any, **metadata: Any
@@ -51,14 +54,29 @@ def check_fits_net(prototypes: np.ndarray, backbone: Any) -> None:
         )
 
 
-def warn_if_enlarged(prototypes: np.ndarray, encoder: Any) -> None:
-    """Warn, in the ``fit`` of a probe, of images with less than half the side of the canvas."""
-    if prototypes.ndim == 2 or 2 * prototypes.shape[1] >= encoder.backbone.canvas_size:
+def warn_of_net(given: PrototypeSet, backbone: Any, encoder: Any) -> None:
+    """Warn, in the ``fit`` of a probe, where its net is not as that of the prototypes was.
+
+    Parameters
+    ----------
+    given : PrototypeSet
+        The prototypes.
+    backbone : Any
+        The backbone as the user gave it.
+    encoder : Encoder or RowEncoder
+        With the backbone.
+    """
+    if backbone is None:
         return
-    side, net = prototypes.shape[1], encoder.backbone
-    warnings.warn(
-        f"Prototypes of {side} x {side} pixels are enlarged for a net that sees "
-        f"{net.image_size}. If they were made at a smaller image_size, use the same one here, "
-        f"about {round(side * net.image_size / net.canvas_size)}.",
-        stacklevel=5,  # past fit and two wrappers of scikit-learn around it
-    )
+    net, side = encoder.backbone, given.images.shape[1]
+    facts = recorded_net(given.provenance, net)
+    texts = [difference(facts, net, backbone)]
+    if 2 * side < net.canvas_size:
+        size = facts.get("image_size") or round(side * net.image_size / net.canvas_size)
+        texts.append(
+            f"Prototypes of {side} x {side} pixels are enlarged for a net that sees "
+            f"{net.image_size}. If they were made at a smaller image_size, use the same one here, "
+            f"{'' if facts else 'about '}{size}."
+        )
+    for text in filter(None, texts):
+        warnings.warn(text, stacklevel=5)  # past fit and two wrappers of scikit-learn around it

@@ -21,7 +21,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from sklgm.estimators.bank import embed_views
 from sklgm.estimators.base import FrozenBackboneEstimator
-from sklgm.estimators.distilled import check_fits_net, fit_distiller, warn_if_enlarged
+from sklgm.estimators.distilled import check_fits_net, fit_distiller, warn_of_net
 from sklgm.estimators.head import fit_linear_head, fit_other_head
 from sklgm.images import ImageSource
 from sklgm.passes.views import resolve_augmentation
@@ -255,7 +255,7 @@ class FrozenBackboneProbe(
             classes, labels = check_targets(y, len(source), type(self).__name__)
         else:
             source = given.images
-            warn_if_enlarged(source, encoder)
+            warn_of_net(given, self.backbone, encoder)
             classes, labels = number_labels(given.labels, type(self).__name__)
         soft_labels = None if given is None else given.probabilities
         if "sample_weight" in metadata:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import warnings
 from collections.abc import Sequence
 from typing import Any
@@ -9,13 +10,13 @@ from typing import Any
 import numpy as np
 
 from sklgm.backbones import Backbone
-from sklgm.backbones._names import is_here, place_of
+from sklgm.backbones._names import place_of
 from sklgm.estimators.probe import FrozenBackboneProbe
 from sklgm.estimators.probing import net_parameters
 from sklgm.estimators.selectors import ClassCentroids, RandomImages
 from sklgm.evaluation._comparison import SelectionComparison, compare_selections
 from sklgm.prototypes.prototype_set import PrototypeSet
-from sklgm.prototypes.provenance import is_name, preparation
+from sklgm.prototypes.provenance import difference, is_name, recorded_net
 
 # What their row is called.
 PROTOTYPES = "prototypes"
@@ -40,8 +41,8 @@ def nets_of(
     backbones : sequence of str
         Names of backbones. If there are none, those that the prototypes were made on are taken.
     image_size : int or None
-        Pixels the nets see. None takes the prototypes' for the nets they were made on, and each
-        net's own for others.
+        Pixels the nets see. None takes the prototypes' for the nets they were made on and for
+        nets of the same architecture, and each net's own for others.
 
     Returns
     -------
@@ -65,50 +66,25 @@ def nets_of(
         raise ValueError(
             f"The prototypes say that they were made on {places[0]!r}. Nets of your own, and "
             f"weights in a file or a repository, are only loaded when asked for: name the net with "
-            f"--backbone. One without a name can be passed in Python."
+            f"--backbone {shlex.quote(places[0])}. One without a name can be passed in Python."
         )
-    own = _parameters(prototypes).get("image_size")
-    # Nets see no more than what prototypes have: other numbers are no sizes.
-    if type(own) is not int or not 0 < own <= max(prototypes.images.shape[1:3]):
-        own = None
-    recorded = _preprocessing(prototypes)
     nets = {}
     for name in names:
         net = Backbone.from_name(name)
-        facts = recorded.get(net.name)
-        if facts is not None:
-            _warn_of_preparation(name, net, facts)
-        elif recorded and name in homes and is_here(name):
-            warnings.warn(
-                f"{name!r} holds other weights than when the prototypes were made on it. Scores "
-                f"are those of the net as it is now.",
-                stacklevel=3,
-            )
-        size = own if facts is not None or name in homes else None
-        nets[name] = net.with_image_size(image_size or size or net.image_size)
+        facts = recorded_net(prototypes.provenance, net)
+        if text := difference(facts, net, name):
+            warnings.warn(text, stacklevel=3)
+        own = _size_of(prototypes) if facts or name in homes else None
+        nets[name] = net.with_image_size(image_size or own or net.image_size)
     return nets
 
 
-def _preprocessing(prototypes: PrototypeSet) -> dict[str, dict[str, Any]]:
-    """Return what is recorded of the nets that only their makers have, by their names."""
-    found = prototypes.provenance.get("preprocessing")
-    nets = [net for net in found if isinstance(net, dict)] if isinstance(found, list) else []
-    return {str(net.get("name")): net for net in nets}
-
-
-def _warn_of_preparation(name: str, net: Backbone, facts: dict[str, Any]) -> None:
-    """Warn if a net prepares images otherwise than when prototypes were made on it."""
-    now = preparation(net)
-    changed = [key for key in now if facts.get(key) != now[key]]
-    if changed:
-        then, here = (
-            ", ".join(f"{key}={values.get(key)}" for key in changed) for values in (facts, now)
-        )
-        warnings.warn(
-            f"The prototypes were made on {net.name!r} with {then}, but {name!r} has {here}. Say "
-            f"so in the name, as '{name}?mean=0.5&std=0.5' does, or pass the net in Python.",
-            stacklevel=4,
-        )
+def _size_of(prototypes: PrototypeSet) -> int | None:
+    """Return the image size that prototypes were made at, if they tell one that they may have."""
+    size = _parameters(prototypes).get("image_size")
+    # Nets see no more than what prototypes have: other numbers are no sizes.
+    is_size = type(size) is int and 0 < size <= max(prototypes.images.shape[1:3])
+    return size if is_size else None
 
 
 def compare_prototypes(

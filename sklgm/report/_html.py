@@ -21,6 +21,7 @@ from sklgm.plotting._embedding import choose_rows
 from sklgm.plotting._style import resolve_class_names
 from sklgm.prototypes.card import likeliest
 from sklgm.prototypes.prototype_set import PrototypeSet
+from sklgm.prototypes.provenance import difference, preparation, recorded_net
 from sklgm.utils.extras import needs_extra
 from sklgm.utils.files import replacing, try_writing
 from sklgm.utils.pictures import figure_picture, picture
@@ -196,10 +197,11 @@ class HTMLReport:
         classes = np.unique(labels)
         names = dict(zip(classes.tolist(), resolve_class_names(classes, class_names), strict=True))
         shown = images[:_MOST_CARDS]
-        reals, maps = [""] * len(shown), []
+        reals, maps, looking = [""] * len(shown), [], None
         text = [f"The first {len(shown)} of {len(images)}."] if len(images) > len(shown) else []
         if X is not None:
             net = probe_of(prototypes, backbone, probe)
+            looking = net._encoder().backbone
             reals, embedding = _among_real(images, labels, X, y, net, names)
             text.append(
                 "Beside each one, in a dashed frame, is the real image of its class that is most "
@@ -227,6 +229,8 @@ class HTMLReport:
             named = [(None, result) for result in results]
         sections += [_result_section(heading, result) for heading, result in named]
         sections += _provenance(made.provenance)
+        if looking is not None:
+            sections.append(_net_of_page(looking, made.provenance))
         height, width = images.shape[1:3]
         summary = f"{len(images)} prototypes of {len(names)} classes, {width} × {height} pixels"
         return cls(_render(title, summary, sections))
@@ -334,18 +338,27 @@ def _soft_label(probabilities: np.ndarray, names: list[Any]) -> list[str]:
 def _provenance(provenance: dict[str, Any]) -> list[Section]:
     """Return how prototypes were made, and with which versions."""
     known = dict(provenance)
-    parts = {
-        "How they were made": known,
-        "Data": known.pop("data", None),
-        "Parameters": known.pop("parameters", None),
-        "Versions": known.pop("versions", None),
-    }
+    nets = known.pop("preprocessing", None)
+    parts = [
+        ("How they were made", known),
+        ("Data", known.pop("data", None)),
+        ("Parameters", known.pop("parameters", None)),
+        *(("Net that made them", net) for net in (nets if isinstance(nets, list) else [nets])),
+        ("Versions", known.pop("versions", None)),
+    ]
     return [
         # Somebody else may have written anything in place of a dict.
         Section(heading, facts=facts if isinstance(facts, dict) else {"": facts})
-        for heading, facts in parts.items()
+        for heading, facts in parts
         if facts
     ]
+
+
+def _net_of_page(net: Backbone, provenance: dict[str, Any]) -> Section:
+    """Return which net looks at the prototypes, and how it differs from one that made them."""
+    differs = difference(recorded_net(provenance, net), net, None)
+    facts = {"name": net.name, "image_size": net.image_size, **preparation(net)}
+    return Section("Net of this page", differs, facts=facts)
 
 
 def _render(title: str, summary: str, sections: list[Section]) -> str:

@@ -52,13 +52,17 @@ def test_a_log_has_a_line_a_minute(tmp_path, half_minutes):
     net = ("--backbone", "efficientnet_lite0", "--image-size", 32, "--max-iter", 5)
     result = CliRunner().invoke(app, [str(word) for word in (*words, *net)])
     assert result.exit_code == 0, result.output
-    first, memory, stop, *lines, _ = result.stdout.splitlines()
+    first, memory, net_line, stop, *lines, _ = result.stdout.splitlines()
     assert first == (
         "6 images of 2 classes pass the net in 2 views each. Then 2 prototypes take 5 steps of 8 "
         "views."
     )
     assert re.match(
-        r"What grows with the classes takes about \d+\.\d MiB of memory, beside", memory
+        r"Prototypes, heads and gradients take about \d+\.\d MiB of memory, beside", memory
+    )
+    assert net_line == (
+        "efficientnet_lite0 sees 32 pixels a side: mean 0.5, std 0.5, crop_pct 0.875, "
+        "interpolation bicubic."
     )
     assert stop.startswith(f"Ctrl-C loses the work. --resume keeps it in {tmp_path / 'out'}.work")
     assert lines == [
@@ -80,14 +84,14 @@ def test_a_log_has_a_line_a_minute(tmp_path, half_minutes):
 
 def test_a_short_fit_tells_each_phase_once(capsys):
     fit(distiller())
-    passed, stepped = lines_of(capsys)[3:]
+    passed, stepped = lines_of(capsys)[4:]
     assert re.fullmatch(r"real images: 18 of 18 in \d+ s", passed)
     assert re.fullmatch(r"step 5 of 5 in \d+ s", stepped)
 
 
 def test_several_nets_pass_one_after_the_other(capsys):
     fit(distiller([NET, tiny_backbone(seed=1)]))
-    assert [line.split(" in ")[0] for line in lines_of(capsys)[3:]] == [
+    assert [line.split(" in ")[0] for line in lines_of(capsys)[5:]] == [
         "real images, net 1 of 2: 18 of 18",
         "real images, net 2 of 2: 18 of 18",
         "step 5 of 5",
