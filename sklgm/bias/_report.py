@@ -145,8 +145,10 @@ class BiasReport(Table):
 
     def _caption(self) -> str:
         return (
-            f"Group reliance {self.group_reliance:.2f}: groups shown {self.group_shown:.2f}, "
-            f"classes shown {self.class_shown:.2f}."
+            f"Group reliance {self.group_reliance:.2f}, of 0 (classes alone) to 1 (groups alone): "
+            f"groups shown {self.group_shown:.2f}, classes shown {self.class_shown:.2f}. The "
+            f"readers are right on {self.reader_accuracy['group']:.2f} and "
+            f"{self.reader_accuracy['class']:.2f} of the reference."
         )
 
 
@@ -326,10 +328,11 @@ def _check_pairs(real: _Labelled, classes: np.ndarray, groups: np.ndarray) -> No
     wanted = itertools.product(classes.tolist(), groups.tolist())
     missing = set(wanted) - set(zip(real.y.tolist(), real.groups.tolist(), strict=True))
     if missing or min(len(classes), len(groups)) < 2:
+        lacking = f", and no image of {sorted(missing, key=str)[:5]}" if missing else ""
         raise ValueError(
-            f"reference must have every class in every group, and two or more of both, to tell "
-            f"class from group; got {len(classes)} classes, {len(groups)} groups, and no image "
-            f"of {sorted(missing, key=str)[:5]}."
+            f"The reference, in the command the images of --test, must have every class in every "
+            f"group, and two or more of both, to tell class from group; got {len(classes)} "
+            f"classes, {len(groups)} groups{lacking}."
         )
 
 

@@ -53,7 +53,7 @@ _MEMORY = "Folder that keeps results, so that they are not computed again."
 _RESUME = "Keep the work in the folder OUT.work, and go on from what is there."
 _DISTILLED_ON = 'Frozen net, "clip" by default; several make joint prototypes.'
 _SOFT = "Soft labels too: probabilities of the classes, by a classifier of the real images."
-_SETTING = "Another parameter of the estimator, such as precision=bfloat16; may be repeated."
+_SETTING = "Another parameter of the estimator, as precision=bfloat16 or n_views=4; repeatable."
 _SKIP = "Open each image before, leave out those that cannot be read, and say how many."
 _PIXELS = "Pixels of the largest image that is read without doubt; twice as many are refused."
 _LOOKED_WITH = "Net of the probes, by default the one of the prototypes; may be repeated."

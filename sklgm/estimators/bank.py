@@ -19,6 +19,13 @@ _AUTO_VIEWS = 8000
 _AUTO_FEWEST, _AUTO_MOST = 4, 100
 
 
+def views_of_each(n_views: int | str, n_images: int) -> int:
+    """Return how many views of each image a probe trains on."""
+    if n_views != "auto":
+        return int(n_views)
+    return int(np.clip(_AUTO_VIEWS // n_images, _AUTO_FEWEST, _AUTO_MOST))
+
+
 def embed_views(
     source: Any,
     encoder: Any,
@@ -51,8 +58,7 @@ def embed_views(
     """
     if isinstance(encoder, RowEncoder):
         return encoder.embed(source)[:, None]
-    if n_views == "auto":
-        n_views = int(np.clip(_AUTO_VIEWS // len(source), _AUTO_FEWEST, _AUTO_MOST))
+    n_views = views_of_each(n_views, len(source))
     if isinstance(source, np.ndarray):
         parts = partial(encoder.split, source)
         return encoder.bank(parts, len(source), augmentation, n_views, seed)

@@ -11,6 +11,7 @@ import numpy as np
 
 from sklgm.backbones import Backbone
 from sklgm.backbones._names import place_of
+from sklgm.estimators.bank import views_of_each
 from sklgm.estimators.probe import FrozenBackboneProbe
 from sklgm.estimators.probing import net_parameters
 from sklgm.estimators.selectors import ClassCentroids, RandomImages
@@ -132,6 +133,12 @@ def compare_prototypes(
     shared |= {"soft_labels": prototypes.probabilities is not None, "verbose": verbose}
     warn_of_missing(prototypes.classes, test[1])
     few = int(np.unique(prototypes.labels, return_counts=True)[1].min())
+    if verbose and train is not None:
+        n_views = views_of_each(probe.n_views, len(y))
+        print(  # noqa: T201
+            f"On each net, probes on all {len(y):,} images take {n_seeds} x {len(y) * n_views:,} "
+            f"views, and the others few. On a processor, --seeds 1 and --set n_views=4 take less."
+        )
     results = {}
     for name, net in nets.items():
         selections: dict[str, Any] = {PROTOTYPES: prototypes}

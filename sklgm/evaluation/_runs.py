@@ -27,6 +27,8 @@ from sklgm.utils.targets import check_same_classes
 
 # By the id of an unfitted distiller and the seed of a fit: the fitted one and its seconds.
 Kept = dict[int, dict[int, tuple[Any, float]]]
+# Seconds of a probe after which a line tells of it.
+_LONG = 20.0
 
 
 class Bench:
@@ -166,7 +168,8 @@ def run_rows(
                     keys["selection"] = f"{keys['selection']}{ending}"
                 own = runs.setdefault(ending, [[] for _ in row.benches])
                 for bench, found in zip(row.benches, own, strict=True):
-                    found += [keys | facts | bench.run(chosen, seed) for seed in seeds]
+                    place = f"{number} of {len(rows)}" if verbose else ""
+                    found += _probe_each(bench, chosen, seeds, keys | facts, place)
         for own in runs.values():
             found = [run for runs in own for run in sorted(runs, key=lambda run: run["seed"])]
             records += found
@@ -181,6 +184,18 @@ def _by_label(fitted: Any, soft_labels: bool) -> dict[str, Any]:
         return {"": fitted}
     hard = PrototypeSet(fitted.prototypes_, fitted.prototype_labels_)
     return {"": GivenPrototypes(hard).fit(None, None), SOFT_LABELS: fitted}
+
+
+def _probe_each(
+    bench: Bench, chosen: Any, seeds: list[int], facts: dict[str, Any], place: str
+) -> Iterator[dict[str, Any]]:
+    """Yield a record for each seed; with the place of a row, print a line for each long probe."""
+    for done, seed in enumerate(seeds, start=1):
+        record = facts | bench.run(chosen, seed)
+        seconds = record["train_seconds"]
+        if place and seconds > _LONG and done < len(seeds):
+            print(f"{place}: probe {done} of {len(seeds)} took {seconds:.0f} s")  # noqa: T201
+        yield record
 
 
 def _tell(number: str, row: Row, found: list[dict[str, Any]]) -> None:

@@ -86,7 +86,9 @@ def report_on_files(
     judged = test or train
     probe = clone(probe).set_params(backbone=nets[names[0]])
     settings = net_parameters(probe)
-    about: dict[str, Any] = {"backbone": nets[names[0]], "probe": probe}
+    # Of one seed, the first of a comparison, so that a memory keeps its features.
+    fixed = clone(probe).set_params(random_state=0)
+    about: dict[str, Any] = {"backbone": nets[names[0]], "probe": fixed}
     results: list[Any] = []
     judged_groups = None
     if groups is not None:
@@ -128,6 +130,8 @@ def report_on_files(
             random_state=0,
         )
         results += [gradients, features]
+    if verbose:
+        print("prototypes among the images of --train: a probe on all of them is trained")  # noqa: T201
     results.append(prototype_statistics(prototypes, X, y, **about))
     results.append(suspect_classes(prototypes, X, y, **about))
     return HTMLReport.from_prototypes(prototypes, X, y, results=results, **about)

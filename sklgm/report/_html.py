@@ -53,10 +53,12 @@ _ABOUT = {
     ),
     "PrototypeStatistics": (
         "Among the images of their class",
-        "Where each prototype lies among real images of its class: distance from the class mean; "
-        "z-score, the distance by the spread of the class in this direction; percentile, the "
-        "share of images that are nearer to the mean; and margin, by which a probe that was "
-        "trained on all these images prefers its class to the next.",
+        "Where each prototype lies among real images of its class, which are those of --train on "
+        "pages of the command: distance from the class mean; z-score, the distance by the spread "
+        "of the class in this direction, which is large for every single image and tells "
+        "something beside that of random images; percentile, the share of images that are nearer "
+        "to the mean; and margin, by which a probe that was trained on all these images prefers "
+        "its class to the next.",
     ),
     "AlignmentMatrix": (
         "How alike the backbones are",
