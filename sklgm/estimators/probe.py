@@ -81,8 +81,8 @@ class FrozenBackboneProbe(
         crops; "blurred" is ``StandardAugmentation(blur=0.5)``; None uses centre crops alone. Or
         an object of your own, see `StandardAugmentation`.
     n_views : int or "auto", default="auto"
-        Views of each training image, embedded once. "auto" spends about 8000 views: 100 for
-        each of 80 images or fewer, 4 for each of 2000 or more.
+        Views of each training image, embedded once. "auto" spends about 2000 views: 100 for
+        each of 20 images or fewer, 4 for each of 500 or more.
     max_epochs : int, default=1000
         Passes of the default head over the training images.
     learning_rate : float, default=0.001
