@@ -108,7 +108,8 @@ def _mean(runs, column):
 
 
 def _cell(values):
-    return mean_and_error(list(values)).replace("0.", ".")
+    # A number and its error stay in one line.
+    return mean_and_error(list(values)).replace("0.", ".").replace(" ", "\N{NO-BREAK SPACE}")
 
 
 def tables():
