@@ -179,8 +179,8 @@ def loading(path: str, architecture: str) -> Iterator[None]:
     except (RuntimeError, KeyError, AttributeError, IndexError, TypeError) as error:
         raise ValueError(
             f"The weights in {path} do not fit architecture {architecture!r}, and nothing was "
-            f"loaded: {_shortened(str(error))}. It takes a whole file, and "
-            f"the architecture that was trained."
+            f"loaded: {_shortened(str(error))}. Take the architecture "
+            f"they were trained with."
         ) from error
 
 
@@ -188,7 +188,7 @@ def _shortened(text: str) -> str:
     """Return a few of the keys that torch lists as missing, too much, or of another shape."""
     shapes = re.findall(r"size mismatch for (\S+): .*?Size\((.*?)\).*?Size\((.*?)\)", text)
     parts = [f"{key} is {theirs} in the file and {ours} in the net" for key, theirs, ours in shapes]
-    parts = parts[:2]
+    parts = [*parts[:2], *([f"{len(parts) - 2} more have another shape"] if parts[2:] else [])]
     for kind, keys in re.findall(r"(Missing|Unexpected) key\(s\) in state_dict: (.*)", text):
         names = re.findall(r'"(.*?)"', keys)
         owner = "file" if kind == "Missing" else "net"

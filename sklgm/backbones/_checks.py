@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import textwrap
 from collections.abc import Callable, Sequence
 from numbers import Integral, Real
@@ -52,6 +53,7 @@ def check_preparation(**given: Any) -> dict[str, Any]:
 def _check_triple(name: str, value: float | Sequence[float]) -> tuple[float, float, float]:
     try:
         red, green, blue = np.broadcast_to(np.asarray(value, dtype=float), 3).tolist()
+        np.asarray_chkfinite([red, green, blue])
     except (TypeError, ValueError) as error:
         raise ValueError(f"{name} must be a number or three of them, got {value!r}.") from error
     return red, green, blue
@@ -81,7 +83,10 @@ def _check_std(value: float | Sequence[float]) -> tuple[float, float, float]:
 
 def _check_crop_pct(value: float) -> float:
     options: dict[str, Any] = {"min_val": 0, "max_val": 1, "include_boundaries": "right"}
-    return float(check_scalar(value, "crop_pct", Real, **options))
+    found = float(check_scalar(value, "crop_pct", Real, **options))
+    if math.isnan(found):
+        raise ValueError("crop_pct must be in (0, 1], got nan.")
+    return found
 
 
 def _check_interpolation(value: str) -> str:

@@ -88,8 +88,8 @@ class NamedBackbones:
         given = {key: value for key, value in asked.items() if value is not None}
         if isinstance(name, str):
             name, in_name = split_options(name)
-            pooling = pooling or in_name.pop("pooling", None)
-            given = in_name | given
+            named_pooling = in_name.pop("pooling", None)
+            pooling, given = pooling or named_pooling, in_name | given
         # Weights of one's own serve architectures for which a library has none.
         spec = find_spec(name, pretrained and checkpoint is None)
         if checkpoint is not None:

@@ -23,7 +23,8 @@ _OPTIONS: dict[str, Callable[[str], Any]] = {
 # A path may hold question marks, too, so options are looked for at the end.
 _AT_THE_END = re.compile(r"\?(\w+=[^?&]*(?:&\w+=[^?&]*)*)\Z")
 # Names of nets in a place that the user names; others are those of a library or of a record.
-_PLACED = ("hf-hub:", "hf_hub:", "local-dir:", "transformers:")
+_ON_HUB = "hf-hub:", "hf_hub:"
+_PLACED = (*_ON_HUB, "local-dir:", "transformers:")
 
 
 def split_options(name: str) -> tuple[str, dict[str, Any]]:
@@ -114,5 +115,5 @@ def place_of(name: str) -> str | None:
 
 def is_here(name: str) -> bool:
     """Return whether a name opens a file or a folder that is there, and no repository."""
-    place = place_of(name)
+    place = None if name.startswith(_ON_HUB) else place_of(name)
     return place is not None and Path(place).expanduser().exists()

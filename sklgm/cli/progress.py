@@ -9,7 +9,6 @@ from typing import Any
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 
-from sklgm.backbones._several import resolve_backbones
 from sklgm.cli.output import console, give
 from sklgm.estimators.start import CANDIDATES
 from sklgm.synthesis.augmentation import mirrors
@@ -99,7 +98,7 @@ class FitProgress:
             f"Prototypes, heads and gradients take about {memory} of memory{each}, beside the net "
             f"and a batch.",
         ]
-        for net in resolve_backbones(distiller.backbone, distiller.image_size):
+        for net in (encoder.backbone for encoder in distiller._encoders()):
             seen = ", ".join(f"{key} {_brief(getattr(net.spec, key))}" for key in _PREPARATION)
             lines.append(f"{net.name} sees {net.image_size} pixels a side: {seen}.")
         if distiller.init == "nearest":

@@ -10,8 +10,8 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.frozen import FrozenEstimator
 
+from sklgm.prototypes.nets import difference, recorded_net, recorded_size
 from sklgm.prototypes.prototype_set import PrototypeSet
-from sklgm.prototypes.provenance import difference, recorded_net
 
 
 def fit_distiller(
@@ -54,13 +54,16 @@ def check_fits_net(prototypes: np.ndarray, backbone: Any) -> None:
         )
 
 
-def warn_of_net(given: PrototypeSet, backbone: Any, encoder: Any) -> None:
+def warn_of_net(given: PrototypeSet, X: Any, backbone: Any, encoder: Any) -> None:
     """Warn, in the ``fit`` of a probe, where its net is not as that of the prototypes was.
 
     Parameters
     ----------
     given : PrototypeSet
         The prototypes.
+    X : Any
+        What was passed to ``fit``. If it is the set itself, nobody but the set tells how images
+        were prepared for the net that made it.
     backbone : Any
         The backbone as the user gave it.
     encoder : Encoder or RowEncoder
@@ -70,13 +73,14 @@ def warn_of_net(given: PrototypeSet, backbone: Any, encoder: Any) -> None:
         return
     net, side = encoder.backbone, given.images.shape[1]
     facts = recorded_net(given.provenance, net)
-    texts = [difference(facts, net, backbone)]
+    texts = [difference(facts, net, backbone)] if given is X else []
     if 2 * side < net.canvas_size:
-        size = facts.get("image_size") or round(side * net.image_size / net.canvas_size)
+        known = recorded_size(given.provenance, facts, side)
+        size = known or f"about {round(side * net.image_size / net.canvas_size)}"
         texts.append(
             f"Prototypes of {side} x {side} pixels are enlarged for a net that sees "
             f"{net.image_size}. If they were made at a smaller image_size, use the same one here, "
-            f"{'' if facts else 'about '}{size}."
+            f"{size}."
         )
     for text in filter(None, texts):
         warnings.warn(text, stacklevel=5)  # past fit and two wrappers of scikit-learn around it

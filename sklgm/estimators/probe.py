@@ -255,7 +255,7 @@ class FrozenBackboneProbe(
             classes, labels = check_targets(y, len(source), type(self).__name__)
         else:
             source = given.images
-            warn_of_net(given, self.backbone, encoder)
+            warn_of_net(given, X, self.backbone, encoder)
             classes, labels = number_labels(given.labels, type(self).__name__)
         soft_labels = None if given is None else given.probabilities
         if "sample_weight" in metadata:

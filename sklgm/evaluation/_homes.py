@@ -4,30 +4,24 @@ from __future__ import annotations
 
 import shlex
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
 from sklgm.backbones import Backbone
-from sklgm.backbones._names import place_of
+from sklgm.backbones._checks import brief
+from sklgm.backbones._names import is_here, place_of
 from sklgm.estimators.bank import views_of_each
 from sklgm.estimators.probe import FrozenBackboneProbe
 from sklgm.estimators.probing import net_parameters
 from sklgm.estimators.selectors import ClassCentroids, RandomImages
 from sklgm.evaluation._comparison import SelectionComparison, compare_selections
+from sklgm.prototypes.nets import difference, homes_of, is_name, recorded_net, recorded_size
 from sklgm.prototypes.prototype_set import PrototypeSet
-from sklgm.prototypes.provenance import difference, is_name, recorded_net
 
 # What their row is called.
 PROTOTYPES = "prototypes"
-
-
-def homes_of(prototypes: PrototypeSet) -> list[str]:
-    """Return names of the nets that prototypes were made on, as far as they tell."""
-    known = _parameters(prototypes).get("backbone")
-    names = known if isinstance(known, list) else [known]
-    return [name for name in names if isinstance(name, str) and name]
 
 
 def nets_of(
@@ -55,37 +49,55 @@ def nets_of(
     ValueError
         If no net is known, or one is unknown.
     """
-    homes = homes_of(prototypes)
+    homes = homes_of(prototypes.provenance)
     names = list(dict.fromkeys(backbones)) or homes
     if not names:
         raise ValueError(
             "The prototypes do not tell which net they were made on. Name one with --backbone."
         )
-    # A card may be somebody else's: no file or repository of their choice is opened.
-    places = [name for name in names if not is_name(name) or place_of(name)]
-    if places and not backbones:
-        raise ValueError(
-            f"The prototypes say that they were made on {places[0]!r}. Nets of your own, and "
-            f"weights in a file or a repository, are only loaded when asked for: name the net with "
-            f"--backbone {shlex.quote(places[0])}. One without a name can be passed in Python."
-        )
+    if not backbones:
+        _refuse_places(names)
     nets = {}
     for name in names:
         net = Backbone.from_name(name)
         facts = recorded_net(prototypes.provenance, net)
+        if facts and name in homes and is_here(name) and facts["name"] != net.name:
+            warnings.warn(
+                f"The weights of {brief(name)} have changed since the prototypes were made on it. "
+                f"Scores are those of the net as it is now.",
+                stacklevel=3,
+            )
         if text := difference(facts, net, name):
             warnings.warn(text, stacklevel=3)
-        own = _size_of(prototypes) if facts or name in homes else None
+        own = None
+        if facts or name in homes:
+            own = recorded_size(prototypes.provenance, facts, max(prototypes.images.shape[1:3]))
         nets[name] = net.with_image_size(image_size or own or net.image_size)
     return nets
 
 
-def _size_of(prototypes: PrototypeSet) -> int | None:
-    """Return the image size that prototypes were made at, if they tell one that they may have."""
-    size = _parameters(prototypes).get("image_size")
-    # Nets see no more than what prototypes have: other numbers are no sizes.
-    is_size = type(size) is int and 0 < size <= max(prototypes.images.shape[1:3])
-    return size if is_size else None
+def _refuse_places(names: Sequence[str]) -> None:
+    """Raise ValueError if a card names files or repositories, which may be of anybody's choice."""
+    for name in names:
+        if is_name(name) and place_of(name) is None:
+            continue
+        how = f", as in --backbone {shlex.quote(name)}" if is_name(name) else ""
+        raise ValueError(
+            f"The prototypes say that they were made on {brief(name)}. Nets of your own, and "
+            f"weights in a file or a repository, are only loaded when asked for: name the net with "
+            f"--backbone{how}. One without a name can be passed in Python."
+        )
+
+
+def made_them(prototypes: PrototypeSet, nets: Mapping[str, Backbone]) -> list[str]:
+    """Return the names of those nets, out of several, that prototypes were made on."""
+    provenance = prototypes.provenance
+    homes = homes_of(provenance)
+    return [
+        name
+        for name, net in nets.items()
+        if name in homes or recorded_net(provenance, net).get("name") == net.name
+    ]
 
 
 def compare_prototypes(
@@ -134,10 +146,10 @@ def compare_prototypes(
     warn_of_missing(prototypes.classes, test[1])
     few = int(np.unique(prototypes.labels, return_counts=True)[1].min())
     if verbose and train is not None:
-        n_views = views_of_each(probe.n_views, len(y))
+        n_views = 1 if probe.augmentation is None else views_of_each(probe.n_views, len(y))
         print(  # noqa: T201
-            f"On each net, probes on all {len(y):,} images take {n_seeds} x {len(y) * n_views:,} "
-            f"views, and the others few. On a processor, --seeds 1 and --set n_views=4 take less."
+            f"On each net, {n_seeds} probes on all images embed {n_views} views of each of "
+            f"{len(y):,}."
         )
     results = {}
     for name, net in nets.items():
@@ -163,8 +175,3 @@ def warn_of_missing(classes: Any, y_test: Any) -> None:
             f" classes. Scores are those of the others.",
             stacklevel=3,
         )
-
-
-def _parameters(prototypes: PrototypeSet) -> dict[str, Any]:
-    found = prototypes.provenance.get("parameters")
-    return found if isinstance(found, dict) else {}

@@ -151,9 +151,10 @@ def _prepare_ahead(
     ahead: deque[Future[NDArray[Any]]] = deque()
     try:
         for batch in gen_batches(len(source), batch_size):
-            images = [pool.submit(prepare, i) for i in range(batch.start, batch.stop)]
-            # Threads take what is submitted in order, so the images are under way by then.
-            ahead.append(pool.submit(_stack, images))
+            # Threads take what is submitted in order, so the images are under way by then. Nothing
+            # else holds them, beside the batch that is made of them.
+            images = (pool.submit(prepare, i) for i in range(batch.start, batch.stop))
+            ahead.append(pool.submit(_stack, list(images)))
             if len(ahead) > _BATCHES_AHEAD:
                 yield ahead.popleft().result()
         while ahead:

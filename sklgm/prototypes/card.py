@@ -11,8 +11,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from tabulate import tabulate
 
-from sklgm.prototypes.provenance import is_name
-
 # Prototypes whose soft labels are listed.
 _LISTED = 100
 # The estimators that choose. None of them is imported: they are built on this.
@@ -142,7 +140,7 @@ def _use(parameters: dict[str, Any]) -> list[str]:
     net = net[0] if isinstance(net, list) and net else net
     if not isinstance(net, str):
         return []
-    given = repr(net) if is_name(net) else "backbone"
+    given = "backbone" if net.startswith("Backbone(") else repr(net)  # an object, or a name
     if isinstance(size, int):
         given += f", image_size={size}"
     return [

@@ -18,7 +18,7 @@ from sklgm.estimators.embedder import BackboneEmbedder
 from sklgm.estimators.probe import FrozenBackboneProbe
 from sklgm.estimators.probing import net_parameters
 from sklgm.evaluation import SelectionComparison, TransferMatrix, prototype_statistics
-from sklgm.evaluation._homes import PROTOTYPES, compare_prototypes, homes_of, nets_of
+from sklgm.evaluation._homes import PROTOTYPES, compare_prototypes, made_them, nets_of
 from sklgm.evaluation._transfer import with_relative_accuracy
 from sklgm.prototypes.prototype_set import PrototypeSet
 from sklgm.report._html import HTMLReport
@@ -111,7 +111,7 @@ def report_on_files(
         )
         results.append(comparisons[names[0]])
         if len(names) > 1:
-            results.append(_transfer(comparisons, homes_of(prototypes)))
+            results.append(_transfer(comparisons, made_them(prototypes, nets)))
     if len(names) > 1:
         gradients = gradient_alignment_matrix(
             {PROTOTYPES: prototypes},

@@ -20,8 +20,9 @@ from sklgm.plotting import ConvergenceDisplay, EmbeddingDisplay
 from sklgm.plotting._embedding import choose_rows
 from sklgm.plotting._style import resolve_class_names
 from sklgm.prototypes.card import likeliest
+from sklgm.prototypes.nets import difference, recorded_net
 from sklgm.prototypes.prototype_set import PrototypeSet
-from sklgm.prototypes.provenance import difference, preparation, recorded_net
+from sklgm.prototypes.provenance import preparation
 from sklgm.utils.extras import needs_extra
 from sklgm.utils.files import replacing, try_writing
 from sklgm.utils.pictures import figure_picture, picture
@@ -358,7 +359,7 @@ def _provenance(provenance: dict[str, Any]) -> list[Section]:
 
 def _net_of_page(net: Backbone, provenance: dict[str, Any]) -> Section:
     """Return which net looks at the prototypes, and how it differs from one that made them."""
-    differs = difference(recorded_net(provenance, net), net, None)
+    differs = difference(recorded_net(provenance, net), net)
     facts = {"name": net.name, "image_size": net.image_size, **preparation(net)}
     return Section("Net of this page", differs, facts=facts)
 

@@ -29,8 +29,8 @@ _OUT_OF_MEMORY = (
 _GPU_PIXELS = 128 * 224**2
 _CPU_PIXELS_PER_THREAD = 2**17
 _MOST = 1024
-# Passes whose graphs are kept at once before free memory is asked for, on a CPU and on a GPU.
-_KEPT_PASSES = 4, 2
+# Passes whose graphs are kept at once before free memory is asked for.
+_CPU_PASSES, _GPU_PASSES = 4, 2
 # Share of the free memory that graphs may take.
 _SHARE = 0.6
 # Where Linux says how much memory is free, and how much a container may take.
@@ -74,12 +74,12 @@ class BatchSize:
         BatchSize
             An adaptive one.
         """
-        kept, pixels = _KEPT_PASSES[1], _GPU_PIXELS
+        passes, pixels = _GPU_PASSES, _GPU_PIXELS
         if device.type == "cpu":
-            kept = _KEPT_PASSES[0]
+            passes = _CPU_PASSES
             pixels = _CPU_PIXELS_PER_THREAD * max(2, torch.get_num_threads())
         images = min(_MOST, max(1, pixels // image_size**2))
-        return cls(images, kept * images, adaptive=True)
+        return cls(images, passes * images, adaptive=True)
 
     @property
     def state(self) -> list[int]:

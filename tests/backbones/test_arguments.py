@@ -11,7 +11,7 @@ from timm.layers import SwiGLUPacked
 
 from sklgm import LGMDistiller
 from sklgm.backbones import Backbone
-from sklgm.backbones._names import place_of
+from sklgm.backbones._names import is_here, place_of, split_options, with_options
 from sklgm.backbones._several import resolve_backbones
 from tests.library_nets import TINY_CLIP, add_tiny_clip, fill, own_cache, save, undrawn
 
@@ -242,6 +242,8 @@ def test_options_in_a_name_are_those_of_from_name(tmp_path):
     )
     # What is passed counts more than what is named.
     assert Backbone.from_name("clip?mean=0.5&std=0.1", mean=0.25).spec.mean == (0.25,) * 3
+    both = Backbone.from_name("timm:test_resnet?pooling=avg", pretrained=False, pooling="max")
+    assert both.name.endswith("?pooling=max")
 
 
 @pytest.mark.parametrize(
@@ -251,6 +253,8 @@ def test_options_in_a_name_are_those_of_from_name(tmp_path):
         ("mean=grey", "mean in the name .* must be a number, or for mean and std three"),
         ("mean=0.5,0.5", "mean must be a number or three of them"),
         ("mean=127", "Divide mean and std by 255"),
+        ("std=0.5,nan,0.5", "std must be a number or three of them"),
+        ("crop_pct=nan", "crop_pct must be in"),
         ("interpolation=nearest", "interpolation"),
     ],
 )
@@ -271,3 +275,17 @@ def test_options_in_a_name_that_are_wrong(options, message):
 )
 def test_the_place_in_a_name(name, place):
     assert place_of(name) == place
+
+
+def test_only_files_and_folders_are_here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "owner" / "net").mkdir(parents=True)
+    here = [name for name in ("hf-hub:owner/net", "local-dir:owner/net", "clip") if is_here(name)]
+    assert here == ["local-dir:owner/net"]
+
+
+def test_options_of_a_name_are_written_as_they_are_read():
+    name = with_options("clip@a?b.pth?pooling=avg&std=0.5", {"mean": [0.1, 0.2, 0.3], "std": 0.25})
+    assert name == "clip@a?b.pth?pooling=avg&std=0.25&mean=0.1,0.2,0.3"
+    options = {"pooling": "avg", "std": [0.25], "mean": [0.1, 0.2, 0.3]}
+    assert split_options(name) == ("clip@a?b.pth", options)

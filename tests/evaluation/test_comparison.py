@@ -410,3 +410,14 @@ def test_it_is_silent_unless_asked(capsys):
     first, second = capsys.readouterr().out.splitlines()
     assert first.startswith("1 of 2: [bold]x: accuracy ")
     assert second.startswith("2 of 2: random: accuracy ")
+
+
+def test_probes_that_take_long_are_told_one_by_one(capsys, monkeypatch):
+    monkeypatch.setattr("sklgm.evaluation._runs._LONG", 0.0)
+    compare(selections={"all": None}, n_probe_seeds=3, verbose=1)
+    *probes, last = capsys.readouterr().out.splitlines()
+    assert [line.partition(" took ")[0] for line in probes] == [
+        "1 of 1: probe 1 of 3",
+        "1 of 1: probe 2 of 3",
+    ]
+    assert last.startswith("1 of 1: all: accuracy ")

@@ -1,5 +1,6 @@
 """Nets that saved prototypes are looked at with, beside what the prototypes say of theirs."""
 
+import itertools
 import warnings
 
 import numpy as np
@@ -7,47 +8,108 @@ import pytest
 import timm
 import torch
 
-from sklgm import PrototypeSet, RandomImages
-from sklgm.evaluation._homes import nets_of
+from sklgm import FrozenBackboneProbe, LGMDistiller, PrototypeSet, RandomHeads, RandomImages
+from sklgm.backbones import Backbone
+from sklgm.evaluation import cross_model_transfer
+from sklgm.evaluation._homes import made_them, nets_of
+
+X = np.random.default_rng(0).integers(0, 256, (8, 40, 40, 3), dtype=np.uint8)
+Y = ["cat", "dog"] * 4
 
 
-@pytest.fixture
-def file(tmp_path):
-    path = tmp_path / "net.pth"
+def save(path, seed=0):
+    torch.manual_seed(seed)
     torch.save(timm.create_model("test_resnet", num_classes=0).state_dict(), path)
     return path
 
 
-def made_on(name):
-    X = np.random.default_rng(0).integers(0, 256, (4, 40, 40, 3), dtype=np.uint8)
-    return PrototypeSet.from_estimator(RandomImages(name, image_size=32).fit(X, [0, 0, 1, 1]))
+@pytest.fixture
+def file(tmp_path):
+    return save(tmp_path / "net.pth")
+
+
+def made_on(backbone, image_size=32):
+    return PrototypeSet.from_estimator(RandomImages(backbone, image_size=image_size).fit(X, Y))
 
 
 def test_a_net_as_it_was(file):
     name = f"timm:test_resnet@{file}?mean=0.4&std=0.25"
+    prototypes = made_on(name)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        (net,) = nets_of(made_on(name), [name], None).values()
-    assert net.image_size == 32
+        nets = nets_of(prototypes, [name], None)
+        FrozenBackboneProbe(name, image_size=32, max_epochs=1).fit(prototypes)
+    assert [net.image_size for net in nets.values()] == [32]
 
 
-def test_a_moved_file_is_known_by_its_content(file):
-    prototypes = made_on(f"timm:test_resnet@{file}")
-    moved = file.rename(file.with_name("moved.pth"))
-    (net,) = nets_of(prototypes, [f"timm:test_resnet@{moved}"], None).values()
-    assert net.image_size == 32
-    (larger,) = nets_of(prototypes, [f"timm:test_resnet@{moved}"], 64).values()
-    assert larger.image_size == 64
+def test_a_net_is_known_by_its_content(file):
+    """Not by a name: of an object there is none, and a file may be moved."""
+    for backbone in (
+        f"timm:test_resnet@{file}",
+        Backbone.from_timm("test_resnet", checkpoint=file, image_size=32),
+    ):
+        prototypes = made_on(backbone, None if isinstance(backbone, Backbone) else 32)
+        file = file.rename(file.with_name(f"moved_{file.name}"))
+        name = f"timm:test_resnet@{file}"
+        nets = nets_of(prototypes, [name], None)
+        assert nets[name].image_size == 32
+        assert made_them(prototypes, nets) == [name]
+        assert nets_of(prototypes, [name], 64)[name].image_size == 64
 
 
 def test_images_that_are_prepared_otherwise(file):
-    prototypes = made_on(f"timm:test_resnet@{file}?mean=0.4&std=0.25")
-    with pytest.warns(UserWarning, match=r"\[0.4, 0.4, .*is 'timm:.*\?mean=0.4&std=0.25&crop"):
-        nets_of(prototypes, [f"timm:test_resnet@{file}"], None)
+    name = f"timm:test_resnet@{file}"
+    prototypes = made_on(f"{name}?mean=0.4&std=0.25")
+    message = r"made with mean \[0.4, .*, but for .* it is mean .*\?mean=0.4&std=0.25'\."
+    with pytest.warns(UserWarning, match=message):
+        nets_of(prototypes, [name], None)
+    with pytest.warns(UserWarning, match=message):
+        FrozenBackboneProbe(name, image_size=32, max_epochs=1).fit(prototypes)
+    # A net with a name of its own, too, and one of the same architecture with other weights.
+    of_library = made_on("efficientnet_lite0?mean=0.4&std=0.25")
+    with pytest.warns(UserWarning, match=r"'efficientnet_lite0\?mean=0.4&std=0.25'\."):
+        nets_of(of_library, ["efficientnet_lite0"], None)
+    other = f"timm:test_resnet@{save(file.with_name('other.pth'), 1)}"
+    with pytest.warns(UserWarning, match="made with mean"):
+        nets_of(prototypes, [other], None)
 
 
 def test_other_weights_in_the_same_file(file):
-    prototypes = made_on(f"timm:test_resnet@{file}")
-    torch.save(timm.create_model("test_resnet", num_classes=0).state_dict(), file)
-    with pytest.warns(UserWarning, match="this one has name timm:test_resnet#"):
-        nets_of(prototypes, [f"timm:test_resnet@{file}"], None)
+    name = f"timm:test_resnet@{file}"
+    prototypes = made_on(name)
+    save(file, 1)
+    with pytest.warns(UserWarning, match="have changed since the prototypes were made on it"):
+        nets = nets_of(prototypes, [name], None)
+    assert nets[name].image_size == 32
+
+
+def test_nets_of_one_architecture_may_be_compared(file):
+    """A warning is an error here."""
+    other = save(file.with_name("other.pth"), 1)
+    names = [f"timm:test_resnet@{file}", f"timm:test_resnet@{other}?mean=0.4&std=0.25"]
+    small = {"image_size": 32, "max_iter": 1, "heads": RandomHeads(2, 2), "n_views": 1}
+    cross_model_transfer(
+        *(X, Y, X, Y),
+        backbones=names,
+        distillers=LGMDistiller(**small),
+        n_seeds=1,
+        probe=FrozenBackboneProbe(max_epochs=1, image_size=32),
+    )
+
+
+@pytest.mark.parametrize("mean", [None, [], {}, "\x1b[31m" + "x" * 3000, [0.5, 0.5], [np.nan] * 3])
+@pytest.mark.parametrize("size", [None, "\x1b", 10**9, 32])
+def test_what_strangers_say_of_a_net(mean, size):
+    """Nothing of it is run, printed raw or at length, or taken for an image size that it is not."""
+    facts = {"name": "efficientnet_lite0", "mean": mean, "image_size": size}
+    for preprocessing in (facts, [facts], [facts, 3, [facts]], "x"):
+        made = PrototypeSet(X[:2] / np.float32(255), ["cat", "dog"])
+        made.provenance["preprocessing"] = preprocessing
+        with warnings.catch_warnings(record=True) as found:
+            warnings.simplefilter("always")
+            (net,) = nets_of(made, ["efficientnet_lite0"], None).values()
+        assert net.image_size == (32 if size == 32 and type(preprocessing) is list else 224)
+        for message in map(str, itertools.chain(one.message for one in found)):
+            assert "\x1b" not in message
+            assert "?mean" not in message
+            assert len(message) < 400

@@ -82,6 +82,18 @@ def test_prototypes_beside_the_nearest_images():
     assert page.tags.count("img") == 6 + 6 + 1
 
 
+def test_the_nets_that_made_them_and_that_look():
+    made = PrototypeSet.from_estimator(chosen())
+    same = Page(HTMLReport.from_prototypes(made, X, Y, backbone=NET)).texts
+    assert same.count("Net that made them") == same.count("Net of this page") == 2  # and a link
+    made = PrototypeSet.from_estimator(
+        RandomImages("efficientnet_lite0?mean=0.25", image_size=18).fit(X, Y)
+    )
+    probe = FrozenBackboneProbe(image_size=18)
+    other = HTMLReport.from_prototypes(made, X, Y, backbone="efficientnet_lite0", probe=probe)
+    assert any(re.search(r"made with mean \[0.25.*it is mean", text) for text in Page(other).texts)
+
+
 def test_results_have_a_section_each():
     selections = {"random": RandomImages(NET, random_state=0), "all": None}
     comparison = compare_selections(
