@@ -102,8 +102,9 @@ def difference(facts: Mapping[str, Any], net: Backbone, name: Any = None) -> str
         check_preparation(**then)
     except (KeyError, ValueError, TypeError):  # more than a name can say, or nonsense
         return text
+    how = "use the name" if isinstance(name, str) else "let its name end with"
     called = with_options(name if isinstance(name, str) else "", then)
-    return f"{text} To prepare images as before, use the name {called!r}."
+    return f"{text} To prepare images as before, {how} {called!r}."
 
 
 def _parameters(provenance: Mapping[str, Any]) -> dict[str, Any]:

@@ -204,7 +204,7 @@ class HTMLReport:
         text = [f"The first {len(shown)} of {len(images)}."] if len(images) > len(shown) else []
         if X is not None:
             net = probe_of(prototypes, backbone, probe)
-            looking = net._encoder().backbone
+            looking = net
             reals, embedding = _among_real(images, labels, X, y, net, names)
             text.append(
                 "Beside each one, in a dashed frame, is the real image of its class that is most "
@@ -233,7 +233,7 @@ class HTMLReport:
         sections += [_result_section(heading, result) for heading, result in named]
         sections += _provenance(made.provenance)
         if looking is not None:
-            sections.append(_net_of_page(looking, made.provenance))
+            sections.append(_looking(looking, made.provenance))
         height, width = images.shape[1:3]
         summary = f"{len(images)} prototypes of {len(names)} classes, {width} × {height} pixels"
         return cls(_render(title, summary, sections))
@@ -357,11 +357,13 @@ def _provenance(provenance: dict[str, Any]) -> list[Section]:
     ]
 
 
-def _net_of_page(net: Backbone, provenance: dict[str, Any]) -> Section:
-    """Return which net looks at the prototypes, and how it differs from one that made them."""
-    differs = difference(recorded_net(provenance, net), net)
+def _looking(probe: FrozenBackboneProbe, provenance: dict[str, Any]) -> Section:
+    """Return what looks at the prototypes, and how its net differs from one that made them."""
+    net = probe._encoder().backbone
     facts = {"name": net.name, "image_size": net.image_size, **preparation(net)}
-    return Section("Net of this page", differs, facts=facts)
+    facts |= {"precision": probe.precision, "n_views of probes": probe.n_views}
+    differs = difference(recorded_net(provenance, net), net)
+    return Section("Net and probes of this page", differs, facts=facts)
 
 
 def _render(title: str, summary: str, sections: list[Section]) -> str:
