@@ -65,7 +65,15 @@ class FrozenBackboneEstimator(BaseEstimator):
                     f"This {type(self).__name__} was fitted on images, and with backbone=None X is "
                     f"rows of features. Set backbone to what it was, or fit again."
                 )
-            return validate_data(self, X, reset=reset, dtype=[np.float32, np.float64])
+            try:
+                return validate_data(self, X, reset=reset, dtype=[np.float32, np.float64])
+            except ValueError as error:
+                if "could not convert string" not in str(error):
+                    raise
+                raise ValueError(
+                    f"{type(self).__name__} has backbone=None and takes rows of features, but got "
+                    f"text. Name a backbone to pass paths of images."
+                ) from error
         source = check_images(X)
         if reset:
             self._forget_features_in()

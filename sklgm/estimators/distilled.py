@@ -10,6 +10,8 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.frozen import FrozenEstimator
 
+from sklgm.backbones import WeightsNotFoundError
+from sklgm.backbones._several import resolve_first
 from sklgm.prototypes.nets import difference, recorded_net, recorded_size
 from sklgm.prototypes.prototype_set import PrototypeSet
 
@@ -35,8 +37,32 @@ def fit_distiller(
     frozen = isinstance(distiller, FrozenEstimator)
     with nullcontext() if frozen else task.propagate_callback_context(distiller):
         task.call_on_fit_task_begin(estimator=owner)
-        distiller.fit(X, y, **metadata)
+        try:
+            distiller.fit(X, y, **metadata)
+        except WeightsNotFoundError as error:
+            # A net that the user may not have named: the distiller has a default of its own.
+            own, given = (getattr(one, "backbone", None) for one in (distiller, owner))
+            raise WeightsNotFoundError(
+                f"{error} The distiller has backbone={own!r}, and what it is in has {given!r}: "
+                f"give both the same, if you mean one net."
+            ) from error
         task.call_on_fit_task_end(estimator=owner)
+
+
+def warn_of_sizes(probe: Any, distiller: Any) -> None:
+    """Warn, before a fit, of a distiller for the same net that makes images of another size."""
+    same = isinstance(probe.backbone, str) and getattr(distiller, "backbone", "") == probe.backbone
+    if not same or "max_iter" not in distiller.get_params(deep=False):
+        return
+    made, seen = (
+        resolve_first(one.backbone, one.image_size).image_size for one in (distiller, probe)
+    )
+    if made != seen:
+        warnings.warn(
+            f"The distiller makes prototypes for a net that sees {made} pixels, and this probe "
+            f"sees {seen}. Give both the same image_size.",
+            stacklevel=5,  # past fit and two wrappers of scikit-learn around it
+        )
 
 
 def check_fits_net(prototypes: np.ndarray, backbone: Any) -> None:

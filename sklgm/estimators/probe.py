@@ -21,7 +21,7 @@ from sklearn.utils.validation import _check_sample_weight, check_is_fitted
 
 from sklgm.estimators.bank import embed_views
 from sklgm.estimators.base import FrozenBackboneEstimator
-from sklgm.estimators.distilled import check_fits_net, fit_distiller, warn_of_net
+from sklgm.estimators.distilled import check_fits_net, fit_distiller, warn_of_net, warn_of_sizes
 from sklgm.estimators.head import fit_linear_head, fit_other_head
 from sklgm.images import ImageSource
 from sklgm.passes.views import resolve_augmentation
@@ -249,6 +249,7 @@ class FrozenBackboneProbe(
         else:
             source = self._check_X(X, reset=True)
         if self.distiller is not None:
+            warn_of_sizes(self, self.distiller)
             data = source if self.backbone is None else X
             distiller, given = self._fit_distiller(data, y, context, routed["distiller"]["fit"])
         if given is None:
@@ -421,9 +422,9 @@ class FrozenBackboneProbe(
         if self.backbone is not None and _is_table(X):
             raise ValueError(
                 f"Got a 2-D table of shape {tuple(X.shape)}, but backbone={self.backbone!r} needs "
-                f"images. Similarities from a distiller lose theirs by slicing, arithmetic or "
-                f"set_output: use FrozenBackboneProbe(distiller=...) on the images, or put the "
-                f"distiller directly before the probe. Use backbone=None for rows of features."
+                f"images. For rows of features use backbone=None. If these are similarities from "
+                f"a distiller, slicing, arithmetic or set_output has cut them off from their "
+                f"images: put the distiller directly before the probe, or use distiller=."
             )
         return super()._check_X(X, reset=reset)
 

@@ -281,6 +281,11 @@ def _fit(
         fitted.set_params(distiller=FrozenEstimator(distiller))
     start = time.perf_counter()
     fitted.fit(split.X, split.y)
+    if not hasattr(fitted, "prototype_labels_"):
+        raise ValueError(
+            f"A {type(selection).__name__} has no prototypes to compare. Pass a distiller or a "
+            f"selector: of a pipeline its step, of a probe its distiller."
+        )
     own[seed] = fitted, seconds + time.perf_counter() - start
     return own[seed]
 

@@ -20,7 +20,8 @@ _BATCHES_AHEAD = 2
 _NAMED = 5
 _ADVICE = (
     "sklgm.images.find_damaged(X) lists all of them. Of a folder `sklgm check FOLDER` does, and "
-    'sklgm.datasets.load_folder(FOLDER, on_error="skip") leaves them out.'
+    'sklgm.datasets.load_folder(FOLDER, on_error="skip") leaves them out, in the command '
+    "--skip-damaged."
 )
 
 

@@ -72,6 +72,8 @@ def check_images(X: Any, *, background: str | RGB = "white") -> ImageSource:
     if len(X) == 0:
         raise _refusal("an empty X", "Pass at least one image.")
     if isinstance(X, np.ndarray) and X.ndim > 1:
+        if X.ndim == 2 and X.dtype.kind in "OUSTV":
+            raise _refusal(f"a table of shape {X.shape}", "Pass its column of images or paths.")
         return _from_arrays(X, background)
     return _from_list(list(X), background)
 

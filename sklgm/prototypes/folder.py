@@ -181,7 +181,8 @@ def _read_card(folder: Path) -> dict[str, Any]:
     """Read the card of a folder; raise a ValueError unless it describes saved prototypes."""
     path = folder / CARD
     if not path.is_file():  # a pipe would be waited for
-        raise ValueError(f"{str(folder)!r} holds no saved prototypes: it has no {CARD}.")
+        why = f"it has no {CARD}" if folder.is_dir() else "there is no such folder"
+        raise ValueError(f"{str(folder)!r} holds no saved prototypes: {why}.")
     try:
         card = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:

@@ -131,7 +131,7 @@ def report_on_files(
         )
         results += [gradients, features]
     if verbose:
-        print("prototypes among the images of --train: a probe on all of them is trained")  # noqa: T201
+        print("Now a probe is trained on all images, which tells margins of prototypes.")  # noqa: T201
     results.append(prototype_statistics(prototypes, X, y, **about))
     results.append(suspect_classes(prototypes, X, y, **about))
     return HTMLReport.from_prototypes(prototypes, X, y, results=results, **about)

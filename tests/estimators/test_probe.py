@@ -26,6 +26,7 @@ from sklgm import (
     RandomImages,
     StandardAugmentation,
 )
+from sklgm.backbones import WeightsNotFoundError
 from tests.image_checks import toy_images
 from tests.tiny_backbones import counting_backbone, tiny_backbone
 
@@ -190,6 +191,26 @@ def test_prototypes_of_another_net_and_size():
         side = fitted.distiller_.prototypes_.shape[1]
         assert side == other.canvas_size
         assert set(fitted.predict(X_TEST)) <= set("abc")
+
+
+def test_a_distiller_for_another_size_is_warned_of_before_it_is_fitted():
+    name = "efficientnet_lite0"
+    distils = LGMDistiller(name, image_size=64, max_iter=1)
+    with (
+        pytest.warns(UserWarning, match="sees 64 pixels, and this probe sees 32") as found,
+        pytest.raises(ValueError, match="labels in y"),
+    ):
+        FrozenBackboneProbe(name, image_size=32, distiller=distils).fit(X, Y[:2])
+    assert found[0].filename == __file__
+
+
+def test_a_distiller_with_another_net_is_named_when_that_is_missing(monkeypatch):
+    def nowhere(*args):
+        raise WeightsNotFoundError("No weights of 'clip_vitb16'.")
+
+    monkeypatch.setattr(LGMDistiller, "fit", nowhere)
+    with pytest.raises(WeightsNotFoundError, match=r"weights of .* distiller has backbone='clip'"):
+        FrozenBackboneProbe(NET, distiller=LGMDistiller()).fit(X, Y)
 
 
 def test_prototypes_of_a_smaller_image_size_are_warned_of():
@@ -362,6 +383,6 @@ def test_prototypes_outside_of_0_to_1_are_refused():
 
 
 def test_a_frame_of_paths_is_not_called_similarities():
-    with pytest.raises(ValueError, match=r"X\[0\] of shape") as caught:
+    with pytest.raises(ValueError, match="Pass its column of images or paths") as caught:
         probe().fit(pd.DataFrame({"path": ["a.png", "b.png"]}), ["a", "b"])
     assert "similarities" not in str(caught.value)

@@ -7,6 +7,7 @@ from sklearn.frozen import FrozenEstimator
 from sklearn.linear_model import LogisticRegression, RidgeClassifier
 from sklearn.metrics import accuracy_score, balanced_accuracy_score, top_k_accuracy_score
 from sklearn.neighbors import KNeighborsClassifier
+from sklearn.pipeline import make_pipeline
 
 from sklgm import (
     ClassCentroids,
@@ -401,6 +402,12 @@ def test_columns_that_do_not_fit():
     rows, labels = toy_rows()
     with pytest.raises(ValueError, match="5 features"):
         compare(rows, labels, rows[:, :3], labels, backbone=None)
+
+
+def test_a_pipeline_has_no_prototypes_of_its_own():
+    pipeline = make_pipeline(RandomImages(NET), FrozenBackboneProbe(NET, max_epochs=1))
+    with pytest.raises(ValueError, match="A Pipeline has no prototypes to compare"):
+        compare(selections={"pipeline": pipeline})
 
 
 def test_it_is_silent_unless_asked(capsys):

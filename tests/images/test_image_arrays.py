@@ -196,7 +196,7 @@ picture = Image.new("RGB", (4, 4))
             pd.Series(["a.png", np.nan], dtype=object),
             "a list of float and str",
         ),
-        (pd.DataFrame({"path": ["a.png", "b.png"]}), r"shape \(1,\)"),
+        (pd.DataFrame({"path": ["a.png", "b.png"]}), "Pass its column of images or paths"),
         (None, "X of kind NoneType"),
         ({"a": picture}, "X of kind dict"),
         (iter([picture]), "iterator"),
