@@ -40,8 +40,11 @@ LIBRARIES: dict[str, ModuleType] = {
 _DESCRIBES = {"timm": "architecture", "open_clip": "model_cfg"}
 
 
-def find_spec(name: str, pretrained: bool) -> BackboneSpec:
-    """Return the record of a name, written from the library's own configuration if need be."""
+def find_spec(name: str, pretrained: bool, ending: str = "") -> BackboneSpec:
+    """Return the record of a name, written from the library's own configuration if need be.
+
+    ``ending`` is what followed in the name and names that are suggested are to have, too.
+    """
     if not isinstance(name, str):
         raise ValueError(f"the name of a backbone must be a string, got {brief(name)}.")
     canonical = ALIASES.get(name, name)
@@ -59,7 +62,7 @@ def find_spec(name: str, pretrained: bool) -> BackboneSpec:
         return _from_folder(identifier)
     base, at, path = canonical.partition("@")
     if at:
-        return with_checkpoint(find_spec(base, pretrained=False), path)
+        return with_checkpoint(find_spec(base, False, f"@{path}"), path)
     if kind in _DESCRIBES:
         spec: BackboneSpec = LIBRARIES[kind].describe(identifier, pretrained)
         return spec
@@ -77,7 +80,7 @@ def find_spec(name: str, pretrained: bool) -> BackboneSpec:
     elif os.path.isfile(name):  # noqa: PTH113
         ways = f"The file goes with the name of its net, for instance 'timm:resnet50@{name}'."
     of_timm = [f"timm:{name}"] if import_module("timm").is_model(name) else []
-    raise unknown_name(name, [*list_backbones(), *of_timm], ways)
+    raise unknown_name(name, [*list_backbones(), *of_timm], ways, ending)
 
 
 def with_options(

@@ -143,9 +143,9 @@ class BackboneSpec:
         return math.floor(image_size / self.crop_pct)
 
 
-def unknown_name(name: str, known: Iterable[str], ways: str) -> ValueError:
+def unknown_name(name: str, known: Iterable[str], ways: str, ending: str = "") -> ValueError:
     """Make the error for a name that nobody knows, with the nearest names that exist."""
-    spelled = {each.lower(): each for each in known}
+    spelled = {each.lower(): f"{each}{ending}" for each in known}
     near = difflib.get_close_matches(name.lower(), spelled, n=3, cutoff=0.5)
     hint = f" Did you mean {' or '.join(repr(spelled[match]) for match in near)}?" if near else ""
     return ValueError(f"Unknown backbone {name!r}.{hint} {ways}")

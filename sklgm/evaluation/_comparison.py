@@ -74,7 +74,7 @@ def default_selections(
     -------
     dict
         Unfitted estimators by name; None stands for all images. "nearest" holds the distiller of
-        "distilled": put another one into both.
+        "distilled", so that ``set_params`` of that one changes both rows. Put another into both.
 
     Examples
     --------
