@@ -452,14 +452,17 @@ def test_groups_of_no_file(name, tmp_path):
         "timm:test_vit@/tmp/w.pth",
         ["clip", "clip@x"],
         "Backbone('net#0123456789ab', image_size=16)",
+        "clip@\x1b[31m" + "x" * 3000,
     ],
 )
 def test_a_report_opens_no_weights_that_a_card_names(backbone, tmp_path):
     saved = PrototypeSet.load(
         prototypes(tmp_path / "set", {"parameters": {"backbone": backbone, "image_size": 10**9}})
     )
-    with refused("are only loaded when asked for: name the net with --backbone"):
+    with refused("are only loaded when asked for: name the net with --backbone") as caught:
         nets_of(saved, (), None)
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 500
     assert list(nets_of(saved, ("dinov2",), None)) == ["dinov2"]
 
 

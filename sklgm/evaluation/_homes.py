@@ -81,7 +81,8 @@ def _refuse_places(names: Sequence[str]) -> None:
     for name in names:
         if is_name(name) and place_of(name) is None:
             continue
-        how = f", as in --backbone {shlex.quote(name)}" if is_name(name) else ""
+        is_plain = is_name(name) and name.isprintable() and len(name) < 300
+        how = f", as in --backbone {shlex.quote(name)}" if is_plain else ""
         raise ValueError(
             f"The prototypes say that they were made on {brief(name)}. Nets of your own, and "
             f"weights in a file or a repository, are only loaded when asked for: name the net with "
