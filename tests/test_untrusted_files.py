@@ -91,8 +91,8 @@ def most_memory():
 def refused(message, *, kind=ValueError):
     """Assert that what follows is one clear error, with little memory."""
     before = most_memory()
-    with pytest.raises(kind, match=f"(?s){message}"):
-        yield
+    with pytest.raises(kind, match=f"(?s){message}") as caught:
+        yield caught
     assert most_memory() - before < 2**26
 
 
