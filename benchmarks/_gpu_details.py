@@ -59,22 +59,6 @@ def _decode(source, canvas):
     return [canvas(image) for image in source]
 
 
-def batches(bench, images, batch_size):
-    """Pass over 1360 real images in the default precision, by how many pass the net at once."""
-    times = bench.size(4, 1)
-    X, y = bench.photos("train", times)
-    if images == "arrays":
-        X = np.tile(bench.decoded, (times, 1, 1, 1))
-    batch_size = bench.size(batch_size, 2)
-    distiller = bench.distiller(precision=AUTO, batch_size=batch_size)
-    step = bench.size(10, 2)
-    distiller.compute_gradients(X[::step], y[::step])
-    _, seconds, peak = bench.measure(lambda: distiller.compute_gradients(X, y))
-    views = 2 * len(X) / seconds
-    alone = bench.views_per_second(AUTO, batch_size)
-    return {"views_per_s": views, "part_of_net_alone": views / alone, "peak_mib": peak}
-
-
 def waits(bench, phase):
     """Count where Python waits for the GPU, by line, as far as torch knows.
 

@@ -28,7 +28,6 @@ from _data import canvases
 from _gpu import AUTO, PRECISIONS, ROOT, VIEWS, BareNet, Bench, grid, parse, pull_back, tables, tf32
 from _gpu_details import (
     PACKAGE,
-    batches,
     cast,
     compiled,
     decoding,
@@ -90,13 +89,15 @@ def tests(bench):
     }
 
 
-def real_pass(bench, precision, images, n_jobs):
+def real_pass(bench, precision, images, n_jobs, batch_size=None):
     """Pass over 1360 real images of two views each: files, or arrays of the size for views."""
     times = bench.size(4, 1)
     X, y = bench.photos("train", times)
     if images == "arrays":
         X = np.tile(bench.decoded, (times, 1, 1, 1))
-    distiller = bench.distiller(precision=precision, n_jobs=n_jobs)
+    at_once = batch_size and bench.size(batch_size, 2)
+    params = {"precision": precision, "n_jobs": n_jobs, "batch_size": at_once or "auto"}
+    distiller = bench.distiller(**params)
     step, repeat = bench.size((10, 2), (2, 1))
     distiller.compute_gradients(X[::step], y[::step])
     _, seconds, peak = bench.measure(lambda: distiller.compute_gradients(X, y), repeat)
@@ -104,7 +105,7 @@ def real_pass(bench, precision, images, n_jobs):
     return {
         "images_per_s": len(X) / seconds,
         "views_per_s": views,
-        "part_of_net_alone": views / bench.views_per_second(precision),
+        "part_of_net_alone": views / bench.views_per_second(precision, at_once),
         "part_of_matmul": views * bench.flops[0] / bench.matmul(precision),
         "peak_mib": peak,
     }
@@ -306,7 +307,11 @@ def parts(seeds):
             + grid(precision=[AUTO], images=["files"], n_jobs=[1, 16]),
             10,
         ),
-        "batches": (batches, grid(images=sources, batch_size=(64, 128, 256)), 10),
+        "batches": (
+            real_pass,
+            grid(precision=[AUTO], images=sources, n_jobs=[8], batch_size=(64, 128, 256)),
+            10,
+        ),
         "decoding": (
             decoding,
             grid(n_jobs=(1, 4, 8, 16), by=["threads"]) + grid(n_jobs=(8, 16), by=["processes"]),

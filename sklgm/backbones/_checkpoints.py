@@ -179,8 +179,7 @@ def loading(path: str, architecture: str) -> Iterator[None]:
     except (RuntimeError, KeyError, AttributeError, IndexError, TypeError) as error:
         raise ValueError(
             f"The weights in {path} do not fit architecture {architecture!r}, and nothing was "
-            f"loaded: {_shortened(str(error))}. Take the architecture "
-            f"they were trained with."
+            f"loaded: {_shortened(str(error))}. Take the architecture they were trained with."
         ) from error
 
 

@@ -47,7 +47,7 @@ def check_preparation(**given: Any) -> dict[str, Any]:
     dict of str to Any
         Fields of a `BackboneSpec`.
     """
-    return {name: _PREPARATION[name](value) for name, value in given.items()}
+    return {name: PREPARATION[name](value) for name, value in given.items()}
 
 
 def _check_triple(name: str, value: float | Sequence[float]) -> tuple[float, float, float]:
@@ -95,7 +95,7 @@ def _check_interpolation(value: str) -> str:
     return value
 
 
-_PREPARATION: dict[str, Callable[[Any], Any]] = {
+PREPARATION: dict[str, Callable[[Any], Any]] = {
     "mean": _check_mean,
     "std": _check_std,
     "crop_pct": _check_crop_pct,

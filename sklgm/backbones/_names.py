@@ -69,7 +69,7 @@ def split_options(name: str) -> tuple[str, dict[str, Any]]:
     return name[: found.start()], options
 
 
-def with_options(name: str, options: Mapping[str, Any]) -> str:
+def join_options(name: str, options: Mapping[str, Any]) -> str:
     """Return a name with other options beside its own, the inverse of :func:`split_options`.
 
     Parameters

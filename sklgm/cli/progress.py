@@ -9,12 +9,11 @@ from typing import Any
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn
 
+from sklgm.backbones._checks import PREPARATION
 from sklgm.cli.output import console, give
 from sklgm.estimators.start import CANDIDATES
 from sklgm.synthesis.augmentation import mirrors
 
-# What is said of a net, as `BackboneSpec` has it.
-_PREPARATION = ("mean", "std", "crop_pct", "interpolation")
 # Seconds between two lines of a phase, and before its first one, which would be rough any earlier.
 _SECONDS, _FIRST_SECONDS = 60.0, 5.0
 
@@ -99,7 +98,7 @@ class FitProgress:
             f"and a batch.",
         ]
         for net in (encoder.backbone for encoder in distiller._encoders()):
-            seen = ", ".join(f"{key} {_brief(getattr(net.spec, key))}" for key in _PREPARATION)
+            seen = ", ".join(f"{key} {_brief(getattr(net.spec, key))}" for key in PREPARATION)
             lines.append(f"{net.name} sees {net.image_size} pixels a side: {seen}.")
         if distiller.init == "nearest":
             n_each = CANDIDATES * distiller.prototypes_per_class

@@ -11,7 +11,6 @@ from sklearn.base import BaseEstimator
 from sklearn.frozen import FrozenEstimator
 
 from sklgm.backbones import WeightsNotFoundError
-from sklgm.backbones._several import resolve_first
 from sklgm.prototypes.nets import difference, recorded_net, recorded_size
 from sklgm.prototypes.prototype_set import PrototypeSet
 
@@ -42,6 +41,8 @@ def fit_distiller(
         except WeightsNotFoundError as error:
             # A net that the user may not have named: the distiller has a default of its own.
             own, given = (getattr(one, "backbone", None) for one in (distiller, owner))
+            if own == given:
+                raise
             raise WeightsNotFoundError(
                 f"{error} The distiller has backbone={own!r}, and what it is in has {given!r}: "
                 f"give both the same, if you mean one net."
@@ -49,18 +50,17 @@ def fit_distiller(
         task.call_on_fit_task_end(estimator=owner)
 
 
-def warn_of_sizes(probe: Any, distiller: Any) -> None:
-    """Warn, before a fit, of a distiller for the same net that makes images of another size."""
+def warn_of_sizes(probe: Any, distiller: Any, encoder: Any) -> None:
+    """Warn, before a fit, of a distiller for the probe's net that makes images of another size."""
     same = isinstance(probe.backbone, str) and getattr(distiller, "backbone", "") == probe.backbone
     if not same or "max_iter" not in distiller.get_params(deep=False):
         return
-    made, seen = (
-        resolve_first(one.backbone, one.image_size).image_size for one in (distiller, probe)
-    )
-    if made != seen:
+    net = encoder.backbone
+    made = distiller.image_size or net.spec.image_size
+    if made != net.image_size:
         warnings.warn(
             f"The distiller makes prototypes for a net that sees {made} pixels, and this probe "
-            f"sees {seen}. Give both the same image_size.",
+            f"sees {net.image_size}. Give both the same image_size.",
             stacklevel=5,  # past fit and two wrappers of scikit-learn around it
         )
 

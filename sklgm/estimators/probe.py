@@ -249,7 +249,7 @@ class FrozenBackboneProbe(
         else:
             source = self._check_X(X, reset=True)
         if self.distiller is not None:
-            warn_of_sizes(self, self.distiller)
+            warn_of_sizes(self, self.distiller, encoder)
             data = source if self.backbone is None else X
             distiller, given = self._fit_distiller(data, y, context, routed["distiller"]["fit"])
         if given is None:

@@ -158,6 +158,7 @@ def run_rows(
     records: list[dict[str, Any]] = []
     for number, row in enumerate(rows, start=1):
         split = row.benches[0].split
+        place = f"{number} of {len(rows)}" if verbose else ""
         runs: dict[str, list[list[dict[str, Any]]]] = {}
         for fitted, seeds, facts in fits(
             row.selection, split, n_seeds, n_selection_seeds, kept, soft_labels=soft_labels
@@ -168,13 +169,12 @@ def run_rows(
                     keys["selection"] = f"{keys['selection']}{ending}"
                 own = runs.setdefault(ending, [[] for _ in row.benches])
                 for bench, found in zip(row.benches, own, strict=True):
-                    place = f"{number} of {len(rows)}" if verbose else ""
                     found += _probe_each(bench, chosen, seeds, keys | facts, place)
         for own in runs.values():
             found = [run for runs in own for run in sorted(runs, key=lambda run: run["seed"])]
             records += found
             if verbose:
-                _tell(f"{number} of {len(rows)}", row, found)
+                _tell(place, row, found)
     return records
 
 

@@ -152,10 +152,11 @@ def _prepare_ahead(
     ahead: deque[Future[NDArray[Any]]] = deque()
     try:
         for batch in gen_batches(len(source), batch_size):
-            # Threads take what is submitted in order, so the images are under way by then. Nothing
-            # else holds them, beside the batch that is made of them.
-            images = (pool.submit(prepare, i) for i in range(batch.start, batch.stop))
-            ahead.append(pool.submit(_stack, list(images)))
+            # Threads take what is submitted in order, so the images are under way by then. No name
+            # holds them: they would stay beside the batch that is made of them.
+            ahead.append(
+                pool.submit(_stack, [pool.submit(prepare, i) for i in range(len(source))[batch]])
+            )
             if len(ahead) > _BATCHES_AHEAD:
                 yield ahead.popleft().result()
         while ahead:

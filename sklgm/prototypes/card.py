@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from tabulate import tabulate
 
+from sklgm.prototypes.nets import homes_of, is_name
+
 # Prototypes whose soft labels are listed.
 _LISTED = 100
 # The estimators that choose. None of them is imported: they are built on this.
@@ -98,7 +100,7 @@ def data_card(
         "",
         "`prototypes.safetensors` holds them exactly, `card.json` their labels and the facts "
         "below; `sklgm.PrototypeSet.load` reads both.",
-        *(_use(parameters) if is_images else []),
+        *(_use(provenance) if is_images else []),
         *_section("Made of", data),
         *_section("Made by", made_by | parameters),
         *_preprocessing(provenance.get("preprocessing")),
@@ -134,13 +136,13 @@ def _origin(provenance: dict[str, Any], what: str) -> _Origin:
     return _Origin("Prototypes saved by sklgm", ".", "", ["sklgm"])
 
 
-def _use(parameters: dict[str, Any]) -> list[str]:
+def _use(provenance: dict[str, Any]) -> list[str]:
     """Return code that trains a probe on the net the prototypes were made on, if it is known."""
-    net, size = parameters.get("backbone"), parameters.get("image_size")
-    net = net[0] if isinstance(net, list) and net else net
-    if not isinstance(net, str):
+    homes = homes_of(provenance)
+    if not homes:
         return []
-    given = "backbone" if net.startswith("Backbone(") else repr(net)  # an object, or a name
+    size = _dict(provenance.get("parameters")).get("image_size")
+    given = repr(homes[0]) if is_name(homes[0]) else "backbone"
     if isinstance(size, int):
         given += f", image_size={size}"
     return [

@@ -7,7 +7,7 @@ from typing import Any
 
 from sklgm.backbones import Backbone
 from sklgm.backbones._checks import brief, check_preparation
-from sklgm.backbones._names import with_options
+from sklgm.backbones._names import join_options
 from sklgm.prototypes.provenance import preparation
 
 
@@ -102,9 +102,9 @@ def difference(facts: Mapping[str, Any], net: Backbone, name: Any = None) -> str
         check_preparation(**then)
     except (KeyError, ValueError, TypeError):  # more than a name can say, or nonsense
         return text
-    how = "use the name" if isinstance(name, str) else "let its name end with"
-    called = with_options(name if isinstance(name, str) else "", then)
-    return f"{text} To prepare images as before, {how} {called!r}."
+    called = name if isinstance(name, str) else ""
+    how = "use the name" if called else "let its name end with"
+    return f"{text} To prepare images as before, {how} {join_options(called, then)!r}."
 
 
 def _parameters(provenance: Mapping[str, Any]) -> dict[str, Any]:

@@ -13,13 +13,14 @@ import numpy as np
 
 from sklgm._version import __version__
 from sklgm.backbones import Backbone
+from sklgm.backbones._checks import PREPARATION
 from sklgm.backbones._names import is_here, place_of, split_options
 from sklgm.backbones._several import is_several
 
 # Parameters that say where and how a fit ran; they do not shape the prototypes.
 _OF_THE_MACHINE = ("memory", "distributed", "n_jobs", "device", "verbose")
 # How the images of a net are prepared, in the names of `BackboneSpec`.
-_PREPROCESSING = ("mean", "std", "crop_pct", "interpolation", "resize")
+_PREPROCESSING = (*PREPARATION, "resize")
 
 
 def describe(estimator: Any, data: dict[str, Any] | None) -> dict[str, Any]:

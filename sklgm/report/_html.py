@@ -203,9 +203,8 @@ class HTMLReport:
         reals, maps, looking = [""] * len(shown), [], None
         text = [f"The first {len(shown)} of {len(images)}."] if len(images) > len(shown) else []
         if X is not None:
-            net = probe_of(prototypes, backbone, probe)
-            looking = net
-            reals, embedding = _among_real(images, labels, X, y, net, names)
+            looking = probe_of(prototypes, backbone, probe)
+            reals, embedding = _among_real(images, labels, X, y, looking, names)
             text.append(
                 "Beside each one, in a dashed frame, is the real image of its class that is most "
                 "similar to it. None is shown twice."

@@ -11,7 +11,7 @@ from timm.layers import SwiGLUPacked
 
 from sklgm import LGMDistiller
 from sklgm.backbones import Backbone
-from sklgm.backbones._names import is_here, place_of, split_options, with_options
+from sklgm.backbones._names import is_here, join_options, place_of, split_options
 from sklgm.backbones._several import resolve_backbones
 from tests.library_nets import TINY_CLIP, add_tiny_clip, fill, own_cache, save, undrawn
 
@@ -285,7 +285,7 @@ def test_only_files_and_folders_are_here(tmp_path, monkeypatch):
 
 
 def test_options_of_a_name_are_written_as_they_are_read():
-    name = with_options("clip@a?b.pth?pooling=avg&std=0.5", {"mean": [0.1, 0.2, 0.3], "std": 0.25})
+    name = join_options("clip@a?b.pth?pooling=avg&std=0.5", {"mean": [0.1, 0.2, 0.3], "std": 0.25})
     assert name == "clip@a?b.pth?pooling=avg&std=0.25&mean=0.1,0.2,0.3"
     options = {"pooling": "avg", "std": [0.25], "mean": [0.1, 0.2, 0.3]}
     assert split_options(name) == ("clip@a?b.pth", options)

@@ -1,6 +1,5 @@
 """Nets that saved prototypes are looked at with, beside what the prototypes say of theirs."""
 
-import itertools
 import warnings
 
 import numpy as np
@@ -109,7 +108,7 @@ def test_what_strangers_say_of_a_net(mean, size):
             warnings.simplefilter("always")
             (net,) = nets_of(made, ["efficientnet_lite0"], None).values()
         assert net.image_size == (32 if size == 32 and type(preprocessing) is list else 224)
-        for message in map(str, itertools.chain(one.message for one in found)):
+        for message in (str(one.message) for one in found):
             assert "\x1b" not in message
             assert "?mean" not in message
             assert len(message) < 400

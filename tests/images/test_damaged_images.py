@@ -80,7 +80,7 @@ def test_an_interruption_ends_the_search(tmp_path):
             for _ in range(100):
                 find_damaged(source, n_jobs=2)
         except KeyboardInterrupt:
-            return time.monotonic() - start < 15  # seconds, on a loaded machine; else minutes
+            return time.monotonic() - start < 5
         return False
 
     # Python loses an interruption that comes while it runs a finaliser, which is rare.
