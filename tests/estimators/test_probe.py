@@ -1,4 +1,5 @@
 import pickle
+from unittest.mock import MagicMock
 
 import numpy as np
 import pandas as pd
@@ -27,6 +28,7 @@ from sklgm import (
     StandardAugmentation,
 )
 from sklgm.backbones import WeightsNotFoundError
+from sklgm.estimators.distilled import fit_distiller
 from tests.image_checks import toy_images
 from tests.tiny_backbones import counting_backbone, tiny_backbone
 
@@ -211,6 +213,9 @@ def test_a_distiller_with_another_net_is_named_when_that_is_missing(monkeypatch)
     monkeypatch.setattr(LGMDistiller, "fit", nowhere)
     with pytest.raises(WeightsNotFoundError, match=r"weights of .* distiller has backbone='clip'"):
         FrozenBackboneProbe(NET, distiller=LGMDistiller()).fit(X, Y)
+    # Where there is one net, nothing is to be said of two.
+    with pytest.raises(WeightsNotFoundError, match=r"No weights of 'clip_vitb16'\.$"):
+        fit_distiller(LGMDistiller(), LGMDistiller(), X, Y, MagicMock())
 
 
 def test_prototypes_of_a_smaller_image_size_are_warned_of():
