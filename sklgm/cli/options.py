@@ -49,7 +49,7 @@ _SIZE = (
     "saved prototypes were made at."
 )
 _JOBS = "Threads that decode images; -1 is one for each core."
-_MEMORY = "Folder that keeps results, so that they are not computed again."
+_MEMORY = "Folder that keeps what has passed the net: after Ctrl-C the same command goes on."
 _RESUME = "Keep the work in the folder OUT.work, and go on from what is there."
 _DISTILLED_ON = 'Frozen net, "clip" by default; several make joint prototypes.'
 _SOFT = "Soft labels too: probabilities of the classes, by a classifier of the real images."

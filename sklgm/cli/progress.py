@@ -13,6 +13,7 @@ from sklgm.backbones._checks import PREPARATION
 from sklgm.cli.output import console, give
 from sklgm.estimators.start import CANDIDATES
 from sklgm.synthesis.augmentation import mirrors
+from sklgm.utils.tables import duration
 
 # Seconds between two lines of a phase, and before its first one, which would be rough any earlier.
 _SECONDS, _FIRST_SECONDS = 60.0, 5.0
@@ -81,7 +82,7 @@ class FitProgress:
             self._done = self._total
             self._end(f", found in {estimator.memory}")
         elif context.task_name in ("real-gradients", "synthesis"):
-            self._end(f" in {_duration(time.monotonic() - self._start)}")
+            self._end(f" in {duration(time.monotonic() - self._start)}")
 
     def _plan(self, distiller: Any, n_images: int, n_classes: int) -> list[str]:
         """Return lines that say what a fit takes, where its work is kept, and how to go on."""
@@ -133,7 +134,7 @@ class FitProgress:
         left = (now - start) / (self._done - n_warm) * (self._total - self._done)
         steps = "" if self._phase == "step " else ", then the steps"
         is_due = now >= self._due and self._done < self._total
-        self._tell(f", {_duration(left)} left{steps}", is_due)
+        self._tell(f", {duration(left)} left{steps}", is_due)
         if is_due:
             self._due = now + _SECONDS
 
@@ -200,10 +201,3 @@ def _brief(value: Any) -> str:
     values = value if isinstance(value, tuple) else [value]
     texts = [one if isinstance(one, str) else f"{one:.3g}" for one in values]
     return "/".join(texts if len(set(texts)) > 1 else texts[:1])
-
-
-def _duration(seconds: float) -> str:
-    minutes = round(seconds / 60)
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"

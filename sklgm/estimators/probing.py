@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from sklgm.backbones._several import resolve_first
 from sklgm.estimators.base import FrozenBackboneEstimator
 from sklgm.estimators.distilled import check_fits_net
 from sklgm.estimators.probe import FrozenBackboneProbe
+from sklgm.estimators.selectors.nearest import nearest_rows
 from sklgm.passes.views import resolve_augmentation
 from sklgm.prototypes.prototype_set import PrototypeSet
 from sklgm.utils.targets import check_known, check_targets
@@ -178,6 +180,52 @@ def embed_all(
     """Return float32 features of prototypes' centre crops, and those of real images or rows."""
     check_fits_net(images, probe.backbone)
     return probe._encoder().embed_canvases(images), embed_real(probe, X)
+
+
+@dataclass(frozen=True, eq=False)
+class RealImages:
+    """Real images among which prototypes were looked for.
+
+    Attributes
+    ----------
+    source : ImageSource
+        The images.
+    labels : ndarray of shape (n_samples,)
+        Their classes.
+    features : ndarray of shape (n_samples, n_features)
+        Their features, float32.
+    prototype_features : ndarray of shape (n_prototypes, n_features)
+        Those of the prototypes, float32.
+    nearest : ndarray of int of shape (n_prototypes,)
+        The most similar image of its class for each prototype, none twice.
+    """
+
+    source: Any
+    labels: np.ndarray
+    features: np.ndarray
+    prototype_features: np.ndarray
+    nearest: np.ndarray
+
+
+def find_nearest(
+    images: np.ndarray, labels: np.ndarray, X: Any, y: Any, probe: FrozenBackboneProbe, caller: str
+) -> RealImages:
+    """Find the real image that is most similar to each prototype, as :func:`check_real` has them.
+
+    Raises
+    ------
+    ValueError
+        If something cannot be used, or a class has fewer images than prototypes.
+    """
+    own, source, indices, classes = check_real(labels, X, y, probe, caller)
+    scarce = np.bincount(indices) < np.bincount(own, minlength=len(classes))
+    if scarce.any():
+        raise ValueError(
+            f"X has fewer images than prototypes of {classes[scarce].tolist()}. Pass more images."
+        )
+    points, features = embed_all(probe, images, source)
+    nearest = nearest_rows(features, indices, points, own)
+    return RealImages(source, classes[indices], features, points, nearest)
 
 
 def class_scores(probe: FrozenBackboneProbe, features: np.ndarray) -> np.ndarray:

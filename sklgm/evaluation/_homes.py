@@ -12,7 +12,6 @@ import numpy as np
 from sklgm.backbones import Backbone
 from sklgm.backbones._checks import brief
 from sklgm.backbones._names import is_here, place_of
-from sklgm.estimators.bank import views_of_each
 from sklgm.estimators.probe import FrozenBackboneProbe
 from sklgm.estimators.probing import net_parameters
 from sklgm.estimators.selectors import ClassCentroids, RandomImages
@@ -146,12 +145,6 @@ def compare_prototypes(
     shared |= {"soft_labels": prototypes.probabilities is not None, "verbose": verbose}
     warn_of_missing(prototypes.classes, test[1])
     few = int(np.unique(prototypes.labels, return_counts=True)[1].min())
-    if verbose and train is not None:
-        n_views = 1 if probe.augmentation is None else views_of_each(probe.n_views, len(y))
-        print(  # noqa: T201
-            f"On each net, {n_seeds} probes on all images embed {n_views} views of each of "
-            f"{len(y):,}."
-        )
     results = {}
     for name, net in nets.items():
         selections: dict[str, Any] = {PROTOTYPES: prototypes}

@@ -12,6 +12,7 @@ from sklearn.base import clone
 from sklearn.frozen import FrozenEstimator
 from sklearn.metrics import accuracy_score, recall_score, top_k_accuracy_score
 
+from sklgm.estimators.bank import views_of_each
 from sklgm.estimators.probe import FrozenBackboneProbe
 from sklgm.estimators.probing import embed_real
 from sklgm.estimators.selectors import (
@@ -23,11 +24,12 @@ from sklgm.estimators.selectors import (
 )
 from sklgm.evaluation._checks import SOFT_LABELS, GivenPrototypes, Split
 from sklgm.prototypes.prototype_set import PrototypeSet
+from sklgm.utils.tables import duration
 from sklgm.utils.targets import check_same_classes
 
 # By the id of an unfitted distiller and the seed of a fit: the fitted one and its seconds.
 Kept = dict[int, dict[int, tuple[Any, float]]]
-# Seconds of a probe after which a line tells of it.
+# Seconds after which a line tells of a probe, or of what is to come.
 _LONG = 20.0
 
 
@@ -50,7 +52,9 @@ class Bench:
         self.probe = probe
         self.split = split
         self.column = column
+        start = time.perf_counter()
         self.features = embed_real(probe, split.X_test)
+        self._seconds_per_image = (time.perf_counter() - start) / len(self.features)
 
     def run(self, selection: Any, seed: int) -> dict[str, Any]:
         """Train a probe on a fitted selection, or on all images, and score it.
@@ -83,6 +87,19 @@ class Bench:
             **self._metrics(probe.head_),
             "train_seconds": seconds,
         }
+
+    def tell_of_all_images(self, n_seeds: int) -> None:
+        """Print how long probes on all images are going to take, if that is long."""
+        n_images = len(self.split.y)
+        probe = self.probe
+        n_views = 1 if probe.augmentation is None else views_of_each(probe.n_views, n_images)
+        seconds = n_seeds * n_images * n_views * self._seconds_per_image
+        if seconds > _LONG:
+            net = f"On {self.column}, " if self.column else ""
+            print(  # noqa: T201
+                f"{net}{n_seeds} probes on all images embed {n_views} views of each of "
+                f"{n_images:,}, in about {duration(seconds)}."
+            )
 
     def _metrics(self, head: Any) -> dict[str, float]:
         y, classes = self.split.y_test, self.split.classes
@@ -156,6 +173,8 @@ def run_rows(
     selections = [row.selection for row in rows]
     kept: Kept = {id(s.distiller): {} for s in selections if isinstance(s, NearestImages)}
     records: list[dict[str, Any]] = []
+    for bench in (b for row in rows if verbose and row.selection is None for b in row.benches):
+        bench.tell_of_all_images(n_seeds)
     for number, row in enumerate(rows, start=1):
         split = row.benches[0].split
         place = f"{number} of {len(rows)}" if verbose else ""

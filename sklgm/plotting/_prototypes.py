@@ -9,14 +9,11 @@ from numbers import Integral
 from typing import Any
 
 import numpy as np
-from sklearn.frozen import FrozenEstimator
 from sklearn.utils import check_scalar
 from sklearn.utils.validation import check_consistent_length
 
-from sklgm.estimators.probing import check_prototypes
-from sklgm.estimators.selectors import NearestImages
+from sklgm.estimators.probing import check_prototypes, find_nearest, probe_of
 from sklgm.plotting._style import pyplot, resolve_class_names, shorten
-from sklgm.prototypes.prototype_set import PrototypeSet
 
 # Lengths are in pixels of a figure with 100 dots an inch, but for the font's size.
 _GAP = 6
@@ -88,7 +85,7 @@ class PrototypesDisplay:
 
     @classmethod
     def from_estimator(
-        cls, estimator, X=None, y=None, *, class_names=None, ax=None, n_columns=None
+        cls, estimator, X=None, y=None, *, backbone=None, class_names=None, ax=None, n_columns=None
     ):
         """Draw the prototypes of a fitted distiller or selector, or of a set.
 
@@ -99,9 +96,12 @@ class PrototypesDisplay:
         X : array-like of images, default=None
             Real images, as the estimator takes them. With them, the image of its class most
             similar to each prototype is drawn below it, none twice: see
-            :class:`~sklgm.NearestImages`. They pass the backbone once, which a set does not have.
+            :class:`~sklgm.NearestImages`. They pass the backbone once.
         y : array-like of shape (n_samples,), default=None
             Labels of the images.
+        backbone : str, Backbone or None, default=None
+            Net whose features tell what is similar. None takes the estimator's, the first of
+            several; a set has none.
         class_names : dict or sequence of str, default=None
             Names to show instead of the labels: by label, or one per class in sorted order.
         ax : matplotlib Axes, default=None
@@ -120,17 +120,14 @@ class PrototypesDisplay:
             If `estimator` is not fitted.
         ValueError
             If its prototypes are feature rows, a class has fewer images than prototypes, or X comes
-            with a set.
+            with a set and no backbone.
         """
         images, labels = check_prototypes(estimator)
         nearest = None
         if X is not None:
-            if isinstance(estimator, PrototypeSet):
-                raise ValueError(
-                    "A PrototypeSet brings no net to compare X by. Leave X out, pass the fitted "
-                    "distiller, or use HTMLReport.from_prototypes, which takes backbone=."
-                )
-            nearest = NearestImages(FrozenEstimator(estimator)).fit(X, y).prototypes_
+            probe = probe_of(estimator, backbone, None)
+            real = find_nearest(images, labels, X, y, probe, cls.__name__)
+            nearest = probe._encoder().canvas_array(real.source.take(real.nearest))
         display = cls(
             prototypes=images,
             prototype_labels=labels,

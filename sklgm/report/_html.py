@@ -14,8 +14,7 @@ import numpy as np
 from sklgm._version import __version__
 from sklgm.backbones import Backbone
 from sklgm.estimators.probe import FrozenBackboneProbe
-from sklgm.estimators.probing import check_real, embed_all, probe_of
-from sklgm.estimators.selectors.nearest import nearest_rows
+from sklgm.estimators.probing import find_nearest, probe_of
 from sklgm.plotting import ConvergenceDisplay, EmbeddingDisplay
 from sklgm.plotting._embedding import choose_rows
 from sklgm.plotting._style import resolve_class_names
@@ -298,21 +297,19 @@ def _among_real(
     images: np.ndarray, labels: np.ndarray, X: Any, y: Any, probe: Any, class_names: Any
 ) -> tuple[list[str], str]:
     """Return the nearest real image of each prototype shown, and a map of all, as data URIs."""
-    own, source, indices, classes = check_real(labels, X, y, probe, "HTMLReport")
-    scarce = np.bincount(indices) < np.bincount(own, minlength=len(classes))
-    if scarce.any():
-        raise ValueError(
-            f"X has fewer images than prototypes of {classes[scarce].tolist()}. Pass more images."
-        )
-    points, features = embed_all(probe, images, source)
-    rows = nearest_rows(features, indices, points, own)
-    dots = np.arange(len(indices))
+    real = find_nearest(images, labels, X, y, probe, "HTMLReport")
+    dots = np.arange(len(real.labels))
     if len(dots) > _MOST_DOTS:
-        dots = choose_rows(indices, _MOST_DOTS, random_state=0)
+        dots = choose_rows(real.labels, _MOST_DOTS, random_state=0)
     display = EmbeddingDisplay.from_features(
-        features[dots], classes[indices[dots]], points, labels, class_names=class_names
+        real.features[dots],
+        real.labels[dots],
+        real.prototype_features,
+        labels,
+        class_names=class_names,
     )
-    return [picture(source[row]) for row in rows[:_MOST_CARDS]], figure_picture(display.figure_)
+    pictures = [picture(real.source[row]) for row in real.nearest[:_MOST_CARDS]]
+    return pictures, figure_picture(display.figure_)
 
 
 def _result_section(heading: Any, result: Any) -> Section:

@@ -75,6 +75,14 @@ def spread(mean: float, deviation: float) -> str:
     return f"{mean:.3f}" if np.isnan(deviation) else f"{mean:.3f} ± {deviation:.3f}"
 
 
+def duration(seconds: float) -> str:
+    """Return a duration as text, in hours and minutes if it is long."""
+    minutes = round(seconds / 60)
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    return f"{minutes} min" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
+
+
 def markdown(titles: Sequence[str], cells: Iterable[Sequence[str]]) -> str:
     """Return a Markdown table, the first column to the left and the others to the right."""
     lines = [[cell.replace("|", "\\|") for cell in line] for line in (titles, *cells)]

@@ -176,11 +176,3 @@ def test_the_disk_is_what_kept_work_takes(nets, tmp_path, at_every_step):
         estimator.set_callbacks(Interrupting(at=8)).fit(X, Y)
     taken = sum(file.stat().st_size for file in tmp_path.rglob("*") if file.is_file())
     assert taken == pytest.approx(needed_bytes(estimator, 3)[1], rel=0.2)
-
-
-@pytest.mark.parametrize(
-    ("seconds", "text"),
-    [(0.2, "0 s"), (99.4, "99 s"), (100, "2 min"), (3570, "1 h 0 min"), (9000, "2 h 30 min")],
-)
-def test_durations(seconds, text):
-    assert progress._duration(seconds) == text

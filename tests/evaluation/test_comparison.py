@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose
@@ -422,7 +424,10 @@ def test_it_is_silent_unless_asked(capsys):
 def test_probes_that_take_long_are_told_one_by_one(capsys, monkeypatch):
     monkeypatch.setattr("sklgm.evaluation._runs._LONG", 0.0)
     compare(selections={"all": None}, n_probe_seeds=3, verbose=1)
-    *probes, last = capsys.readouterr().out.splitlines()
+    begin, *probes, last = capsys.readouterr().out.splitlines()
+    first, _, about = begin.partition(", in about ")
+    assert first == f"3 probes on all images embed {PROBE.n_views} views of each of {len(X)}"
+    assert re.fullmatch(r"\d+ s\.", about)
     assert [line.partition(" took ")[0] for line in probes] == [
         "1 of 1: probe 1 of 3",
         "1 of 1: probe 2 of 3",

@@ -206,8 +206,10 @@ def test_a_set_is_drawn_as_its_estimator():
     given = PrototypeSet.from_estimator(fitted)
     drawn = [rendered(PrototypesDisplay.from_estimator(one)) for one in (fitted, given)]
     assert np.array_equal(*drawn)
-    with pytest.raises(ValueError, match="no net to compare X by"):
+    with pytest.raises(ValueError, match="PrototypeSet brings no net"):
         PrototypesDisplay.from_estimator(given, images, labels)
+    display = PrototypesDisplay.from_estimator(given, images, labels, backbone=tiny_backbone())
+    np.testing.assert_allclose(display.nearest, fitted.prototypes_)
 
 
 def test_estimators_without_pictures_are_refused(stand_in):
