@@ -10,7 +10,6 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.frozen import FrozenEstimator
 
-from sklgm.backbones import WeightsNotFoundError
 from sklgm.prototypes.nets import difference, recorded_net, recorded_size
 from sklgm.prototypes.prototype_set import PrototypeSet
 
@@ -38,15 +37,14 @@ def fit_distiller(
         task.call_on_fit_task_begin(estimator=owner)
         try:
             distiller.fit(X, y, **metadata)
-        except WeightsNotFoundError as error:
-            # A net that the user may not have named: the distiller has a default of its own.
-            own, given = (getattr(one, "backbone", None) for one in (distiller, owner))
-            if own == given:
-                raise
-            raise WeightsNotFoundError(
-                f"{error} The distiller has backbone={own!r}, and what it is in has {given!r}: "
-                f"give both the same, if you mean one net."
-            ) from error
+        except Exception as error:
+            # Its net may be one that the user did not name: it has a default of its own.
+            backbone = getattr(distiller, "backbone", None)
+            error.add_note(
+                f"This was raised by {type(distiller).__name__}(backbone={backbone!r}), the "
+                f"distiller of {type(owner).__name__}. It has settings of its own."
+            )
+            raise
         task.call_on_fit_task_end(estimator=owner)
 
 

@@ -1,5 +1,4 @@
 import pickle
-from unittest.mock import MagicMock
 
 import numpy as np
 import pandas as pd
@@ -27,8 +26,6 @@ from sklgm import (
     RandomImages,
     StandardAugmentation,
 )
-from sklgm.backbones import WeightsNotFoundError
-from sklgm.estimators.distilled import fit_distiller
 from tests.image_checks import toy_images
 from tests.tiny_backbones import counting_backbone, tiny_backbone
 
@@ -206,16 +203,12 @@ def test_a_distiller_for_another_size_is_warned_of_before_it_is_fitted():
     assert found[0].filename == __file__
 
 
-def test_a_distiller_with_another_net_is_named_when_that_is_missing(monkeypatch):
-    def nowhere(*args):
-        raise WeightsNotFoundError("No weights of 'clip_vitb16'.")
-
-    monkeypatch.setattr(LGMDistiller, "fit", nowhere)
-    with pytest.raises(WeightsNotFoundError, match=r"weights of .* distiller has backbone='clip'"):
-        FrozenBackboneProbe(NET, distiller=LGMDistiller()).fit(X, Y)
-    # Where there is one net, nothing is to be said of two.
-    with pytest.raises(WeightsNotFoundError, match=r"No weights of 'clip_vitb16'\.$"):
-        fit_distiller(LGMDistiller(), LGMDistiller(), X, Y, MagicMock())
+def test_an_error_of_the_distiller_says_whose_it_is():
+    rows = np.random.default_rng(0).random((9, 4))
+    with pytest.raises(ValueError, match=r"shape \(4,\)") as found:
+        FrozenBackboneProbe(None, distiller=LGMDistiller()).fit(rows, np.arange(9) % 3)
+    (note,) = found.value.__notes__
+    assert "LGMDistiller(backbone='clip'), the distiller of FrozenBackboneProbe" in note
 
 
 def test_prototypes_of_a_smaller_image_size_are_warned_of():
