@@ -77,8 +77,8 @@ def test_memory_does_not_grow_with_the_number_of_files(tmp_path):
             pass
         peaks.append(tracemalloc.get_traced_memory()[1])
         tracemalloc.stop()
-    a_batch = batch_size * 64 * 64 * 3
-    assert max(peaks) < 7 * a_batch
+    # Fifty batches are read; a few are on their way, and what decodes them takes some room too.
+    assert max(peaks) < 10 * batch_size * 64 * 64 * 3
 
 
 class Counter:
