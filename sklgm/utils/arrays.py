@@ -28,10 +28,11 @@ def is_large(shape: tuple[int, ...]) -> bool:
 def gather(
     parts: Callable[[int], Iterable[np.ndarray]], shape: tuple[int, ...], path: Path | None = None
 ) -> np.ndarray:
-    """Return parts, one after the other, as one array; above 32 MiB it lies in a temporary file.
+    """Return parts, one after the other, as one float32 array.
 
-    The temporary file has no name: it is gone with the array, or with the process, however that
-    ends. The system keeps as much of a file in memory as there is room for.
+    Above 32 MiB it lies in a temporary file without a name, which is gone with the array, or with
+    the process, however that ends. Where the disk has too little room, an OSError says so before
+    any part is asked for.
 
     Parameters
     ----------
@@ -42,17 +43,7 @@ def gather(
     path : Path, optional
         A file in the format of `numpy.save`, which is read if it is there, and made if not, however
         small. Until it is complete the parts are in a file beside it, from which the next call
-        goes on.
-
-    Returns
-    -------
-    ndarray of that shape
-        float32. To write to it does not change a file that is kept.
-
-    Raises
-    ------
-    OSError
-        If the disk has too little room. No part is asked for then.
+        goes on. To write to the array does not change it.
     """
     if path is not None:
         if not path.exists():
@@ -75,23 +66,9 @@ def gather(
 
 
 def float64_parts(features: np.ndarray, rows: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
-    """Yield some rows of features in float64, a thousand at a time, each time with their places.
+    """Yield slices of ``rows``, a thousand at a time, with the features of these rows in float64.
 
-    The features may lie in a file, and a class of them in float64 may be larger than the memory.
-
-    Parameters
-    ----------
-    features : ndarray of shape (n_samples, n_features)
-        The features.
-    rows : ndarray of int of shape (n_rows,)
-        Which of them.
-
-    Yields
-    ------
-    part : slice
-        Places in ``rows``.
-    values : ndarray of shape (n_part, n_features)
-        The features of these rows, float64.
+    The features (n, d) may lie in a file, and those of a class in float64 may not fit into memory.
     """
     for part in gen_batches(len(rows), 1024):
         yield part, features[rows[part]].astype(np.float64)

@@ -11,21 +11,9 @@ import torch
 def resolve_device(device: str | int | torch.device = "auto") -> torch.device:
     """Turn a ``device=`` parameter into a device that is there.
 
-    Parameters
-    ----------
-    device : str, int or torch.device, default="auto"
-        ``"auto"`` takes the first of ``"cuda"``, ``"mps"`` and ``"cpu"`` that is available, and
-        ``"cuda"`` is the current CUDA device. An integer is the index of one.
-
-    Returns
-    -------
-    torch.device
-        CUDA devices always carry their index, so that equal devices compare equal.
-
-    Raises
-    ------
-    ValueError
-        If the device is not there, or `device` does not describe one.
+    "auto" takes the first of "cuda", "mps" and "cpu" that is available, "cuda" is the current CUDA
+    device, and an integer is the index of one. CUDA devices always carry their index, so that equal
+    devices compare equal. What is not there, or describes no device, is a ValueError.
     """
     there = _available_devices()
     if isinstance(device, str) and device == "auto":
@@ -48,15 +36,7 @@ def resolve_device(device: str | int | torch.device = "auto") -> torch.device:
 def devices_in_turn(device: str | int | torch.device) -> list[torch.device]:
     """Return the devices that the workers of one computer take in turn.
 
-    Parameters
-    ----------
-    device : str, int or torch.device
-        A ``device=`` parameter.
-
-    Returns
-    -------
-    list of torch.device
-        The device that it means; with ``"auto"`` or ``"cuda"`` the other GPUs after it.
+    The first is what the ``device=`` parameter means; after "auto" or "cuda" come the other GPUs.
     """
     first = resolve_device(device)
     if first.type != "cuda" or str(device) not in ("auto", "cuda"):
@@ -68,17 +48,7 @@ def devices_in_turn(device: str | int | torch.device) -> list[torch.device]:
 def resolve_precision(precision: str, device: torch.device) -> torch.dtype | None:
     """Turn a ``precision=`` parameter into the dtype of autocast.
 
-    Parameters
-    ----------
-    precision : {"auto", "float32", "bfloat16", "float16"}
-        ``"auto"`` is bfloat16 on a GPU with bfloat16 units and float32 everywhere else.
-    device : torch.device
-        The device that the net runs on.
-
-    Returns
-    -------
-    torch.dtype or None
-        The dtype for `torch.autocast`; None means plain float32 without autocast.
+    "auto" is bfloat16 on a GPU with bfloat16 units, and float32 everywhere else, which is None.
     """
     if precision == "auto" and device.type == "cuda":
         with torch.cuda.device(device):  # torch asks the current device

@@ -8,20 +8,7 @@ from contextlib import contextmanager
 
 @contextmanager
 def needs_extra(name: str, what: str) -> Iterator[None]:
-    """Let an import that fails name the extra to install.
-
-    Parameters
-    ----------
-    name : str
-        The extra.
-    what : str
-        What needs it.
-
-    Raises
-    ------
-    ImportError
-        If the body raises one.
-    """
+    """Let an import that fails say what needs it, and name the extra to install."""
     try:
         yield
     except ImportError as error:

@@ -42,19 +42,9 @@ class WritingInterval:
 def replacing(target: Path) -> Iterator[Path]:
     """Yield a path to write to, beside a file whose place it takes at the end.
 
-    So the file is safe for whoever has the old one mapped into memory. After an error the old one
-    is still there, and the new one is not. The new one is on the disk before it has the name, or
-    a loss of power could leave it empty.
-
-    Parameters
-    ----------
-    target : Path
-        The file, which may be there or not.
-
-    Yields
-    ------
-    Path
-        A name that no other thread or process uses.
+    So the file is safe for whoever has the old one mapped into memory, and after an error the old
+    one is still there. The path is of no other thread or process. The new file is on the disk
+    before it has the name, or a loss of power could leave it empty.
     """
     writer = f"{os.getpid()}-{threading.get_ident()}"
     partial = target.with_name(f".{target.name}.{writer}.partial")
@@ -69,21 +59,10 @@ def replacing(target: Path) -> Iterator[Path]:
 
 
 def try_writing(target: Path, *inside: str) -> None:
-    """Raise OSError unless a file or folder can be written there, which is found by trying.
+    """Raise OSError unless a file or folder, with folders in it, can be written: by trying.
 
-    Nothing is left behind: all is made in a folder of its own, in the nearest one that is there.
-
-    Parameters
-    ----------
-    target : Path
-        What is to be written. Folders above it may be missing.
-    *inside : str
-        Folders that are to be in it.
-
-    Raises
-    ------
-    OSError
-        With the reason, and the target's name.
+    Folders above it may be missing. Nothing is left behind: all is made in a folder of its own, in
+    the nearest one that is there.
     """
     base = next(folder for folder in target.parents if os.path.lexists(folder))
     try:

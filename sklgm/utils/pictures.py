@@ -14,19 +14,9 @@ _MOST_IN_A_STRIP = 36
 
 
 def picture(image: np.ndarray, most_pixels: int = 144) -> str:
-    """Return an image as a data URI, reduced if it is large.
+    """Return an RGB image, bytes or floats in [0, 1], as the data URI of a PNG.
 
-    Parameters
-    ----------
-    image : ndarray of shape (height, width, 3)
-        uint8, or floats in [0, 1].
-    most_pixels : int, default=144
-        Height and width, at most.
-
-    Returns
-    -------
-    str
-        A PNG.
+    A larger one than ``most_pixels`` a side is reduced.
     """
     if image.dtype != np.uint8:
         image = np.rint(image * 255).astype(np.uint8)
@@ -48,20 +38,7 @@ def figure_picture(figure: Any) -> str:
 
 
 def picture_strip(images: np.ndarray, labels: np.ndarray) -> str:
-    """Return small pictures with their labels, side by side, as HTML.
-
-    Parameters
-    ----------
-    images : ndarray of shape (n, height, width, 3)
-        Floats in [0, 1]. The first few dozen are shown.
-    labels : ndarray of shape (n,)
-        Shown as text, whatever they hold.
-
-    Returns
-    -------
-    str
-        An element.
-    """
+    """Return the first few dozen of some images, with their labels, side by side, as HTML."""
     shown = list(zip(images, labels.tolist(), strict=True))[:_MOST_IN_A_STRIP]
     parts = [
         f'<figure style="margin:0;width:72px"><img src="{picture(image)}" alt="prototype" '

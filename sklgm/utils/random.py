@@ -14,18 +14,7 @@ _LOCK = threading.RLock()
 
 
 def own_random_state(seed: Any) -> np.random.RandomState:
-    """Return a generator for ``random_state``.
-
-    Parameters
-    ----------
-    seed : None, int or RandomState
-        Seed as scikit-learn takes it, but None draws fresh entropy and leaves the global generator.
-
-    Returns
-    -------
-    numpy.random.RandomState
-        ``seed`` itself when it is one.
-    """
+    """Return a generator for ``random_state``; None draws fresh entropy, not the global one."""
     return np.random.RandomState() if seed is None else check_random_state(seed)
 
 

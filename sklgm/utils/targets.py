@@ -15,29 +15,11 @@ from sklearn.utils.multiclass import check_classification_targets
 
 
 def check_targets(y: Any, n_samples: int, estimator_name: str) -> tuple[np.ndarray, np.ndarray]:
-    """Check labels and number them.
+    """Return the sorted classes of labels, and the index of each label's class, int64.
 
-    Parameters
-    ----------
-    y : array-like of shape (n_samples,)
-        Labels: integers, booleans, strings or whole-numbered floats; of enums, the values.
-    n_samples : int
-        Number of labels that there must be.
-    estimator_name : str
-        Name for the messages.
-
-    Returns
-    -------
-    classes : ndarray of shape (n_classes,)
-        The distinct labels, sorted.
-    indices : ndarray of shape (n_samples,)
-        Index into ``classes`` of each label, int64.
-
-    Raises
-    ------
-    ValueError
-        For no labels, missing ones, labels of mixed types or of types that cannot be kept,
-        continuous labels, another number of labels than samples, or fewer than two classes.
+    Labels are integers, booleans, strings or whole-numbered floats; of enums, the values. None or
+    missing ones, mixed types or types that cannot be kept, continuous labels, another number of
+    them than samples, and fewer than two classes are a ValueError.
     """
     if y is None:
         raise ValueError(
@@ -75,20 +57,10 @@ def _number(labels: np.ndarray, estimator_name: str) -> tuple[np.ndarray, np.nda
 
 
 def named_labels(labels: Any) -> Any:
-    """Return the labels of a column by the names of their classes.
+    """Return labels by the names of their classes, where they number these; others as they are.
 
-    A column is what `datasets` of Hugging Face make of ``dataset["label"]``.
-
-    Parameters
-    ----------
-    labels : object
-        Labels of any kind. A column of a data set whose feature is a ``ClassLabel`` numbers the
-        names of its classes.
-
-    Returns
-    -------
-    object
-        A list of names, with None where a label is missing (-1 or None); other labels as they are.
+    They do in a column, ``dataset["label"]``, of kind ``ClassLabel`` in a data set of Hugging Face.
+    A label that is missing becomes None.
     """
     names = getattr(getattr(labels, "features", None), "names", None)
     return labels if names is None else number_names(labels[:], names)
