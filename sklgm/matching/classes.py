@@ -15,7 +15,7 @@ ClassWeight = Literal["balanced"] | Mapping[Any, float] | None
 
 def label_indices(classes: np.ndarray, y: Sequence[Any] | np.ndarray) -> np.ndarray:
     """Return the place of each label among sorted classes, or raise for one that has none."""
-    labels = np.asarray(y) if np.ndim(y) > 1 else check_column(y, "y")
+    labels = check_column(y, "y")
     check_known(labels, classes, "labels of y", "classes")
     return np.searchsorted(classes, labels)
 

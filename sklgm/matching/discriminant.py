@@ -18,24 +18,11 @@ _SMALL = 1e-6
 
 
 def discriminant_head(means: np.ndarray, covariance: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the linear head of LDA with equal priors.
+    """Return the linear head of LDA with equal priors: weights (C, d) and intercepts (C,).
 
-    Where features do not vary within classes, or no more than rounding makes them, the nearest
-    mean decides: the probabilities are 1 and 0, and equal for classes of equal means.
-
-    Parameters
-    ----------
-    means : ndarray of shape (n_classes, d)
-        Mean feature of each class, float64.
-    covariance : ndarray of shape (d, d)
-        Covariance within classes, float64. It may be singular.
-
-    Returns
-    -------
-    coef : ndarray of shape (n_classes, d)
-        float64.
-    intercept : ndarray of shape (n_classes,)
-        float64.
+    Means (C, d) and the covariance within classes (d, d), which may be singular, are float64, and
+    so is the head. Where features do not vary within classes, or no more than rounding makes them,
+    the nearest mean decides: probabilities are 1 and 0, and equal for classes of equal means.
     """
     n_features = means.shape[1]
     centre = means.mean(axis=0)
@@ -55,19 +42,6 @@ def discriminant_head(means: np.ndarray, covariance: np.ndarray) -> tuple[np.nda
 def discriminant_probabilities(
     features: np.ndarray, coef: np.ndarray, intercept: np.ndarray
 ) -> np.ndarray:
-    """Return the probabilities of the classes.
-
-    Parameters
-    ----------
-    features : ndarray of shape (n, d)
-        Features, floating.
-    coef, intercept : ndarray of shape (n_classes, d), (n_classes,)
-        As :func:`discriminant_head` returns them.
-
-    Returns
-    -------
-    ndarray of shape (n, n_classes)
-        float64; rows sum to 1.
-    """
+    """Return the probabilities (n, C) of features (n, d) under a head, float64."""
     scores = features.astype(np.float64) @ coef.T + intercept
     return torch.from_numpy(scores).softmax(dim=1).numpy()

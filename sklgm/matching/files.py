@@ -13,21 +13,9 @@ from torch import Tensor
 def write_tensors(
     path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
 ) -> None:
-    """Write a safetensors file with the permissions that this process gives its files.
+    """Write contiguous tensors and texts, both by name, to a safetensors file.
 
-    Parameters
-    ----------
-    path : Path
-        The file.
-    tensors : mapping of str to Tensor
-        Contiguous tensors by name.
-    metadata : mapping of str to str, optional
-        Texts by name.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written.
+    It has the permissions that this process gives its files. A failure is an OSError.
     """
     path.touch()
     mode = path.stat().st_mode

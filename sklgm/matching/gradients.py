@@ -23,43 +23,16 @@ _CHUNK_FLOATS = 2**20
 
 
 def heads_per_chunk(n_samples: int, n_classes: int, n_features: int) -> int:
-    """Return how many heads can be worked off at once.
-
-    Parameters
-    ----------
-    n_samples, n_classes, n_features : int
-        Sizes of the batch and of a head.
-
-    Returns
-    -------
-    int
-        The number of heads, at least 1.
-    """
+    """Return how many heads can be worked off at once, at least 1."""
     return max(1, _CHUNK_FLOATS // (n_classes * max(n_samples, n_features + 1)))
 
 
 def residuals(
     features: Tensor, labels: Tensor, heads: Tensor, sample_weight: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return class probabilities and weighted residuals of every sample under every head.
+    """Return ``softmax(Z W^T)`` and ``P`` of every sample and head, both of shape (n, H, C).
 
-    Parameters
-    ----------
-    features : Tensor of shape (n, d)
-        Features, float32 or float64.
-    labels : Tensor of shape (n,)
-        Class indices, int64 in [0, C).
-    heads : Tensor of shape (H, C, d)
-        Linear heads without bias.
-    sample_weight : Tensor of shape (n,), optional
-        Weight of each sample; 1 when not given.
-
-    Returns
-    -------
-    probabilities : Tensor of shape (n, H, C)
-        ``softmax(Z W^T)``.
-    residuals : Tensor of shape (n, H, C)
-        ``(softmax(Z W^T) - Y)`` times the sample's weight.
+    The arguments are those of :func:`probe_gradients`. Weights multiply ``P`` alone.
     """
     n_heads, n_classes, n_features = heads.shape
     logits = features @ heads.reshape(-1, n_features).T
@@ -100,7 +73,7 @@ def probe_gradients(
 
 
 def _gradients(difference: Tensor, features: Tensor) -> Tensor:
-    """Return ``P^T [Z, 1]``, the heads' rows one below the other."""
+    """Return ``P^T [Z, 1]``, the rows of all heads one below the other."""
     flat = difference.flatten(1)
     return torch.cat([flat.T @ features, flat.sum(0)[:, None]], dim=1)
 

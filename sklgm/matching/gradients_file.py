@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,23 +45,15 @@ def as_settings(header: dict[str, Any]) -> dict[str, Any]:
     return settings
 
 
-def read_gradients(
-    path: str | Path, names: Sequence[str], of_covariance: Sequence[str]
-) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    """Return the header and the named tensors, unchecked; those of the covariance if it has them.
-
-    Another file, or one of another format, is a ValueError.
-    """
+def read_gradients(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    """Return header and tensors, unchecked; another file, or another format, is a ValueError."""
     if Path(path).exists() and not Path(path).is_file():  # a pipe would be waited for
         raise ValueError(f"{path} is a folder, a pipe or a device. Pass the path of a file.")
     try:
         with safe_open(str(path), framework="pt") as file:
             header = json.loads((file.metadata() or {})[_KEY])
             version = header.pop("format")
-            # Another format may have other tensors.
-            known = [*names, *(of_covariance if header.get("store_covariance") else ())]
-            known = known if version == _FORMAT else []
-            tensors = {name: _tensor(file, name) for name in known}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except (SafetensorError, LookupError, ValueError, *_OTHER_JSON) as error:
         raise ValueError(f"{path} is not a file written by RealGradients.save.") from error
     if version != _FORMAT:
@@ -72,32 +64,17 @@ def read_gradients(
     return header, tensors
 
 
-def _tensor(file: Any, name: str) -> Tensor:
-    if name in file.keys() or name not in _COUNTS:  # noqa: SIM118
-        return file.get_tensor(name)
-    return file.get_tensor(_COUNTS[name]).double()
-
-
 def restore(gradients: Any, tensors: Mapping[str, Tensor]) -> None:
-    """Set all that gradients add up.
+    """Set all that gradients add up to what ``tensors()`` of others with their settings returned.
 
-    Parameters
-    ----------
-    gradients : RealGradients
-        What was added up before is lost.
-    tensors : mapping of str to Tensor
-        Those of gradients with the same settings, as ``RealGradients.tensors`` returns them. They
-        are not copied.
-
-    Raises
-    ------
-    ValueError
-        If they do not fit.
+    The tensors are not copied. Those that do not fit are a ValueError.
     """
-    gradients._allocate(len(tensors["feature_sum"]), "cpu")
-    for name in gradients.tensors():
-        value, is_tensor = tensors[name], isinstance(getattr(gradients, name), Tensor)
+    # Without memory, since a damaged file may have any number of features.
+    gradients._allocate(len(tensors["feature_sum"]), "meta")
+    for name in gradients._sums:
+        value = tensors[name] if name in tensors else tensors[_COUNTS[name]].double()
         expected = torch.as_tensor(getattr(gradients, name))
         if (value.shape, value.dtype) != (expected.shape, expected.dtype):
             raise ValueError(f"its {name} do not fit its header.")
+        is_tensor = isinstance(getattr(gradients, name), Tensor)
         setattr(gradients, name, value if is_tensor else value.numpy())

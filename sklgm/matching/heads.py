@@ -12,41 +12,19 @@ from sklgm.matching.moving import to_device
 
 
 def numbered_generator(seed: int, number: int) -> torch.Generator:
-    """Return one of a seed's many generators, on the CPU: any can be had without the others.
-
-    Parameters
-    ----------
-    seed, number : int
-        Non-negative.
-
-    Returns
-    -------
-    torch.Generator
-        A generator at its start.
-    """
+    """Return one of a seed's many generators, on the CPU: any can be had without the others."""
     state = np.random.SeedSequence([seed, number]).generate_state(1, np.uint64)[0]
     return torch.Generator().manual_seed(int(state))
 
 
 @dataclass(frozen=True)
 class HeadPool:
-    """Heads ``W ~ N(0, scale^2)`` that are a pure function of a seed.
+    """Heads ``W ~ N(0, scale^2)`` of shape (n_classes, n_features), a pure function of a seed.
 
     Each head is drawn from its own stream on the CPU, so any device or shard that knows the seed
     has the same heads. They are equal bit for bit on processors with the same vector
     instructions, and to rounding on others. The pool is drawn when a device first asks for it,
     and kept there, where it takes as much memory as its gradients.
-
-    Parameters
-    ----------
-    size : int
-        Number of heads.
-    n_classes, n_features : int
-        Shape of a head.
-    scale : float
-        Standard deviation of the weights.
-    seed : int
-        A non-negative integer.
     """
 
     size: int
@@ -57,20 +35,7 @@ class HeadPool:
     _kept: dict[torch.device, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
     def take(self, indices: slice | np.ndarray, device: torch.device | str = "cpu") -> Tensor:
-        """Return some heads.
-
-        Parameters
-        ----------
-        indices : slice or int array of shape (k,)
-            Indices of the heads, each in [0, size).
-        device : torch.device or str, default="cpu"
-            The device that they are needed on.
-
-        Returns
-        -------
-        Tensor of shape (k, n_classes, n_features)
-            float32.
-        """
+        """Return the heads of some indices on a device, float32."""
         device = torch.device(device)
         if device not in self._kept:
             self._kept[device] = self._draw().to(device)

@@ -7,20 +7,7 @@ from torch import Tensor
 
 
 def to_device(tensor: Tensor, device: torch.device | str) -> Tensor:
-    """Return a tensor on a device, without waiting until a GPU has it.
-
-    Parameters
-    ----------
-    tensor : Tensor
-        A tensor on any device.
-    device : torch.device or str
-        The device that it is needed on.
-
-    Returns
-    -------
-    Tensor
-        A tensor of the same values.
-    """
+    """Return a tensor on a device, without waiting until a GPU has it."""
     if tensor.device.type != "cpu" or torch.device(device).type != "cuda":
         return tensor.to(device)
     # From ordinary memory CUDA copies only when it has done all that it was asked for before.

@@ -195,7 +195,7 @@ class RealGradients(FeatureMoments, MeanImages):
         ------
         ValueError
             For an unknown label, another number of features, or features or weights that are
-            not finite or not one a row. The sums are then as they were before.
+            not finite or not one a row. The sums are then as they were.
         """
         labels = label_indices(self.classes, y)
         rows = as_rows(features, labels, self.n_features)
@@ -350,17 +350,12 @@ class RealGradients(FeatureMoments, MeanImages):
         ValueError
             When the file is something else, damaged, or of a newer format.
         """
-        header, tensors = read_gradients(path, SUMS, OF_COVARIANCE)
+        header, tensors = read_gradients(path)
         try:
             n_features = len(tensors["feature_sum"])
-            # First, since what follows takes the memory that the header asks for.
             shape = header["head_pool_size"], len(header["classes"]), n_features + 1
-            shapes: dict[str, tuple[int, ...]] = {"sums": shape}
-            if header.get("store_covariance"):
-                shapes["feature_product_sum"] = (n_features, n_features)
-            for name in shapes:
-                if tensors[name].shape != shapes[name]:
-                    raise ValueError(f"its {name} do not fit its header.")
+            if tensors["sums"].shape != shape:  # before memory is taken for so many heads
+                raise ValueError("its sums do not fit its header.")
             full = cls(**as_settings(header))
             restore(full, tensors)
         except (KeyError, ValueError, TypeError, OverflowError) as error:

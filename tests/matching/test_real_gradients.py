@@ -322,7 +322,7 @@ def test_labels_of_unlike_kind_do_not_merge():
         (np.full((2, D), np.nan), [0, 1], None, "NaN or infinity"),
         (torch.full((2, D), 1e300, dtype=torch.float64), [0, 1], None, "NaN or infinity"),
         (FEATURES[:2], [0, 1, 2], None, r"\(2, 6\) and labels of shape \(3,\)"),
-        (FEATURES[:2], [[0], [1]], None, r"\(2, 6\) and labels of shape \(2, 1\)"),
+        (FEATURES[:2], [[0, 1], [1, 0]], None, "y should be a 1d array"),
         (FEATURES[0], np.zeros(D, dtype=int), None, "features must be of shape"),
         (FEATURES[:2], [0, 1], np.ones(3), r"\(3,\)"),
         (FEATURES[:2], [0, 1], np.ones((2, 1)), "2D array"),
