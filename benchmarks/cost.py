@@ -60,7 +60,7 @@ def graph_bytes(backbone):
     pixels = torch.rand(8, 3, backbone.image_size, backbone.image_size, requires_grad=True)
     with counting_graph() as sizes:
         backbone.features(pixels)
-    return sum(sizes) / 8
+    return sum(sizes.values()) / 8
 
 
 def match(n, n_classes, d, n_heads=32):

@@ -85,7 +85,7 @@ class FitState:
             self.losses = self.loop.pop("losses")
             self.stopped = facts["stopped"]
             for size, learnt in zip(sizes, facts["batch_sizes"], strict=True):
-                size.restore(learnt)
+                vars(size).update(learnt)
         self._interval = WritingInterval()
 
     def after_step(
@@ -125,7 +125,7 @@ class FitState:
             with self._interval.writing():
                 tensors = {**state(), "losses": losses}  # all processes gather it
                 if self._path is not None:
-                    sizes = [size.state for size in self._sizes]
+                    sizes = [vars(size) for size in self._sizes]
                     keep_tensors(self._path, {"stopped": stop, "batch_sizes": sizes}, tensors)
         if interrupted:
             self._interrupted = False

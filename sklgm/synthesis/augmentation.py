@@ -204,13 +204,16 @@ class StandardAugmentation(BaseEstimator):
         cut = sandwich(rows, images, torch.where(flip, columns.flip(1), columns))
         if views.blur.any():
             blur = blurring(size, cut.dtype, cut.device)
-            blurred = sandwich(blur, cut, blur)
-            cut = torch.where(to_device(views.blur, cut.device)[:, None, None, None], blurred, cut)
+            cut = _where(views.blur, sandwich(blur, cut, blur), cut)
         noisy = views.noise_seeds >= 0
         if noisy.any():
-            noised = (cut + _noise(views.noise_seeds, cut)).clamp(0, 1)
-            cut = torch.where(to_device(noisy, cut.device)[:, None, None, None], noised, cut)
+            cut = _where(noisy, (cut + _noise(views.noise_seeds, cut)).clamp(0, 1), cut)
         return cut
+
+
+def _where(chosen: Tensor, changed: Tensor, images: Tensor) -> Tensor:
+    """Return images, those changed that are chosen."""
+    return torch.where(to_device(chosen, images.device)[:, None, None, None], changed, images)
 
 
 def _noise(seeds: Tensor, like: Tensor) -> Tensor:
@@ -224,21 +227,10 @@ def _noise(seeds: Tensor, like: Tensor) -> Tensor:
 
 
 def centre_views(images: Tensor, size: int, share: float) -> Tensor:
-    """Return the centre crop of each image, resized where it has not the side ``size``.
+    """Return the centre crop (n, 3, size, size) of square images (n, 3, canvas, canvas).
 
-    Parameters
-    ----------
-    images : Tensor of shape (n, 3, canvas, canvas)
-        Square images.
-    size : int
-        Side of a view in pixels.
-    share : float
-        Side of the crop as a share of the image's, in (0, 1].
-
-    Returns
-    -------
-    Tensor of shape (n, 3, size, size)
-        A view of ``images`` where no resizing is needed.
+    ``share`` is the side of the crop as a share of the image's, in (0, 1]. Where no resizing is
+    needed, the crops share memory with the images.
     """
     canvas = images.shape[-1]
     side = round(canvas * share)
@@ -256,19 +248,5 @@ def mirrors(augmentation: Augmentation) -> bool:
 
 
 def mirror(images: Tensor, views: Any) -> Tensor:
-    """Mirror the images whose views are mirrored.
-
-    Parameters
-    ----------
-    images : Tensor of shape (n, 3, h, w)
-        Pixels.
-    views : Views of length n
-        Only their ``flip`` is looked at.
-
-    Returns
-    -------
-    Tensor of shape (n, 3, h, w)
-        Each image plain or mirrored.
-    """
-    flip = to_device(views.flip, images.device)[:, None, None, None]
-    return torch.where(flip, images.flip(-1), images)
+    """Mirror the images (n, 3, h, w) whose views are mirrored."""
+    return _where(views.flip, images.flip(-1), images)

@@ -60,20 +60,7 @@ class BatchSize:
 
     @classmethod
     def auto(cls, image_size: int, device: torch.device) -> BatchSize:
-        """Choose a batch size by the size of the images and the kind of device.
-
-        Parameters
-        ----------
-        image_size : int
-            Side of what the net sees, in pixels.
-        device : torch.device
-            Device of the net.
-
-        Returns
-        -------
-        BatchSize
-            An adaptive one.
-        """
+        """Return an adaptive batch size for images of a side in pixels, on a kind of device."""
         passes, pixels = _GPU_PASSES, _GPU_PIXELS
         if device.type == "cpu":
             passes = _CPU_PASSES
@@ -81,39 +68,11 @@ class BatchSize:
         images = min(_MOST, max(1, pixels // image_size**2))
         return cls(images, passes * images, adaptive=True)
 
-    @property
-    def state(self) -> list[int]:
-        """What was learnt about the memory, as :meth:`restore` of another BatchSize takes it."""
-        return [self.images, self.graphs, int(self._measured)]
-
-    def restore(self, state: list[int]) -> None:
-        """Take over what another BatchSize with the same arguments has learnt.
-
-        Parameters
-        ----------
-        state : list of int
-            The :attr:`state` of the other one.
-        """
-        self.images, self.graphs = state[:2]
-        self._measured = bool(state[2])
-
     def run(self, function: Callable[[], T]) -> T:
         """Return ``function()``; while it runs out of memory, halve the graphs and try again.
 
-        Parameters
-        ----------
-        function : callable
-            Takes no arguments, reads this object, and can be called again after it failed.
-
-        Returns
-        -------
-        object
-            The result of the function.
-
-        Raises
-        ------
-        RuntimeError
-            If memory runs out with one image, or with a batch size that is not adaptive.
+        The function reads this object. If memory runs out with one image, or with a batch size that
+        is not adaptive, its error is raised.
         """
         while True:
             try:
@@ -131,16 +90,9 @@ class BatchSize:
 
     @contextlib.contextmanager
     def learning(self, n_images: int, device: torch.device) -> Iterator[None]:
-        """Measure the graphs made in this context, and set how many may be kept at once.
+        """Measure the graphs of images that pass a net, and set how many may be kept at once.
 
         Only the first context measures; later ones change nothing.
-
-        Parameters
-        ----------
-        n_images : int
-            Images that pass the net in this context, with a graph.
-        device : torch.device
-            Device of the images.
         """
         if self._measured:
             yield
@@ -151,7 +103,7 @@ class BatchSize:
         free = _free_bytes(device)
         if free is None or not sizes:
             return
-        graphs = max(1, int(_SHARE * free * n_images / sum(sizes)))
+        graphs = max(1, int(_SHARE * free * n_images / sum(sizes.values())))
         if device.type == "cuda":
             self.graphs = graphs
             self.images = min(self.images, graphs)
@@ -188,16 +140,9 @@ def _read_numbers(path: Path) -> dict[str, int]:
 
 
 @contextlib.contextmanager
-def counting_graph() -> Iterator[list[int]]:
-    """Count the bytes that graphs made in this context keep, without the weights.
-
-    Yields
-    ------
-    list of int
-        The bytes of each tensor storage; complete at the end.
-    """
+def counting_graph() -> Iterator[dict[int, int]]:
+    """Count the bytes that graphs made in this context keep, without the weights, by address."""
     sizes: dict[int, int] = {}
-    found: list[int] = []
 
     def look(tensor: Tensor) -> Tensor:
         # A transposed weight is no parameter, but a view of one.
@@ -209,8 +154,7 @@ def counting_graph() -> Iterator[list[int]]:
         return tensor.detach()
 
     with torch.autograd.graph.saved_tensors_hooks(look, lambda tensor: tensor):
-        yield found
-    found += sizes.values()
+        yield sizes
 
 
 def is_out_of_memory(error: BaseException) -> bool:

@@ -16,17 +16,9 @@ _MATRIX = _COLOR_SQRT_COVARIANCE / _COLOR_SQRT_COVARIANCE.norm(dim=0).max()
 
 
 def correlate_colors(images: Tensor) -> Tensor:
-    """Turn decorrelated colour channels into RGB.
+    """Turn channels that vary independently into RGB, as correlated as in photographs.
 
-    Parameters
-    ----------
-    images : Tensor of shape (n, 3, h, w)
-        Channels that vary independently.
-
-    Returns
-    -------
-    Tensor of shape (n, 3, h, w)
-        Channels as correlated as in photographs; the longest axis keeps its scale.
+    Images are of shape (n, 3, h, w). The longest axis keeps its scale.
     """
     matrix = to_device(_MATRIX, images.device).to(images.dtype)
     return torch.einsum("rc,nchw->nrhw", matrix, images)

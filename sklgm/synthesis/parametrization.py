@@ -21,25 +21,6 @@ _START_SPREAD = 0.1
 _DARKEST = 0.03
 
 
-def pyramid_sizes(start_size: int, final_size: int) -> list[int]:
-    """Return the sides of a pyramid's levels.
-
-    Parameters
-    ----------
-    start_size, final_size : int
-        Sides of the coarsest and the finest level, ``1 <= start_size <= final_size``.
-
-    Returns
-    -------
-    list of int
-        ``start_size`` doubled while below ``final_size``, then ``final_size``.
-    """
-    sizes = [start_size]
-    while sizes[-1] < final_size:
-        sizes.append(min(2 * sizes[-1], final_size))
-    return sizes
-
-
 class Synthetic(ABC):
     """Synthetic samples while they are optimised.
 
@@ -185,7 +166,10 @@ class Pyramid(BaseEstimator):
         )
 
     def _sizes(self, size: int) -> list[int]:
-        return pyramid_sizes(self.start_size, size)
+        sizes = [self.start_size]
+        while sizes[-1] < size:
+            sizes.append(min(2 * sizes[-1], size))
+        return sizes
 
 
 class Pixels(Pyramid):
@@ -278,18 +262,8 @@ class _PyramidImages(Synthetic):
 class FeatureRows(Synthetic):
     """Vectors instead of images, in units of the real features' spread around their mean.
 
-    Parameters
-    ----------
-    n : int
-        Number of rows.
-    mean, std : Tensor of shape (d,)
-        Mean and standard deviation of the real features.
-    generator : torch.Generator
-        Generator on the CPU.
-    own : slice, optional
-        Which of the n rows to make. Each is the same as when all are made.
-    around : Tensor of shape (n, d), optional
-        Rows to start at; normally distributed ones when not given.
+    Of ``n`` rows those in ``own`` are made, each the same as when all are made. They start at
+    ``around``, of shape (n, d), or normally distributed, drawn from a generator on the CPU.
     """
 
     def __init__(

@@ -63,11 +63,7 @@ class LoopState:
     def collect(self) -> dict[str, Tensor]:
         """Return the state of all processes, all of which must call this.
 
-        Returns
-        -------
-        dict of str to Tensor
-            Tensors on the device of the samples or on the CPU. Those that are no copies change
-            with the next step of the loop.
+        Some tensors are no copies, and change with the next step of the loop.
         """
         state = {
             "next_step": torch.tensor([self.next_step]),
@@ -90,13 +86,7 @@ class LoopState:
         return state
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Bring a loop that is at its start to where :meth:`collect` found another.
-
-        Parameters
-        ----------
-        state : mapping of str to Tensor
-            The state that :meth:`collect` returned.
-        """
+        """Bring a loop that is at its start to where :meth:`collect` found another."""
         self.next_step = int(state["next_step"])
         self.generator.set_state(state["generator"].cpu())
         if self.synthetic.generator is not None:

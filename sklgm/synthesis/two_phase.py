@@ -79,21 +79,7 @@ class StepViews:
     ) -> StepViews:
         """Draw views of all processes' samples, and keep those of this process's own.
 
-        Parameters
-        ----------
-        augmentation : Augmentation or None
-            It makes the random views, if there are any.
-        n_views : int
-            Random views of a sample; 0 without augmentation.
-        size : int
-            Side of the samples in pixels.
-        state : LoopState
-            It knows the samples, and draws.
-
-        Returns
-        -------
-        StepViews
-            The views of this process's samples.
+        ``n_views`` are the random ones of a sample, and ``size`` is its side in pixels.
         """
         n_each = 1 + n_views
         if augmentation is None:
@@ -151,15 +137,7 @@ class ViewPasses:
         return self.objective.batch_size.run(self._embed_all)
 
     def pull_back(self, by_features: Tensor, by_samples: Tensor) -> None:
-        """Add the derivative of a loss by the samples, given that by the features.
-
-        Parameters
-        ----------
-        by_features : Tensor of shape (n * n_each, d)
-            Derivative by what :meth:`embed` returned.
-        by_samples : Tensor, shaped like the samples
-            The derivative is added to it.
-        """
+        """Add to ``by_samples`` the derivative by the samples, given that by their features."""
         done = 0
         while done < self.n_rows:
             embedded = self.objective.batch_size.run(partial(self._go_back, done, by_features))

@@ -6,7 +6,6 @@ import torch
 
 from sklgm.synthesis import FeatureRows, Pixels, Pyramid
 from sklgm.synthesis.color import correlate_colors
-from sklgm.synthesis.parametrization import pyramid_sizes
 
 CPU = torch.device("cpu")
 
@@ -38,7 +37,7 @@ def sides(synthetic):
     ],
 )
 def test_pyramid_sizes(first, last, expected):
-    assert pyramid_sizes(first, last) == expected
+    assert Pyramid(first)._sizes(last) == expected
 
 
 @pytest.mark.parametrize(
@@ -56,7 +55,7 @@ def test_pyramid_grows_at_the_planned_steps(start_size, size, levels, grow_every
         assert pyramid.is_complete == (len(pyramid.parameters) == levels)
         assert pyramid.decode().shape == (2, 3, size, size)
     assert grown == [grow_every * k for k in range(1, levels)]
-    assert sides(pyramid) == pyramid_sizes(start_size, size)
+    assert sides(pyramid) == Pyramid(start_size)._sizes(size)
 
 
 @pytest.mark.parametrize(("max_iter", "every"), [(100, 4), (99, 3), (25, 1), (7, 1), (1, 1)])
