@@ -25,17 +25,7 @@ _AUGMENTATION = {"openmoji": "standard", "digits": StandardAugmentation(scale=(0
 
 
 def run_demo(data: str, out: Path, seed: int) -> None:
-    """Run the demo.
-
-    Parameters
-    ----------
-    data : {"openmoji", "digits"}
-        Images to distil.
-    out : Path
-        Folder for the pictures and the prototypes; it is made if it is not there.
-    seed : int
-        Seed of the distillation.
-    """
+    """Run the demo on "openmoji" or "digits"; write pictures and prototypes into a folder."""
     check_target(out / "prototypes", overwrite=True)  # before the work, not after it
     out.mkdir(parents=True, exist_ok=True)
     images: Bunch = load_openmoji() if data == "openmoji" else load_digits()

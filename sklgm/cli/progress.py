@@ -25,20 +25,12 @@ class FitProgress:
     scikit-learn's own bar needs a terminal, and tells no time left of the pass, whose number of
     batches is not known, nor of steps that take longer than half a minute.
 
-    Parameters
-    ----------
-    work : Path
-        Folder in which ``--resume`` would keep the work.
-    n_processes : int
-        Processes of the job, of which this is the first.
+    This is the first of ``n_processes`` of a job, and ``--resume`` would keep its work in a folder.
     """
 
     def __init__(self, work: Path, n_processes: int) -> None:
         self.work = work
         self.n_processes = n_processes
-        self._total = self._done = 0
-        self._start = self._due = 0.0
-        self._warm: tuple[int, float] | None = None
         self._has_bars = console.is_terminal and not console.is_dumb_terminal
 
     def setup(self, estimator: Any, context: Any) -> None:
@@ -118,7 +110,8 @@ class FitProgress:
 
     def _begin(self, phase: str, total: int, done: int = 0) -> None:
         self._phase, self._total, self._done = phase, total, done
-        self._start, self._warm = time.monotonic(), None
+        self._start = time.monotonic()
+        self._warm: tuple[int, float] | None = None
         self._bar = self._bars.add_task(self._line(""), total=total, completed=done)
 
     def _advance(self, n: int) -> None:
@@ -126,17 +119,18 @@ class FitProgress:
         self._done += n
         now = time.monotonic()
         if self._warm is None:  # the first one takes longer, and is not what is left
-            self._warm = self._done, now
-            self._due = now + _FIRST_SECONDS
-            self._tell("", False)
-            return
-        n_warm, start = self._warm
-        left = (now - start) / (self._done - n_warm) * (self._total - self._done)
-        steps = "" if self._phase == "step " else ", then the steps"
-        is_due = now >= self._due and self._done < self._total
-        self._tell(f", {duration(left)} left{steps}", is_due)
-        if is_due:
+            self._warm, self._due = (self._done, now), now + _FIRST_SECONDS
+            line = self._line("")
+        else:
+            n_warm, start = self._warm
+            left = (now - start) / (self._done - n_warm) * (self._total - self._done)
+            steps = "" if self._phase == "step " else ", then the steps"
+            line = self._line(f", {duration(left)} left{steps}")
+        if self._has_bars:
+            self._bars.update(self._bar, description=line, completed=self._done)
+        elif now >= self._due and self._done < self._total:
             self._due = now + _SECONDS
+            give(False, None, line)
 
     def _end(self, ending: str) -> None:
         """Leave a line in place of the bar of a phase.
@@ -145,13 +139,6 @@ class FitProgress:
         """
         self._bars.remove_task(self._bar)
         give(False, None, self._line(ending))
-
-    def _tell(self, ending: str, is_due: bool) -> None:
-        line = self._line(ending)
-        if self._has_bars:
-            self._bars.update(self._bar, description=line, completed=self._done)
-        elif is_due:
-            give(False, None, line)
 
     def _line(self, ending: str) -> str:
         return escape(f"{self._phase}{self._done:,} of {self._total:,}{ending}")

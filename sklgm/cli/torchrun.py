@@ -18,23 +18,8 @@ from sklgm.utils.devices import resolve_device
 def torchrun_job(device: str) -> Iterator[tuple[Ranks, str]]:
     """Join the other processes of a torchrun job, if this is one, and leave them at the end.
 
-    Parameters
-    ----------
-    device : str
-        A ``device=`` parameter. On a machine with GPUs each process takes the one of its own local
-        rank, unless this is "cpu".
-
-    Yields
-    ------
-    ranks : Ranks
-        This process among those of the job.
-    device : str
-        The device of this process.
-
-    Raises
-    ------
-    ValueError
-        If there are more processes than GPUs, or the device is one that cannot send.
+    Yields this process's place in the job, and its device: where the ``device=`` parameter means a
+    GPU, that of its own local rank. Too few GPUs, or a device that cannot send, are a ValueError.
     """
     if not (distributed.is_available() and distributed.is_torchelastic_launched()):
         yield ALONE, device

@@ -18,15 +18,7 @@ from sklgm.utils.targets import check_spelling
 
 
 def check_names(names: Sequence[str], where: str) -> None:
-    """Raise ValueError if there are names of classes that look the same, or are no text.
-
-    Parameters
-    ----------
-    names : sequence of str
-        Names of classes.
-    where : str
-        The folder or file, for the message.
-    """
+    """Raise ValueError if names of classes in a folder or file look the same, or are no text."""
     for name in names:
         try:
             name.encode()
@@ -40,20 +32,7 @@ def check_names(names: Sequence[str], where: str) -> None:
 
 
 def find_unreadable(paths: Sequence[str], n_jobs: int | None) -> dict[str, str]:
-    """Return what is wrong with each file that is missing or cannot be read as an image.
-
-    Parameters
-    ----------
-    paths : sequence of str
-        The files, all of which are opened.
-    n_jobs : int or None
-        Threads.
-
-    Returns
-    -------
-    dict of str to str
-        The reason by path.
-    """
+    """Open files; return what is wrong with each that is missing or no image, by path."""
     source = FileSource(paths, np.arange(len(paths)), WHITE)
     damaged = find_damaged(source, n_jobs=n_jobs)
     return {paths[place]: reason for place, reason in damaged.items()}
@@ -67,29 +46,11 @@ def labelled_files(
     on_error: str,
     n_jobs: int | None,
 ) -> Bunch:
-    """Return what a loader returns of listed files, without those that shall be skipped.
+    """Return what a loader returns of files and labels, without those that shall be skipped.
 
-    Parameters
-    ----------
-    paths, target : sequence of str
-        Files and labels.
-    left_out : Counter of str
-        Files that are left out already, by kind.
-    where : str
-        The folder or file that lists them, for messages.
-    on_error, n_jobs
-        As :func:`load_folder <sklgm.datasets.load_folder>` takes them.
-
-    Returns
-    -------
-    Bunch
-        As :func:`load_folder <sklgm.datasets.load_folder>` returns them.
-
-    Raises
-    ------
-    ValueError
-        If labels look the same or are no text, if no file of a class can be read, or `on_error` is
-        something else.
+    ``left_out`` counts files that are left out already, by kind, and ``where`` is the folder or
+    file that lists them. Labels that look the same or are no text are a ValueError, as is a class
+    of which no file can be read.
     """
     if on_error not in ("raise", "skip"):
         raise ValueError(f"on_error must be 'raise' or 'skip'; got {on_error!r}.")

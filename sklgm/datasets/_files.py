@@ -17,24 +17,7 @@ from sklgm.datasets.table import load_csv
 def load_files(path: Path, *, skip_damaged: bool = False, n_jobs: int | None = None) -> Bunch:
     """Load a folder with a subfolder for each class, or a CSV file of paths and labels.
 
-    Parameters
-    ----------
-    path : Path
-        Either.
-    skip_damaged : bool, default=False
-        Open each file once, and leave out those that cannot be read.
-    n_jobs : int or None, default=None
-        Threads that open them.
-
-    Returns
-    -------
-    Bunch
-        The data, as :func:`load_folder` returns it.
-
-    Raises
-    ------
-    OSError, ValueError
-        If it is neither, or cannot be read as what it is.
+    To skip what is damaged, each file is opened once, by ``n_jobs`` threads.
     """
     load: Any = load_csv if path.is_file() else load_folder
     return load(path, on_error="skip" if skip_damaged else "raise", n_jobs=n_jobs)
@@ -49,23 +32,10 @@ def load_pair(path: Path, skip_damaged: bool, n_jobs: int) -> tuple[NDArray, NDA
 def describe_files(
     path: Path, data: tuple[NDArray, NDArray], *, license: str | None
 ) -> dict[str, Any]:
-    """Describe a data set without its images, so that another copy of it can be compared.
+    """Describe paths and labels of a folder or CSV file, so that another copy can be compared.
 
-    Parameters
-    ----------
-    path : Path
-        The folder or CSV file that it was loaded from.
-    data : tuple of (paths, labels)
-        The data.
-    license : str or None
-        Licence of the images.
-
-    Returns
-    -------
-    dict of str to object
-        ``name``, that of the folder or file; ``n_images``; ``license``; and ``sha256``, of the
-        sorted lines "label, tab, size in bytes, tab, path from the folder", each ended by a
-        newline, which reads no image.
+    ``name`` is that of the folder or file, and ``sha256`` that of the sorted lines "label, tab,
+    size in bytes, tab, path from the folder", each ended by a newline. No image is read.
     """
     root = path if path.is_dir() else path.parent
     lines = sorted(

@@ -53,21 +53,11 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def list_images(folder: Path) -> tuple[list[str], Counter[str]]:
-    """List the images of a class, in nested folders too.
+    """Return the images of a class, in nested folders too, and count those that are left out.
 
-    Links to folders are followed, but no folder is listed twice, so that loops end.
-
-    Parameters
-    ----------
-    folder : Path
-        The folder of the class.
-
-    Returns
-    -------
-    images : list of str
-        Paths of files in formats that Pillow reads, sorted.
-    left_out : Counter of str
-        Other files that people call images, counted by extension, and images among thumbnails.
+    Images are the sorted paths of files in formats that Pillow reads. Left out are other files that
+    people call images, counted by extension, and images among thumbnails. Links to folders are
+    followed, but no folder is listed twice, so that loops end.
     """
     extensions = readable()
     images, left_out = [], Counter[str]()

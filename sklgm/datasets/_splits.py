@@ -16,15 +16,7 @@ _FILLING = {"set", "image", "images", "img", "imgs", "data", "split", "dir", "fo
 
 
 def refuse_splits(root: Path, classes: list[Path]) -> None:
-    """Raise ValueError if the classes are one floor below, in folders called train, test or so.
-
-    Parameters
-    ----------
-    root : Path
-        What was passed as the folder of classes.
-    classes : list of Path
-        Its subfolders.
-    """
+    """Raise ValueError if a root's subfolders are no classes, but called train, test or so."""
     if has_card(root):
         raise ValueError(
             f"{str(root)!r} holds saved prototypes. Read them by PrototypeSet.load, or pass "

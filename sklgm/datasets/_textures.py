@@ -70,22 +70,7 @@ TEXTURES = tuple(_KINDS)
 
 
 def draw_texture(kind: str, size: int, rng: np.random.Generator) -> NDArray[np.uint8]:
-    """Draw a texture.
-
-    Parameters
-    ----------
-    kind : str
-        One of `TEXTURES`.
-    size : int
-        Height and width in pixels.
-    rng : numpy.random.Generator
-        Drawn from.
-
-    Returns
-    -------
-    ndarray of shape (size, size, 3), dtype uint8
-        The texture.
-    """
+    """Draw a texture of one of the `TEXTURES`, of shape (size, size, 3)."""
     pattern, low, high = _KINDS[kind]
     y, x = np.mgrid[:size, :size] / size
     first, second = (np.asarray(colour) + rng.uniform(-0.06, 0.06, 3) for colour in (low, high))

