@@ -63,10 +63,7 @@ def rich_table(result: Any) -> Table:
     """Return a result as a table that fits 80 columns."""
     titles, rows = result._table()
     table = Table(
-        caption=escape(result._caption()),
-        box=box.SIMPLE,
-        padding=(0, 1, 0, 0),
-        pad_edge=False,
+        caption=escape(result._caption()), box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False
     )
     widths = [max(map(len, column)) + 1 for column in zip(titles, *rows, strict=True)]
     # A name is broken before a number is, where it keeps a few letters to a line.

@@ -31,6 +31,9 @@ class FitProgress:
     def __init__(self, work: Path, n_processes: int) -> None:
         self.work = work
         self.n_processes = n_processes
+        self._total = self._done = 0
+        self._start = self._due = 0.0
+        self._warm: tuple[int, float] | None = None
         self._has_bars = console.is_terminal and not console.is_dumb_terminal
 
     def setup(self, estimator: Any, context: Any) -> None:
@@ -110,8 +113,7 @@ class FitProgress:
 
     def _begin(self, phase: str, total: int, done: int = 0) -> None:
         self._phase, self._total, self._done = phase, total, done
-        self._start = time.monotonic()
-        self._warm: tuple[int, float] | None = None
+        self._start, self._warm = time.monotonic(), None
         self._bar = self._bars.add_task(self._line(""), total=total, completed=done)
 
     def _advance(self, n: int) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -11,7 +10,7 @@ from torch import Tensor
 
 
 def write_tensors(
-    path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None
+    path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None
 ) -> None:
     """Write contiguous tensors and texts, both by name, to a safetensors file.
 
@@ -20,7 +19,7 @@ def write_tensors(
     path.touch()
     mode = path.stat().st_mode
     try:
-        save_file(dict(tensors), path, metadata=None if metadata is None else dict(metadata))
+        save_file(tensors, path, metadata=metadata)
     except SafetensorError as error:  # with which safetensors says that the disk is full
         raise OSError(f"{path} cannot be written: {error}.") from error
     # The library may have replaced the file by one that its owner alone can read.

@@ -23,7 +23,7 @@ _COUNTS = {"row_weights": "rows_seen", "image_weights": "images_seen"}
 _OTHER_JSON = (TypeError, AttributeError, RecursionError)
 
 
-def write_gradients(path: Path, settings: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+def write_gradients(path: Path, settings: dict[str, Any], tensors: dict[str, Tensor]) -> None:
     """Write a file in place of the one that is there, which an error leaves as it was."""
     header = {**settings, "classes_dtype": settings["classes"].dtype.kind}
     if isinstance(header["class_weight"], Mapping):  # of keys that JSON would make strings

@@ -8,8 +8,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sklgm.matching.moving import to_device
-
 
 def numbered_generator(seed: int, number: int) -> torch.Generator:
     """Return one of a seed's many generators, on the CPU: any can be had without the others."""
@@ -34,14 +32,12 @@ class HeadPool:
     seed: int
     _kept: dict[torch.device, Tensor] = field(default_factory=dict, repr=False, compare=False)
 
-    def take(self, indices: slice | np.ndarray, device: torch.device | str = "cpu") -> Tensor:
+    def take(self, indices: slice | Tensor, device: torch.device | str = "cpu") -> Tensor:
         """Return the heads of some indices on a device, float32."""
         device = torch.device(device)
         if device not in self._kept:
             self._kept[device] = self._draw().to(device)
-        if isinstance(indices, slice):
-            return self._kept[device][indices]
-        return self._kept[device][to_device(torch.from_numpy(indices), device)]
+        return self._kept[device][indices]
 
     def _draw(self) -> Tensor:
         heads = torch.empty(self.size, self.n_classes, self.n_features)

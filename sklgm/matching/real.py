@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from sklearn.utils import gen_batches
 from sklearn.utils._param_validation import Interval, StrOptions, validate_parameter_constraints
 from torch import Tensor
 
@@ -217,8 +218,7 @@ class RealGradients(FeatureMoments, MeanImages):
         targets = torch.as_tensor(labels, device=rows.device)
         factors = torch.as_tensor(weights, dtype=rows.dtype, device=rows.device)
         step = heads_per_chunk(len(rows), len(self.classes), self.n_features)
-        for start in range(0, self.head_pool_size, step):
-            chunk = slice(start, start + step)
+        for chunk in gen_batches(self.head_pool_size, step):
             heads = self.heads.take(chunk, rows.device)
             self.sums[chunk] += probe_gradients(rows, targets, heads, factors)
 
@@ -270,7 +270,7 @@ class RealGradients(FeatureMoments, MeanImages):
         different = [
             f"{name} ({shorten(mine)} and {shorten(theirs[name])})"
             for name, mine in self.settings.items()
-            if not np.array_equal(np.asarray(mine), np.asarray(theirs[name]))
+            if not np.array_equal(mine, theirs[name])
             and not (name == "n_features" and (self.is_empty or other.is_empty))
         ]
         if different:

@@ -7,12 +7,12 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from sklgm.matching import matching_loss
 from sklgm.matching.gradients import Matching
+from sklgm.matching.moving import to_device
 from sklgm.synthesis.augmentation import Augmentation
 from sklgm.synthesis.state import LoopState
 from sklgm.synthesis.two_phase import Objective, StepViews, ViewPasses
@@ -114,8 +114,9 @@ def match_gradients(
         cosine = math.cos(math.pi * index / settings.max_iter)
         optimizer.param_groups[0]["lr"] = settings.learning_rate * 0.5 * (1 + cosine)
         optimizer.zero_grad()
-        chosen = torch.randperm(pool_size, generator=state.generator)[: settings.n_heads].numpy()
+        chosen = torch.randperm(pool_size, generator=state.generator)[: settings.n_heads]
         samples = synthetic.decode()
+        chosen = to_device(chosen, samples.device)
         views = StepViews.draw(settings.augmentation, settings.n_views, samples.shape[-1], state)
         losses = []
         # The derivative of the loss by the samples. The nets only add to it; one backward pass
@@ -151,7 +152,7 @@ def distance_of_views(
     features: Tensor,
     labels: Tensor,
     objective: Objective,
-    chosen: np.ndarray,
+    chosen: Tensor,
     matching: Matching,
     recent: Sequence[Tensor],
     own: slice,
@@ -162,31 +163,12 @@ def distance_of_views(
     of each prototype sees the centre crop alone; in a common gradient it would be one view among
     many, and its features could be anywhere.
 
-    Parameters
-    ----------
-    features : Tensor of shape (n, n_each, d)
-        Features of the views of all samples, with the centre crop of each first.
-    labels : Tensor of shape (n,)
-        Class index of each sample.
-    objective : Objective
-        Whose real gradients are matched.
-    chosen : ndarray of shape (n_heads,)
-        Indices of the heads of the pool that are compared.
-    matching : {"global", "row"}
-        See :func:`sklgm.matching.angular_distance`.
-    recent : sequence of Tensor of shape (n * n_views, d)
-        Features of earlier steps' random views, which count in their gradient too.
-    own : slice
-        Samples whose derivative is wanted.
-
-    Returns
-    -------
-    loss : Tensor of shape ()
-        The distance, in [0, 2].
-    derivative : Tensor of shape (n_own * n_each, d)
-        Derivative of the loss by the features of the views of the ``own`` samples.
+    Features (n, n_each, d) of the views of all samples have the centre crop of each first. Those of
+    earlier steps' random views, ``recent``, each (n * n_views, d), count in their gradient too.
+    ``chosen`` are the heads of the pool that are compared. The derivative (n_own * n_each, d) is by
+    the features of the views of the ``own`` samples.
     """
-    heads, targets = objective.heads_and_targets(chosen, labels.device)
+    heads, targets = objective.heads_and_targets(chosen)
     crops, views = features[:, 0], features[:, 1:]
     n_views = views.shape[1]
     loss, by_crops = matching_loss(crops, labels, heads, targets, matching, rows=own)

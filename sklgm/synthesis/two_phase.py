@@ -11,13 +11,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
 from sklearn.utils import gen_batches
 from torch import Tensor
 
 from sklgm.matching import RealGradients
-from sklgm.matching.moving import to_device
 from sklgm.synthesis.augmentation import Augmentation, centre_views, mirror, mirrors
 from sklgm.synthesis.batch_size import BatchSize
 from sklgm.synthesis.state import LoopState
@@ -48,10 +46,10 @@ class Objective:
     batch_size: BatchSize
     centre_share: float
 
-    def heads_and_targets(self, chosen: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
+    def heads_and_targets(self, chosen: Tensor) -> tuple[Tensor, Tensor]:
         """Return heads of the pool (H, C, d) and the real gradient of each (H, C, d + 1)."""
-        indices = to_device(torch.from_numpy(chosen), device)
-        return self.gradients.heads.take(chosen, device), self.gradients.sums.to(device)[indices]
+        heads = self.gradients.heads.take(chosen, chosen.device)
+        return heads, self.gradients.sums.to(chosen.device)[chosen]
 
 
 @dataclass(frozen=True)
@@ -115,14 +113,7 @@ class ViewPasses:
     all are embedded without a graph, and each micro-batch is embedded once more, with a graph, to
     take its share of the derivative back to the samples. Both phases see the same views.
 
-    Parameters
-    ----------
-    samples : Tensor of shape (n, 3, canvas, canvas) or (n, d)
-        This process's samples, without a graph.
-    objective : Objective
-        The objective whose net is passed.
-    views : StepViews
-        The views that are shown of the samples.
+    ``samples`` (n, 3, canvas, canvas) or (n, d) are those of this process, without a graph.
     """
 
     def __init__(self, samples: Tensor, objective: Objective, views: StepViews) -> None:

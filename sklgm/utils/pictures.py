@@ -11,17 +11,16 @@ import numpy as np
 from PIL import Image
 
 _MOST_IN_A_STRIP = 36
+# Height and width, at most, of a picture in pixels.
+_MOST_PIXELS = 144
 
 
-def picture(image: np.ndarray, most_pixels: int = 144) -> str:
-    """Return an RGB image, bytes or floats in [0, 1], as the data URI of a PNG.
-
-    A larger one than ``most_pixels`` a side is reduced.
-    """
+def picture(image: np.ndarray) -> str:
+    """Return an RGB image, bytes or floats in [0, 1], as the data URI of a small PNG."""
     if image.dtype != np.uint8:
         image = np.rint(image * 255).astype(np.uint8)
     drawn = Image.fromarray(image)
-    drawn.thumbnail((most_pixels, most_pixels))
+    drawn.thumbnail((_MOST_PIXELS, _MOST_PIXELS))
     buffer = io.BytesIO()
     drawn.save(buffer, format="PNG")
     return _data_uri(buffer)
