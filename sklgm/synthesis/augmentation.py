@@ -119,13 +119,7 @@ class StandardAugmentation(BaseEstimator):
         self.noise = noise
 
     def check(self) -> None:
-        """Raise a ``ValueError`` that names the first parameter out of its range.
-
-        Raises
-        ------
-        ValueError
-            If a parameter is out of its range.
-        """
+        """Raise a ``ValueError`` that names the first parameter out of its range."""
         self._validate_params()
         for name, most in (("scale", 1.0), ("ratio", sys.float_info.max)):
             pair = getattr(self, name)

@@ -40,16 +40,9 @@ _MEMORY, _CGROUP = Path("/proc/meminfo"), Path("/sys/fs/cgroup")
 class BatchSize:
     """How many images pass a net at once, which sets the peak memory.
 
-    Parameters
-    ----------
-    images : int
-        Images that pass at once.
-    graphs : int, optional
-        Images whose graphs may be kept at the same time, so that they need not pass again;
-        ``images`` when not given.
-    adaptive : bool, default=False
-        Whether a pass that runs out of memory is tried again with half as many graphs, and with
-        no more images at once than graphs.
+    ``graphs`` images may have their graphs kept at the same time, so that they need not pass again.
+    If it is adaptive, a pass that runs out of memory is tried again with half as many graphs, and
+    with no more images at once than graphs.
     """
 
     def __init__(self, images: int, graphs: int | None = None, *, adaptive: bool = False) -> None:

@@ -107,11 +107,6 @@ class Pyramid(BaseEstimator):
         ----------
         size : int
             Side of the canvas in pixels.
-
-        Raises
-        ------
-        ValueError
-            If a parameter does not fit.
         """
         self._validate_params()
         if self.start_size > size:

@@ -13,16 +13,9 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Ranks:
-    """Place of a process among those of its job.
+    """Place of a process, ``rank``, among the ``size`` ones of its job, counted from 0.
 
     Every method that sends anything must be called by all of them, in the same order.
-
-    Parameters
-    ----------
-    rank : int
-        Number of this process, counted from 0.
-    size : int
-        Number of processes.
     """
 
     rank: int

@@ -17,29 +17,11 @@ _MOMENTS = ("exp_avg", "exp_avg_sq")
 
 
 class LoopState:
-    """All that a step of the loop changes.
+    """All that a step of the loop changes: the samples, and what it draws and remembers.
 
-    Parameters
-    ----------
-    synthetic : Synthetic
-        The samples at their start, or this process's share of them. They are changed in place.
-    n : int
-        Number of samples of all processes.
-    n_objectives : int
-        Number of backbones.
-    generator : torch.Generator
-        It draws heads and views, on the CPU. Those of all processes must draw the same numbers.
-    ranks : Ranks, optional
-        The processes that share the samples.
-
-    Attributes
-    ----------
-    optimizer : torch.optim.Adam
-        It changes the parameters of the samples.
-    recent : list of deque of Tensor
-        Features of the random views of earlier steps, for each objective.
-    next_step : int
-        The step that comes next.
+    ``synthetic`` holds this process's share of the ``n`` samples of all processes. The generator is
+    on the CPU, and must draw the same heads and views in all of them. ``recent`` has the features
+    of the random views of earlier steps, for each objective.
     """
 
     def __init__(

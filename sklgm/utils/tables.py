@@ -13,13 +13,7 @@ from tabulate import tabulate
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Table:
-    """Base of results that are records shown as a table.
-
-    Parameters
-    ----------
-    records : tuple of dict
-        Records with plain values.
-    """
+    """Base of results that are records, of plain values, shown as a table."""
 
     records: tuple[dict[str, Any], ...]
 
@@ -30,11 +24,6 @@ class Table:
         -------
         pandas.DataFrame
             A line for each record.
-
-        Raises
-        ------
-        ImportError
-            Without pandas.
         """
         return data_frame(list(self.records))
 
