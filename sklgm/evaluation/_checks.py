@@ -38,19 +38,12 @@ SOFT_LABELS = ", soft labels"
 
 
 class GivenPrototypes(BaseEstimator):
-    """A selection that is there already: fitting it changes nothing.
-
-    Parameters
-    ----------
-    prototypes : PrototypeSet
-        The prototypes that it selects.
-    """
+    """A selection that is there already: fitting it changes nothing."""
 
     def __init__(self, prototypes: PrototypeSet) -> None:
         self.prototypes = prototypes
 
     def fit(self, X: Any, y: Any) -> GivenPrototypes:
-        """Set the attributes of a selector, whatever X and y are."""
         self.prototypes_ = self.prototypes.images
         self.prototype_labels_ = self.prototypes.labels
         if self.prototypes.probabilities is not None:
@@ -60,19 +53,7 @@ class GivenPrototypes(BaseEstimator):
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Training and test data.
-
-    Attributes
-    ----------
-    X, X_test : array-like
-        Images or rows, as they were given.
-    y, y_test : ndarray of shape (n,), (n_test,)
-        Labels.
-    classes : ndarray of shape (n_classes,)
-        The labels of y, sorted.
-    groups : ndarray of shape (n_test,) or None
-        Group of each test image.
-    """
+    """Training and test data: images or rows as they were given, labels and groups as arrays."""
 
     X: Any
     y: np.ndarray

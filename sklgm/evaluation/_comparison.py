@@ -16,6 +16,7 @@ from sklgm.estimators.selectors import ClassCentroids, NearestImages, RandomImag
 from sklgm.evaluation._checks import PROTOCOL_CONSTRAINTS, Split, check_names, check_selections
 from sklgm.evaluation._result import Result
 from sklgm.evaluation._runs import Bench, Row, run_rows
+from sklgm.plotting import SelectionComparisonDisplay
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -32,29 +33,7 @@ class SelectionComparison(Result):
         images) and ``train_seconds``.
     """
 
-    def plot(self, ax: Any = None, *, metric: str = "accuracy") -> Any:
-        """Draw each run as a dot, mean and standard deviation over the seeds beside it.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-            The axes to draw on; None makes a figure.
-        metric : str, default="accuracy"
-            The metric to draw.
-
-        Returns
-        -------
-        SelectionComparisonDisplay
-            The display, drawn.
-
-        Raises
-        ------
-        ValueError
-            If the result has no such metric.
-        """
-        from sklgm.plotting import SelectionComparisonDisplay
-
-        return SelectionComparisonDisplay.from_result(self, metric=metric, ax=ax)
+    _display = SelectionComparisonDisplay
 
 
 def default_selections(

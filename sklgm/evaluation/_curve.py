@@ -16,6 +16,7 @@ from sklgm.evaluation._checks import PROTOCOL_CONSTRAINTS, Split, check_names, c
 from sklgm.evaluation._comparison import default_selections
 from sklgm.evaluation._result import Result
 from sklgm.evaluation._runs import Bench, Row, run_rows, set_parameter
+from sklgm.plotting import PrototypeCurveDisplay
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -29,30 +30,7 @@ class PrototypeCurve(Result):
     """
 
     _titles = {"selection": "trained on", "prototypes_per_class": "per class"}
-
-    def plot(self, ax: Any = None, *, metric: str = "accuracy") -> Any:
-        """Draw a line for each selection, with standard deviations over the seeds.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes, default=None
-            The axes to draw on; None makes a figure.
-        metric : str, default="accuracy"
-            The metric to draw.
-
-        Returns
-        -------
-        PrototypeCurveDisplay
-            The display, drawn.
-
-        Raises
-        ------
-        ValueError
-            If the result has no such metric.
-        """
-        from sklgm.plotting import PrototypeCurveDisplay
-
-        return PrototypeCurveDisplay.from_result(self, metric=metric, ax=ax)
+    _display = PrototypeCurveDisplay
 
 
 def prototype_curve(

@@ -26,27 +26,10 @@ PROTOTYPES = "prototypes"
 def nets_of(
     prototypes: PrototypeSet, backbones: Sequence[str], image_size: int | None
 ) -> dict[str, Backbone]:
-    """Return nets to look at prototypes with, each at the size that it is to see.
+    """Return nets to look at images with, by name, each at the size that it is to see.
 
-    Parameters
-    ----------
-    prototypes : PrototypeSet
-        A set of prototypes that are images.
-    backbones : sequence of str
-        Names of backbones. If there are none, those that the prototypes were made on are taken.
-    image_size : int or None
-        Pixels the nets see. None takes the prototypes' for the nets they were made on and for
-        nets of the same architecture, and each net's own for others.
-
-    Returns
-    -------
-    dict of str to Backbone
-        The backbones by name.
-
-    Raises
-    ------
-    ValueError
-        If no net is known, or one is unknown.
+    Without names they are the nets that the prototypes were made on. Without a size, these and nets
+    of the same architecture see that of the prototypes, and others their own.
     """
     homes = homes_of(prototypes.provenance)
     names = list(dict.fromkeys(backbones)) or homes
@@ -111,33 +94,11 @@ def compare_prototypes(
     groups: Any = None,
     verbose: int = 0,
 ) -> dict[str, SelectionComparison]:
-    """Compare prototypes with as many random images, centroids, and all of them, on each net.
+    """Compare prototypes that are images with as many random images, centroids and all, by net.
 
-    Parameters
-    ----------
-    prototypes : PrototypeSet
-        A set of prototypes that are images.
-    train : tuple of (X, y) or None
-        Images they were made of. Without these there is a row for the prototypes alone.
-    test : tuple of (X, y)
-        Images to score on. A class that they lack is warned of; one that the prototypes lack is an
-        error.
-    nets : dict of str to Backbone
-        Nets to look with.
-    probe : FrozenBackboneProbe
-        Settings of the probes, which the other rows share.
-    n_seeds : int
-        Probes of each row.
-    groups : array-like of shape (n_test,) or None, default=None
-        See :func:`compare_selections`.
-    verbose : int, default=0
-        1 prints each row as it is finished.
-
-    Returns
-    -------
-    dict of str to SelectionComparison
-        By net, with rows in the order "random", "centroid", "prototypes", "all". Where prototypes
-        have soft labels, these follow each of the first three, by real images too.
+    Real images share the settings of the probe. Without training images there is a row for the
+    prototypes alone. A class that the test images lack is warned of. Where prototypes have soft
+    labels, there are rows of these for all but the last, "all".
     """
     # Without training images the prototypes stand in for them, since they know every class.
     X, y = (prototypes.images, prototypes.labels) if train is None else train
@@ -150,10 +111,7 @@ def compare_prototypes(
         selections: dict[str, Any] = {PROTOTYPES: prototypes}
         if train is not None:
             real = {**net_parameters(probe), "backbone": net, "prototypes_per_class": few}
-            chosen = {
-                "random": RandomImages(**real),
-                "centroid": ClassCentroids(**real, random_state=0),
-            }
+            chosen = {"random": RandomImages(**real), "centroid": ClassCentroids(**real)}
             selections = {**chosen, **selections, "all": None}
         results[name] = compare_selections(
             X, y, *test, backbone=net, selections=selections, **shared

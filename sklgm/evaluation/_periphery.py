@@ -134,9 +134,8 @@ def prototype_statistics(
     records = []
     for i, label in enumerate(labels.tolist()):
         rows = np.flatnonzero(indices == own[i])
-        place = {"prototype": i, "class": label, "n_images": len(rows)}
-        place |= _place(points[i], features, rows)
-        records.append({**place, "margin": float(scores[i])})
+        record = {"prototype": i, "class": label, "n_images": len(rows)}
+        records.append(record | _place(points[i], features, rows) | {"margin": float(scores[i])})
     return PrototypeStatistics(tuple(records))
 
 
@@ -162,20 +161,7 @@ def _place(point: np.ndarray, features: np.ndarray, rows: np.ndarray) -> dict[st
 
 
 def _margins(scores: np.ndarray, own: np.ndarray) -> np.ndarray:
-    """Return by how much each row's own class is ahead of the best other one.
-
-    Parameters
-    ----------
-    scores : ndarray of shape (n, n_classes)
-        Scores of at least two classes.
-    own : ndarray of shape (n,)
-        Index of the own class.
-
-    Returns
-    -------
-    ndarray of shape (n,)
-        Negative where another class is ahead.
-    """
+    """Return by how much each row's own class is ahead of the best other one."""
     rows = np.arange(len(scores))
     others = np.array(scores, dtype=np.float64)
     others[rows, own] = -np.inf

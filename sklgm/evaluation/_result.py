@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -40,6 +40,7 @@ class Result(Table):
     _error = "standard deviation"
     # What the caption says of other columns.
     _note = " fits: how often the images were chosen or made."
+    _display: ClassVar[Any]
 
     def summary(self) -> list[dict[str, Any]]:
         """Average over the seeds.
@@ -84,8 +85,29 @@ class Result(Table):
         """
         return data_frame(self.summary() if summary else list(self.records))
 
+    def plot(self, ax: Any = None, *, metric: str = "accuracy") -> Any:
+        """Draw the scores, with means and standard deviations over the seeds.
+
+        Parameters
+        ----------
+        ax : matplotlib Axes, default=None
+            The axes to draw on; None makes a figure.
+        metric : str, default="accuracy"
+            The metric to draw.
+
+        Returns
+        -------
+        SelectionComparisonDisplay or PrototypeCurveDisplay
+            The display, drawn.
+
+        Raises
+        ------
+        ValueError
+            If the result has no such metric.
+        """
+        return self._display.from_result(self, metric=metric, ax=ax)
+
     def _table(self) -> tuple[list[str], list[list[str]]]:
-        """Return the titles and the cells of each row."""
         rows = self.summary()
         metrics = [name for name in METRICS if name in rows[0]]
         titles = [*self._titles.values(), "images", *(METRICS[name] for name in metrics)]

@@ -97,7 +97,7 @@ class TransferMatrix(Result):
     def _cells(self) -> tuple[list[str], list[str], dict[tuple[str, str], dict[str, Any]]]:
         """Return the names of rows and columns, and the means of each cell."""
         cells = {(row["selection"], row["backbone"]): row for row in self.summary()}
-        rows, columns = (list(dict.fromkeys(key[i] for key in cells)) for i in range(2))
+        rows, columns = (list(dict.fromkeys(names)) for names in zip(*cells, strict=True))
         return rows, columns, cells
 
     def _table(self, metric: str = "accuracy") -> tuple[list[str], list[list[str]]]:
@@ -237,18 +237,7 @@ def cross_model_transfer(
 
 
 def with_relative_accuracy(records: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
-    """Add to records the accuracy over the mean of the probes on all images, of each backbone.
-
-    Parameters
-    ----------
-    records : sequence of dict
-        Records of a transfer matrix, those of "all" among them.
-
-    Returns
-    -------
-    tuple of dict
-        The same with ``relative_accuracy``.
-    """
+    """Add to records the accuracy over the mean of the probes on all images, of each backbone."""
     full: dict[str, list[float]] = {}
     for record in records:
         if record["selection"] == "all":

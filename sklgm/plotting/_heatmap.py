@@ -21,34 +21,17 @@ class HeatMapDisplay(Display):
         rows: Sequence[str],
         columns: Sequence[str],
         texts: Sequence[Sequence[str]],
-        framed: np.ndarray,
+        framed: Any,
         label: str,
         lowest: float = 0.9,
         n_beside: int = 0,
     ) -> None:
         """Draw the matrix, and set the attributes.
 
-        Texts are cut to their first line or left out where cells are too small for them, and names
-        are slanted, shortened and drawn smaller as it gets narrow.
-
-        Parameters
-        ----------
-        ax : matplotlib Axes or None
-            The axes to draw on; None makes a figure that grows with the matrix.
-        shades : ndarray of shape (n_rows, n_columns)
-            The values that colours stand for.
-        rows, columns : sequence of str
-            Names.
-        texts : sequence of n_rows sequences of n_columns str
-            What is written into cells, in one line or two.
-        framed : ndarray of bool of shape (n_rows, n_columns)
-            Cells that get a frame.
-        label : str
-            Label of the colour bar.
-        lowest : float, default=0.9
-            The lightest colour stands for this, or for the lowest tenth that has values below it.
-        n_beside : int, default=0
-            How many more columns a new figure has room for.
+        Texts of two lines are cut to the first, or all are left out, where cells are too small, and
+        names are slanted, shortened and drawn smaller as it gets narrow. The lightest colour stands
+        for ``lowest``, or for the lowest tenth that has shades below it. A new figure has room for
+        ``n_beside`` more columns.
         """
         shape = shades.shape
         if ax is None:

@@ -42,25 +42,7 @@ class Display:
 def resolve_class_names(
     classes: np.ndarray, class_names: Mapping[Any, str] | Sequence[str] | None
 ) -> list[str]:
-    """Return the name to show for each class.
-
-    Parameters
-    ----------
-    classes : ndarray of shape (n_classes,)
-        The labels.
-    class_names : mapping, sequence of str or None
-        Names by label (labels left out keep their own), or one name per class in the order of
-        `classes`. None shows the labels themselves.
-
-    Returns
-    -------
-    list of str
-
-    Raises
-    ------
-    ValueError
-        If a sequence has another length than `classes`.
-    """
+    """Return the name to show for each class: by its label, by its place, or the label itself."""
     labels = classes.tolist()
     if class_names is None or isinstance(class_names, Mapping):
         return [str((class_names or {}).get(label, label)) for label in labels]

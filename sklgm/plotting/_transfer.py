@@ -131,14 +131,13 @@ class TransferDisplay(HeatMapDisplay):
         shares = np.divide(scores, reference, out=np.zeros(scores.shape), where=reference > 0)
         errors = np.broadcast_to(self.errors, scores.shape)
         texts = np.vectorize(_score_text, otypes=[object])(scores, errors)
-        framed = np.zeros(scores.shape) if self.at_home is None else np.asarray(self.at_home)
         self._draw_cells(
             ax,
             shares,
             rows=self.rows,
             columns=self.columns,
             texts=texts,
-            framed=framed,
+            framed=() if self.at_home is None else self.at_home,
             label=f"{self.metric.replace('_', ' ').removeprefix('relative ')} / that of all images",
         )
         self.ax_.set(xlabel="evaluated on", ylabel="distilled on, or chosen as")
