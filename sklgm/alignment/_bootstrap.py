@@ -14,22 +14,9 @@ def percentile_interval(
     statistic: Callable[..., np.ndarray],
     random_state: np.random.RandomState,
 ) -> tuple[float, float]:
-    """Return the 95 % percentile bootstrap interval of a statistic.
+    """Return the 95 % percentile bootstrap interval of a statistic of samples, drawn together.
 
-    Parameters
-    ----------
-    samples : list of ndarray of shape (n,)
-        They are drawn together, with replacement.
-    statistic : callable
-        It takes the samples with a resample in each row, and returns one value a row. Values that
-        are NaN are left out.
-    random_state : RandomState
-        It seeds the draws.
-
-    Returns
-    -------
-    low, high : float
-        The bounds.
+    The statistic takes samples with a resample in each row. Where it is NaN it is left out.
     """
     rng = np.random.default_rng(random_state.randint(2**31 - 1))
     n = len(samples[0])

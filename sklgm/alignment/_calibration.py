@@ -129,22 +129,7 @@ def draw_orders(n_samples: int, n_permutations: int, random_state: Any) -> np.nd
 def beside_chance(
     compare: Callable[[Any, Any, np.ndarray], float], a: Any, b: Any, orders: np.ndarray
 ) -> Alignment:
-    """Return the alignment of two spaces that a metric has prepared.
-
-    Parameters
-    ----------
-    compare : callable
-        The second step of the metric.
-    a, b : object
-        What the metric's first step made of each space.
-    orders : ndarray of shape (n_permutations, n_samples)
-        Orders of the rows of ``b``.
-
-    Returns
-    -------
-    Alignment
-        The scores as plain floats.
-    """
+    """Return the alignment of two spaces that a metric has prepared, with orders of the second."""
     score = compare(a, b, np.arange(orders.shape[1]))
     null = np.array([compare(a, b, rows) for rows in orders])
     threshold = float(np.quantile(np.append(null, score), 1 - _ALPHA))

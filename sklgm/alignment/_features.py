@@ -120,19 +120,8 @@ def linear_cka(A: Any, B: Any) -> float:
 def metric_score(metric: Any, n_neighbors: int) -> tuple[Callable, Callable]:
     """Return a metric in its two steps.
 
-    Parameters
-    ----------
-    metric : {"mutual_knn", "linear_cka"} or callable
-        A callable takes A and B and returns a float.
-    n_neighbors : int
-        Number of neighbours that "mutual_knn" looks at.
-
-    Returns
-    -------
-    prepare : callable
-        It turns the features of one space, an array, into what is compared.
-    compare : callable
-        It turns two such things, and an order of the second one's rows (ints), into a float.
+    The first turns the features of one space into what is compared; the second turns two of these
+    and an order of the second one's rows into a float.
     """
     if callable(metric):
         return (lambda features: features), lambda a, b, rows: float(metric(a, b[rows]))

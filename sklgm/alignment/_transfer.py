@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 from scipy.stats import rankdata
-from sklearn.utils._param_validation import validate_parameter_constraints
 
 from sklgm.alignment._bootstrap import percentile_interval
 from sklgm.alignment._matrix import AlignmentMatrix
@@ -107,10 +106,7 @@ def relate_alignment_to_transfer(
     .. [1] G. Cazenavette, A. Torralba, V. Sitzmann, "Dataset Distillation for Pre-Trained
        Self-Supervised Vision Models", 2025.
     """
-    constraints = {"alignment": [AlignmentMatrix]}
-    validate_parameter_constraints(
-        constraints, {"alignment": alignment}, "relate_alignment_to_transfer"
-    )
+    check_result(alignment, "AlignmentMatrix", "alignment_matrix or gradient_alignment_matrix")
     check_result(transfer, "TransferMatrix", "cross_model_transfer")
     numbers = alignment.values(values)
     means = _mean_transfer(transfer, metric)
@@ -124,10 +120,10 @@ def relate_alignment_to_transfer(
             f"matrices under the same names, and different values; got {len(pairs)} pairs."
         )
     state = own_random_state(random_state)
-    coefficients = []
-    for statistic in (_pearson, _spearman):
-        interval = percentile_interval([x, y], statistic, state)
-        coefficients.append(Correlation(float(statistic(x, y)), *interval))
+    coefficients = [
+        Correlation(float(statistic(x, y)), *percentile_interval([x, y], statistic, state))
+        for statistic in (_pearson, _spearman)
+    ]
     return AlignmentTransfer(pairs, x, y, *coefficients)
 
 

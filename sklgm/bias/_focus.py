@@ -133,8 +133,7 @@ def object_focus(
     if probe.backbone is None:
         raise ValueError("object_focus needs images, but probe has backbone=None.")
     probe._check_same_net(encoder)
-    source = probe._check_X(X, reset=False)
-    assert isinstance(source, ImageSource)
+    source: Any = probe._check_X(X, reset=False)
     check_consistent_length(source, masks)
     pairs: Any = _Masked(source, masks)
 

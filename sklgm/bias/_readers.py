@@ -16,25 +16,10 @@ _MOST_FOLDS = 3
 def fit_reader(
     features: np.ndarray, targets: np.ndarray, weights: np.ndarray
 ) -> tuple[Pipeline, float]:
-    """Train a logistic regression on standardised features.
+    """Return a logistic regression on standardised features, and its cross-validated accuracy.
 
-    Its ``C`` is the one whose cross-validated probabilities have the least log-loss.
-
-    Parameters
-    ----------
-    features : ndarray of shape (n, n_features)
-        Features of the reference images.
-    targets : ndarray of int of shape (n,)
-        The targets to read: 0, 1, ..., each twice or more.
-    weights : ndarray of shape (n,)
-        Weights by which all pairs of class and group count alike.
-
-    Returns
-    -------
-    reader : Pipeline
-        The reader, trained on all images.
-    accuracy : float
-        Cross-validated accuracy, with every pair of class and group counting alike.
+    Its ``C`` is the one whose cross-validated probabilities have the least log-loss. Weights, by
+    which all pairs of class and group count alike, are those of training and of both scores.
     """
     models = [make_pipeline(StandardScaler(), LogisticRegression(C=C, max_iter=2000)) for C in _CS]
     weighted = {f"{name}__sample_weight": weights for name in models[0].named_steps}
@@ -61,17 +46,8 @@ def excess(shares: np.ndarray, readings: np.ndarray) -> float:
         sum_c sum_g (t_c(g) - t(g)) (r_c(g) - r(g)) / C / (1 - sum_g t(g)^2)
 
     For readings that equal the shares this is Goodman and Kruskal's tau, classes counting alike.
-
-    Parameters
-    ----------
-    shares, readings : ndarray of shape (n_classes, n_groups)
-        Rows add up to 1.
-
-    Returns
-    -------
-    float
-        1 where each class has a group and is read as that, 0 where readings do not follow the
-        shares, or these do not differ between the classes; negative where they follow others.
+    It is 1 where each class has a group and is read as that, 0 where readings do not follow the
+    shares, or these do not differ between the classes; negative where they follow others.
     """
     mean = shares.mean(axis=0)
     most = 1 - (mean**2).sum()

@@ -119,19 +119,8 @@ def _nearer(
 ) -> np.ndarray:
     """Return how often an image of each class is nearer to each prototype than one of its own.
 
-    Parameters
-    ----------
-    similarities : ndarray of shape (n_images, n_prototypes)
-        Similarities of images and prototypes.
-    own, indices : ndarray of int of shape (n_prototypes,), (n_images,)
-        Classes of both.
-    n_classes : int
-        Number of classes.
-
-    Returns
-    -------
-    ndarray of shape (n_prototypes, n_classes)
-        Probabilities; 1/2 for the own class.
+    Similarities have the shape (n_images, n_prototypes), and what is returned (n_prototypes,
+    n_classes), with 1/2 for the own class.
     """
     found = np.empty((len(own), n_classes))
     for i, label in enumerate(own):

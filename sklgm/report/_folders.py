@@ -41,93 +41,50 @@ def report_on_files(
     probe: FrozenBackboneProbe,
     verbose: int = 0,
 ) -> HTMLReport:
-    """Compare prototypes with images in files, and write the page.
+    """Compare prototypes with images in files, and return the page.
 
-    Parameters
-    ----------
-    prototypes : PrototypeSet
-        A set of prototypes that are images.
-    train : tuple of (paths, labels)
-        Images they were made of.
-    test : tuple of (paths, labels) or None, default=None
-        Images to score probes on; adds the comparison with real images, and with several
-        backbones the transfer matrix.
-    groups : Path or None, default=None
-        CSV file with columns ``path`` and ``group`` for every image, paths relative to the file;
-        adds the section about groups and the accuracy of the worst group. Every class must occur
-        in every group among the test images, or without these among the training images.
-    backbones : sequence of str, default=()
-        Nets to look with. None named is the one the prototypes were made on. Of several, the
-        first is for everything that is about one net.
-    image_size : int or None, default=None
-        Pixels the nets see. None takes the prototypes' for the nets they were made on, and each
-        net's own for others.
-    n_seeds : int, default=5
-        Probes of each row.
-    probe : FrozenBackboneProbe
-        Settings of the probes. Those about nets and images, such as the device, are taken for
-        everything; a ``memory`` saves many passes over the images.
-    verbose : int, default=0
-        Above 0, print a line for each finished part of the bias report and row of a comparison.
-
-    Returns
-    -------
-    HTMLReport
-        The page.
-
-    Raises
-    ------
-    ValueError
-        If folders, groups and prototypes do not go together, or no backbone is known.
+    Training and test data are paths and labels. With a test there is a comparison with real images,
+    and with several backbones a transfer matrix. The file of groups, with the columns ``path`` and
+    ``group`` for every image, adds the section about groups and the accuracy of the worst; every
+    class must occur in every group among the test images, or without these the training images.
+    Backbones and the image size are as for :func:`nets_of`; the first backbone is for everything
+    that is about one net. Of the probe, settings about nets and images are taken for everything; a
+    ``memory`` saves many passes.
     """
     nets = nets_of(prototypes, backbones, image_size)
-    names = list(nets)
+    first = next(iter(nets))
     X, y = train
     judged = test or train
-    probe = clone(probe).set_params(backbone=nets[names[0]])
+    probe = clone(probe).set_params(backbone=nets[first])
     settings = net_parameters(probe)
     # Of one seed, the first of a comparison, so that a memory keeps its features.
     fixed = clone(probe).set_params(random_state=0)
-    about: dict[str, Any] = {"backbone": nets[names[0]], "probe": fixed}
+    about: dict[str, Any] = {"backbone": nets[first], "probe": fixed}
     results: list[Any] = []
     judged_groups = None
     if groups is not None:
         # This comes first, since it asks most of the data. Readers must not be trained where
         # class and group go together.
         train_groups, judged_groups = _read_groups(groups, X, judged[0])
-        reference = (*judged, judged_groups)
-        given = {"reference": reference, "verbose": verbose, **about}
-        results = [diagnose_bias(prototypes, X, y, train_groups, **given)]
+        about_groups = {"reference": (*judged, judged_groups), "verbose": verbose, **about}
+        results = [diagnose_bias(prototypes, X, y, train_groups, **about_groups)]
     if test is not None:
+        of_probes: dict[str, Any] = {"probe": probe, "n_seeds": n_seeds, "groups": judged_groups}
         comparisons = compare_prototypes(
-            prototypes,
-            (X, y),
-            judged,
-            nets,
-            probe=probe,
-            n_seeds=n_seeds,
-            groups=judged_groups,
-            verbose=verbose,
+            prototypes, train, judged, nets, **of_probes, verbose=verbose
         )
-        results.append(comparisons[names[0]])
-        if len(names) > 1:
+        results.append(comparisons[first])
+        if len(nets) > 1:
             results.append(_transfer(comparisons, made_them(prototypes, nets)))
-    if len(names) > 1:
+    if len(nets) > 1:
+        distiller, embedder = LGMDistiller(**settings), BackboneEmbedder(**settings)
         gradients = gradient_alignment_matrix(
-            {PROTOTYPES: prototypes},
-            X,
-            y,
-            backbones=nets,
-            distiller=LGMDistiller(**settings),
-            random_state=0,
+            {PROTOTYPES: prototypes}, X, y, backbones=nets, distiller=distiller, random_state=0
         )
-        some = np.random.RandomState(0).permutation(len(X))[:_MOST_COMPARED]
+        some = X[np.random.RandomState(0).permutation(len(X))[:_MOST_COMPARED]]
+        n_neighbors = min(_NEIGHBORS, len(some) - 1)
         features = alignment_matrix(
-            nets,
-            X[some],
-            n_neighbors=min(_NEIGHBORS, len(some) - 1),
-            embedder=BackboneEmbedder(**settings),
-            random_state=0,
+            nets, some, n_neighbors=n_neighbors, embedder=embedder, random_state=0
         )
         results += [gradients, features]
     if verbose:

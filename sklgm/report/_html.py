@@ -85,19 +85,7 @@ _OF_GRADIENTS = (
 class Section:
     """A part of the page; what is empty is left out.
 
-    Attributes
-    ----------
-    heading, text : str
-        Shown as they are.
-    cards : list of dict
-        ``name``; ``soft_label``, lines of text; and pictures as data URIs: ``prototype`` and
-        ``real``, which may be empty.
-    plot : str
-        A picture as data URI.
-    table : object
-        HTML, of an object's ``_repr_html_``.
-    facts : dict
-        Values by name.
+    Plots are data URIs, as are the pictures of cards, and tables are HTML; the rest is text.
     """
 
     heading: str
@@ -198,28 +186,29 @@ class HTMLReport:
             raise ValueError("These prototypes are rows of features, and a report shows pictures.")
         classes = np.unique(labels)
         names = dict(zip(classes.tolist(), resolve_class_names(classes, class_names), strict=True))
-        shown = images[:_MOST_CARDS]
-        reals, maps, looking = [""] * len(shown), [], None
-        text = [f"The first {len(shown)} of {len(images)}."] if len(images) > len(shown) else []
+        shown = list(zip(labels.tolist(), images, strict=True))[:_MOST_CARDS]
+        cards: list[dict[str, Any]] = [
+            {"name": names[label], "prototype": picture(image)} for label, image in shown
+        ]
+        text = [f"The first {len(cards)} of {len(images)}."] if len(images) > len(cards) else []
+        maps, looking = [], None
         if X is not None:
             looking = probe_of(prototypes, backbone, probe)
             reals, embedding = _among_real(images, labels, X, y, looking, names)
+            for card, real in zip(cards, reals, strict=True):
+                card["real"] = real
             text.append(
                 "Beside each one, in a dashed frame, is the real image of its class that is most "
                 "similar to it. None is shown twice."
             )
             about = "Features of real images and prototypes, on principal components of the former."
             maps = [Section("Among real images", about, plot=embedding)]
-        soft_labels: list[list[str]] = [[]] * len(shown)
         if made.probabilities is not None:
-            rows = made.probabilities[: len(shown)]
-            soft_labels = [_soft_label(row, list(names.values())) for row in rows]
+            for card, row in zip(cards, made.probabilities, strict=False):
+                likely = likeliest(row, list(names.values()))
+                # Without those of no percent.
+                card["soft_label"] = [f"{p:.1%} {name}" for name, p in likely if p >= 0.0005]
             text.append("In grey below its class are the most probable ones of its soft label.")
-        parts = zip(labels[: len(shown)].tolist(), shown, reals, soft_labels, strict=True)
-        cards = [
-            {"name": names[label], "prototype": picture(image), "real": real, "soft_label": soft}
-            for label, image, real, soft in parts
-        ]
         sections = [Section("Prototypes", " ".join(text), cards=cards), *maps]
         if len(getattr(prototypes, "loss_curve_", ())) > 1:
             curve = ConvergenceDisplay.from_estimator(prototypes)
@@ -326,12 +315,6 @@ def _result_section(heading: Any, result: Any) -> Section:
     if not table:
         raise ValueError(f"A {kind} has neither _repr_html_ nor plot to show.")
     return Section(heading, text, table=table)
-
-
-def _soft_label(probabilities: np.ndarray, names: list[Any]) -> list[str]:
-    """Return the most probable classes as lines of text, without those of no percent."""
-    shown = likeliest(probabilities, names)
-    return [f"{share:.1%} {name}" for name, share in shown if share >= 0.0005]
 
 
 def _provenance(provenance: dict[str, Any]) -> list[Section]:
