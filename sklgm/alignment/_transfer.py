@@ -108,8 +108,13 @@ def relate_alignment_to_transfer(
     """
     check_result(alignment, "AlignmentMatrix", "alignment_matrix or gradient_alignment_matrix")
     check_result(transfer, "TransferMatrix", "cross_model_transfer")
+    transfer._check_metric(metric)
     numbers = alignment.values(values)
-    means = _mean_transfer(transfer, metric)
+    means = {
+        (row, column): np.mean([run[metric] for run in runs])
+        for (row, column, at_home), runs in transfer._by_row().items()
+        if at_home is False
+    }
     rows, columns = alignment.rows, alignment.columns
     pairs = tuple((row, column) for row, column in means if row in rows and column in columns)
     x = np.array([numbers[rows.index(row), columns.index(column)] for row, column in pairs])
@@ -125,16 +130,6 @@ def relate_alignment_to_transfer(
         for statistic in (_pearson, _spearman)
     ]
     return AlignmentTransfer(pairs, x, y, *coefficients)
-
-
-def _mean_transfer(transfer: Any, metric: str) -> dict[tuple[str, str], float]:
-    """Return the mean of each cell whose prototypes were made for another backbone."""
-    transfer._check_metric(metric)
-    cells: dict[tuple[str, str], list[float]] = {}
-    for run in transfer.records:
-        if run["at_home"] is False:
-            cells.setdefault((run["selection"], run["backbone"]), []).append(run[metric])
-    return {pair: float(np.mean(found)) for pair, found in cells.items()}
 
 
 def _pearson(x: np.ndarray, y: np.ndarray) -> np.ndarray:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -188,9 +188,7 @@ def diagnose_bias(
 
     .. math:: R = \frac{A}{\max(1,\, A + K)}
 
-    is 0 where prototypes show nothing of the groups that go with their classes. Where each class
-    has one group in training, it is 1 where they show that and nothing of their class, and 1/2
-    where they show both without doubt. With weaker associations, or readings in doubt, it is lower.
+    is in [0, 1]: see :doc:`/bias` for what its values mean.
 
     Parameters
     ----------
@@ -291,6 +289,12 @@ def diagnose_bias(
         reader, reader_accuracy[kind] = fit_reader(features, found, weights)
         read[kind] = reader.predict_proba(points)
         tell(f"reader of the {kind}: accuracy {reader_accuracy[kind]:.3f}")
+    accuracy: dict[str, dict[str, float]] = {}
+    if tests:
+        probe = clone(probe).fit(images, labels)
+        for name, test in tests.items():
+            accuracy[name] = _accuracies(probe, test)
+            tell(f"probe on the {name} test: accuracy {accuracy[name]['accuracy']:.3f}")
     of_class = [train.groups[train.y == label] for label in classes]
     shares = np.stack([(found[:, None] == group_names).mean(axis=0) for found in of_class])
     return BiasReport(
@@ -302,7 +306,7 @@ def diagnose_bias(
         group_probabilities=read["group"],
         group_shares=shares,
         reader_accuracy=reader_accuracy,
-        accuracy=_accuracies(probe, images, labels, tests, tell) if tests else {},
+        accuracy=accuracy,
     )
 
 
@@ -355,23 +359,10 @@ def _records(
     return tuple(records)
 
 
-def _accuracies(
-    probe: FrozenBackboneProbe,
-    images: np.ndarray,
-    labels: np.ndarray,
-    tests: Mapping[str, _Labelled],
-    tell: Callable[[str], None],
-) -> dict[str, dict[str, float]]:
-    """Return the scores of a probe trained on prototypes alone, by test."""
-    probe = clone(probe).fit(images, labels)
-    scores = {}
-    for name, test in tests.items():
-        right = probe.predict(test.X) == test.y
-        pairs = itertools.product(np.unique(test.y), np.unique(test.groups))
-        of_pairs = [right[(test.y == label) & (test.groups == group)] for label, group in pairs]
-        scores[name] = {
-            "accuracy": float(right.mean()),
-            "worst_pair_accuracy": min(float(part.mean()) for part in of_pairs if len(part)),
-        }
-        tell(f"probe on the {name} test: accuracy {scores[name]['accuracy']:.3f}")
-    return scores
+def _accuracies(probe: FrozenBackboneProbe, test: _Labelled) -> dict[str, float]:
+    """Return the accuracy of a probe, and that on the pair of class and group it knows worst."""
+    right = probe.predict(test.X) == test.y
+    pairs = itertools.product(np.unique(test.y), np.unique(test.groups))
+    of_pairs = [right[(test.y == label) & (test.groups == group)] for label, group in pairs]
+    worst = min(float(part.mean()) for part in of_pairs if len(part))
+    return {"accuracy": float(right.mean()), "worst_pair_accuracy": worst}

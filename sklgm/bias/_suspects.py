@@ -51,8 +51,7 @@ def suspect_classes(
     prototype, by cosine similarity of features, than an image of its own (ties count half).
     Several prototypes of a class are averaged, and of the other classes the largest value counts.
     It is 0 where all own images are nearest, and above 1/2 where another class is nearer on the
-    whole. It needs no groups. A reason may be a background that two classes share, labels that
-    are wrong, or classes that look alike: look at the pictures.
+    whole. It needs no groups; :doc:`/bias` names some reasons.
 
     Parameters
     ----------

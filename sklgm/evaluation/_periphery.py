@@ -42,15 +42,9 @@ class PrototypeStatistics(Table):
         }
 
     def _table(self) -> tuple[list[str], list[list[str]]]:
-        mean = {"class": "mean", "n_images": "", **self.summary()}
-        cells = [
-            [
-                str(record["class"]),
-                str(record["n_images"]),
-                *(format(record[name], style) for name, style in _FIGURES.items()),
-            ]
-            for record in (*self.records, mean)
-        ]
+        styles = {"class": "", "n_images": "", **_FIGURES}
+        lines = [*self.records, {"class": "mean", "n_images": "", **self.summary()}]
+        cells = [[format(line[name], style) for name, style in styles.items()] for line in lines]
         return ["class", "images", *(name.replace("_", "-") for name in _FIGURES)], cells
 
     def _caption(self) -> str:
@@ -73,7 +67,8 @@ def prototype_statistics(
     - ``distance`` is :math:`|p - m|`;
     - ``spread`` is the standard deviation (ddof=1) of :math:`Z u`, along the direction
       :math:`u = (p - m) / |p - m|` in which the prototype lies;
-    - ``z_score`` is their ratio, infinite where the class has no spread in that direction;
+    - ``z_score`` is their ratio, infinite where the class has no spread in that direction. In many
+      dimensions even a single image lies many spreads out: compare with that of `RandomImages`;
     - ``percentile`` is the percentage of the real images that lie nearer to :math:`m` than the
       prototype does, with half of those that lie as near;
     - ``margin`` is the score of the own class less that of the best other one, by a linear probe
@@ -107,12 +102,6 @@ def prototype_statistics(
     See Also
     --------
     sklgm.plotting.EmbeddingDisplay : The same as a picture, in two dimensions.
-
-    Notes
-    -----
-    In many dimensions a class has little spread along any one line, and every single image lies
-    many spreads out along its own. A z-score tells something beside those of real images:
-    `RandomImages`, looked at in the same way.
 
     Examples
     --------

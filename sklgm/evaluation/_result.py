@@ -56,13 +56,17 @@ class Result(Table):
             for them (None if nothing is). ``n_images`` is the number of images trained on;
             ``select_seconds`` and ``train_seconds`` are means over the runs.
         """
+        return [
+            {**dict(zip(self._titles, key, strict=True)), **_average(runs)}
+            for key, runs in self._by_row().items()
+        ]
+
+    def _by_row(self) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
+        """Return the runs of each row of the table, by what tells it apart."""
         rows: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
         for record in self.records:
             rows.setdefault(tuple(record[key] for key in self._titles), []).append(record)
-        return [
-            {**dict(zip(self._titles, key, strict=True)), **_average(runs)}
-            for key, runs in rows.items()
-        ]
+        return rows
 
     def to_frame(self, *, summary: bool = False) -> Any:
         """Return a data frame; needs pandas.

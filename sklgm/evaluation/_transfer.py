@@ -238,11 +238,12 @@ def cross_model_transfer(
 
 def with_relative_accuracy(records: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], ...]:
     """Add to records the accuracy over the mean of the probes on all images, of each backbone."""
-    full: dict[str, list[float]] = {}
-    for record in records:
-        if record["selection"] == "all":
-            full.setdefault(record["backbone"], []).append(record["accuracy"])
-    means = {column: np.mean(accuracies) for column, accuracies in full.items()}
+    rows = TransferMatrix(tuple(records))._by_row()
+    means = {
+        column: np.mean([run["accuracy"] for run in runs])
+        for (row, column, _), runs in rows.items()
+        if row == "all"
+    }
     with np.errstate(divide="ignore", invalid="ignore"):
         return tuple(
             {**record, "relative_accuracy": float(record["accuracy"] / means[record["backbone"]])}

@@ -82,13 +82,11 @@ class SelectionComparisonDisplay(Display):
         """
         check_result(result, "SelectionComparison", "compare_selections")
         result._check_metric(metric)
-        rows = result.summary()
-        names = [row["selection"] for row in rows]
-        runs = [(run["selection"], run[metric]) for run in result.records]
+        rows = result._by_row()
         display = cls(
-            scores=[[score for row, score in runs if row == name] for name in names],
-            names=names,
-            n_images=[row["n_images"] for row in rows],
+            scores=[[run[metric] for run in runs] for runs in rows.values()],
+            names=[name for (name,) in rows],
+            n_images=[runs[0]["n_images"] for runs in rows.values()],
             metric=metric,
         )
         return display.plot(ax)

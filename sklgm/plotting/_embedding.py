@@ -55,9 +55,8 @@ class EmbeddingDisplay(Display):
 
     Notes
     -----
-    The principal components are those of the real images' features, as they are: the space in which
-    a probe separates classes and in which gradients are matched. Prototypes have no part in the
-    components and are projected onto them, so they may well lie outside the cloud of real images.
+    The principal components are those of the real images' features alone, as a probe sees them, so
+    that prototypes may well lie outside the cloud.
 
     Examples
     --------
