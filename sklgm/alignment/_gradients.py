@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -19,7 +19,6 @@ from sklgm.estimators.distiller import LGMDistiller
 from sklgm.estimators.given_gradients import check_gradients
 from sklgm.estimators.probing import check_prototypes, probe_of
 from sklgm.matching import RealGradients, angular_distance
-from sklgm.passes.real_pass import RealPass
 from sklgm.prototypes.prototype_set import PrototypeSet
 from sklgm.utils.random import own_random_state
 from sklgm.utils.targets import check_same_classes
@@ -107,17 +106,15 @@ def gradient_alignment(
     Notes
     -----
     Both sides are seen as the distiller sees real images: the centre crop, plain or mirrored or
-    both, makes one half of a gradient and random views the other. Distillation itself compares
-    the gradients of centre crops and of random views one by one, so that ``1 - loss_curve_[-1]``
-    is close to the score at home, not equal. As many random views are taken of all prototypes
-    together as of all real images, but at most 32 of each. Prototypes are cut from their own
-    canvas and seen at the backbone's size.
-    With ``class_weight="balanced"`` each class has the same weight on both sides; with other
-    weights, which are the real images', every prototype weighs the same. With ``matching="row"``
-    the cosine of a head is the mean of those of its rows.
+    both, makes one half of a gradient and random views the other. Distillation compares the two
+    one by one, so that ``1 - loss_curve_[-1]`` is close to the score at home, not equal. As many
+    random views are taken of all prototypes together as of all real images, but at most 32 of
+    each, cut from the prototypes' own canvas. With ``class_weight="balanced"`` each class has the
+    same weight on both sides; with other weights, which are the real images', every prototype
+    weighs the same. With ``matching="row"`` the cosine of a head is the mean of those of its rows.
 
-    The interval is the 95 % percentile bootstrap over heads, of 2000 resamples. It tells how well
-    the mean over heads is known, and nothing about another distillation or other images.
+    The interval is the 95 % percentile bootstrap over heads, of 2000 resamples. It tells nothing
+    about another distillation or other images.
 
     Examples
     --------
@@ -271,14 +268,9 @@ def _prototype_gradients(
     )
     # There are as many random views of all prototypes as of all real images.
     n_real = int(real.images_seen.sum()) * settings.n_real_views
-    real_pass = RealPass(
-        encoder,
-        settings._device(),
-        settings._augmentation(),
-        min(max(n_real // len(images), settings.n_real_views), _MOST_VIEWS),
-        # The same seed as for real views, so that a set is compared with itself in the same views.
-        settings._seeds().real_views,
-    )
+    n_views = min(max(n_real // len(images), settings.n_real_views), _MOST_VIEWS)
+    # The same seed as for real views, so that a set is compared with itself in the same views.
+    real_pass = replace(settings._real_pass(encoder, settings._seeds()), n_real_views=n_views)
     weights = np.ones(len(labels))
     if rows:
         real_pass.add(gradients, images, labels, weights, lambda n: None)

@@ -16,6 +16,7 @@ from sklgm.alignment._features import check_features, metric_score
 from sklgm.backbones import Backbone
 from sklgm.backbones._several import name_backbones
 from sklgm.estimators.embedder import BackboneEmbedder
+from sklgm.plotting import AlignmentDisplay
 from sklgm.utils.tables import html_table, markdown
 
 
@@ -93,14 +94,12 @@ class AlignmentMatrix:
 
     def _table(self, values: str = "scores") -> tuple[list[str], list[list[str]]]:
         """Return the titles and the cells of each row."""
-        numbers = self.values(values)
-        cells = [[f"{number:.3f}" for number in row] for row in numbers]
+        cells = [[f"{number:.3f}" for number in row] for row in self.values(values)]
         if values == "scores" and self.low is not None and self.high is not None:
             for (i, j), low in np.ndenumerate(self.low):
                 cells[i][j] += f" [{low:.3f}, {self.high[i, j]:.3f}]"
-        corner = self.metric.replace("_", " ")
         lines = [[row, *line] for row, line in zip(self.rows, cells, strict=True)]
-        return [corner, *self.columns], lines
+        return [self.metric.replace("_", " "), *self.columns], lines
 
     def plot(self, ax: Any = None, *, values: str = "scores") -> Any:
         """Draw the matrix as a heat map.
@@ -122,8 +121,6 @@ class AlignmentMatrix:
         ValueError
             If the result has no such matrix.
         """
-        from sklgm.plotting import AlignmentDisplay
-
         return AlignmentDisplay.from_matrix(self, values=values, ax=ax)
 
     def __repr__(self) -> str:

@@ -142,7 +142,7 @@ def object_focus(
 
     side = patch_size or -(-encoder.backbone.image_size // _PATCHES)
     scores = _scores(probe, encoder)
-    fractions, areas = [], []
+    found = []
     for both in encoder.batches(pairs, resize_both):
         pixels, share = both[:, :3], both[:, 3]
         if method == "gradient":
@@ -151,13 +151,9 @@ def object_focus(
             effect = _occlusion_effect(scores, pixels, side)
         total = effect.sum(dim=(1, 2))
         inside = (effect * share).sum(dim=(1, 2))
-        fractions.append(torch.where(total > 0, inside / total, torch.nan).cpu().numpy())
-        areas.append(share.mean(dim=(1, 2)).cpu().numpy())
-    return ObjectFocus(
-        np.concatenate(fractions).astype(np.float64),
-        np.concatenate(areas).astype(np.float64),
-        method,
-    )
+        found.append((torch.where(total > 0, inside / total, torch.nan), share.mean(dim=(1, 2))))
+    fractions, areas = (torch.cat(parts).cpu().double() for parts in zip(*found, strict=True))
+    return ObjectFocus(fractions.numpy(), areas.numpy(), method)
 
 
 def _scores(probe: FrozenBackboneProbe, encoder: Encoder) -> Scores:

@@ -25,12 +25,8 @@ def fit_reader(
     weighted = {f"{name}__sample_weight": weights for name in models[0].named_steps}
     n_folds = min(_MOST_FOLDS, int(np.bincount(targets).min()))
     folds = StratifiedKFold(n_folds, shuffle=True, random_state=0)
-    read = [
-        cross_val_predict(
-            model, features, targets, cv=folds, method="predict_proba", params=weighted
-        )
-        for model in models
-    ]
+    settings = {"cv": folds, "method": "predict_proba", "params": weighted}
+    read = [cross_val_predict(model, features, targets, **settings) for model in models]
     losses = [log_loss(targets, found, sample_weight=weights) for found in read]
     best = int(np.argmin(losses))
     accuracy = accuracy_score(targets, read[best].argmax(axis=1), sample_weight=weights)

@@ -16,6 +16,7 @@ from sklgm.bias._readers import excess, fit_reader
 from sklgm.estimators.probe import FrozenBackboneProbe
 from sklgm.estimators.probing import embed_all, probe_of
 from sklgm.images import ImageSource
+from sklgm.plotting import BiasDisplay
 from sklgm.prototypes.prototype_set import PrototypeSet
 from sklgm.utils.tables import Table
 from sklgm.utils.targets import check_column, check_known, check_same_classes
@@ -127,8 +128,6 @@ class BiasReport(Table):
         --------
         sklgm.plotting.BiasDisplay.from_report : The same, with names to show.
         """
-        from sklgm.plotting import BiasDisplay
-
         return BiasDisplay.from_report(self, ax=ax)
 
     def _by_class(self, probabilities: np.ndarray) -> np.ndarray:

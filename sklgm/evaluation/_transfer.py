@@ -25,6 +25,7 @@ from sklgm.evaluation._checks import (
 )
 from sklgm.evaluation._result import Result
 from sklgm.evaluation._runs import Bench, Row, run_rows, set_parameter
+from sklgm.plotting import TransferDisplay
 from sklgm.utils.tables import markdown, spread
 
 
@@ -90,8 +91,6 @@ class TransferMatrix(Result):
         ValueError
             If the result has no such metric.
         """
-        from sklgm.plotting import TransferDisplay
-
         return TransferDisplay.from_matrix(self, metric=metric, ax=ax)
 
     def _cells(self) -> tuple[list[str], list[str], dict[tuple[str, str], dict[str, Any]]]:

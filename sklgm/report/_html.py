@@ -287,9 +287,7 @@ def _among_real(
 ) -> tuple[list[str], str]:
     """Return the nearest real image of each prototype shown, and a map of all, as data URIs."""
     real = find_nearest(images, labels, X, y, probe, "HTMLReport")
-    dots = np.arange(len(real.labels))
-    if len(dots) > _MOST_DOTS:
-        dots = choose_rows(real.labels, _MOST_DOTS, random_state=0)
+    dots = choose_rows(real.labels, min(len(real.labels), _MOST_DOTS), random_state=0)
     display = EmbeddingDisplay.from_features(
         real.features[dots],
         real.labels[dots],
