@@ -148,22 +148,15 @@ def _score(A: Any, B: Any, metric: str, n_neighbors: int = 10) -> float:
     return compare(prepare(A), prepare(B), np.arange(len(A)))
 
 
-def _neighbors(features: np.ndarray, n_neighbors: int) -> np.ndarray:
-    """Return the places (n, n_neighbors) of each row's nearest others."""
+def _neighbors(features: np.ndarray, n_neighbors: int) -> Any:
+    """Return a sparse matrix (n, n) with ones where the column is a neighbour of the row."""
     search = NearestNeighbors(n_neighbors=n_neighbors, metric="cosine", algorithm="brute")
     # Without a query, a row is not its own neighbour.
-    return search.fit(features).kneighbors(return_distance=False)
+    return search.fit(features).kneighbors_graph()
 
 
-def _share_in_common(a: np.ndarray, b: np.ndarray, rows: np.ndarray) -> float:
-    """Compare neighbours. In the new order, row i has the neighbours of the old row rows[i]."""
-    n = len(a)
-    place = np.empty(n, dtype=np.intp)
-    place[rows] = np.arange(n)
-    first = np.arange(n)[:, None] * n
-    # One number for each pair of an image and its neighbour.
-    common = np.isin(first + a, first + place[b[rows]], assume_unique=True)
-    return float(common.mean())
+def _share_in_common(a: Any, b: Any, rows: np.ndarray) -> float:
+    return float(a.multiply(b[rows][:, rows]).sum() / a.nnz)
 
 
 def _centred(features: np.ndarray) -> np.ndarray:

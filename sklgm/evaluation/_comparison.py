@@ -52,8 +52,9 @@ def default_selections(
     Returns
     -------
     dict
-        Unfitted estimators by name; None stands for all images. "nearest" holds the distiller of
-        "distilled", so that ``set_params`` of that one changes both rows. Put another into both.
+        Unfitted estimators by name: random images, class centroids, the images nearest to
+        distilled prototypes, these themselves, and None, all images. "nearest" holds the distiller
+        of "distilled", so that ``set_params`` of that one changes both rows. Put another into both.
 
     Examples
     --------
@@ -114,11 +115,9 @@ def compare_selections(
     selections : dict of str to estimator, PrototypeSet or None, default=None
         Rows of the table: unfitted estimators with ``prototypes_`` and ``prototype_labels_``, as
         distillers and selectors are; None for all training images. The default is
-        :func:`default_selections`, with one prototype of each class: random images, class
-        centroids, the images nearest to distilled prototypes, these themselves; and all images.
-        One that is fitted already goes in as ``FrozenEstimator(distiller)``, prototypes alone as
-        a `PrototypeSet`. `NearestImages` takes the prototypes of its distiller's own row, if there
-        is one.
+        :func:`default_selections`, with one prototype of each class. One that is fitted already
+        goes in as ``FrozenEstimator(distiller)``, prototypes alone as a `PrototypeSet`.
+        `NearestImages` takes the prototypes of its distiller's own row, if there is one.
     probe : FrozenBackboneProbe or None, default=None
         Settings of the probes, by default those of the paper. ``backbone`` and the seeds take
         the place of its own.

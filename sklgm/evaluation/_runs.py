@@ -34,18 +34,9 @@ _LONG = 20.0
 
 
 class Bench:
-    """Where selections are probed: one backbone, with the test features embedded once.
+    """Where selections are probed: one backbone, named where there are several.
 
-    Attributes
-    ----------
-    probe : FrozenBackboneProbe
-        Unfitted.
-    split : Split
-        The data.
-    column : str or None
-        Name of the backbone, where there are several.
-    features : ndarray of shape (n_test, n_features)
-        Features of the test images, float32.
+    Test images are embedded once.
     """
 
     def __init__(self, probe: FrozenBackboneProbe, split: Split, column: str | None = None):
@@ -57,21 +48,7 @@ class Bench:
         self._seconds_per_image = (time.perf_counter() - start) / len(self.features)
 
     def run(self, selection: Any, seed: int) -> dict[str, Any]:
-        """Train a probe on a fitted selection, or on all images, and score it.
-
-        Parameters
-        ----------
-        selection : estimator or None
-            A fitted selection; None trains on all images.
-        seed : int
-            Seed of the probe.
-
-        Returns
-        -------
-        dict
-            The backbone, if it is named, the seed, the number of images, each metric, and the
-            seconds of training.
-        """
+        """Return the record of a probe that is trained on a fitted selection, or on all images."""
         split = self.split
         probe = clone(self.probe).set_params(random_state=seed)
         if selection is not None:
