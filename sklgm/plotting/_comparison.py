@@ -117,9 +117,8 @@ class SelectionComparisonDisplay(Display):
         labels = zip(self.names, self.n_images, strict=True)
         rows = [f"{shorten(name)} ({n})" for name, n in labels]
         ax.set_yticks(range(len(self.scores)), rows, parse_math=False)
-        ax.set_ylim(n_rows - 0.5, -0.6)
+        ax.set(ylim=(n_rows - 0.5, -0.6), ylabel="trained on (images)")
         ax.set_xlabel(f"{self.metric.replace('_', ' ')} on test images")
-        ax.set_ylabel("trained on (images)")
         ax.grid(axis="x", color="0.9")
         ax.spines["left"].set_visible(False)
         ax.tick_params(axis="y", length=0)

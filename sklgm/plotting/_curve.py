@@ -120,10 +120,9 @@ class PrototypeCurveDisplay(Display):
         for name, level in (self.levels or {}).items():
             self.lines_[name] = ax.axhline(level, color="0.35", lw=1.2, ls=(0, (6, 3)))
         counts = sorted({int(point[0]) for points in self.curves.values() for point in points})
-        ax.set_xscale("log")
+        ax.set(xscale="log", xlabel="prototypes per class")
         ax.set_xticks(counts, map(str, counts))
         ax.xaxis.set_minor_locator(pyplot().NullLocator())
-        ax.set_xlabel("prototypes per class")
         ax.set_ylabel(f"{self.metric.replace('_', ' ')} on test images")
         ax.grid(axis="y", color="0.9")
         draw_legend(ax, list(self.lines_.values()), list(self.lines_), handlelength=2.6)
