@@ -1,7 +1,7 @@
 """Batches of transformed images, prepared in threads while the last one is being used."""
 
 from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
@@ -30,9 +30,8 @@ def iter_batches(
 ) -> Generator[NDArray[Any], None, None]:
     """Decode and transform images in threads, and yield them in batches, in order.
 
-    At most two batches are ever prepared ahead of the one in use. An error in a thread is raised
-    here; then, and when the generator is closed early, the threads are stopped. Before a damaged
-    image is reported, all that come after it are looked at too.
+    At most two batches are prepared ahead of the one in use. The threads are stopped at an error
+    in one of them, and when the generator is closed early.
 
     Parameters
     ----------
@@ -53,7 +52,7 @@ def iter_batches(
     Raises
     ------
     ValueError
-        If images cannot be read: the first by name, with the reason, and how many others.
+        If images cannot be read: the first by name, with the reason, and those that come after it.
     """
     n_read = 0
     try:
@@ -113,22 +112,7 @@ def find_damaged(X: Any, *, n_jobs: int | None = None) -> dict[int, str]:
 def with_others(
     first: DamagedImageError, source: ImageSource, n_jobs: int | None = None
 ) -> DamagedImageError:
-    """Return the error of a damaged image with all that are damaged in a source beside it.
-
-    Parameters
-    ----------
-    first : DamagedImageError
-        The error of one image, which is returned where no image of the source is damaged.
-    source : ImageSource
-        The images to look at.
-    n_jobs : int or None, default=None
-        Number of threads, counted as joblib does.
-
-    Returns
-    -------
-    DamagedImageError
-        It begins with the first damaged image of the source.
-    """
+    """Return one error for all damaged images of a source, or ``first`` where there are none."""
     damaged = find_damaged(source, n_jobs=n_jobs)
     if not damaged:
         return first
@@ -154,9 +138,7 @@ def _prepare_ahead(
         for batch in gen_batches(len(source), batch_size):
             # Threads take what is submitted in order, so the images are under way by then. No name
             # holds them: they would stay beside the batch that is made of them.
-            ahead.append(
-                pool.submit(_stack, [pool.submit(prepare, i) for i in range(len(source))[batch]])
-            )
+            ahead.append(pool.submit(_stack, pool.map(prepare, range(len(source))[batch])))
             if len(ahead) > _BATCHES_AHEAD:
                 yield ahead.popleft().result()
         while ahead:
@@ -165,5 +147,5 @@ def _prepare_ahead(
         pool.shutdown(cancel_futures=True)
 
 
-def _stack(images: list[Future[NDArray[Any]]]) -> NDArray[Any]:
-    return np.stack([image.result() for image in images])
+def _stack(images: Iterator[NDArray[Any]]) -> NDArray[Any]:
+    return np.stack(list(images))

@@ -4,6 +4,7 @@ A further kind of item needs a branch in ``items.py``, which decodes one; a furt
 one here, which recognises and checks it.
 """
 
+import contextlib
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -32,8 +33,8 @@ _ALLOWED = (
 def check_images(X: Any, *, background: str | RGB = "white") -> ImageSource:
     """Recognise what X is and return it as a sequence of RGB images.
 
-    Array pixels are checked at once, an image at a time, without a copy of the whole; files are
-    looked up but not opened before they are asked for. X is never modified.
+    Arrays are checked at once, without a copy of the whole; files are looked up, and opened when
+    they are asked for. X is never modified.
 
     Parameters
     ----------
@@ -123,12 +124,9 @@ def _from_sequence(X: Any, background: RGB) -> ImageSource:
     if len(X) == 0:
         raise _refusal("an empty X", "Pass at least one image.")
     source = SequenceSource(X, np.arange(len(X)), background)
-    try:
-        is_array = not is_undecoded(X[0])
-    except (OSError, SyntaxError):  # a damaged image, as any other may be
-        return source
-    if is_array:
-        _ = source[0]
+    with contextlib.suppress(OSError, SyntaxError):  # a damaged image, as any other may be
+        if not is_undecoded(X[0]):
+            _ = source[0]
     return source
 
 

@@ -40,14 +40,9 @@ def take_field(item: Any, key: Any) -> Any:
 
 @dataclass(frozen=True)
 class Field:
-    """One field of the items of a data set, which are made when they are asked for.
+    """One field of a data set's items, by its place in tuples or its name in dicts.
 
-    Parameters
-    ----------
-    dataset : sequence
-        Its items are tuples or dicts.
-    key : int or str
-        Place of the field in each item, or its name.
+    Items are made when they are asked for.
     """
 
     dataset: Any

@@ -25,26 +25,11 @@ _SLACK = 1e-6
 
 
 def item_to_rgb(item: Any, background: RGB) -> NDArray[np.uint8]:
-    """Return the uint8 RGB array of one item of a sequence.
+    """Return one item as a uint8 RGB array of shape (H, W, 3), or raise ValueError for no image.
 
-    Parameters
-    ----------
-    item : PIL image, path, bytes, dict, torch tensor or array-like
-        Bytes are those of a file. A dict has them under "bytes", or else a path under "path", as
-        Hugging Face's `datasets` gives images that are not decoded. A tensor has its channels
-        first, an array has them last.
-    background : tuple of 3 ints
-        What transparent pictures and files are composited over.
-
-    Returns
-    -------
-    ndarray of shape (H, W, 3), dtype uint8
-        The image.
-
-    Raises
-    ------
-    ValueError
-        If it is no image.
+    It may be a picture, a path, the bytes of a file, a tensor with its channels first, or what
+    becomes an array with its channels last. A dict has bytes under "bytes", or else a path under
+    "path", as Hugging Face's `datasets` gives images that are not decoded.
     """
     if is_undecoded(item):
         item = _content(item)

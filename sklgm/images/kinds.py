@@ -46,19 +46,9 @@ _KINDS = [
 
 
 def name_kind(head: bytes, others: Iterable[tuple[bytes, str]] = ()) -> str:
-    """Say what a file is that cannot be read.
+    """Say what a file is that cannot be read, by its first `N_BYTES` bytes, and what to do.
 
-    Parameters
-    ----------
-    head : bytes
-        The first `N_BYTES` bytes of the file, all of a shorter one.
-    others : iterable of (bytes, str), default=()
-        Patterns of first bytes, each with what such a file is; they come before those of all files.
-
-    Returns
-    -------
-    str
-        What it is, and what to do about it.
+    Patterns of ``others``, each with what such a file is, come before those of all files.
     """
     for pattern, words in (*others, *_KINDS):
         if re.match(pattern, head, re.DOTALL):

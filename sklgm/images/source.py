@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from PIL import Image
 
 from sklgm.images.decoding import RGB
@@ -96,52 +96,23 @@ class ImageSource:
         Image.MAX_IMAGE_PIXELS = None if None in limits else max(limits)
         vars(self).update(state)
 
-    def take(self, indices: ArrayLike | slice) -> Self:
-        """Select images by their place in this source.
+    def take(self, indices: slice | list[Any] | NDArray[Any]) -> Self:
+        """Select images by places in any order, a mask or a slice. Each image keeps its name.
 
-        Parameters
-        ----------
-        indices : array-like of int or bool, or slice
-            Places in this source, in any order, where repeats are allowed; or a mask. Of an
-            array, a slice stays one array.
-
-        Returns
-        -------
-        ImageSource
-            The selected images. No pixels are copied, and each image keeps its name.
+        No pixels are copied, and a slice of an array stays one array.
         """
         if isinstance(indices, slice):
-            return replace(self, items=self.items[indices], positions=self.positions[indices])
-        places = np.asarray(indices)
-        chosen = np.arange(len(self))[places if places.size else []]
-        return replace(
-            self, items=[self.items[i] for i in chosen], positions=self.positions[chosen]
-        )
+            items: Any = self.items[indices]
+        else:
+            items = [self.items[i] for i in np.arange(len(self))[indices]]
+        return replace(self, items=items, positions=self.positions[indices])
 
     def name(self, index: int) -> str:
-        """Name an image for messages.
-
-        Parameters
-        ----------
-        index : int
-            Place in this source.
-
-        Returns
-        -------
-        str
-            The path of a file, or ``X[3]`` for the fourth image of the user's X.
-        """
+        """Name an image for messages: ``X[3]`` is the fourth image of the user's X."""
         return f"X[{self.positions[index]}]"
 
     def fingerprint(self) -> str:
-        """Hash what the images are made of, as a cache key.
-
-        Returns
-        -------
-        str
-            A hexadecimal digest: of the decoded pixels, or for files of each one's absolute path,
-            size and time of modification, so that no file is read.
-        """
+        """Hash the decoded pixels, as a cache key."""
         digest = hashlib.blake2b(digest_size=16)
         for image in self:
             digest.update(repr(image.shape).encode())
@@ -149,7 +120,6 @@ class ImageSource:
         return digest.hexdigest()
 
 
-@dataclass(frozen=True, eq=False, repr=False)
 class FileSource(ImageSource):
     """Images from files, given by absolute paths."""
 
@@ -163,11 +133,10 @@ class FileSource(ImageSource):
         return str(self.items[index])
 
     def fingerprint(self) -> str:
-        """Hash the path, size and time of modification of every file."""
+        """Hash the path, size and time of modification of every file: none is read."""
         return _state_of_files(self.items, self.background)
 
 
-@dataclass(frozen=True, eq=False, repr=False)
 class SequenceSource(ImageSource):
     """Images from a sequence that makes its items when they are asked for, such as a column.
 
@@ -181,11 +150,8 @@ class SequenceSource(ImageSource):
         with _one_at_a_time:
             return self.items[int(self.positions[index])]
 
-    def take(self, indices: ArrayLike | slice) -> Self:
+    def take(self, indices: slice | list[Any] | NDArray[Any]) -> Self:
         """Select images by their place in this source."""
-        if not isinstance(indices, slice):
-            indices = np.asarray(indices)
-            indices = indices if indices.size else []  # of which numpy would make floats
         return replace(self, positions=self.positions[indices])
 
     def fingerprint(self) -> str:
@@ -204,7 +170,7 @@ class SequenceSource(ImageSource):
 
 
 def _state_of_files(paths: Iterable[str], *others: Any) -> str:
-    """Hash the path, size and time of modification of every file."""
+    """Hash some values, and the path, size and time of modification of every file."""
     digest = hashlib.blake2b("".join(map(repr, others)).encode(), digest_size=16)
     for path in paths:
         try:
