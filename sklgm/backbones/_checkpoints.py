@@ -29,13 +29,7 @@ from sklgm.backbones._state_dicts import find_state_dict
 
 
 def content_digest(*paths: str) -> str:
-    """Return the SHA-256 of the content of one file, or one of several files together.
-
-    Raises
-    ------
-    FileNotFoundError
-        If one of them is not there.
-    """
+    """Return the SHA-256 of the content of one file, or one of several files together."""
     digests = []
     for path in paths:
         if not Path(path).is_file():  # a pipe would be waited for
@@ -45,9 +39,9 @@ def content_digest(*paths: str) -> str:
             )
         status = Path(path).stat()
         digests.append(_digest(path, status.st_mtime_ns, status.st_size))
-    return (
-        digests[0] if len(digests) == 1 else hashlib.sha256("".join(digests).encode()).hexdigest()
-    )
+    if len(digests) == 1:
+        return digests[0]
+    return hashlib.sha256("".join(digests).encode()).hexdigest()
 
 
 @functools.lru_cache(maxsize=64)
@@ -63,24 +57,9 @@ _OBJECTS = "it holds code or Python objects, not tensors alone, and those are no
 def read_state_dict(path: str, expected: Collection[str] = ()) -> dict[str, Tensor]:
     """Read the tensors of a net from a file, whatever its name, and run nothing of it.
 
-    Parameters
-    ----------
-    path : str
-        A safetensors file, one that `torch.save` wrote, or an ``.npz`` archive of arrays. Objects
-        other than tensors, plain values and containers of these are left out.
-    expected : collection of str
-        The names that the net has; empty if these do not tell.
-
-    Returns
-    -------
-    dict of str to Tensor
-        The tensors by name, on the CPU; see :func:`find_state_dict`.
-
-    Raises
-    ------
-    ValueError
-        If it is another kind of file, if it is damaged, or if it holds no state dict, several that
-        would do, or objects that cannot be left out.
+    It is a safetensors file, one that `torch.save` wrote, or an ``.npz`` archive of arrays. What is
+    found in it is said at :func:`find_state_dict`. Objects other than tensors, plain values and
+    containers of these are left out; what cannot be read so is a ValueError.
     """
     try:
         content, left_blank = _read(path)
@@ -173,28 +152,15 @@ def _globals_of_old_file(path: str) -> list[str]:
 
 @contextlib.contextmanager
 def loading(path: str, architecture: str) -> Iterator[None]:
-    """Turn torch's long error about keys that do not match into a short one."""
+    """Shorten torch's error about keys that do not match, which lists all of them."""
     try:
         yield
     except (RuntimeError, KeyError, AttributeError, IndexError, TypeError) as error:
+        lines = [textwrap.shorten(line, 200) for line in str(error).splitlines()]
         raise ValueError(
             f"The weights in {path} do not fit architecture {architecture!r}, and nothing was "
-            f"loaded: {_shortened(str(error))}. Take the architecture they were trained with."
+            f"loaded. Take the architecture they were trained with. {' '.join(lines[:4])}"
         ) from error
-
-
-def _shortened(text: str) -> str:
-    """Return a few of the keys that torch lists as missing, too much, or of another shape."""
-    shapes = re.findall(r"size mismatch for (\S+): .*?Size\((.*?)\).*?Size\((.*?)\)", text)
-    parts = [f"{key} is {theirs} in the file and {ours} in the net" for key, theirs, ours in shapes]
-    parts = [*parts[:2], *([f"{len(parts) - 2} more have another shape"] if parts[2:] else [])]
-    for kind, keys in re.findall(r"(Missing|Unexpected) key\(s\) in state_dict: (.*)", text):
-        names = re.findall(r'"(.*?)"', keys)
-        owner = "file" if kind == "Missing" else "net"
-        some = ", ".join(names[:2])
-        many = f"{len(names)} tensors, such as " if len(names) > 2 else ""
-        parts.append(f"the {owner} lacks {many}{some}")
-    return "; ".join(parts) or textwrap.shorten(text, 200).rstrip(".")
 
 
 # Embeddings of positions, and biases by the distance of two.
@@ -204,19 +170,10 @@ _POSITIONS = re.compile(r"pos(ition(al)?)?_(embed|bias)")
 def warn_of_resizing(
     spec: BackboneSpec, image_size: int, state: Mapping[str, Tensor], expected: Mapping[str, Tensor]
 ) -> None:
-    """Warn if a file of the user's own was trained at another image size than its backbone has.
+    """Warn if the state in a user's file was trained at another image size than the net's.
 
     Its library then interpolates the position embeddings. If the user has asked for another size
     than that of the record, there is nothing to say.
-
-    Parameters
-    ----------
-    spec : BackboneSpec
-        The record of the backbone.
-    image_size : int
-        Side of the images that the net sees.
-    state, expected : mapping of str to Tensor
-        Tensors by name: those of the file, and those of the net.
     """
     if not spec.checkpoint or image_size != spec.image_size:
         return
