@@ -15,7 +15,8 @@ import torch
 from PIL import Image
 
 from sklgm.backbones import _checks, _modules
-from sklgm.backbones._libraries import load_net, naming_size, resize_steps
+from sklgm.backbones._cache import find_or_make
+from sklgm.backbones._libraries import LIBRARIES, load_net, naming_size
 from sklgm.backbones._named import NamedBackbones
 from sklgm.backbones._precision import enlarge_gradients, with_cast_weights
 from sklgm.backbones._spec import BackboneSpec
@@ -227,7 +228,7 @@ class Backbone(NamedBackbones):
             The image that the net sees, before it is normalised.
         """
         if self._resize_steps is None:  # two threads may both make it: they make the same
-            self._resize_steps = resize_steps(self.spec, self.image_size)
+            self._resize_steps = LIBRARIES[self.spec.source].transform(self.spec, self.image_size)
         picture: Image.Image = Picture(image)
         for step in self._resize_steps:
             picture = step(picture)
@@ -269,7 +270,7 @@ class Backbone(NamedBackbones):
         if device == self.device:
             return self
         if self.spec.source != "module":
-            return self._shared(self.spec, self.image_size, self.pretrained, device)
+            return find_or_make(Backbone, self.spec, self.image_size, self.pretrained, device)
         with self._lock:
             if device not in self._placed:
                 module = copy.deepcopy(self.module).to(device)
@@ -303,7 +304,7 @@ class Backbone(NamedBackbones):
                 f"{self.image_size}; for {size} make another one with that size."
             )
         _checks.check_patches(self.name, size, self.spec.patch_size)
-        return self._shared(self.spec, size, self.pretrained, self.device)
+        return find_or_make(Backbone, self.spec, size, self.pretrained, self.device)
 
     def fingerprint(self) -> str:
         """Identify what `features` computes, as a key for caches.
@@ -348,7 +349,7 @@ class Backbone(NamedBackbones):
     def __reduce__(self) -> tuple[Any, ...]:
         if self.spec.source != "module":
             # A device is a property of the machine, so the pickle leaves it out.
-            return self._shared, (self.spec, self.image_size, self.pretrained, _CPU)
+            return find_or_make, (Backbone, self.spec, self.image_size, self.pretrained, _CPU)
         known = {"_fingerprint": self._fingerprint, "_passes_gradients": self._passes_gradients}
         net = _modules.portable(self.to(_CPU).module)
         return Backbone, (self.spec, self.image_size, True, _CPU, net), known

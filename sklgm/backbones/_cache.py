@@ -12,11 +12,11 @@ _KEPT: set[Any] = set()
 _LOCK = threading.Lock()
 
 
-def find_or_make(key: Hashable, make: Callable[[], Any]) -> Any:
-    """Return the one backbone of a key, which is made if there is none, and keep it."""
+def find_or_make(kind: Callable[..., Any], *arguments: Hashable) -> Any:
+    """Return the one backbone of some arguments, made of them if there is none, and keep it."""
     with _LOCK:
-        found = _NAMED.get(key) or make()
-        _NAMED[key] = found
+        found = _NAMED.get(arguments) or kind(*arguments)
+        _NAMED[arguments] = found
         _KEPT.add(found)
     return found
 

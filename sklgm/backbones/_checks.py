@@ -35,18 +35,7 @@ def check_patches(name: str, size: int, patch: int | None) -> None:
 
 
 def check_preparation(**given: Any) -> dict[str, Any]:
-    """Return a user's choices of how images are prepared as a record has them.
-
-    Parameters
-    ----------
-    **given : Any
-        Any of `mean`, `std`, `crop_pct` and `interpolation`, as `Backbone.from_module` takes them.
-
-    Returns
-    -------
-    dict of str to Any
-        Fields of a `BackboneSpec`.
-    """
+    """Check mean, std, crop_pct or interpolation, and return them as a `BackboneSpec` has them."""
     return {name: PREPARATION[name](value) for name, value in given.items()}
 
 
@@ -82,11 +71,10 @@ def _check_std(value: float | Sequence[float]) -> tuple[float, float, float]:
 
 
 def _check_crop_pct(value: float) -> float:
-    options: dict[str, Any] = {"min_val": 0, "max_val": 1, "include_boundaries": "right"}
-    found = float(check_scalar(value, "crop_pct", Real, **options))
-    if math.isnan(found):
+    check_scalar(value, "crop_pct", Real, min_val=0, max_val=1, include_boundaries="right")
+    if math.isnan(value):
         raise ValueError("crop_pct must be in (0, 1], got nan.")
-    return found
+    return float(value)
 
 
 def _check_interpolation(value: str) -> str:

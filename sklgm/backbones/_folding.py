@@ -14,24 +14,12 @@ _TOLERANCE = 1e-4
 
 @torch.no_grad()
 def fold_batch_norms(net: nn.Module, image_size: int) -> nn.Module:
-    """Return a frozen net that computes the same features with fewer operations.
+    """Return a copy of a net on the CPU that computes the same features with fewer operations.
 
-    At test time a batch norm is a scale and a shift for each channel, which the weights and the
-    bias of the convolution before it can hold. Conv nets need about a quarter less time so,
-    forward and back, and less memory for their graphs.
-
-    Parameters
-    ----------
-    net : torch.nn.Module
-        A net on the CPU, in evaluation mode. It is not changed.
-    image_size : int
-        Side of the images that it takes.
-
-    Returns
-    -------
-    torch.nn.Module
-        A folded copy; ``net`` itself where nothing can be folded, or where the copy computes
-        something else, as when the output of a convolution is used elsewhere too.
+    At test time a batch norm is a scale and a shift for each channel, which the convolution before
+    it can hold. Conv nets need about a quarter less time so, forward and back, and less memory for
+    their graphs. The net itself is returned where nothing can be folded, or where the copy computes
+    something else, as when the output of a convolution is used elsewhere too.
     """
     if not any(isinstance(part, nn.BatchNorm2d) for part in net.modules()):
         return net

@@ -24,10 +24,7 @@ def read_processor(place: str) -> Any:
 def preparation(processor: Any) -> dict[str, Any]:
     """Return what a record says of how an image processor prepares images.
 
-    Raises
-    ------
-    ValueError
-        If it does something else than resize, crop and normalise.
+    One that does something else than resize, crop and normalise is a ValueError.
     """
     settings = processor.to_dict()
     size, crop = settings.get("size") or {}, settings.get("crop_size")
@@ -74,11 +71,11 @@ def _check_preparation(processor: Any, found: dict[str, Any]) -> None:
 
 
 def transform(spec: BackboneSpec, image_size: int) -> list[Any]:
-    """Return what the image processors do with PIL images before they normalise them."""
+    """Return a resize and a centre crop of PIL images, of a processor or for a user's module."""
     from torchvision import transforms
 
     canvas = spec.canvas_size(image_size)
-    size = canvas if spec.resize == "shortest" else (canvas, canvas)
+    size = (canvas, canvas) if spec.resize == "squash" else canvas
 
     def crop(image: Image.Image) -> Image.Image:
         # Half a pixel is rounded down, other than by torchvision's own crop.
@@ -86,4 +83,5 @@ def transform(spec: BackboneSpec, image_size: int) -> list[Any]:
         return image.crop((left, top, left + image_size, top + image_size))
 
     mode = transforms.InterpolationMode(spec.interpolation)
-    return [transforms.Resize(size, interpolation=mode), crop]
+    centre = transforms.CenterCrop(image_size) if spec.resize == "canvas" else crop
+    return [transforms.Resize(size, interpolation=mode), centre]

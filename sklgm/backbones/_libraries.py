@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import itertools
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -14,7 +13,6 @@ from types import ModuleType
 from typing import Any
 
 import torch
-from PIL.Image import Image
 
 from sklgm.backbones import _modules, _open_clip, _packages, _timm, _transformers
 from sklgm.backbones._checkpoints import content_digest
@@ -26,9 +24,10 @@ from sklgm.backbones._spec import Arguments, BackboneSpec, unknown_name
 from sklgm.backbones._weights import CONFIGS, find_on_hub, own_files
 from sklgm.utils.extras import needs_extra
 
-# Each has transform(spec, image_size), and all but the user's own modules have build(spec,
-# image_size, pretrained) and adapt(spec, pooling). Those of `CONFIGS` also have
-# describe_folder(folder), timm and open_clip describe(identifier, pretrained).
+# Each has transform(spec, image_size), which lists what is done with a PIL image at test time, and
+# all but the user's own modules have build(spec, image_size, pretrained) and adapt(spec, pooling).
+# Those of `CONFIGS` also have describe_folder(folder), timm and open_clip describe(identifier,
+# pretrained).
 LIBRARIES: dict[str, ModuleType] = {
     "timm": _timm,
     "open_clip": _open_clip,
@@ -64,8 +63,7 @@ def find_spec(name: str, pretrained: bool, ending: str = "") -> BackboneSpec:
     if at:
         return with_checkpoint(find_spec(base, False, f"@{path}"), path)
     if kind in _DESCRIBES:
-        spec: BackboneSpec = LIBRARIES[kind].describe(identifier, pretrained)
-        return spec
+        return LIBRARIES[kind].describe(identifier, pretrained)
     ways = (
         f"Known names: {', '.join(list_backbones())}; and 'timm:<name>', "
         "'open_clip:<architecture>/<pretrained>', 'transformers:<owner>/<name>', "
@@ -93,7 +91,7 @@ def with_options(
             f"the net yourself, and pass it to Backbone.from_module."
         )
     given = replace(spec, model_kwargs=Arguments(model_kwargs) if model_kwargs else None)
-    adapted: BackboneSpec = LIBRARIES[spec.source].adapt(given, pooling or "")
+    adapted = LIBRARIES[spec.source].adapt(given, pooling or "")
     name = spec.name
     if adapted.model_kwargs is not None:
         name += f"#{adapted.model_kwargs.digest[:12]}"
@@ -106,7 +104,7 @@ def load_net(
     spec: BackboneSpec, image_size: int, pretrained: bool, device: torch.device
 ) -> tuple[torch.nn.Module, torch.memory_format]:
     """Return the frozen net of a record, and how its pixels are best laid out in memory."""
-    net: torch.nn.Module = LIBRARIES[spec.source].build(spec, image_size, pretrained)
+    net = LIBRARIES[spec.source].build(spec, image_size, pretrained)
     net = net.eval().requires_grad_(False)
     if pretrained:
         net = fold_batch_norms(net, image_size)
@@ -115,17 +113,6 @@ def load_net(
     is_conv = n_convs > 1 and device.type != "mps"
     layout = torch.channels_last if is_conv else torch.contiguous_format
     return net.to(device).to(memory_format=layout), layout
-
-
-def resize_steps(spec: BackboneSpec, image_size: int) -> list[Callable[[Image], Image]]:
-    """Return what a library does with an image at test time, up to its conversion to a tensor."""
-    from torchvision.transforms import ToTensor
-
-    # A model of transformers that was given as an object keeps its own preparation.
-    is_theirs = spec.source == "module" and spec.resize != "canvas"
-    library = _transformers if is_theirs else LIBRARIES[spec.source]
-    steps: list[Any] = library.transform(spec, image_size)
-    return list(itertools.takewhile(lambda step: not isinstance(step, ToTensor), steps))
 
 
 def with_checkpoint(spec: BackboneSpec, path: str) -> BackboneSpec:
@@ -201,15 +188,10 @@ def _from_folder(path: str, library: str | None = None) -> BackboneSpec:
 def _library_of(folder: Path) -> str | None:
     """Return which library describes a net in a folder; others have a ``config.json`` too."""
     for library, word in _DESCRIBES.items():
-        filename = CONFIGS[library]
-        if not (folder / filename).is_file():  # a pipe would be waited for
-            continue
-        try:
-            content = json.loads((folder / filename).read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
-            continue
-        if isinstance(content, dict) and word in content:
-            return library
+        file = folder / CONFIGS[library]
+        with suppress(OSError, ValueError, TypeError, RecursionError):  # of what is no such file
+            if file.is_file() and word in dict(json.loads(file.read_text(encoding="utf-8"))):
+                return library
     return None
 
 
@@ -217,7 +199,7 @@ def _describe_folder(library: str, folder: Path) -> BackboneSpec:
     """Write the record of a folder that somebody else may have made."""
     path = folder / CONFIGS[library]
     try:
-        spec: BackboneSpec = LIBRARIES[library].describe_folder(str(folder))
+        spec = LIBRARIES[library].describe_folder(str(folder))
         check_size(spec.image_size)
     except Exception as error:  # the libraries raise anything
         raise ValueError(

@@ -21,8 +21,11 @@ try:
 except ImportError:  # joblib before 1.6 brings its own
     from joblib.externals import cloudpickle
 
+from sklgm.backbones import _image_processors
 from sklgm.backbones._checks import brief, check_preparation, check_size
 from sklgm.backbones._spec import BackboneSpec
+
+transform = _image_processors.transform
 
 _BY_VALUE = threading.Lock()
 # Name of the module inside one that `torch.compile` returned.
@@ -47,13 +50,7 @@ def describe(
 
 
 def frozen_copy(module: torch.nn.Module) -> torch.nn.Module:
-    """Return a copy of a user's module: in float32, in evaluation mode, without gradients.
-
-    Raises
-    ------
-    ValueError
-        If it is no module.
-    """
+    """Return a copy of a user's module: in float32, in evaluation mode, without gradients."""
     if not isinstance(module, torch.nn.Module):
         raise ValueError(f"module must be a torch.nn.Module; got {brief(module)}.")
     if isinstance(module, torch.nn.DataParallel | torch.nn.parallel.DistributedDataParallel):
@@ -67,10 +64,7 @@ def frozen_copy(module: torch.nn.Module) -> torch.nn.Module:
 def try_out(backbone: Any) -> tuple[int, bool]:
     """Return the number of features of a user's module, and whether it lets gradients through.
 
-    Raises
-    ------
-    ValueError
-        If it does not take such images, or what it returns are no features.
+    A module that does not take such images, or returns no features, is a ValueError.
     """
     size = (2, 3, backbone.image_size, backbone.image_size)
     grey = torch.full(size, 0.5, device=backbone.device)
@@ -90,11 +84,9 @@ def try_out(backbone: Any) -> tuple[int, bool]:
 
 
 def portable(net: torch.nn.Module) -> Any:
-    """Return what to put into a pickle in place of a net.
+    """Return a net, or where other processes cannot import all of it, what unpickles to it.
 
-    That is the net itself, or where another process could not import its classes and functions,
-    as those of a function, a notebook, or `torch.hub`, something that is unpickled to the net and
-    has their code in it.
+    That has the code of classes and functions in it, as those of a notebook or of `torch.hub`.
     """
     modules = {type(part).__module__.partition(".")[0] for part in net.modules()}
     hidden = [sys.modules[name] for name in modules - {"__main__"} if not _is_importable(name)]
@@ -131,22 +123,11 @@ class _WithoutTensors(pickle.Pickler):
         return "tensor" if isinstance(obj, torch.Tensor) else None
 
 
-def transform(spec: BackboneSpec, image_size: int) -> list[Any]:
-    """Return transforms for a net whose own are not known: a resize, and a centre crop."""
-    from torchvision import transforms
-
-    mode = transforms.InterpolationMode(spec.interpolation)
-    resize = transforms.Resize(spec.canvas_size(image_size), interpolation=mode)
-    return [resize, transforms.CenterCrop(image_size)]
-
-
 def hash_module(module: torch.nn.Module, spec: BackboneSpec) -> str:
-    """Hash what decides the features of a user's module.
+    """Hash a user's module: record, and class, attributes, tensors and hooks of every part.
 
-    These are its record, which has the normalisation, and of each of its parts the class, plain
-    attributes, tensors and forward hooks. A value that cannot be hashed makes the result unlike
-    any other, so that two modules never pass for one. The same module has the same hash in every
-    process, compiled or not.
+    A value that cannot be hashed makes the result unlike any other, so that two modules never pass
+    for one. The same module has the same hash in every process, compiled or not.
     """
     # A shared part counts under each of its names: which one it is shared with matters.
     parts = [

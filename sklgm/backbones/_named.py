@@ -14,7 +14,6 @@ from sklgm.backbones import _checks, _transformers
 from sklgm.backbones._cache import find_or_make
 from sklgm.backbones._libraries import find_spec, with_checkpoint, with_options
 from sklgm.backbones._names import split_options
-from sklgm.backbones._spec import BackboneSpec
 
 
 class NamedBackbones:
@@ -104,17 +103,7 @@ class NamedBackbones:
         spec = replace(spec, **_checks.check_preparation(**given))
         size = spec.image_size if image_size is None else _checks.check_size(image_size)
         _checks.check_patches(spec.name, size, spec.patch_size)
-        return cls._shared(spec, size, bool(pretrained), torch.device("cpu"))
-
-    @classmethod
-    def _shared(
-        cls, spec: BackboneSpec, image_size: int, pretrained: bool, device: torch.device
-    ) -> Self:
-        """Return the one backbone of that kind in this process."""
-        make: Any = cls
-        key = spec, image_size, pretrained, device
-        found: Self = find_or_make(key, lambda: make(*key))
-        return found
+        return find_or_make(cls, spec, size, bool(pretrained), torch.device("cpu"))
 
     @classmethod
     def from_timm(cls, architecture: str, **options: Any) -> Self:

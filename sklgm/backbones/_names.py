@@ -28,24 +28,10 @@ _PLACED = (*_ON_HUB, "local-dir:", "transformers:")
 
 
 def split_options(name: str) -> tuple[str, dict[str, Any]]:
-    """Take the options off a name, such as those of ``"timm:vit@last.pt?mean=0.5&std=0.5"``.
+    """Return a name without its options, and these as parameters of `Backbone.from_name`.
 
-    Parameters
-    ----------
-    name : str
-        The name of a backbone.
-
-    Returns
-    -------
-    name : str
-        The name without them.
-    options : dict of str to Any
-        Parameters of `Backbone.from_name`.
-
-    Raises
-    ------
-    ValueError
-        If there is no such option, or its value cannot be read.
+    Those of ``"timm:vit@last.pt?mean=0.5&std=0.5"`` are mean and std. An option that does not
+    exist, or whose value cannot be read, is a ValueError.
     """
     found = _AT_THE_END.search(name)
     if found is None:
@@ -70,20 +56,7 @@ def split_options(name: str) -> tuple[str, dict[str, Any]]:
 
 
 def join_options(name: str, options: Mapping[str, Any]) -> str:
-    """Return a name with other options beside its own, the inverse of :func:`split_options`.
-
-    Parameters
-    ----------
-    name : str
-        The name of a backbone.
-    options : mapping of str to Any
-        Parameters of `Backbone.from_name`; what may not stand in a name is left out.
-
-    Returns
-    -------
-    str
-        The name.
-    """
+    """Return a name with other options beside its own; what may not stand there is left out."""
     base, own = split_options(name)
     options = own | {key: options[key] for key in _OPTIONS if key in options}
     parts = []
@@ -95,18 +68,7 @@ def join_options(name: str, options: Mapping[str, Any]) -> str:
 
 
 def place_of(name: str) -> str | None:
-    """Return the file, folder or repository that a name opens.
-
-    Parameters
-    ----------
-    name : str
-        The name of a backbone.
-
-    Returns
-    -------
-    str or None
-        What stands in the name, unopened; None where a library or a record knows the weights.
-    """
+    """Return the file, folder or repository in a name; None where a library knows the weights."""
     base, _ = split_options(name)
     if base.startswith(_PLACED):
         return base.partition(":")[2]

@@ -78,9 +78,7 @@ def describe_folder(folder: str) -> BackboneSpec:
 
 
 def _read_config(folder: str) -> dict[str, Any]:
-    text = (Path(folder) / CONFIGS["open_clip"]).read_text(encoding="utf-8")
-    config: dict[str, Any] = json.loads(text)
-    return config
+    return json.loads((Path(folder) / CONFIGS["open_clip"]).read_text(encoding="utf-8"))
 
 
 def _is_resnet(vision: dict[str, Any]) -> bool:
@@ -111,13 +109,7 @@ def _from_config(model: dict[str, Any], preprocess: dict[str, Any], **known: Any
 
 
 def adapt(spec: BackboneSpec, pooling: str) -> BackboneSpec:
-    """Return the record of a tower whose feature is from before or after its projection.
-
-    Raises
-    ------
-    ValueError
-        If another feature is asked for.
-    """
+    """Return the record of a tower whose feature is from before or after its projection."""
     if pooling not in ("pooler", "projection"):
         raise ValueError(
             f"pooling of {spec.name!r} must be 'projection' (the default), or 'pooler', which is "
@@ -173,8 +165,7 @@ def build(spec: BackboneSpec, image_size: int, pretrained: bool) -> torch.nn.Mod
     _put_length_first(tower)
     if spec.global_pool:
         _leave_projection_out(tower, spec.name)
-    module: torch.nn.Module = tower
-    return module
+    return tower
 
 
 def _put_length_first(tower: torch.nn.Module) -> None:
@@ -196,21 +187,19 @@ def _put_length_first(tower: torch.nn.Module) -> None:
 
 
 def transform(spec: BackboneSpec, image_size: int) -> list[Any]:
-    """Return open_clip's transforms at test time, conversion to a tensor included."""
+    """Return what open_clip does with an image at test time before its conversion, and a crop."""
     import open_clip
     from torchvision.transforms import CenterCrop
 
     pipeline = open_clip.image_transform(
         spec.canvas_size(image_size),
         is_train=False,
-        mean=spec.mean,
-        std=spec.std,
         resize_mode=spec.resize,
         interpolation=spec.interpolation,
     )
-    *resize, convert, to_tensor, normalise = pipeline.transforms
+    *resize, _convert, _to_tensor, _normalise = pipeline.transforms
     # open_clip cuts nothing off, but some who train its nets do.
-    return [*resize, CenterCrop(image_size), convert, to_tensor, normalise]
+    return [*resize, CenterCrop(image_size)]
 
 
 def _state_of_tower(tower: Any, path: str) -> dict[str, Tensor]:

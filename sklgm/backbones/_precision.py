@@ -24,22 +24,10 @@ _LOCK = threading.Lock()
 
 @torch.inference_mode(False)
 def with_cast_weights(net: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Return a net of a library for use under autocast whose weights need no cast.
+    """Return a frozen float32 net for use under autocast to a dtype, whose weights need no cast.
 
     Autocast casts frozen weights at each forward, and each graph that is kept has its own copy.
-
-    Parameters
-    ----------
-    net : torch.nn.Module
-        A frozen net in float32.
-    dtype : torch.dtype
-        The dtype of autocast.
-
-    Returns
-    -------
-    torch.nn.Module
-        The same at each call. It computes what the net computes under autocast, and shares its
-        other tensors with it.
+    The net returned is the same at each call, and shares its other tensors with the one given.
     """
     with _LOCK:
         copies = _COPIES.setdefault(net, {})
@@ -57,13 +45,7 @@ def enlarge_gradients(inputs: Tensor, features: Tensor) -> None:
     """Let gradients pass a net enlarged, as a loss scaler does, so that float16 can hold them.
 
     The largest one by the features becomes 1 to 2: a power of two that float32 loses nothing by.
-
-    Parameters
-    ----------
-    inputs : Tensor of shape (n, ...)
-        What the net was given, in float32.
-    features : Tensor of shape (n, n_features)
-        What it returned, in float32. Without a graph, or if n is 0, nothing is done.
+    Without a graph, or for no images, nothing is done.
     """
     if not (inputs.requires_grad and features.requires_grad and len(features)):
         return

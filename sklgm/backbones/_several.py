@@ -22,8 +22,7 @@ def get_backbone(
 ) -> Backbone:
     """Resolve a ``backbone=`` parameter to a loaded backbone on a device.
 
-    Named backbones live in one process-wide set, keyed by name, image size and device: whoever
-    asks gets the same object, and threads that ask at once wait for one load.
+    Whoever asks for a name gets the same object, and threads that ask at once wait for one load.
 
     Parameters
     ----------
@@ -59,24 +58,9 @@ def is_several(backbone: Any) -> bool:
 
 
 def resolve_backbones(backbone: Any, image_size: int | None) -> list[Backbone]:
-    """Turn a ``backbone=`` parameter that is not None into backbones.
+    """Turn a ``backbone=`` parameter that is not None into backbones, loaded at first use.
 
-    Parameters
-    ----------
-    backbone : str, Backbone, or list or tuple of these
-        The parameter.
-    image_size : int or None
-        Side of what each net sees; None leaves it to the record or the backbone.
-
-    Returns
-    -------
-    list of Backbone
-        The backbones in the order given. Each is loaded at its first use.
-
-    Raises
-    ------
-    ValueError
-        If a list is empty, holds something else, or one backbone twice.
+    A list that is empty or has one backbone twice is a ValueError.
     """
     given = _as_list(backbone)
     if not given:
@@ -97,26 +81,10 @@ def resolve_backbones(backbone: Any, image_size: int | None) -> list[Backbone]:
 def find_backbone(
     asked: str | Backbone, backbone: Any, image_size: int | None
 ) -> tuple[int, Backbone]:
-    """Return one of several backbones and its position among them.
+    """Return the position of one of several backbones, asked for as it was listed, and itself.
 
-    Parameters
-    ----------
-    asked : str or Backbone
-        The backbone as it was listed, or its name.
-    backbone, image_size
-        The parameters that :func:`resolve_backbones` takes.
-
-    Returns
-    -------
-    position : int
-        0 where there is just one.
-    net : Backbone
-        The backbone.
-
-    Raises
-    ------
-    ValueError
-        If it is none of them, or several have that name.
+    The other parameters are those of :func:`resolve_backbones`. If it is none of these, or several
+    have that name, that is a ValueError.
     """
     if backbone is None:
         raise ValueError(f"backbone={asked!r} cannot compare rows of X. Leave it out.")
@@ -140,22 +108,9 @@ def resolve_first(backbone: Any, image_size: int | None) -> Backbone:
 
 
 def name_backbones(backbones: Any) -> dict[str, str | Backbone]:
-    """Turn a ``backbones=`` argument into backbones by name.
+    """Turn a ``backbones=`` argument, a list or a dict by name, into a dict of one at least.
 
-    Parameters
-    ----------
-    backbones : list of str or Backbone, or dict of str to str or Backbone
-        The argument.
-
-    Returns
-    -------
-    dict of str to str or Backbone
-        At least one backbone, in the order given. Those of a list have their own names.
-
-    Raises
-    ------
-    ValueError
-        If it is neither, holds something else or nothing, or one name twice.
+    Those of a list have their own names. One name twice is a ValueError.
     """
     if isinstance(backbones, Mapping):
         named = [(str(name), net) for name, net in backbones.items()]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,36 +13,23 @@ import joblib
 Triple = tuple[float, float, float]
 
 
-class Arguments:
-    """Keyword arguments that a net is made with, equal and hashed by what they hold.
+class Arguments(dict[str, Any]):
+    """Keyword arguments that a net is made with, equal and hashed by what they hold."""
 
-    Parameters
-    ----------
-    values : mapping of str to Any
-        Classes and functions are known by where they are imported from, so that the digest is the
-        same in every process.
+    @property
+    def digest(self) -> str:
+        """Hash of the content, whatever its order, the same in every process.
 
-    Attributes
-    ----------
-    values : dict of str to Any
-        The arguments.
-    digest : str
-        Hash of their content, whatever their order.
-    """
-
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        self.values = dict(values)
+        Classes and functions count by where they are imported from.
+        """
         # One by one: joblib's hash of a whole tells whether two of them are the same object.
-        self.digest: str = joblib.hash([(key, joblib.hash(values[key])) for key in sorted(values)])
+        return joblib.hash([(key, joblib.hash(self[key])) for key in sorted(self)])
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Arguments) and self.digest == other.digest
 
-    def __hash__(self) -> int:
+    def __hash__(self) -> int:  # type: ignore[override]
         return hash(self.digest)
-
-    def __repr__(self) -> str:
-        return f"Arguments({self.values!r})"
 
 
 @dataclass(frozen=True)

@@ -27,32 +27,15 @@ _Place = tuple[tuple[str, ...], str]
 
 
 def find_state_dict(content: Any, expected: Collection[str]) -> dict[str, Tensor]:
-    """Find the tensors of a net among all that a checkpoint holds.
+    """Find the tensors of a net by name among all that a checkpoint holds.
 
     The net is where most of the expected names are found: in one of the dicts of tensors, at any
     depth, and perhaps after a prefix. What lies beside it there, such as a loss or a head, is
-    left out. If hardly any of them is found, the names are those of other authors, which the net's
-    library may know: one dict is returned, without what trainers put before most of its names and
-    without the rest.
+    left out. If hardly any of them is found, or none are expected, the names are those of other
+    authors, which the net's library may know: one dict is returned, without what trainers put
+    before most of its names and without the rest.
 
-    Parameters
-    ----------
-    content : object
-        What was saved.
-    expected : collection of str
-        The names that the net has; empty if these do not tell.
-
-    Returns
-    -------
-    dict of str to Tensor
-        The tensors by name, counters left out that are not expected.
-
-    Raises
-    ------
-    LookupError
-        If there is none.
-    ValueError
-        If there are several that are alike.
+    None is a LookupError, and several that are alike are a ValueError.
     """
     dicts = dict(_dicts_of_tensors(content))
     places = Counter(

@@ -89,12 +89,9 @@ def _patch_size(net: Any, is_fixed: bool) -> int | None:
 def adapt(spec: BackboneSpec, pooling: str) -> BackboneSpec:
     """Return the record of a net made with the arguments in it, or pooled otherwise.
 
-    Raises
-    ------
-    ValueError
-        If timm can make no such net.
+    A net that timm cannot make is a ValueError.
     """
-    given = dict(spec.model_kwargs.values) if spec.model_kwargs else {}
+    given = dict(spec.model_kwargs or {})
     given.pop("num_classes", None)  # as recipes have it; there is never a classifier here
     asked = given.pop("global_pool", "")
     pooling = pooling or asked or spec.global_pool
@@ -123,9 +120,7 @@ def adapt(spec: BackboneSpec, pooling: str) -> BackboneSpec:
 
 def options(spec: BackboneSpec, image_size: int) -> dict[str, Any]:
     """Return what `timm.create_model` takes for a record beside the name."""
-    found: dict[str, Any] = {"num_classes": 0}
-    if spec.model_kwargs is not None:
-        found |= spec.model_kwargs.values
+    found: dict[str, Any] = {"num_classes": 0, **(spec.model_kwargs or {})}
     if spec.global_pool:
         found["global_pool"] = "token" if spec.global_pool == _BOTH else spec.global_pool
     if spec.fixed_size:
@@ -147,20 +142,16 @@ class _TokenAndAverage(torch.nn.Module):
 
 
 def _pooled(net: Any, pooling: str) -> torch.nn.Module:
-    """Return a net that gives a row of features for each image.
+    """Return a net that gives a row of features for each image, or raise ValueError.
 
-    Raises
-    ------
-    ValueError
-        If it is one that gives all of its tokens, as a folder or a repository may say.
+    A folder or a repository may say that a net gives all of its tokens.
     """
     if getattr(net, "global_pool", None) == "":
         raise ValueError(
             f"The net returns all of its tokens. Choose a feature: pooling='token', 'avg' or "
             f"'{_BOTH}' of Backbone.from_name."
         )
-    module: torch.nn.Module = _TokenAndAverage(net) if pooling == _BOTH else net
-    return module
+    return _TokenAndAverage(net) if pooling == _BOTH else net
 
 
 def _name(spec: BackboneSpec) -> str:
@@ -174,9 +165,9 @@ def _name(spec: BackboneSpec) -> str:
 
 def build(spec: BackboneSpec, image_size: int, pretrained: bool) -> torch.nn.Module:
     """Make the net without its classifier, on the CPU."""
-    if pretrained:
-        return _pooled(_load(spec, image_size), spec.global_pool)
-    return _pooled(create(_name(spec), **options(spec, image_size)), spec.global_pool)
+    given = options(spec, image_size)
+    net = _load(spec, image_size, given) if pretrained else create(_name(spec), **given)
+    return _pooled(net, spec.global_pool)
 
 
 def _find_file(spec: BackboneSpec) -> str:
@@ -187,16 +178,15 @@ def _find_file(spec: BackboneSpec) -> str:
         return find_weights(spec)
     # At a plain address. timm's own way falls back on a reading that runs code.
     config: Any = timm.get_pretrained_cfg(_name(spec))
-    path: str = download_cached_file(config.url)
-    return path
+    return download_cached_file(config.url)
 
 
-def _load(spec: BackboneSpec, image_size: int) -> torch.nn.Module:
+def _load(spec: BackboneSpec, image_size: int, given: dict[str, Any]) -> torch.nn.Module:
     """Make a net with the tensors of a file, all of them but the classifier's.
 
     timm converts foreign names it knows and interpolates position embeddings.
     """
-    name, path, given = _name(spec), _find_file(spec), options(spec, image_size)
+    name, path = _name(spec), _find_file(spec)
     expected = _skeleton(name, **given).state_dict()
     state = read_state_dict(path, expected)
     with loading(path, spec.architecture):
@@ -215,9 +205,7 @@ def _load(spec: BackboneSpec, image_size: int) -> torch.nn.Module:
         overlay = {"state_dict": kept, "source": "", "custom_load": False}
         overlay |= {"num_classes": 0, "label_offset": 0}
         _check_patches(kept, expected)
-        net: torch.nn.Module = create(
-            name, pretrained=True, pretrained_cfg_overlay=overlay, **given
-        )
+        net = create(name, pretrained=True, pretrained_cfg_overlay=overlay, **given)
     warn_of_resizing(spec, image_size, state, expected)
     return net
 
@@ -231,18 +219,18 @@ def create(name: str, **options: Any) -> Any:
 
 
 def transform(spec: BackboneSpec, image_size: int) -> list[Any]:
-    """Return timm's transforms at test time, conversion to a tensor included."""
+    """Return what timm does with an image at test time before it is converted to a tensor."""
     from timm.data.transforms_factory import create_transform
 
     pipeline = create_transform(
         (3, image_size, image_size),
         interpolation=spec.interpolation,
-        mean=spec.mean,
-        std=spec.std,
+        mean=spec.mean,  # the colour of borders
         crop_pct=spec.crop_pct,
         crop_mode=spec.resize,
     )
-    return list(pipeline.transforms)
+    *resize, _to_tensor, _normalise = pipeline.transforms
+    return resize
 
 
 def _skeleton(name: str, **options: Any) -> Any:

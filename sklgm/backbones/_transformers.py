@@ -42,15 +42,7 @@ transform = _image_processors.transform
 
 
 class PooledModel(torch.nn.Module):
-    """A vision model that returns one of its features.
-
-    Parameters
-    ----------
-    net : transformers.PreTrainedModel
-        The model.
-    pooling : str
-        One of `POOLINGS`.
-    """
+    """A vision model of transformers that returns one of its features, of `POOLINGS`."""
 
     def __init__(self, net: Any, pooling: str) -> None:
         super().__init__()
@@ -89,13 +81,7 @@ class PooledModel(torch.nn.Module):
 
 
 def describe_folder(folder: str) -> BackboneSpec:
-    """Write the record of a folder that `save_pretrained` wrote; no code in it is run.
-
-    Raises
-    ------
-    ValueError
-        If there is no vision model that transformers itself can make.
-    """
+    """Write the record of a folder that `save_pretrained` wrote; no code in it is run."""
     import transformers
 
     try:
@@ -175,13 +161,7 @@ def _class_of(config: Any, pooling: str) -> Any:
 
 
 def adapt(spec: BackboneSpec, pooling: str) -> BackboneSpec:
-    """Return the record of a model with another feature.
-
-    Raises
-    ------
-    ValueError
-        If there is no such feature.
-    """
+    """Return the record of a model with another feature."""
     return replace(spec, global_pool=_check_pooling(pooling), pooling=pooling)
 
 

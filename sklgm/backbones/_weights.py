@@ -26,12 +26,7 @@ class WeightsNotFoundError(OSError):
 def find_weights(spec: BackboneSpec) -> str:
     """Return the path of the file that holds a backbone's weights.
 
-    Raises
-    ------
-    WeightsNotFoundError
-        If they are neither on this machine nor within reach.
-    ValueError
-        If a local file no longer holds what it did when the backbone was made.
+    A file of the user's own that no longer holds what it did is a ValueError.
     """
     if not spec.checkpoint:
         return find_on_hub(spec.name, spec.repository, spec.files)
@@ -73,29 +68,11 @@ def find_folder(spec: BackboneSpec) -> str:
 
 
 def find_on_hub(name: str, repository: str, filenames: Sequence[str]) -> str:
-    """Return the local path of the first of `filenames` that a hub repository holds.
+    """Return the path in the local cache of the first of `filenames` that a hub repository holds.
 
-    The libraries' own download functions repeat every failed request, which without network
-    takes most of a minute; here the first unanswered request is the end of it.
-
-    Parameters
-    ----------
-    name : str
-        Name of the backbone, for the error.
-    repository : str
-        ``"owner/name"``, optionally with ``"@revision"``.
-    filenames : sequence of str
-        Names of files in order of preference.
-
-    Returns
-    -------
-    str
-        Path in the local cache.
-
-    Raises
-    ------
-    WeightsNotFoundError
-        If no file is in the cache, and the hub does not answer or has none.
+    The repository is ``"owner/name"``, perhaps with ``"@revision"``. The libraries' own download
+    functions repeat every failed request, which without network takes most of a minute; here the
+    first unanswered request is the end of it, a `WeightsNotFoundError`.
     """
     import huggingface_hub
     from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError
