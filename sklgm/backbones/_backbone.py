@@ -47,15 +47,6 @@ class Backbone(NamedBackbones):
     module : torch.nn.Module or None, default=None
         The net; None is loaded at first use.
 
-    Attributes
-    ----------
-    name : str
-        Canonical name.
-    canvas_size : int
-        Side of the square that images are brought to before their centre is cut out, and of the
-        prototypes: `image_size` where the library's own preparation cuts nothing off, as for CLIP,
-        and up to 8/7 of it elsewhere.
-
     Notes
     -----
     A pickle holds the record, the image size and `pretrained`, and of a net of your own that net,
@@ -150,7 +141,11 @@ class Backbone(NamedBackbones):
 
     @property
     def canvas_size(self) -> int:
-        """Side of the prototypes made for this backbone."""
+        """Side of prototypes, and of the square that images are brought to before a centre crop.
+
+        It is `image_size` where the library's own preparation cuts nothing off, as for CLIP, and up
+        to 8/7 of it elsewhere.
+        """
         return self.spec.canvas_size(self.image_size)
 
     @property

@@ -60,12 +60,10 @@ def _check_mean(value: float | Sequence[float]) -> tuple[float, float, float]:
 
 def _check_std(value: float | Sequence[float]) -> tuple[float, float, float]:
     std = _check_triple("std", value)
-    if not min(std) > 0:
-        raise ValueError(f"std must be positive, got {value!r}.")
-    if max(std) > 10:
+    if not 0 < min(std) <= max(std) <= 10:
         raise ValueError(
-            f"std is that of pixels from 0 to 1, got {value!r}. Divide it by 255 if it is that of "
-            f"pixels from 0 to 255."
+            f"std must be positive, and that of pixels from 0 to 1; got {value!r}. Divide it by "
+            f"255 if it is that of pixels from 0 to 255."
         )
     return std
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -25,11 +26,9 @@ def columns_of_kind(dataset: Any, kind: str) -> list[str]:
 
 def take_field(item: Any, key: Any) -> Any:
     """Return a field of an item, by its place in a tuple or its name in a dict."""
-    try:
+    with contextlib.suppress(KeyError, IndexError, TypeError):
         if isinstance(item, Mapping | Sequence) and not isinstance(item, str | bytes):
             return item[key]
-    except (KeyError, IndexError, TypeError):
-        pass
     has = f" with the keys {list(item)}" if isinstance(item, dict) else ""
     raise ValueError(
         f"An item of kind {type(item).__name__}{has} has no field {key!r}. Say where the image "

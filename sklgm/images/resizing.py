@@ -46,13 +46,7 @@ def resize_crop(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 
 class Picture(Image.Image):
-    """A PIL image whose resized copy, where that would be huge, waits for its crop.
-
-    Parameters
-    ----------
-    image : ndarray of shape (H, W, 3), dtype uint8
-        The image.
-    """
+    """A PIL image of a uint8 array (H, W, 3), whose resized copy, if huge, waits for its crop."""
 
     def __init__(self, image: NDArray[np.uint8]) -> None:
         super().__init__()

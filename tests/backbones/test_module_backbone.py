@@ -372,7 +372,7 @@ def test_tiny_nets_tell_colours_apart():
         (TinyConvNet(), {"crop_pct": 1.1}, "crop_pct == 1.1, must be <= 1"),
         (TinyConvNet(), {"crop_pct": 0}, "crop_pct == 0, must be > 0"),
         (TinyConvNet(), {"interpolation": "linear"}, "must be 'bicubic' or 'bilinear', got 'lin"),
-        (TinyConvNet(), {"std": 58}, "std is that of pixels from 0 to 1.* by 255"),
+        (TinyConvNet(), {"std": 58}, "std must be positive, and that of .* by 255"),
     ],
 )
 def test_bad_modules_and_options(net, options, message):
