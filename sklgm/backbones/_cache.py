@@ -1,7 +1,5 @@
 """Backbones by name in this process: those that are in use, and those kept for the next call."""
 
-from __future__ import annotations
-
 import threading
 import weakref
 from collections.abc import Callable, Hashable

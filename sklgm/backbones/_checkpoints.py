@@ -1,7 +1,5 @@
 """Weights in a file of one's own: read without running code, loaded in full or not at all."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import hashlib

@@ -1,7 +1,5 @@
 """Checks of what callers pass, and of what nets return."""
 
-from __future__ import annotations
-
 import math
 import textwrap
 from collections.abc import Callable, Sequence

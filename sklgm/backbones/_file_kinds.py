@@ -1,7 +1,5 @@
 """What a file of weights is, by its first bytes: its name may say anything."""
 
-from __future__ import annotations
-
 import zipfile
 from pathlib import Path
 

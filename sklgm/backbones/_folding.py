@@ -1,7 +1,5 @@
 """Batch norms folded into the convolutions before them: the same features in fewer passes."""
 
-from __future__ import annotations
-
 import copy
 
 import torch

@@ -1,7 +1,5 @@
 """Image processors of transformers: what they do, in the terms of a record."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """From a name to its record, and from a record to the library that builds it."""
 
-from __future__ import annotations
-
 import json
 import os
 from collections.abc import Iterator, Mapping

@@ -1,7 +1,5 @@
 """The names that ``backbone=`` takes, and what is known of each."""
 
-from __future__ import annotations
-
 from tabulate import tabulate
 
 from sklgm.backbones._registry import ALIASES, REGISTRY

@@ -1,7 +1,5 @@
 """A user's own module: its record, its preparation of images, its pickle and its hash."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import hashlib

@@ -1,7 +1,5 @@
 """The ways to take a backbone by name, and one of transformers."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import replace

@@ -1,7 +1,5 @@
 """What the name of a backbone says beside the net: where its weights are, and options."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Image towers of open_clip."""
 
-from __future__ import annotations
-
 import json
 import math
 from dataclasses import replace

