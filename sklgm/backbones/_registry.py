@@ -1,8 +1,6 @@
 """The backbones that have a short name: one record each."""
 
-from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any
 
 from sklgm.backbones._spec import BackboneSpec
@@ -15,7 +13,7 @@ _CLIP: dict[str, Any] = {
 }
 _IMAGENET = _CLIP | {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
 _HALF = _CLIP | {"mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5)}
-_MOCO_V3 = "nyu-visionx/moco-v3-vit"
+_MOCO = "nyu-visionx/moco-v3-vit"
 
 # Files on the hub have the names that each library gives them.
 TIMM_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -83,72 +81,67 @@ def _lite(number: int, image_size: int, crop_pct: float) -> BackboneSpec:
     )
 
 
-_clip_resnet = partial(_clip, pooling="projected pool")
-_siglip: Callable[..., BackboneSpec] = partial(
-    _clip,
-    weights="webli",
-    resize="squash",
-    pooling="attention pool",
-    license="Apache-2.0",
-    reference="https://arxiv.org/abs/2303.15343",
-    **_HALF,
-)
-_dinov2 = partial(_vit, weights="lvd142m", patch_size=14, reference="2304.07193")
-_dinov2_registers = partial(_dinov2, reference="2309.16588")
+# What the records of a family have in common.
+_RESNET = {"pooling": "projected pool"}
+_SIGLIP = _HALF | {
+    "weights": "webli",
+    "resize": "squash",
+    "pooling": "attention pool",
+    "license": "Apache-2.0",
+    "reference": "https://arxiv.org/abs/2303.15343",
+}
+_DINOV2: dict[str, Any] = {"weights": "lvd142m", "patch_size": 14, "reference": "2304.07193"}
+_REGISTERS = _DINOV2 | {"reference": "2309.16588"}
 # timm averages the patch tokens by default; DINOv3 itself probes the class token.
-_dinov3 = partial(
-    _vit,
-    weights="lvd1689m",
-    image_size=256,
-    global_pool="token",
-    license="DINOv3",
-    reference="2508.10104",
-)
-_mae = partial(_vit, weights="mae", crop_pct=0.9, license="CC-BY-NC-4.0", reference="2111.06377")
-_dino = partial(_vit, weights="dino", crop_pct=0.9, reference="2104.14294")
-_eva02: Callable[..., BackboneSpec] = partial(
-    _vit,
-    weights="mim_in22k",
-    crop_pct=0.9,
-    pooling="normed patch mean",
-    patch_size=14,
-    license="MIT",
-    reference="2303.11331",
-    **_CLIP,
-)
-_moco_v3 = partial(
-    _vit,
-    weights="",
-    crop_pct=0.875,
-    interpolation="bilinear",
-    license="CC-BY-NC-4.0",
-    reference="2104.02057",
-)
+_DINOV3: dict[str, Any] = {
+    "weights": "lvd1689m",
+    "image_size": 256,
+    "global_pool": "token",
+    "license": "DINOv3",
+    "reference": "2508.10104",
+}
+_DINO: dict[str, Any] = {"weights": "dino", "crop_pct": 0.9, "reference": "2104.14294"}
+_MAE = _DINO | {"weights": "mae", "license": "CC-BY-NC-4.0", "reference": "2111.06377"}
+_EVA02 = _CLIP | {
+    "weights": "mim_in22k",
+    "crop_pct": 0.9,
+    "pooling": "normed patch mean",
+    "patch_size": 14,
+    "license": "MIT",
+    "reference": "2303.11331",
+}
+_MOCO_V3: dict[str, Any] = {
+    "weights": "",
+    "crop_pct": 0.875,
+    "interpolation": "bilinear",
+    "license": "CC-BY-NC-4.0",
+    "reference": "2104.02057",
+}
 
 _RECORDS = (
     # The plain "ViT-B-16" and its like take the same weights with another activation.
     _clip("clip_vitb16", "ViT-B-16-quickgelu", 512, 16, "vit_base_patch16_clip_224.openai"),
     _clip("clip_vitb32", "ViT-B-32-quickgelu", 512, 32, "vit_base_patch32_clip_224.openai"),
     _clip("clip_vitl14", "ViT-L-14-quickgelu", 768, 14, "vit_large_patch14_clip_224.openai"),
-    _clip_resnet("clip_rn50", "RN50-quickgelu", 1024, 32, "resnet50_clip.openai"),
-    _clip_resnet("clip_rn101", "RN101-quickgelu", 512, 32, "resnet101_clip.openai"),
-    _dinov2("dinov2_vits14", "vit_small_patch14_dinov2", 384),
-    _dinov2("dinov2_vitb14", "vit_base_patch14_dinov2", 768),
-    _dinov2("dinov2_vitl14", "vit_large_patch14_dinov2", 1024),
-    _dinov2_registers("dinov2_vits14_reg", "vit_small_patch14_reg4_dinov2", 384),
-    _dinov2_registers("dinov2_vitb14_reg", "vit_base_patch14_reg4_dinov2", 768),
-    _dinov2_registers("dinov2_vitl14_reg", "vit_large_patch14_reg4_dinov2", 1024),
-    _dinov3("dinov3_vitb16", "vit_base_patch16_dinov3", 768),
-    _dino("dino_vits16", "vit_small_patch16_224", 384),
-    _dino("dino_vitb16", "vit_base_patch16_224", 768),
-    _mae("mae_vitb16", "vit_base_patch16_224", 768),
-    _siglip("siglip_vitb16", "ViT-B-16-SigLIP", 768, 16, "ViT-B-16-SigLIP"),
-    _eva02("eva02_tiny", "eva02_tiny_patch14_224", 192),
-    _eva02("eva02_small", "eva02_small_patch14_224", 384),
-    _eva02("eva02_base", "eva02_base_patch14_224", 768),
-    _eva02("eva02_large", "eva02_large_patch14_224", 1024),
-    _moco_v3("mocov3_vitb16", "vit_base_patch16_224", 768, repository=f"{_MOCO_V3}-b"),
-    _moco_v3("mocov3_vitl16", "vit_large_patch16_224", 1024, repository=f"{_MOCO_V3}-l"),
+    _clip("clip_rn50", "RN50-quickgelu", 1024, 32, "resnet50_clip.openai", **_RESNET),
+    _clip("clip_rn101", "RN101-quickgelu", 512, 32, "resnet101_clip.openai", **_RESNET),
+    _vit("dinov2_vits14", "vit_small_patch14_dinov2", 384, **_DINOV2),
+    _vit("dinov2_vitb14", "vit_base_patch14_dinov2", 768, **_DINOV2),
+    _vit("dinov2_vitl14", "vit_large_patch14_dinov2", 1024, **_DINOV2),
+    _vit("dinov2_vits14_reg", "vit_small_patch14_reg4_dinov2", 384, **_REGISTERS),
+    _vit("dinov2_vitb14_reg", "vit_base_patch14_reg4_dinov2", 768, **_REGISTERS),
+    _vit("dinov2_vitl14_reg", "vit_large_patch14_reg4_dinov2", 1024, **_REGISTERS),
+    _vit("dinov3_vitb16", "vit_base_patch16_dinov3", 768, **_DINOV3),
+    _vit("dino_vits16", "vit_small_patch16_224", 384, **_DINO),
+    _vit("dino_vitb16", "vit_base_patch16_224", 768, **_DINO),
+    _vit("mae_vitb16", "vit_base_patch16_224", 768, **_MAE),
+    _clip("siglip_vitb16", "ViT-B-16-SigLIP", 768, 16, "ViT-B-16-SigLIP", **_SIGLIP),
+    _vit("eva02_tiny", "eva02_tiny_patch14_224", 192, **_EVA02),
+    _vit("eva02_small", "eva02_small_patch14_224", 384, **_EVA02),
+    _vit("eva02_base", "eva02_base_patch14_224", 768, **_EVA02),
+    _vit("eva02_large", "eva02_large_patch14_224", 1024, **_EVA02),
+    _vit("mocov3_vitb16", "vit_base_patch16_224", 768, repository=f"{_MOCO}-b", **_MOCO_V3),
+    _vit("mocov3_vitl16", "vit_large_patch16_224", 1024, repository=f"{_MOCO}-l", **_MOCO_V3),
     _lite(0, image_size=224, crop_pct=0.875),
     _lite(1, image_size=240, crop_pct=0.882),
     _lite(2, image_size=260, crop_pct=0.89),

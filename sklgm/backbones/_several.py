@@ -9,7 +9,6 @@ import torch
 
 from sklgm.backbones._backbone import Backbone
 from sklgm.backbones._checks import brief
-from sklgm.utils.devices import resolve_device
 
 
 def get_backbone(
@@ -43,8 +42,7 @@ def get_backbone(
     WeightsNotFoundError
         If the weights cannot be had.
     """
-    place = resolve_device(device)
-    found = _resolve(backbone, image_size).to(place)
+    found = _resolve(backbone, image_size).to(device)
     _ = found.module
     _ = found.n_features  # where no record tells, a net unfit for the size is an error now
     return found
