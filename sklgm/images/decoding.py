@@ -72,9 +72,8 @@ def _open(file: str | IO[bytes]) -> Image.Image:
     except Image.UnidentifiedImageError as error:
         raise ValueError(name_kind(_head(file))) from error
     if isinstance(image, ImageFile.StubImageFile) or image.format == "MPEG":  # known, not read
-        kind = name_kind(_head(file))
-        image.close()
-        raise ValueError(kind)
+        with image:
+            raise ValueError(name_kind(_head(file)))
     return image
 
 

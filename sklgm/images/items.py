@@ -31,7 +31,7 @@ def item_to_rgb(item: Any, background: RGB) -> NDArray[np.uint8]:
     becomes an array with its channels last. A dict has bytes under "bytes", or else a path under
     "path", as Hugging Face's `datasets` gives images that are not decoded.
     """
-    if is_undecoded(item):
+    if isinstance(item, dict) and "bytes" in item:
         item = _content(item)
     if isinstance(item, Image.Image):
         return pillow_to_rgb(item, background)
@@ -58,16 +58,14 @@ def is_undecoded(item: Any) -> bool:
     return isinstance(item, kinds) or (isinstance(item, dict) and "bytes" in item)
 
 
-def _content(item: Any) -> Any:
+def _content(item: dict[str, Any]) -> Any:
     """Return the path or the bytes of a file that Hugging Face's `datasets` describe by a dict."""
-    if not isinstance(item, dict):
-        return item
-    path = item.get("path")
-    if item["bytes"] is None and path and "://" in path:  # in an archive, or on a server
+    content, path = item["bytes"], item.get("path")
+    if content is None and path and "://" in path:  # in an archive, or on a server
         from datasets import Image as Feature
 
         return Feature().decode_example(item)
-    return path if item["bytes"] is None else item["bytes"]
+    return path if content is None else content
 
 
 def check_array(array: NDArray[Any], name: str) -> None:
