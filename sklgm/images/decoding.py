@@ -1,5 +1,6 @@
 """One image at a time: from an array, a PIL image or a file to 8-bit RGB."""
 
+import contextlib
 import functools
 import re
 import threading
@@ -50,11 +51,10 @@ def file_to_rgb(file: str | IO[bytes], background: RGB) -> NDArray[np.uint8]:
 @functools.cache
 def register_plugins() -> None:
     """Let Pillow read HEIC and HEIF files, and know their suffixes, if pillow-heif is installed."""
-    try:
+    with contextlib.suppress(ImportError):
         from pillow_heif import register_heif_opener
-    except ImportError:
-        return
-    register_heif_opener()
+
+        register_heif_opener()
 
 
 def _open(file: str | IO[bytes]) -> Image.Image:
