@@ -150,15 +150,28 @@ def _globals_of_old_file(path: str) -> list[str]:
 
 @contextlib.contextmanager
 def loading(path: str, architecture: str) -> Iterator[None]:
-    """Shorten torch's error about keys that do not match, which lists all of them."""
+    """Turn torch's long error about keys that do not match into a short one."""
     try:
         yield
     except (RuntimeError, KeyError, AttributeError, IndexError, TypeError) as error:
-        lines = [textwrap.shorten(line, 200) for line in str(error).splitlines()]
         raise ValueError(
             f"The weights in {path} do not fit architecture {architecture!r}, and nothing was "
-            f"loaded. Take the architecture they were trained with. {' '.join(lines[:4])}"
+            f"loaded: {_shortened(str(error))}. Take the architecture they were trained with."
         ) from error
+
+
+def _shortened(text: str) -> str:
+    """Return a few of the keys that torch lists as missing, too much, or of another shape."""
+    shapes = re.findall(r"size mismatch for (\S+): .*?Size\((.*?)\).*?Size\((.*?)\)", text)
+    parts = [f"{key} is {theirs} in the file and {ours} in the net" for key, theirs, ours in shapes]
+    parts = [*parts[:2], *([f"{len(parts) - 2} more have another shape"] if parts[2:] else [])]
+    for kind, keys in re.findall(r"(Missing|Unexpected) key\(s\) in state_dict: (.*)", text):
+        names = re.findall(r'"(.*?)"', keys)
+        owner = "file" if kind == "Missing" else "net"
+        some = ", ".join(names[:2])
+        many = f"{len(names)} tensors, such as " if len(names) > 2 else ""
+        parts.append(f"the {owner} lacks {many}{some}")
+    return "; ".join(parts) or textwrap.shorten(text, 200).rstrip(".")
 
 
 # Embeddings of positions, and biases by the distance of two.

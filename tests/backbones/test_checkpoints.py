@@ -198,7 +198,7 @@ def test_the_original_names_of_mae(tmp_path, picture):
     )
     state = net.state_dict() | {"decoder_embed.weight": torch.ones(8, 192)}
     path = save(state, tmp_path / "mae_full.pth")
-    with pytest.raises(ValueError, match=r'Unexpected key.*"decoder_embed.weight"'):
+    with pytest.raises(ValueError, match=r"the net lacks decoder_embed\.weight\."):
         _ = Backbone.from_name("timm:vit_tiny_patch16_224", checkpoint=path).module
 
 
@@ -488,7 +488,7 @@ def test_keys_that_do_not_match(tmp_path):
     for _ in range(2):  # the second time too
         with pytest.raises(ValueError, match="do not fit architecture 'test_vit'") as caught:
             _ = backbone.module
-    wanted = r'Missing key.*"blocks\.1\..*Unexpected key.*"layers\.blocks\.1\.'
+    wanted = r"file lacks .*blocks\.1\..*net lacks .*layers\.blocks\.1\."
     assert re.search(wanted, str(caught.value))
     assert str(path) in str(caught.value)
     assert len(str(caught.value)) < 1500
@@ -500,7 +500,7 @@ def test_keys_that_do_not_match(tmp_path):
 )
 def test_tensors_of_another_architecture(architecture, other, tmp_path):
     path = save(filled(architecture).state_dict(), tmp_path / "weights.pth")
-    with pytest.raises(ValueError, match=r"Missing key|size mismatch"):
+    with pytest.raises(ValueError, match=r"the file lacks|in the file and"):
         _ = Backbone.from_name(f"timm:{other}", checkpoint=path).module
 
 
@@ -508,7 +508,7 @@ def test_tensors_of_another_shape(tmp_path):
     state = dict(filled("test_vit").state_dict())
     state["blocks.0.mlp.fc1.bias"] = torch.ones(5)
     path = save(state, tmp_path / "weights.pth")
-    with pytest.raises(ValueError, match=r"fc1\.bias.*Size\(\[5\]\).*192"):
+    with pytest.raises(ValueError, match=r"fc1\.bias is \[5\] in the file and \[192\] in the net"):
         _ = Backbone.from_name("timm:test_vit", checkpoint=path).module
     # Which timm would resample without a word.
     state = dict(filled("test_vit").state_dict())
@@ -524,11 +524,11 @@ def test_open_clip_keys_that_do_not_match(tiny_clip, tmp_path):
     del state["visual.proj"]
     state["visual.ln_pre.bias"] = torch.ones(3)
     path = save(state, tmp_path / "clip.pt")
-    with pytest.raises(ValueError, match=r'Missing key.*"proj".*size mismatch for ln_pre\.bias'):
+    with pytest.raises(ValueError, match=r"ln_pre.bias is .*; the file lacks proj\."):
         _ = Backbone.from_name("open_clip:tiny-quickgelu", checkpoint=path).module
     text = {key: value for key, value in model.state_dict().items() if "visual" not in key}
     path = save(text, tmp_path / "text.pt")
-    with pytest.raises(ValueError, match="Missing key"):
+    with pytest.raises(ValueError, match="the file lacks"):
         _ = Backbone.from_name("open_clip:tiny-quickgelu", checkpoint=path).module
 
 

@@ -206,7 +206,7 @@ def test_several_nets_ask_which(content, names, line, tmp_path):
 def test_a_preferred_net_that_does_not_fit_is_not_replaced_by_another(tmp_path):
     broken = {key: value for key, value in STATE.items() if key != "norm.weight"}
     torch.save({"model": STATE2, "model_ema": broken}, tmp_path / "net.pth")
-    with pytest.raises(ValueError, match=r'Missing key.*"norm\.weight"'):
+    with pytest.raises(ValueError, match=r"the file lacks norm\.weight"):
         load(tmp_path / "net.pth")
 
 
@@ -214,7 +214,7 @@ def test_errors_name_tensors_as_nets_do(tmp_path):
     """Without what the trainer put before them, and without its loss."""
     state = under("model.", timm.create_model("resnet10t").state_dict())
     torch.save({"state_dict": state | {"criterion.weight": torch.ones(3)}}, tmp_path / "net.pth")
-    with pytest.raises(ValueError, match=r"Missing key.*cls_token.*Unexpected key.*conv1") as e:
+    with pytest.raises(ValueError, match=r"file lacks .*cls_token.*net lacks .*conv1") as e:
         load(tmp_path / "net.pth")
     assert '"model.' not in str(e.value)
     assert "criterion" not in str(e.value)
