@@ -1,7 +1,5 @@
 """Scores beside what chance gives: calibration by a permutation null."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral

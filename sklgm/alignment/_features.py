@@ -5,8 +5,6 @@ comparison, in which the rows of the second space may be in another order. That 
 permutation null changes, so that hundreds of permutations cost little.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 from typing import Any

@@ -1,7 +1,5 @@
 """Whether prototypes pull a probe the way real images do, on any backbone."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any

@@ -1,7 +1,5 @@
 """Alignment of every pair of several backbones, and the matrix it is returned as."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from itertools import combinations_with_replacement

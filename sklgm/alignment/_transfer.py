@@ -1,7 +1,5 @@
 """Whether alignment tells where prototypes transfer."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from typing import Any
 

@@ -1,7 +1,5 @@
 """How much of what a probe looks at is the object."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from dataclasses import dataclass
 from numbers import Integral

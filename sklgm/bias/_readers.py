@@ -1,7 +1,5 @@
 """Linear readers: what class and what group features show, learnt where the two are independent."""
 
-from __future__ import annotations
-
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, log_loss

@@ -1,7 +1,5 @@
 """Which group and which class prototypes show, where the two go together in training."""
 
-from __future__ import annotations
-
 import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass

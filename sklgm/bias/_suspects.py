@@ -1,7 +1,5 @@
 """Classes whose prototypes look like another class: a first question where there are no groups."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

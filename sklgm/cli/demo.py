@@ -1,7 +1,5 @@
 """What ``sklgm demo`` runs: it distils images, compares with real ones, and draws."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Arguments and options of the commands, most of which several of them have."""
 
-from __future__ import annotations
-
 from ast import literal_eval
 from functools import partial
 from pathlib import Path

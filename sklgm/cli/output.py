@@ -1,7 +1,5 @@
 """What the commands print: results, and errors as one line."""
 
-from __future__ import annotations
-
 import json
 import warnings
 from contextlib import nullcontext

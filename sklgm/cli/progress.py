@@ -1,7 +1,5 @@
 """What ``sklgm distill`` says of a fit: what it takes, how far it is, and the time that is left."""
 
-from __future__ import annotations
-
 import time
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Runs under torchrun: several processes that make one result."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager

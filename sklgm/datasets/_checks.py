@@ -1,7 +1,5 @@
 """What loaders of files and labels have in common: the checks, and what they return."""
 
-from __future__ import annotations
-
 import os
 import shlex
 import warnings

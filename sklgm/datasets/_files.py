@@ -1,7 +1,5 @@
 """Labelled image files, however they are listed, and a description of them that can travel."""
 
-from __future__ import annotations
-
 import hashlib
 import os
 from pathlib import Path

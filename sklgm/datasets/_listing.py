@@ -1,7 +1,5 @@
 """Which files of a folder are images, and which folders are no class of the user's."""
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Folders that hold a training and a test part, in place of classes."""
 
-from __future__ import annotations
-
 import re
 from itertools import combinations
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Data sets of images with labels, as other libraries have them, taken apart into X and y."""
 
-from __future__ import annotations
-
 import os
 from collections import Counter
 from collections.abc import Hashable, Iterable, Iterator, Mapping

@@ -1,7 +1,5 @@
 """Selections side by side: probes trained on each, scored on the same test images."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any

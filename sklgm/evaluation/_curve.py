@@ -1,7 +1,5 @@
 """Accuracy over the number of prototypes."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

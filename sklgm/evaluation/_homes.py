@@ -1,7 +1,5 @@
 """Saved prototypes among real images, on the nets they were made on or on others."""
 
-from __future__ import annotations
-
 import shlex
 import warnings
 from collections.abc import Mapping, Sequence

@@ -1,7 +1,5 @@
 """How far out prototypes lie among the real images of their class."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

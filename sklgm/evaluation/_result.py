@@ -1,7 +1,5 @@
 """What a protocol returns: its runs, and tables made of them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar

@@ -1,7 +1,5 @@
 """The runs of a protocol: selections fitted for each seed, probes trained on them and scored."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

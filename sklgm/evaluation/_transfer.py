@@ -1,7 +1,5 @@
 """How well prototypes made for some nets serve others."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any

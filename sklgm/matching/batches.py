@@ -1,7 +1,5 @@
 """Batches that are added to the statistics of the real data, checked and brought to one form."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

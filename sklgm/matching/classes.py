@@ -1,7 +1,5 @@
 """Which classes there are, how many images each has, and what they weigh: checked."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 

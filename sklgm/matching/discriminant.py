@@ -6,8 +6,6 @@ of all classes. The class has the weights ``w = (S + trace(S) / d * I)^-1 m`` an
 ``w (z - m / 2)``; the softmax of the scores gives the probabilities.
 """
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 

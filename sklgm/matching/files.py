@@ -1,7 +1,5 @@
 """Tensors in a file that others may read, too."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from safetensors import SafetensorError

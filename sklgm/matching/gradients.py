@@ -7,8 +7,6 @@ one ordinary pass instead of a double backward. Only directions of gradients are
 over a million images and one over ten serve as well as their means.
 """
 
-from __future__ import annotations
-
 from typing import Literal
 
 import torch

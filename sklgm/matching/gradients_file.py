@@ -1,7 +1,5 @@
 """The file of `RealGradients`: a header and tensors that fit it."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from pathlib import Path

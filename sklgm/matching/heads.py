@@ -1,7 +1,5 @@
 """The pool of random linear heads on which gradients are compared."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 import numpy as np

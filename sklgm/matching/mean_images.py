@@ -1,7 +1,5 @@
 """The mean image of each class, from which synthetic ones start, as mergeable sums."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any, Self
 

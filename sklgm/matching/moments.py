@@ -1,7 +1,5 @@
 """Mean, spread and covariance of the real features, as mergeable sums."""
 
-from __future__ import annotations
-
 import numpy as np
 import torch
 from torch import Tensor

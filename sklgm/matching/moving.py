@@ -1,7 +1,5 @@
 """Moving tensors to a device without waiting for it."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

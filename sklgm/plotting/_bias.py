@@ -1,7 +1,5 @@
 """Which groups prototypes are read as, beside their own class."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

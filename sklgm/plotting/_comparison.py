@@ -1,7 +1,5 @@
 """Accuracies of selections side by side."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

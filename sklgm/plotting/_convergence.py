@@ -1,7 +1,5 @@
 """How the loss of a distillation fell."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

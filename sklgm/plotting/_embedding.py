@@ -1,7 +1,5 @@
 """Where prototypes lie among real images, in two dimensions."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

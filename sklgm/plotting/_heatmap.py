@@ -1,7 +1,5 @@
 """The heat map that the displays of matrices share."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """A grid of prototypes, grouped by class."""
 
-from __future__ import annotations
-
 import math
 import textwrap
 from dataclasses import dataclass

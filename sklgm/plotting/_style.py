@@ -1,7 +1,5 @@
 """Axes, colours, markers and names, as all displays have them."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """How well prototypes made for some backbones serve others, as a heat map."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any

@@ -1,7 +1,5 @@
 """A report on a folder of prototypes: runs the protocols that its options ask for."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any

@@ -1,7 +1,5 @@
 """Colour decorrelation: natural colours vary mostly together, so optimise along those axes."""
 
-from __future__ import annotations
-
 import torch
 from torch import Tensor
 

@@ -1,7 +1,5 @@
 """On which random heads gradients are compared."""
 
-from __future__ import annotations
-
 from numbers import Integral, Real
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The method: synthetic samples change until their gradient points where the real one does."""
 
-from __future__ import annotations
-
 import math
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence

@@ -1,7 +1,5 @@
 """What is optimised: a pyramid of images, plain pixels, or plain rows of features."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from dataclasses import InitVar, dataclass
 from numbers import Integral

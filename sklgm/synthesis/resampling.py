@@ -1,7 +1,5 @@
 """Resizing and blurring as products of matrices, whose gradients are deterministic everywhere."""
 
-from __future__ import annotations
-
 from functools import lru_cache
 
 import torch

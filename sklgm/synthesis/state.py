@@ -1,7 +1,5 @@
 """What a step of the loop changes; another process that has it goes on as if never stopped."""
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Mapping
 

@@ -1,7 +1,5 @@
 """Arrays that come in parts, in memory or, if they are large, in a file."""
 
-from __future__ import annotations
-
 import math
 import mmap
 import os

@@ -1,7 +1,5 @@
 """Where tensors live and in which precision nets run: the one module that decides."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

@@ -1,7 +1,5 @@
 """Rows of features without their length."""
 
-from __future__ import annotations
-
 import numpy as np
 from sklearn.preprocessing import normalize
 from sklearn.utils import gen_batches

@@ -1,7 +1,5 @@
 """What is said where a package of an extra is missing."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from contextlib import contextmanager
 

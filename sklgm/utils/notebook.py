@@ -1,7 +1,5 @@
 """Estimators that show their prototypes in a notebook."""
 
-from __future__ import annotations
-
 from typing import Any
 
 from sklearn.utils import estimator_html_repr

@@ -1,7 +1,5 @@
 """Pictures as text, to stand inside a page."""
 
-from __future__ import annotations
-
 import base64
 import html
 import io

@@ -1,7 +1,5 @@
 """Randomness that leaves the global generators of numpy and torch alone."""
 
-from __future__ import annotations
-
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Results as tables: for pandas, in Markdown, on a terminal and in a notebook."""
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from html import escape

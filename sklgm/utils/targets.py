@@ -1,7 +1,5 @@
 """Class labels, as scikit-learn's classifiers take them."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterable, Sequence
 from enum import Enum
