@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,53 +15,32 @@ from sklgm._version import __version__
 from sklgm.utils.arrays import is_large
 
 
-def cached(memory: Any, key: Any, function: Callable[[], Any]) -> Any:
-    """Return ``function()``, from the cache where ``key`` was computed before.
+def cached(memory: Any, key: Callable[[], Sequence[Any]], function: Callable[[], Any]) -> Any:
+    """Return ``function()``, from the cache where it was computed for an equal key before.
 
-    Parameters
-    ----------
-    memory : None, str, Path or joblib.Memory
-        As scikit-learn's ``memory`` parameters; None computes.
-    key : sequence of object
-        Everything that the result depends on; see :func:`hash_each`.
-    function : callable
-        Takes no arguments.
-
-    Returns
-    -------
-    object
-        What ``function`` returned, now or then.
+    ``memory`` is what scikit-learn's estimators take; None computes. With one, ``key`` is called
+    and returns everything that the result depends on.
     """
     if memory is None:
         return function()
-    # Another version may compute another thing, or keep it in another form.
-    name = hash_each([__version__, *key])
-    return _resolve(memory).cache(_call, ignore=["function"])(name, function)
+    return _resolve(memory).cache(_call, ignore=["function"])(_name(key), function)
 
 
 def cached_features(
-    memory: Any, key: Any, shape: tuple[int, ...], make: Callable[[Path | None], np.ndarray]
+    memory: Any,
+    key: Callable[[], Sequence[Any]],
+    shape: tuple[int, ...],
+    make: Callable[[Path | None], np.ndarray],
 ) -> np.ndarray:
-    """Return features, from the cache where they were computed before; large ones are mapped.
+    """Return float32 features of a shape, from the cache where they were computed before.
 
-    Parameters
-    ----------
-    memory, key
-        As in :func:`cached`.
-    shape : tuple of int
-        Shape of the features.
-    make : callable
-        Takes None, or the path of a file that has or gets them, and returns them.
-
-    Returns
-    -------
-    ndarray of that shape
-        float32. Above 32 MiB they lie in a file: of the cache, or a temporary one without a cache.
+    Above 32 MiB they lie in a file: ``make`` takes the path of one that has or gets them, or None
+    where they fit into memory or nothing is kept.
     """
     folder = folder_in(memory, "features") if is_large(shape) else None
     if folder is None:
         return cached(memory, key, lambda: make(None))
-    return make(folder / f"{hash_each([__version__, *key])}.npy")
+    return make(folder / f"{_name(key)}.npy")
 
 
 def folder_in(memory: Any, name: str) -> Path | None:
@@ -69,21 +48,24 @@ def folder_in(memory: Any, name: str) -> Path | None:
 
     It is a part of the cache, so that ``Memory.clear`` empties it too.
     """
-    if memory is None:
-        return None
     found = _resolve(memory)
     # Another backend may have its files elsewhere than on this machine.
     store = found.store_backend if getattr(found, "backend", None) == "local" else None
     return None if store is None else Path(store.location) / "sklgm" / name
 
 
-def hash_each(parts: list[Any]) -> str:
+def hash_each(parts: Sequence[Any]) -> str:
     """Return a hash of things by their content.
 
     They are hashed one by one, since joblib hashes an object that two of them share differently
     from two equal ones.
     """
     return joblib.hash([joblib.hash(part) for part in parts])
+
+
+def _name(key: Callable[[], Sequence[Any]]) -> str:
+    # Another version may compute another thing, or keep it in another form.
+    return hash_each([__version__, *key()])
 
 
 def _resolve(memory: Any) -> joblib.Memory:

@@ -66,17 +66,15 @@ def embed_views(
     # Prototypes as X: the way through 8 bits would change them.
     exact = _exact_canvases(source, encoder.backbone.canvas_size)
     canvases = partial(encoder.canvases, source) if exact is None else partial(encoder.split, exact)
-    key = None
-    if memory is not None:
-        pixels = source.fingerprint() if exact is None else joblib.hash(exact)
-        key = ("bank", pixels, encoder.key, describe_augmentation(augmentation), n_views, seed)
     n = len(source)
-    return cached_features(
-        memory,
-        key,
-        (n, 1 if augmentation is None else int(n_views), encoder.n_features),
-        lambda path: encoder.bank(canvases, n, augmentation, n_views, seed, path),
-    )
+
+    def key() -> tuple[Any, ...]:
+        pixels = source.fingerprint() if exact is None else joblib.hash(exact)
+        return "bank", pixels, encoder.key, describe_augmentation(augmentation), n_views, seed
+
+    shape = n, 1 if augmentation is None else n_views, encoder.n_features
+    make = partial(encoder.bank, canvases, n, augmentation, n_views, seed)
+    return cached_features(memory, key, shape, make)
 
 
 def _exact_canvases(source: Any, size: int) -> np.ndarray | None:

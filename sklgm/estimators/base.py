@@ -121,11 +121,14 @@ class FrozenBackboneEstimator(BaseEstimator):
         return self._embed_source(self._check_X(X, reset=False), self._encoder())
 
     def _embed_source(self, source: Any, encoder: Any) -> np.ndarray:
-        if self.memory is None or self.backbone is None:
+        if self.backbone is None:
             return encoder.embed(source)
-        key = ("embed", source.fingerprint(), encoder.key)
-        shape = (len(source), encoder.n_features)
-        return cached_features(self.memory, key, shape, partial(encoder.embed, source))
+        return cached_features(
+            self.memory,
+            lambda: ("embed", source.fingerprint(), encoder.key),
+            (len(source), encoder.n_features),
+            partial(encoder.embed, source),
+        )
 
 
 class PrototypeTransformer(

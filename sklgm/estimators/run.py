@@ -91,7 +91,7 @@ class Run:
 
             if self.memory is None:
                 return compute(on_batch)
-            return cached(self.memory, key(), lambda: compute(on_batch).to("cpu"))
+            return cached(self.memory, key, lambda: compute(on_batch).to("cpu"))
 
     def follow(
         self,

@@ -65,8 +65,10 @@ def real_moments(
 
     if isinstance(source, np.ndarray):
         return compute()
-    key = ("class-moments", source.fingerprint(), encoder.key, indices, weights)
-    return cached(memory, key, compute)
+    of_data = indices, weights
+    return cached(
+        memory, lambda: ("class-moments", source.fingerprint(), encoder.key, *of_data), compute
+    )
 
 
 def teach(

@@ -97,7 +97,7 @@ def test_the_pass_goes_on_when_sums_cannot_be_kept(tmp_path, monkeypatch):
     def fail(path, *args):
         raise OSError("no room")
 
-    monkeypatch.setattr("sklgm.checkpoint.state.write_tensors", fail)
+    monkeypatch.setattr("sklgm.checkpoint.kept_file.write_tensors", fail)
     with pytest.warns(UserWarning, match=r"no room\. The fit goes on"):
         fit("images", tmp_path)
 
