@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tabulate import tabulate
 
-from sklgm.prototypes.nets import homes_of, is_name
+from sklgm.prototypes.nets import facts_of, homes_of, is_name, recorded_nets
 
 # Prototypes whose soft labels are listed.
 _LISTED = 100
@@ -49,34 +49,13 @@ class _Origin(NamedTuple):
     tags: list[str]
 
 
-def data_card(
-    shape: tuple[int, ...],
-    labels: np.ndarray,
-    provenance: dict[str, Any],
-    probabilities: np.ndarray | None,
-) -> str:
-    """Write the card of a set of prototypes.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Shape of the prototypes.
-    labels : ndarray of shape (n_prototypes,)
-        Their labels.
-    provenance : dict
-        Facts about how they were made, as `PrototypeSet` holds them.
-    probabilities : ndarray of shape (n_prototypes, n_classes) or None
-        Their soft labels.
-
-    Returns
-    -------
-    str
-        The card: YAML that the Hub reads, and Markdown below it.
-    """
+def data_card(prototypes: Any) -> str:
+    """Return the card of a `PrototypeSet`: YAML that the Hub reads, and Markdown below it."""
     # Imported here, since it takes a while and most programs write no card.
     from huggingface_hub import DatasetCard, DatasetCardData
 
-    data, classes = _dict(provenance.get("data")), np.unique(labels).tolist()
+    shape, provenance = prototypes.images.shape, prototypes.provenance
+    data, classes = facts_of(provenance, "data"), prototypes.classes.tolist()
     license = str(data.get("license") or "unknown")
     is_known = re.fullmatch(r"[a-z0-9][a-z0-9.+-]*", license)  # such as cc-by-sa-4.0
     is_images = len(shape) == 4
@@ -91,8 +70,8 @@ def data_card(
         configs=[{"config_name": "default", "data_dir": "images"}] if is_images else None,
     )
     kind = f"{shape[1]} x {shape[2]} pixels" if is_images else "features"
-    parameters = _dict(provenance.get("parameters"))
     made_by = {name: provenance[name] for name in ("estimator", "n_iter") if name in provenance}
+    made_by |= facts_of(provenance, "parameters")
     lines = [
         f"# {origin.title}",
         "",
@@ -102,11 +81,11 @@ def data_card(
         "below; `sklgm.PrototypeSet.load` reads both.",
         *(_use(provenance) if is_images else []),
         *_section("Made of", data),
-        *_section("Made by", made_by | parameters),
-        *_preprocessing(provenance.get("preprocessing")),
-        *_section("Versions", _dict(provenance.get("versions"))),
+        *_section("Made by", made_by),
+        *_preprocessing(recorded_nets(provenance)),
+        *_section("Versions", facts_of(provenance, "versions")),
         *_section("Classes", dict(enumerate(classes))),
-        *_soft_labels(labels.tolist(), classes, probabilities, origin.teacher),
+        *_soft_labels(prototypes, classes, origin.teacher),
     ]
     return str(DatasetCard("\n".join(["---", header.to_yaml(), "---", "", *lines, ""])))
 
@@ -117,15 +96,10 @@ def likeliest(probabilities: np.ndarray, names: Sequence[Any]) -> list[tuple[Any
     return [(names[c], float(probabilities[c])) for c in order]
 
 
-def _dict(value: Any) -> dict[str, Any]:
-    """Return a value that should be a dict; in provenance that others wrote it may be anything."""
-    return value if isinstance(value, dict) else {}
-
-
 def _origin(provenance: dict[str, Any], what: str) -> _Origin:
     estimator = provenance.get("estimator")
     if estimator == "LGMDistiller":
-        is_real = _dict(provenance.get("parameters")).get("init") == "nearest"
+        is_real = facts_of(provenance, "parameters").get("init") == "nearest"
         made = f", made by Linear Gradient Matching {_PURPOSE}. "
         made += _STARTED_AT_REAL if is_real else _OPTIMISED
         title = f"Synthetic {what} distilled by sklgm"
@@ -141,7 +115,7 @@ def _use(provenance: dict[str, Any]) -> list[str]:
     homes = homes_of(provenance)
     if not homes:
         return []
-    size = _dict(provenance.get("parameters")).get("image_size")
+    size = facts_of(provenance, "parameters").get("image_size")
     given = repr(homes[0]) if is_name(homes[0]) else "backbone"
     if isinstance(size, int):
         given += f", image_size={size}"
@@ -159,24 +133,22 @@ def _section(title: str, facts: dict[Any, Any]) -> list[str]:
     return ["", f"## {title}", "", _table(["", ""], list(facts.items()))]
 
 
-def _preprocessing(nets: Any) -> list[str]:
+def _preprocessing(nets: list[dict[str, Any]]) -> list[str]:
     """Return how images are prepared for each net, a column each."""
-    columns = [_dict(net) for net in nets] if isinstance(nets, list) else []
-    names = dict.fromkeys(itertools.chain(*columns))
+    names = dict.fromkeys(itertools.chain(*nets))
     if not names:
         return []
-    rows = [[name, *(facts.get(name, "") for facts in columns)] for name in names]
+    rows = [[name, *(net.get(name, "") for net in nets)] for name in names]
     table = _table([""] * len(rows[0]), rows)
     return ["", "## Preprocessing", "", _PREPROCESSING, "", table]
 
 
-def _soft_labels(
-    labels: list[Any], classes: list[Any], probabilities: np.ndarray | None, teacher: str
-) -> list[str]:
-    if probabilities is None:
+def _soft_labels(prototypes: Any, classes: list[Any], teacher: str) -> list[str]:
+    if prototypes.probabilities is None:
         return []
-    rows = []
-    for i, (label, row) in enumerate(zip(labels[:_LISTED], probabilities, strict=False)):
+    labels, rows = prototypes.labels.tolist(), []
+    listed = zip(labels[:_LISTED], prototypes.probabilities, strict=False)
+    for i, (label, row) in enumerate(listed):
         shown = ", ".join(f"{name} {share:.3f}" for name, share in likeliest(row, classes))
         rows.append([i, label, shown])
     first = f" Of the first {_LISTED} prototypes:" if len(labels) > _LISTED else ""
@@ -192,7 +164,7 @@ def _soft_labels(
 
 
 def _table(headers: list[str], rows: Sequence[Sequence[Any]]) -> str:
-    cells = [[_cell(value) for value in row] for row in rows]
+    cells = [map(_cell, row) for row in rows]
     return tabulate(cells, headers, "pipe", disable_numparse=True)
 
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import shutil
-import uuid
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -33,12 +32,7 @@ OF_LOADING = (CARD, _TENSORS)
 def check_target(directory: str | Path, *, overwrite: bool) -> None:
     """Raise an error if prototypes cannot be saved in a folder, which is tried.
 
-    Parameters
-    ----------
-    directory : str or Path
-        The folder to make.
-    overwrite : bool
-        Whether prototypes saved there before may be replaced.
+    With ``overwrite``, prototypes saved there before may be replaced.
     """
     target = Path(os.path.realpath(directory))
     # To list what is no folder, such as a file or a loop of links, is an OSError.
@@ -57,63 +51,34 @@ def check_target(directory: str | Path, *, overwrite: bool) -> None:
     try_writing(target, PICTURES, "x" * 66)
 
 
-def write_folder(
-    directory: Path,
-    images: np.ndarray,
-    labels: np.ndarray,
-    provenance: dict[str, Any],
-    probabilities: np.ndarray | None,
-) -> None:
-    """Write a folder, complete or not at all, in place of one that may be there.
-
-    Parameters
-    ----------
-    directory : Path
-        The folder.
-    images, labels, provenance, probabilities
-        The attributes of a `PrototypeSet`.
-    """
+def write_folder(directory: Path, prototypes: Any) -> None:
+    """Write a `PrototypeSet`, complete or not at all, in place of a folder that may be there."""
     target = directory.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
-    token = uuid.uuid4().hex[:12]
-    new = target.with_name(f".{target.name}.{token}.partial")
-    old = target.with_name(f".{target.name}.{token}.old")
-    try:
+    with TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as beside:
+        new, old = Path(beside) / "new", Path(beside) / "old"
         new.mkdir()
-        _write(new, images, labels, provenance, probabilities)
-        if target.exists():
-            target.rename(old)
-        new.rename(target)
-    finally:
-        shutil.rmtree(new, ignore_errors=True)
-        if old.exists() and not target.exists():
-            old.rename(target)
-    if old.exists():
-        for entry in old.iterdir():
-            if entry.name not in (CARD, _TENSORS, PICTURES, _README):
-                entry.rename(target / entry.name)
-        shutil.rmtree(old)
+        _write(new, prototypes)
+        try:
+            if target.exists():
+                target.rename(old)
+            new.rename(target)
+        finally:
+            if old.exists() and not target.exists():
+                old.rename(target)
+        if old.exists():
+            for entry in old.iterdir():
+                if entry.name not in (CARD, _TENSORS, PICTURES, _README):
+                    entry.rename(target / entry.name)
 
 
 def read_folder(
     directory: Path,
 ) -> tuple[np.ndarray, np.ndarray, dict[str, Any], np.ndarray | None]:
-    """Read what :func:`write_folder` wrote.
+    """Return the fields of a `PrototypeSet`, not checked yet, of what :func:`write_folder` wrote.
 
-    Parameters
-    ----------
-    directory : Path
-        The folder.
-
-    Returns
-    -------
-    images, labels, provenance, probabilities
-        The attributes of a `PrototypeSet`, not checked yet.
-
-    Raises
-    ------
-    ValueError
-        If a file is missing, damaged, does not fit the card, or was written in another format.
+    A ValueError says if a file is missing, damaged, does not fit the card, or was written in
+    another format.
     """
     card = _read_card(directory)
     path = directory / _TENSORS
@@ -131,40 +96,34 @@ def read_folder(
         ) from error
 
 
-def _write(
-    folder: Path,
-    images: np.ndarray,
-    labels: np.ndarray,
-    provenance: dict[str, Any],
-    probabilities: np.ndarray | None,
-) -> None:
+def _write(folder: Path, prototypes: Any) -> None:
+    images, labels = prototypes.images, prototypes.labels
     arrays = {"images": images}
-    if probabilities is not None:
-        arrays["probabilities"] = probabilities
+    if prototypes.probabilities is not None:
+        arrays["probabilities"] = prototypes.probabilities
     # Copies, since torch refuses to look at read-only memory.
     tensors = {name: torch.from_numpy(array.copy()) for name, array in arrays.items()}
     write_tensors(folder / _TENSORS, tensors)
-    card: dict[str, Any] = {
+    kind = "str" if labels.dtype.kind == "U" else labels.dtype.name
+    card = {
         **_FORMAT,
         "shape": list(images.shape),
         "sha256": _checksum(folder / _TENSORS),
-        "labels": {
-            "dtype": "str" if labels.dtype.kind == "U" else labels.dtype.name,
-            "values": labels.tolist(),
-        },
-        "provenance": provenance,
+        "labels": {"dtype": kind, "values": labels.tolist()},
+        "provenance": prototypes.provenance,
     }
     (folder / CARD).write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
     classes, of_class = np.unique(labels, return_inverse=True)
     if images.ndim == 4:
         names = folder_names(classes)
         for row, (image, index) in enumerate(zip(images, of_class, strict=True)):
-            (folder / PICTURES / names[index]).mkdir(parents=True, exist_ok=True)
+            place = folder / PICTURES / names[index]
+            place.mkdir(parents=True, exist_ok=True)
             picture = Image.fromarray(np.rint(image * 255).astype(np.uint8))
-            picture.save(folder / PICTURES / names[index] / f"{row:04d}.png")
-    text = data_card(images.shape, labels, provenance, probabilities)
+            picture.save(place / f"{row:04d}.png")
     # Names of folders that are not UTF-8 hold what cannot be encoded.
-    (folder / _README).write_text(text, encoding="utf-8", errors="backslashreplace")
+    text = data_card(prototypes).encode("utf-8", "backslashreplace")
+    (folder / _README).write_bytes(text)
 
 
 def _read_labels(dtype: str, values: list[Any]) -> np.ndarray:

@@ -13,9 +13,8 @@ _ADDRESS = re.compile(r"hf:/{1,2}(?:datasets/)?((?!datasets/)[^/@]+/[^/@]+)(?:@(
 
 
 def push_folder(
-    folder: Path,
+    folder: str,
     repo_id: str,
-    *,
     private: bool | None,
     token: str | bool | None,
     revision: str | None,
@@ -45,24 +44,10 @@ def push_folder(
 
 
 def local_folder(directory: str | Path) -> Path:
-    """Return a folder to read prototypes of, downloaded if its name is one of the Hub.
+    """Return a folder to read prototypes of, as `PrototypeSet.load` takes it.
 
-    Parameters
-    ----------
-    directory : str or Path
-        A folder, or "hf://datasets/OWNER/NAME", perhaps with "@REVISION" behind it.
-
-    Returns
-    -------
-    Path
-        The folder itself, or one in the cache with what is needed to load the prototypes.
-
-    Raises
-    ------
-    ValueError
-        If the name has another form.
-    OSError
-        If there is no such repository, or it is neither in the cache nor can be reached.
+    That is the folder itself, or where it is named as one of the Hub, a folder in the cache with
+    what is needed to load the prototypes.
     """
     name = Path(directory).as_posix()
     if not name.startswith("hf:/"):

@@ -11,9 +11,15 @@ from sklgm.backbones._names import join_options
 from sklgm.prototypes.provenance import preparation
 
 
+def facts_of(provenance: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return a part of provenance that should be a dict, or an empty one in its place."""
+    found = provenance.get(name)
+    return found if isinstance(found, dict) else {}
+
+
 def homes_of(provenance: Mapping[str, Any]) -> list[str]:
     """Return what provenance has in place of each net: a name, or the repr of an object."""
-    known = _parameters(provenance).get("backbone")
+    known = facts_of(provenance, "parameters").get("backbone")
     nets = known if isinstance(known, list) else [known]
     return [net for net in nets if isinstance(net, str) and net]
 
@@ -23,24 +29,19 @@ def is_name(net: str) -> bool:
     return not net.startswith("Backbone(")
 
 
-def recorded_net(provenance: Mapping[str, Any], net: Backbone) -> dict[str, Any]:
-    """Return what is recorded of a net: how images were prepared for it, beside its name.
-
-    Parameters
-    ----------
-    provenance : mapping of str to Any
-        Of prototypes.
-    net : Backbone
-        A net to look at them with.
-
-    Returns
-    -------
-    dict of str to Any
-        Of the same net, or else of one with the same architecture and other weights; nothing where
-        there is none. The class of a user's module tells too little.
-    """
+def recorded_nets(provenance: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Return what is recorded of each net: how images were prepared for it, beside its name."""
     nets = provenance.get("preprocessing")
-    found = [facts for facts in nets if isinstance(facts, dict)] if isinstance(nets, list) else []
+    return [facts for facts in nets if isinstance(facts, dict)] if isinstance(nets, list) else []
+
+
+def recorded_net(provenance: Mapping[str, Any], net: Backbone) -> dict[str, Any]:
+    """Return what is recorded of a net, or else of one with its architecture and other weights.
+
+    Nothing is returned where there is none, nor of a net that is the class of a user's module,
+    which tells too little.
+    """
+    found = recorded_nets(provenance)
     for part_of in () if net.spec.source == "module" else (str, _architecture):
         for facts in found:
             if part_of(facts.get("name")) == part_of(net.name):
@@ -57,19 +58,11 @@ def recorded_size(
 ) -> int | None:
     """Return the image size that prototypes were made at, if that is known.
 
-    Parameters
-    ----------
-    provenance, facts : mapping of str to Any
-        Of the prototypes, and of the net by :func:`recorded_net`.
-    largest : int
-        Side of the prototypes. Nets see no more: larger numbers are no sizes.
-
-    Returns
-    -------
-    int or None
-        The size.
+    ``facts`` are those of the net by :func:`recorded_net`, and ``largest`` is the side of the
+    prototypes. Nets see no more: larger numbers are no sizes.
     """
-    for size in (facts.get("image_size"), _parameters(provenance).get("image_size")):
+    for known in (facts, facts_of(provenance, "parameters")):
+        size = known.get("image_size")
         if type(size) is int and 0 < size <= largest:
             return size
     return None
@@ -78,19 +71,9 @@ def recorded_size(
 def difference(facts: Mapping[str, Any], net: Backbone, name: Any = None) -> str:
     """Return sentences on how images are prepared for a net, if they were otherwise before.
 
-    Parameters
-    ----------
-    facts : mapping of str to Any
-        Of the net that made prototypes, by :func:`recorded_net`.
-    net : Backbone
-        The net to look at the prototypes with.
-    name : Any, default=None
-        What the user calls it, if that is a string.
-
-    Returns
-    -------
-    str
-        Nothing where the two are alike, or nothing is known.
+    ``facts`` are those of the net that made prototypes, by :func:`recorded_net`, and ``net`` is
+    the one to look at them with, which the user calls ``name``, if that is a string. Nothing is
+    returned where the two are alike, or nothing is known.
     """
     now = preparation(net)
     then = {key: facts[key] for key in now if key in facts and facts[key] != now[key]}
@@ -105,8 +88,3 @@ def difference(facts: Mapping[str, Any], net: Backbone, name: Any = None) -> str
     called = name if isinstance(name, str) else ""
     how = "use the name" if called else "let its name end with"
     return f"{text} To prepare images as before, {how} {join_options(called, then)!r}."
-
-
-def _parameters(provenance: Mapping[str, Any]) -> dict[str, Any]:
-    found = provenance.get("parameters")
-    return found if isinstance(found, dict) else {}

@@ -10,7 +10,8 @@ from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
 
 import numpy as np
-from sklearn.utils.validation import check_consistent_length, check_is_fitted
+from sklearn.utils import assert_all_finite, check_consistent_length
+from sklearn.utils.validation import check_is_fitted
 
 from sklgm.prototypes.folder import check_target, read_folder, write_folder
 from sklgm.prototypes.hub import local_folder, push_folder
@@ -83,15 +84,13 @@ class PrototypeSet:
         if not isinstance(self.provenance, dict):
             raise ValueError(f"provenance must be a dict; got {self.provenance!r}.")
         provenance = json.loads(json.dumps(self.provenance, allow_nan=False))
-        object.__setattr__(self, "images", images)
-        object.__setattr__(self, "labels", labels)
-        object.__setattr__(self, "provenance", provenance)
+        vars(self).update(images=images, labels=labels, provenance=provenance)
         if self.probabilities is not None:
             probabilities = _check_probabilities(self.probabilities, len(images), self.classes)
-            object.__setattr__(self, "probabilities", probabilities)
-        for array in (self.images, self.labels, self.probabilities):
-            if array is not None:
-                array.setflags(write=False)
+            vars(self).update(probabilities=probabilities)
+            probabilities.setflags(write=False)
+        images.setflags(write=False)
+        labels.setflags(write=False)
 
     @classmethod
     def from_estimator(cls, estimator: Any, *, data: dict[str, Any] | None = None) -> PrototypeSet:
@@ -177,7 +176,7 @@ class PrototypeSet:
             If nothing can be written there, which is tried before; so `directory` may be no file.
         """
         check_target(directory, overwrite=overwrite)
-        write_folder(Path(directory), self.images, self.labels, self.provenance, self.probabilities)
+        write_folder(Path(directory), self)
 
     def push_to_hub(
         self,
@@ -220,14 +219,7 @@ class PrototypeSet:
         """
         with TemporaryDirectory() as folder:
             self.save(folder)
-            return push_folder(
-                Path(folder),
-                repo_id,
-                private=private,
-                token=token,
-                revision=revision,
-                commit_message=commit_message,
-            )
+            return push_folder(folder, repo_id, private, token, revision, commit_message)
 
     @classmethod
     def load(cls, directory: str | Path) -> PrototypeSet:
@@ -291,8 +283,7 @@ def _check_images(images: Any) -> np.ndarray:
             "Prototypes are images of shape (n, height, width, 3) or rows of shape (n, n_features),"
             f" none of these sizes 0; got shape {images.shape}."
         )
-    if not np.isfinite(images).all():
-        raise ValueError("Prototypes contain NaN or infinite values.")
+    assert_all_finite(images, input_name="images")
     if is_pictures and (images.min() < 0 or images.max() > 1):
         raise ValueError(
             f"Images must have values in [0, 1]; got {images.min():.4g} to {images.max():.4g}."

@@ -616,7 +616,7 @@ def test_a_failure_leaves_everything_as_it_was(tmp_path, monkeypatch, existing, 
         monkeypatch.setattr(
             Path,
             "rename",
-            lambda self, to: fail() if self.suffix == ".partial" else rename(self, to),
+            lambda self, to: fail() if self.name == "new" else rename(self, to),
         )
     with pytest.raises(OSError, match="disk full"):
         make_set(["new"]).save(target, overwrite=True)
