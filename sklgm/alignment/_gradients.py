@@ -269,11 +269,5 @@ def _prototype_gradients(
     n_views = min(max(n_real // len(images), settings.n_real_views), _MOST_VIEWS)
     # The same seed as for real views, so that a set is compared with itself in the same views.
     real_pass = replace(settings._real_pass(encoder, settings._seeds()), n_real_views=n_views)
-    weights = np.ones(len(labels))
-    if rows:
-        real_pass.add(gradients, images, labels, weights, lambda n: None)
-    else:
-        real_pass.add_canvases(
-            gradients, encoder.split(images), labels, weights, lambda n, waiting: None
-        )
+    real_pass.add(gradients, images, labels, np.ones(len(labels)))
     return gradients

@@ -1,4 +1,4 @@
-"""A file that work is kept in while it is under way; the same work, given again, goes on from it."""
+"""A file that work under way is kept in; the same work, given again, goes on from it."""
 
 from __future__ import annotations
 

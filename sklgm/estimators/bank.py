@@ -35,53 +35,33 @@ def embed_views(
     seed: int,
     memory: Any,
 ) -> np.ndarray:
-    """Return features of views of the training samples.
+    """Return features of views of training samples, float32 of shape (n, n_views, n_features).
 
-    Parameters
-    ----------
-    source : ImageSource or ndarray
-        Images; prototypes, of shape (n, canvas, canvas, 3), float32 in [0, 1]; or rows.
-    encoder : Encoder or RowEncoder
-        What embeds them. Rows have a single view.
-    augmentation : Augmentation or None
-        It makes the views; None takes the centre crop alone.
-    n_views : int or "auto"
-        Views of each sample.
-    seed : int
-        Seed of the views.
-    memory : None, str, Path or joblib.Memory
-        Where features of images are kept. Those of prototypes are not.
-
-    Returns
-    -------
-    ndarray of shape (n, n_views, n_features)
-        float32.
+    Samples are images; prototypes, float32 in [0, 1] of shape (n, side, side, 3); or rows, which
+    have a single view. Without augmentation the centre crop is the only view. Features of images
+    are kept in ``memory``, those of prototypes are not.
     """
     if isinstance(encoder, RowEncoder):
         return encoder.embed(source)[:, None]
-    n_views = views_of_each(n_views, len(source))
+    n_views = 1 if augmentation is None else views_of_each(n_views, len(source))
     if isinstance(source, np.ndarray):
-        parts = partial(encoder.split, source)
-        return encoder.bank(parts, len(source), augmentation, n_views, seed)
-    # Prototypes as X: the way through 8 bits would change them.
-    exact = _exact_canvases(source, encoder.backbone.canvas_size)
-    canvases = partial(encoder.canvases, source) if exact is None else partial(encoder.split, exact)
-    n = len(source)
+        memory = None
+    elif _are_canvases(source, encoder.backbone.canvas_size):
+        # Prototypes as X: the way through 8 bits would change them.
+        source = np.ascontiguousarray(source.items, dtype=np.float32)
 
     def key() -> tuple[Any, ...]:
-        pixels = source.fingerprint() if exact is None else joblib.hash(exact)
+        pixels = joblib.hash(source) if isinstance(source, np.ndarray) else source.fingerprint()
         return "bank", pixels, encoder.key, describe_augmentation(augmentation), n_views, seed
 
-    shape = n, 1 if augmentation is None else n_views, encoder.n_features
-    make = partial(encoder.bank, canvases, n, augmentation, n_views, seed)
+    shape = len(source), n_views, encoder.n_features
+    make = partial(encoder.bank, source, augmentation, n_views, seed)
     return cached_features(memory, key, shape, make)
 
 
-def _exact_canvases(source: Any, size: int) -> np.ndarray | None:
-    """Return images given as floats in [0, 1] of the canvas' size; None for any others."""
-    if type(source) is ImageSource and all(
+def _are_canvases(source: Any, size: int) -> bool:
+    """Return whether images were given as floats in [0, 1] of the canvas' size."""
+    return type(source) is ImageSource and all(
         getattr(item, "dtype", np.uint8) != np.uint8 and item.shape == (size, size, 3)
         for item in source.items
-    ):
-        return np.ascontiguousarray(source.items, dtype=np.float32)
-    return None
+    )

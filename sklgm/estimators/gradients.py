@@ -109,9 +109,7 @@ class GradientEstimator(SeveralBackbonesTransformer):
             for encoder in self._encoders():
                 empty = self._empty_gradients(classes, class_counts, encoder, seeds)
                 real_pass = self._real_pass(encoder, seeds)
-                several.append(
-                    add_in_shards(real_pass, empty, *data, devices, lambda n: None, offset)
-                )
+                several.append(add_in_shards(real_pass, empty, *data, offset, devices))
         return several if is_several(self.backbone) else several[0]
 
     def _gradients_of_stream(
@@ -233,7 +231,9 @@ class GradientEstimator(SeveralBackbonesTransformer):
             # The other processes of a job have the other devices.
             alone = run.ranks.size == 1
             devices = devices_in_turn(self.device) if alone else [self._device()]
-            return add_in_shards(real_pass, empty, *data, devices, on_batch, own.start, kept)
+            return add_in_shards(
+                real_pass, empty, *data, own.start, devices, on_batch=on_batch, kept=kept
+            )
 
         gradients = run.once(key, compute)
         kept.remove()

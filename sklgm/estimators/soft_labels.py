@@ -60,7 +60,7 @@ def real_moments(
             range(len(counts)), class_counts=counts, head_pool_size=1, store_covariance=True
         )
         real_pass = RealPass(encoder, device, StandardAugmentation(), 1, seed=_SEED)
-        real_pass.add(sums, *leave_out_zeros(source, indices, weights), lambda n: None)
+        real_pass.add(sums, *leave_out_zeros(source, indices, weights))
         return sums.class_moments()
 
     if isinstance(source, np.ndarray):

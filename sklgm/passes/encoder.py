@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -74,10 +74,8 @@ class Encoder:
 
     def objective(self, gradients: RealGradients) -> Objective:
         """Return what images are optimised for: gradients like these, through this net."""
-        net = self.backbone
-        return Objective(
-            gradients, self.features, net.image_size, self.batch_size, net.centre_share
-        )
+        net, size = self.backbone, self.batch_size
+        return Objective(gradients, self.features, net.image_size, size, net.centre_share)
 
     @torch.no_grad()
     def still_features(self, pixels: Tensor) -> Tensor:
@@ -106,10 +104,18 @@ class Encoder:
                 images = to_device(torch.from_numpy(batch), device)
                 yield images.permute(0, 3, 1, 2).float().div_(255)
 
-    def canvases(self, source: ImageSource, start: int = 0) -> Iterator[Tensor]:
-        """Yield images from ``start`` on, brought to the canvas, from which views are cut."""
-        size = self.backbone.canvas_size
-        return self.batches(source, partial(resize_crop, size=size), start)
+    def canvases(self, source: ImageSource | np.ndarray, start: int = 0) -> Iterator[Tensor]:
+        """Yield images from ``start`` on, brought to the canvas, from which views are cut.
+
+        Exact images, float32 in [0, 1] of shape (n, side, side, 3), are yielded as they are.
+        """
+        if isinstance(source, np.ndarray):
+            pixels = as_tensor(source[start:]).permute(0, 3, 1, 2)
+            for part in pixels.split(self.batch_size.images):
+                yield part.to(self.backbone.device)
+        else:
+            resize = partial(resize_crop, size=self.backbone.canvas_size)
+            yield from self.batches(source, resize, start)
 
     def canvas_array(self, source: ImageSource) -> np.ndarray:
         """Return images brought to the canvas, float32 of shape (n, canvas, canvas, 3)."""
@@ -120,17 +126,7 @@ class Encoder:
     def embed(self, source: ImageSource, path: Path | None = None) -> np.ndarray:
         """Embed images as the backbone's own library prepares them.
 
-        Parameters
-        ----------
-        source : ImageSource
-            n images.
-        path : Path, optional
-            Of a file that features are to be kept in.
-
-        Returns
-        -------
-        ndarray of shape (n, n_features)
-            float32.
+        Return float32 of shape (n, n_features), kept in a file if there is a path.
         """
 
         def parts(start: int) -> Iterator[np.ndarray]:
@@ -139,49 +135,27 @@ class Encoder:
 
         return gather(parts, (len(source), self.n_features), path)
 
-    @torch.no_grad()
     def embed_canvases(self, canvases: np.ndarray) -> np.ndarray:
-        """Embed the centre crops of exact float images.
-
-        Parameters
-        ----------
-        canvases : ndarray of shape (n, canvas, canvas, 3)
-            Pixels in [0, 1], float32.
-
-        Returns
-        -------
-        ndarray of shape (n, n_features)
-            float32.
-        """
-        parts = partial(self.split, canvases)
-        return self.bank(parts, len(canvases), augmentation=None, n_views=1, seed=0)[:, 0]
-
-    def split(self, canvases: np.ndarray, start: int = 0) -> Iterator[Tensor]:
-        """Yield exact float images (n, canvas, canvas, 3) as :meth:`canvases` yields files."""
-        for part in as_tensor(canvases[start:]).permute(0, 3, 1, 2).split(self.batch_size.images):
-            yield part.to(self.backbone.device)
+        """Return features (n, n_features), float32, of the centre crops of exact images."""
+        return self.bank(canvases, augmentation=None, n_views=1, seed=0)[:, 0]
 
     @torch.no_grad()
     def bank(
         self,
-        canvases: Callable[[int], Iterable[Tensor]],
-        n: int,
+        source: ImageSource | np.ndarray,
         augmentation: Augmentation | None,
         n_views: int,
         seed: int,
         path: Path | None = None,
     ) -> np.ndarray:
-        """Embed random views of images.
+        """Embed random views of images, or the centre crop of each, once, without augmentation.
 
         Parameters
         ----------
-        canvases : callable
-            Takes the number of an image, and returns those from there on, in batches, tensors of
-            shape (b, 3, canvas, canvas), pixels in [0, 1].
-        n : int
-            Number of images altogether.
+        source : ImageSource or ndarray
+            As :meth:`canvases` takes it.
         augmentation : Augmentation or None
-            It makes the views; with None the centre crop is embedded, once.
+            It makes the views.
         n_views : int
             Views of each image.
         seed : int
@@ -199,7 +173,7 @@ class Encoder:
 
         def parts(start: int) -> Iterator[np.ndarray]:
             stream: ViewStream | None = None
-            for images in canvases(start):
+            for images in self.canvases(source, start):
                 if augmentation is None:
                     centre = centre_views(images, size, self.backbone.centre_share)
                     features = [self.still_features(centre)]
@@ -209,16 +183,14 @@ class Encoder:
                     stream = stream or ViewStream(augmentation, images.shape[-1], seed, before)
                     views = stream.take(len(images) * n_views)
                     owners = torch.arange(len(views), device=images.device) // n_views
-                    features = [
-                        self.still_features(
-                            augmentation.apply(images[owners[rows]], views[rows], size)
-                        )
-                        for rows in gen_batches(len(views), self.batch_size.images)
-                    ]
+                    features = []
+                    for rows in gen_batches(len(views), self.batch_size.images):
+                        shown = augmentation.apply(images[owners[rows]], views[rows], size)
+                        features.append(self.still_features(shown))
                 flat = torch.cat(features).cpu().numpy()
                 yield flat.reshape(len(images), n_views, -1)
 
-        return gather(parts, (n, n_views, self.n_features), path)
+        return gather(parts, (len(source), n_views, self.n_features), path)
 
 
 def as_tensor(array: np.ndarray) -> Tensor:

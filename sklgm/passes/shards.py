@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any, cast
 
 import joblib
 import numpy as np
@@ -17,7 +18,7 @@ from sklgm.images import ImageSource
 from sklgm.images.batches import with_others
 from sklgm.images.source import DamagedImageError
 from sklgm.matching import RealGradients
-from sklgm.passes.real_pass import KeptSums, RealPass, take
+from sklgm.passes.real_pass import RealPass, take
 from sklgm.synthesis import Ranks
 
 
@@ -27,10 +28,11 @@ def add_in_shards(
     source: ImageSource | np.ndarray,
     y: np.ndarray,
     sample_weight: np.ndarray,
+    start: int,
     devices: Sequence[torch.device],
-    on_batch: Callable[[int], None],
-    start: int = 0,
-    kept: KeptSums | None = None,
+    *,
+    on_batch: Callable[[int], None] | None = None,
+    kept: Any = None,
 ) -> RealGradients:
     """Add data to empty gradients, in the processes that joblib was told to use.
 
@@ -40,20 +42,14 @@ def add_in_shards(
         The pass that each worker makes over its shard.
     gradients : RealGradients
         Empty gradients. They are updated in place where this process is the only worker.
-    source : ImageSource, or ndarray of shape (n, d)
-        n images, or rows of features.
-    y : ndarray of shape (n,)
-        Labels.
-    sample_weight : ndarray of shape (n,)
-        Weights.
+    source, y, sample_weight, start
+        As :meth:`RealPass.add` takes them.
     devices : sequence of torch.device
         The devices that loky's workers take in turn. Workers of other backends may be on other
         computers, and all take the first.
-    on_batch : callable
+    on_batch : callable, optional
         Called after each batch, or after each shard, with its number of samples.
-    start : int, default=0
-        Place of the first image in the whole data set.
-    kept : KeptSums, optional
+    kept : PartialSums, optional
         Where the pass is kept while this process is the only worker.
 
     Returns
@@ -65,9 +61,10 @@ def add_in_shards(
         return gradients
     n_shards = min(_n_workers(), len(y))
     if n_shards <= 1:
-        real_pass.add(gradients, source, y, sample_weight, on_batch, start, kept)
+        real_pass.add(gradients, source, y, sample_weight, start, on_batch=on_batch, kept=kept)
         return gradients
-    if not isinstance(get_active_backend()[0], LokyBackend):
+    backend, _ = get_active_backend()
+    if not isinstance(backend, LokyBackend):
         devices = devices[:1]
     tasks = []
     shares = [Ranks(i, n_shards).share(len(y)) for i in range(n_shards)]
@@ -76,16 +73,17 @@ def add_in_shards(
         placed = replace(real_pass, device=devices[i % len(devices)])
         # Without arguments, since dask keeps a single copy of large ones, lost with its worker.
         tasks.append(joblib.delayed(partial(_add_shard, placed, gradients, *shard))())
-    total = None
+    # One by one if possible, as results take memory.
+    in_turn = getattr(backend, "supports_return_generator", False)
+    total: Any = 0
     try:
-        parts = joblib.Parallel(batch_size=1, return_as=_returns())(tasks)
+        parts = joblib.Parallel(batch_size=1, return_as="generator" if in_turn else "list")(tasks)
         for part, rows in zip(parts, shares, strict=True):
-            total = part if total is None else total + part
-            on_batch(rows.stop - rows.start)
+            total = total + part
+            if on_batch is not None:
+                on_batch(rows.stop - rows.start)
     except DamagedImageError as error:  # a worker knows its own shard only
-        assert isinstance(source, ImageSource)
-        raise with_others(error, source) from error
-    assert total is not None
+        raise with_others(error, cast(ImageSource, source)) from error
     return total
 
 
@@ -108,14 +106,7 @@ def _n_workers() -> int:
     forks = type(backend) is MultiprocessingBackend
     if shares_memory or forks or _is_in_dask_worker():
         return 1
-    n_workers: int = joblib.effective_n_jobs(None)
-    return n_workers
-
-
-def _returns() -> str:
-    """Return how results come from the workers: one by one if possible, as they take memory."""
-    backend, _ = get_active_backend()
-    return "generator" if getattr(backend, "supports_return_generator", False) else "list"
+    return joblib.effective_n_jobs(None)
 
 
 def _is_in_dask_worker() -> bool:
@@ -130,17 +121,10 @@ def _is_in_dask_worker() -> bool:
     return True
 
 
-def _add_shard(
-    real_pass: RealPass,
-    empty: RealGradients,
-    source: ImageSource | np.ndarray,
-    y: np.ndarray,
-    sample_weight: np.ndarray,
-    start: int,
-) -> RealGradients:
+def _add_shard(real_pass: RealPass, empty: RealGradients, *shard: Any) -> RealGradients:
     """Return the gradients of a part of the data. This runs in a worker."""
     gradients = copy.deepcopy(empty)
     # Threads are counted anew: n_jobs=None is one in each worker.
     with joblib.parallel_config(backend="threading", n_jobs=1):
-        real_pass.add(gradients, source, y, sample_weight, lambda n: None, start)
+        real_pass.add(gradients, *shard)
     return gradients.to("cpu")

@@ -24,22 +24,12 @@ def add_stream(
     real_passes: Sequence[RealPass],
     gradients: Sequence[RealGradients],
     stream: LabelledStream,
-    start: int = 0,
+    start: int,
 ) -> None:
     """Add a stream to the gradients of one or several backbones, in one pass.
 
-    Of the images, 1024 are held at a time, resized to the canvas of each backbone.
-
-    Parameters
-    ----------
-    real_passes : sequence of RealPass
-        One for each backbone.
-    gradients : sequence of RealGradients
-        The sums of each backbone, which the stream is added to.
-    stream : LabelledStream
-        Images and labels.
-    start : int, default=0
-        Place of the first image in the whole data set.
+    Of the images, 1024 are held at a time, resized to the canvas of each backbone. ``start`` is
+    the place of the first one in the whole data set.
     """
     sizes = [real_pass.encoder.backbone.canvas_size for real_pass in real_passes]
 
@@ -61,5 +51,5 @@ def add_stream(
             by_net = zip(real_passes, gradients, zip(*canvases, strict=True), strict=True)
             for real_pass, total, images in by_net:
                 source = check_images(list(images))
-                real_pass.add(total, source, y, weights, lambda n: None, start)
+                real_pass.add(total, source, y, weights, start)
             start += len(chunk)

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from sklgm import LGMDistiller, RandomHeads
-from sklgm.passes import real_pass
+from sklgm.passes import real_pass, rows
 from tests.followers import Follower
 from tests.image_checks import toy_images
 from tests.tiny_backbones import counting_backbone, tiny_backbone
@@ -40,7 +40,8 @@ class Stop(Follower):
 
 @pytest.fixture(autouse=True)
 def small_batches(at_every_step, monkeypatch):
-    monkeypatch.setattr(real_pass, "_ROWS_AT_ONCE", 10)
+    for module in (real_pass, rows):
+        monkeypatch.setattr(module, "_ROWS_AT_ONCE", 10)
 
 
 def fit(case, memory, callback=None):

@@ -143,7 +143,7 @@ def test_a_selector_learns_as_a_distiller_does_and_shows_random_views():
     sums = RealGradients(np.unique(Y), store_covariance=True)
     RealPass(
         BackboneEmbedder(NET)._encoder(), torch.device("cpu"), StandardAugmentation(), 1, 0
-    ).add(sums, check_images(HARD), Y, np.ones(len(Y)), lambda n: None)
+    ).add(sums, check_images(HARD), Y, np.ones(len(Y)))
     head = discriminant_head(*sums.class_moments())
 
     def teacher(features):
