@@ -5,11 +5,11 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-import joblib
 import numpy as np
 
 from sklgm.checkpoint.memory import cached_features
 from sklgm.images import ImageSource
+from sklgm.passes.real_pass import fingerprint
 from sklgm.passes.rows import RowEncoder
 from sklgm.passes.views import describe_augmentation
 from sklgm.synthesis import Augmentation
@@ -51,8 +51,8 @@ def embed_views(
         source = np.ascontiguousarray(source.items, dtype=np.float32)
 
     def key() -> tuple[Any, ...]:
-        pixels = joblib.hash(source) if isinstance(source, np.ndarray) else source.fingerprint()
-        return "bank", pixels, encoder.key, describe_augmentation(augmentation), n_views, seed
+        of_views = describe_augmentation(augmentation), n_views, seed
+        return "bank", fingerprint(source), encoder.key, *of_views
 
     shape = len(source), n_views, encoder.n_features
     make = partial(encoder.bank, source, augmentation, n_views, seed)

@@ -194,16 +194,16 @@ class PrototypeTransformer(
             If ``X`` holds no images that can be read.
         """
         check_is_fitted(self)
-        source = self._check_X(X, reset=False)
-        encoder = self._encoder()
-        self._check_same_net(encoder)
-        return self._similarities(X, source, encoder, self.prototype_features_)
+        return self._similarities(X, self._encoder())
 
-    def _similarities(
-        self, X: Any, source: Any, encoder: Any, prototype_features: np.ndarray
-    ) -> PrototypeSimilarities:
+    def _similarities(self, X: Any, encoder: Any, position: int = 0) -> PrototypeSimilarities:
+        """Return what ``transform`` does, by the net at one of several positions."""
+        source = self._check_X(X, reset=False)
+        self._check_same_net(encoder, position)
         features = self._embed_source(source, encoder)
-        similarities = cosines(features, prototype_features)
+        points = self.prototype_features_
+        if position > 0:
+            points = encoder.embed_canvases(self.prototypes_)
         references = {
             "images": X,
             "prototypes": self.prototypes_,
@@ -212,4 +212,4 @@ class PrototypeTransformer(
             "features": features,
             "feature_key": encoder.key,
         }
-        return PrototypeSimilarities.wrap(similarities, references)
+        return PrototypeSimilarities.wrap(cosines(features, points), references)

@@ -17,19 +17,7 @@ from sklgm.prototypes.prototype_set import PrototypeSet
 def fit_distiller(
     owner: BaseEstimator, distiller: Any, X: Any, y: Any, context: Any, **metadata: Any
 ) -> None:
-    """Fit a distiller as a task of its owner's fit, whose callbacks follow it.
-
-    Parameters
-    ----------
-    owner, distiller : estimator
-        The estimator that has a distiller, and the distiller.
-    X, y : array-like
-        As in the owner's ``fit``.
-    context : CallbackContext
-        Context of the owner's fit.
-    **metadata : dict
-        For the distiller's ``fit``.
-    """
+    """Fit a distiller as a task of its owner's fit, whose callbacks follow it by ``context``."""
     task = context.subcontext(task_name="distil")
     # In a frozen one nothing is fitted, and the callbacks it was fitted with are no obstacle.
     frozen = isinstance(distiller, FrozenEstimator)
@@ -81,17 +69,8 @@ def check_fits_net(prototypes: np.ndarray, backbone: Any) -> None:
 def warn_of_net(given: PrototypeSet, X: Any, backbone: Any, encoder: Any) -> None:
     """Warn, in the ``fit`` of a probe, where its net is not as that of the prototypes was.
 
-    Parameters
-    ----------
-    given : PrototypeSet
-        The prototypes.
-    X : Any
-        What was passed to ``fit``. If it is the set itself, nobody but the set tells how images
-        were prepared for the net that made it.
-    backbone : Any
-        The backbone as the user gave it.
-    encoder : Encoder or RowEncoder
-        With the backbone.
+    How images were prepared for that net is told where ``X``, what was passed to ``fit``, is the
+    set itself: nobody else tells it then. ``backbone`` is the net as the user gave it.
     """
     if backbone is None:
         return

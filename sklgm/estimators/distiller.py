@@ -19,11 +19,11 @@ from sklgm.checkpoint.state import FitState
 from sklgm.estimators.base import FrozenBackboneEstimator
 from sklgm.estimators.given_gradients import check_gradients, gradients_in_order
 from sklgm.estimators.gradients import GradientEstimator, Seeds, contents
-from sklgm.estimators.run import Run, check_finite
+from sklgm.estimators.run import Run, check_finite, check_same
 from sklgm.estimators.soft_labels import teach
 from sklgm.estimators.start import (
     LEARNING_RATES,
-    canvas_sizes,
+    largest,
     nearest_samples,
     resolve_parametrization,
     start_samples,
@@ -346,7 +346,8 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
     def _run(self, encoders: list[Any], classes: np.ndarray, given: Any) -> Run:
         """Return what a fit runs in; raise unless all processes were given the same."""
         if self.backbone is not None:
-            resolve_parametrization(self.parametrization).check(max(canvas_sizes(encoders)))
+            size = largest(encoders).backbone.canvas_size
+            resolve_parametrization(self.parametrization).check(size)
         ranks = Ranks.of_group() if self.distributed else ALONE
         memory = None if self.random_state is None else self.memory
         settings = self.get_params(deep=False)
@@ -356,7 +357,12 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
         seed = self.random_state if isinstance(self.random_state, Integral) else None
         # All keep a state or none does, and the same sums, since all take part where these are.
         kept = folder_in(memory, "interrupted") is None, bool(self.soft_labels)
-        run.check_same([classes, given, seed, *kept])
+        check_same(
+            ranks,
+            [run.settings, classes, given, seed, *kept],
+            "were given different labels, weights, parameters or seeds. Give all of them the whole "
+            "data set and the same parameters, or leave distributed=False.",
+        )
         return run
 
     def _timed(self, message: str) -> Any:
@@ -372,8 +378,7 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
     ) -> None:
         """Match the gradients and assign the fitted attributes."""
         # Extremes, since isfinite() of all sums would make a copy of them.
-        ends = [end(target.sums) for target in targets for end in (torch.amin, torch.amax)]
-        if not all(end.isfinite() for end in ends):
+        if not all(end.isfinite() for target in targets for end in target.sums.aminmax()):
             raise ValueError(
                 "The gradients of the real data are not finite: they overflow float32. Scale the "
                 "features down, or use smaller weights."
@@ -381,17 +386,8 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
         moments = [target.class_moments() for target in targets] if self.soft_labels else None
         device, ranks, classes = self._device(), run.ranks, targets[0].classes
         labels = np.repeat(np.arange(len(classes)), self.prototypes_per_class)
-        synthetic = start_samples(
-            targets,
-            encoders,
-            nearest,
-            None if self.backbone is None else resolve_parametrization(self.parametrization),
-            max_iter=self.max_iter,
-            n=len(labels),
-            own=ranks.share(len(labels)),
-            seed=seeds.start,
-            device=device,
-        )
+        n, own = len(labels), ranks.share(len(labels))
+        synthetic = start_samples(self, targets, encoders, nearest, n, own, seeds.start)
         objectives = [
             encoder.objective(target.to(device))
             for target, encoder in zip(targets, encoders, strict=True)
@@ -403,7 +399,7 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
             [objective.batch_size for objective in objectives],
         )
         generator = torch.Generator().manual_seed(seeds.steps)
-        state = LoopState(synthetic, len(labels), len(objectives), generator, ranks)
+        state = LoopState(synthetic, n, len(objectives), generator, ranks)
         if kept.loop is not None:
             state.restore(kept.loop)
         on_device = torch.as_tensor(labels, device=device)
@@ -411,7 +407,7 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
 
         def attributes(losses: torch.Tensor) -> dict[str, Any]:
             with torch.no_grad():
-                samples = ranks.gather(synthetic.decode(), len(labels)).cpu()
+                samples = ranks.gather(synthetic.decode(), n).cpu()
             if self.backbone is not None:
                 samples = samples.permute(0, 2, 3, 1).contiguous()
             starts = [start for start in synthetic.level_starts if start < len(losses)]

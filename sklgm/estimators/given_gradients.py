@@ -10,25 +10,11 @@ from sklgm.matching import RealGradients
 
 
 def gradients_in_order(gradients: Any, backbones: list[str] | None) -> list[RealGradients]:
-    """Return the statistics that were given, one for each backbone.
+    """Return the statistics that a user passed, one for each backbone, in their order.
 
-    Parameters
-    ----------
-    gradients : object
-        The ``gradients`` that a user passed.
-    backbones : list of str or None
-        Names of the distiller's backbones, when it has a list of them.
-
-    Returns
-    -------
-    list of RealGradients
-        In the order of the backbones; of length 1 without a list of them.
-
-    Raises
-    ------
-    ValueError
-        If a list is missing or too much, or the statistics are of other backbones or in another
-        order, or differ in classes or number of heads.
+    ``backbones`` are the names of the distiller's, when it has a list of them. A ValueError says
+    if a list is missing or too much, or the statistics are of other backbones or in another order,
+    or differ in classes or number of heads.
     """
     found = [gradients] if backbones is None else gradients
     if not isinstance(found, list | tuple) or not all(isinstance(g, RealGradients) for g in found):
@@ -58,18 +44,7 @@ def check_gradients(
 ) -> None:
     """Raise ValueError unless statistics fit the distiller that is to match them.
 
-    Parameters
-    ----------
-    gradients : RealGradients
-        The statistics that a user passed.
-    encoder : Encoder or RowEncoder
-        The distiller's.
-    views : str or None
-        The distiller's, as the statistics name them. Gradients made by hand name no views.
-    class_weight : "balanced", dict or None
-        The distiller's.
-    soft_labels : bool
-        Whether the covariance of the features is needed.
+    Views are named as the statistics name them; gradients made by hand name none.
     """
     missing = gradients.classes[gradients.rows_seen == 0].tolist()
     if missing:

@@ -1,4 +1,4 @@
-"""The statistics of the real data, as an estimator's parameters ask for them."""
+"""What an estimator with one net or several does beside ``fit``: statistics and similarities."""
 
 from __future__ import annotations
 
@@ -8,24 +8,26 @@ from functools import cache
 from numbers import Integral
 from typing import Any, NamedTuple
 
-import joblib
 import numpy as np
 from sklearn.base import clone
 from sklearn.utils import check_consistent_length, check_scalar
+from sklearn.utils.validation import check_is_fitted
 
-from sklgm.backbones._several import is_several
-from sklgm.checkpoint.memory import hash_each
+from sklgm.backbones import Backbone
+from sklgm.backbones._checks import check_differentiable
+from sklgm.backbones._several import find_backbone, is_several, resolve_backbones
 from sklgm.checkpoint.partial_sums import PartialSums
 from sklgm.datasets.labelled import LabelledStream, as_X_y
-from sklgm.estimators.run import Run
-from sklgm.estimators.several import SeveralBackbonesTransformer
+from sklgm.estimators.base import PrototypeTransformer
+from sklgm.estimators.run import Run, check_same
 from sklgm.matching import RealGradients
 from sklgm.matching.classes import weigh_samples
 from sklgm.matching.real import SUMS
-from sklgm.passes.real_pass import RealPass, describe_views, take
+from sklgm.passes.real_pass import RealPass, describe_views, fingerprint, take
 from sklgm.passes.shards import add_in_shards, leave_out_zeros
 from sklgm.passes.stream import add_stream
 from sklgm.passes.views import resolve_augmentation
+from sklgm.prototypes.similarities import PrototypeSimilarities
 from sklgm.synthesis import ALONE, Augmentation, RandomHeads, Ranks
 from sklgm.synthesis.heads import ZERO_HEADS
 from sklgm.utils.devices import devices_in_turn, plain_torch
@@ -42,8 +44,73 @@ class Seeds(NamedTuple):
     steps: int
 
 
-class GradientEstimator(SeveralBackbonesTransformer):
-    """Base of the distiller: what it needs to know of the real data."""
+class GradientEstimator(PrototypeTransformer):
+    """Base of the distiller: what it needs to know of the real data, and how images compare."""
+
+    def fit_transform(
+        self,
+        X: Any,
+        y: Any = None,
+        sample_weight: Any = None,
+        *,
+        backbone: str | Backbone | None = None,
+    ) -> PrototypeSimilarities:
+        """Distil images and compute their similarity to the prototypes.
+
+        Parameters
+        ----------
+        X : array-like of images, or of shape (n_samples, n_features) with ``backbone=None``
+            As in ``fit``.
+        y : array-like of shape (n_samples,)
+            Class labels.
+        sample_weight : array-like of shape (n_samples,), optional
+            As in ``fit``.
+        backbone : str or Backbone, optional
+            As in ``transform``.
+
+        Returns
+        -------
+        PrototypeSimilarities of shape (n_samples, n_prototypes)
+            As ``transform`` returns them.
+
+        Raises
+        ------
+        ValueError
+            As ``fit`` and ``transform`` do.
+        """
+        if backbone is not None:
+            find_backbone(backbone, self.backbone, self.image_size)
+        return self.fit(X, y, sample_weight).transform(X, backbone=backbone)
+
+    def transform(self, X: Any, *, backbone: str | Backbone | None = None) -> PrototypeSimilarities:
+        """Compute the cosine similarity of images to the prototypes in the frozen embedding.
+
+        Parameters
+        ----------
+        X : array-like of images, or of shape (n_samples, n_features) with ``backbone=None``
+            As in ``fit``.
+        backbone : str or Backbone, optional
+            The one to compare in, by name or object, of those the prototypes were made for;
+            the first when not given. Inside a pipeline it arrives by metadata routing:
+            ``set_transform_request(backbone=True)``.
+
+        Returns
+        -------
+        PrototypeSimilarities of shape (n_samples, n_prototypes)
+            Cosines in [-1, 1], float32. It also holds references to ``X`` and to the prototypes,
+            which `FrozenBackboneProbe` makes use of.
+
+        Raises
+        ------
+        ValueError
+            If ``X`` holds no images that can be read, or the prototypes were not made for the
+            backbone.
+        """
+        if backbone is None:
+            return super().transform(X)
+        check_is_fitted(self)
+        position, net = find_backbone(backbone, self.backbone, self.image_size)
+        return self._similarities(X, self._resolve(net), position)
 
     def compute_gradients(
         self,
@@ -121,12 +188,11 @@ class GradientEstimator(SeveralBackbonesTransformer):
         found = check_column(list(class_counts) if classes is None else classes, "classes")
         seeds, encoders = self._seeds(ranks), self._encoders()
         made = [self._empty_gradients(found, class_counts, one, seeds) for one in encoders]
-        settings = ranks.collect(hash_each([one.settings for one in made]))
-        if len(set(settings)) > 1:
-            raise ValueError(
-                f"The {ranks.size} processes of this torch.distributed job have different classes, "
-                f"parameters or seeds. Give all of them the same."
-            )
+        check_same(
+            ranks,
+            [one.settings for one in made],
+            "have different classes, parameters or seeds. Give all of them the same.",
+        )
         with plain_torch(self._device()):
             add_stream([self._real_pass(one, seeds) for one in encoders], made, stream, offset)
             if ranks.size > 1:
@@ -159,6 +225,15 @@ class GradientEstimator(SeveralBackbonesTransformer):
         check_consistent_length(source, labels)
         weights = weigh_samples(sample_weight, labels)
         return leave_out_zeros(source, labels, weights), found, class_counts
+
+    def _encoders(self) -> list[Any]:
+        """Return one encoder for each backbone."""
+        if self.backbone is None:
+            return [self._encoder()]
+        nets = resolve_backbones(self.backbone, self.image_size)
+        for net in nets:  # before a long pass over the data
+            check_differentiable(net.name, net._passes_gradients)
+        return [self._resolve(net) for net in nets]
 
     def _seeds(self, ranks: Ranks = ALONE) -> Seeds:
         seeds = own_random_state(self.random_state).randint(2**31 - 1, size=4).tolist()
@@ -214,23 +289,19 @@ class GradientEstimator(SeveralBackbonesTransformer):
         empty = self._empty_gradients(classes, np.bincount(indices, weights), encoder, seeds)
         # Each process sees its share of the data, and sums are added up.
         own = run.ranks.share(len(source))
-        part: Any = take(source, own)
+        data = take(source, own), classes[indices[own]], weights[own]
 
         @cache  # the data may be large
-        def key() -> Any:
-            rows = self.backbone is None
-            data = joblib.hash(part) if rows else (part.fingerprint(), encoder.key)
+        def key() -> tuple[Any, ...]:
             of_all = indices, weights, own, empty.settings, seeds.real_views
-            return "real-gradients", data, *of_all
+            return "real-gradients", fingerprint(data[0]), encoder.key, *of_all
 
         kept = PartialSums(run.memory, key)
 
         def compute(on_batch: Callable[[int], None]) -> RealGradients:
             real_pass = self._real_pass(encoder, seeds)
-            data = part, classes[indices[own]], weights[own]
             # The other processes of a job have the other devices.
-            alone = run.ranks.size == 1
-            devices = devices_in_turn(self.device) if alone else [self._device()]
+            devices = devices_in_turn(self.device) if run.ranks.size == 1 else [self._device()]
             return add_in_shards(
                 real_pass, empty, *data, own.start, devices, on_batch=on_batch, kept=kept
             )

@@ -27,15 +27,7 @@ _LARGEST = 1e18
 
 
 class LinearHead(nn.Module):
-    """A linear layer that starts from small random weights and leaves the global generator alone.
-
-    Parameters
-    ----------
-    n_features, n_classes : int
-        Size of the layer.
-    seed : int
-        Seed of the weights; the bias starts at 0.
-    """
+    """A linear layer with small random weights, which leaves the global generator alone."""
 
     def __init__(self, n_features: int, n_classes: int, seed: int) -> None:
         super().__init__()
@@ -102,7 +94,7 @@ def fit_linear_head(
     seed: int,
     device: torch.device,
 ) -> SoftmaxRegression:
-    """Train the default head.
+    """Return the default head, trained; it predicts labels of features (n, d).
 
     Parameters
     ----------
@@ -120,11 +112,6 @@ def fit_linear_head(
         Seed of the initial weights, the order and the choice of views.
     device : torch.device
         Device that the head is trained on.
-
-    Returns
-    -------
-    SoftmaxRegression
-        Fitted; it predicts labels of features (n, d).
 
     Raises
     ------
@@ -175,25 +162,10 @@ def fit_linear_head(
 def fit_other_head(
     head: Any, bank: np.ndarray, labels: np.ndarray, soft_labels: Any, metadata: dict[str, Any]
 ) -> Any:
-    """Train a clone of a classifier on every view.
+    """Return a clone of a classifier, trained on every view of a bank (n, n_views, d).
 
-    Parameters
-    ----------
-    head : classifier
-        Unfitted.
-    bank : ndarray of shape (n, n_views, d)
-        As in :func:`fit_linear_head`.
-    labels : ndarray of shape (n,)
-        Labels of the samples.
-    soft_labels : ndarray or None
-        If there are some, a warning says that they are not used.
-    metadata : dict
-        For its ``fit``, with values for the samples.
-
-    Returns
-    -------
-    classifier
-        Fitted.
+    ``labels`` and ``metadata`` for its ``fit`` have a value a sample. If there are soft labels, a
+    warning says that they are not used.
     """
     if soft_labels is not None:
         warnings.warn(

@@ -49,11 +49,6 @@ def _head_has(method: str) -> Any:
     return check
 
 
-def _is_table(X: Any) -> bool:
-    """Return whether X is a 2-D array or data frame of numbers."""
-    return getattr(X, "ndim", None) == 2 and np.asarray(X).dtype.kind in "biuf"
-
-
 class FrozenBackboneProbe(
     ShowsPrototypes, CallbackSupportMixin, ClassifierMixin, FrozenBackboneEstimator
 ):
@@ -261,8 +256,7 @@ class FrozenBackboneProbe(
         soft_labels = None if given is None else given.probabilities
         if "sample_weight" in metadata:
             metadata["sample_weight"] = _check_sample_weight(metadata["sample_weight"], labels)
-        task = context.subcontext(task_name="head")
-        task.call_on_fit_task_begin(estimator=self)
+        task = context.subcontext(task_name="head").call_on_fit_task_begin(estimator=self)
         with plain_torch(self._device()):
             memory = None if self.random_state is None else self.memory
             bank = embed_views(source, encoder, augmentation, self.n_views, view_seed, memory)
@@ -419,7 +413,8 @@ class FrozenBackboneProbe(
             raise ValueError("y differs from the labels of the prototypes in X. Leave it out.")
 
     def _check_X(self, X: Any, *, reset: bool) -> ImageSource | np.ndarray:
-        if self.backbone is not None and _is_table(X):
+        is_table = getattr(X, "ndim", None) == 2 and np.asarray(X).dtype.kind in "biuf"
+        if is_table and self.backbone is not None:
             raise ValueError(
                 f"Got a 2-D table of shape {tuple(X.shape)}, but backbone={self.backbone!r} needs "
                 f"images. For rows of features use backbone=None. If these are similarities from "

@@ -21,24 +21,9 @@ _OF_THE_NET = tuple(FrozenBackboneEstimator._parameter_constraints)
 
 
 def check_probe(probe: Any, backbone: Any) -> FrozenBackboneProbe:
-    """Return the probe of a backbone.
+    """Return an unfitted probe of a backbone, with the settings of ``probe`` or the defaults.
 
-    Parameters
-    ----------
-    probe : FrozenBackboneProbe or None
-        Probe whose settings are taken; None takes the defaults.
-    backbone : str, Backbone or None
-        Backbone that the probe gets.
-
-    Returns
-    -------
-    FrozenBackboneProbe
-        Unfitted.
-
-    Raises
-    ------
-    ValueError
-        If it is something else, has a distiller, or a parameter is wrong.
+    A ValueError says if it is something else, has a distiller, or a parameter is wrong.
     """
     if probe is None:
         return FrozenBackboneProbe(backbone)
@@ -66,26 +51,9 @@ def distiller_parameters(probe: FrozenBackboneProbe) -> dict[str, Any]:
 
 
 def check_prototypes(prototypes: Any) -> tuple[np.ndarray, np.ndarray]:
-    """Return prototypes and their labels, of whatever holds them.
+    """Return prototypes and their labels, of a `PrototypeSet` or a fitted estimator.
 
-    Parameters
-    ----------
-    prototypes : estimator or PrototypeSet
-        Fitted, with ``prototypes_`` and ``prototype_labels_``; or a set.
-
-    Returns
-    -------
-    images : ndarray of shape (n_prototypes, height, width, 3) or (n_prototypes, n_features)
-        float32, in [0, 1] if they are images.
-    labels : ndarray of shape (n_prototypes,)
-        Class of each prototype.
-
-    Raises
-    ------
-    sklearn.exceptions.NotFittedError
-        If an estimator is not fitted.
-    ValueError or TypeError
-        If it is something else.
+    Anything else is a NotFittedError, ValueError or TypeError.
     """
     if not isinstance(prototypes, PrototypeSet):
         prototypes = PrototypeSet.from_estimator(prototypes)
@@ -95,18 +63,9 @@ def check_prototypes(prototypes: Any) -> tuple[np.ndarray, np.ndarray]:
 def check_real(
     labels: np.ndarray, X: Any, y: Any, probe: FrozenBackboneProbe, caller: str
 ) -> tuple[np.ndarray, Any, np.ndarray, np.ndarray]:
-    """Check real images that are to be looked at together with prototypes.
+    """Check real images that are to be looked at by a probe, together with prototypes.
 
-    Parameters
-    ----------
-    labels : ndarray of shape (n_prototypes,)
-        Labels of the prototypes.
-    X, y : array-like
-        Real images, or rows, and their labels.
-    probe : FrozenBackboneProbe
-        The probe to look with.
-    caller : str
-        Name for the messages.
+    ``labels`` are those of the prototypes, and ``caller`` is a name for the messages.
 
     Returns
     -------
@@ -131,27 +90,12 @@ def check_real(
 
 
 def probe_of(prototypes: Any, backbone: Any, probe: Any) -> FrozenBackboneProbe:
-    """Return the probe to look at prototypes with.
+    """Return an unfitted probe to look at prototypes with.
 
-    Parameters
-    ----------
-    prototypes : estimator or PrototypeSet
-        As in :func:`check_prototypes`; an estimator need not be fitted.
-    backbone : str, Backbone or None
-        Backbone to look through. None takes that of the estimator, the first of several, with
-        the estimator's image size and other settings about the net.
-    probe : FrozenBackboneProbe or None
-        Probe whose other settings are taken; None takes the defaults.
-
-    Returns
-    -------
-    FrozenBackboneProbe
-        Unfitted.
-
-    Raises
-    ------
-    ValueError
-        If images come without a backbone, or the probe is none that can be used.
+    Without a backbone it has that of the estimator, which need not be fitted, the first of
+    several, with the estimator's image size and other settings about the net. Other settings are
+    those of ``probe`` or the defaults. A ValueError says if there is no backbone for images, or
+    the probe cannot be used.
     """
     if backbone is not None:
         return check_probe(probe, backbone)

@@ -25,16 +25,7 @@ _FINITE_EVERY = 50
 class Run:
     """One fit of an estimator, as its callbacks, its cache and its job see it.
 
-    Parameters
-    ----------
-    estimator : estimator
-        The estimator whose callbacks are called.
-    memory : None, str, Path or joblib.Memory
-        Cache that work is kept in.
-    ranks : Ranks
-        The processes of the job.
-    settings : list
-        Everything that the result depends on, beside data and seeds.
+    ``settings`` are everything that the result depends on, beside data and seeds.
     """
 
     def __init__(self, estimator: Any, memory: Any, ranks: Ranks, settings: list[Any]) -> None:
@@ -53,33 +44,13 @@ class Run:
         yield
         self._context.call_on_fit_task_end(estimator=self.estimator, **data)
 
-    def check_same(self, given: list[Any]) -> None:
-        """Raise ValueError unless all processes of the job were given things of equal content."""
-        if self.ranks.size == 1:
-            return
-        if len(set(self.ranks.collect(hash_each([self.settings, *given])))) > 1:
-            raise ValueError(
-                f"The {self.ranks.size} processes of this torch.distributed job were given "
-                f"different labels, weights, parameters or seeds. Give all of them the whole data "
-                f"set and the same parameters, or leave distributed=False."
-            )
-
     def once(
         self, key: Callable[[], Any], compute: Callable[[Callable[[int], None]], RealGradients]
     ) -> RealGradients:
         """Return gradients that were kept under a key, or compute and keep them.
 
-        Parameters
-        ----------
-        key : callable
-            Returns all that they depend on.
-        compute : callable
-            Returns them; it is given a function to call after each batch, with its size.
-
-        Returns
-        -------
-        RealGradients
-            On the CPU where there is a cache.
+        ``compute`` is given a function to call after each batch, with its size. What a cache has
+        kept or keeps is on the CPU.
         """
         with self._task("real-gradients", None) as task:
 
@@ -100,7 +71,7 @@ class Run:
         kept: FitState,
         attributes: Callable[[Tensor], dict[str, Any]],
     ) -> Tensor:
-        """Take the steps of a loop, or those that are left of it.
+        """Take the steps of a loop, or those that are left of it, and return all losses (n_iter,).
 
         Parameters
         ----------
@@ -112,11 +83,6 @@ class Run:
             How far the loop has got.
         attributes : callable
             Returns the fitted attributes that follow from the losses so far and from the samples.
-
-        Returns
-        -------
-        Tensor of shape (n_iter,)
-            The losses.
         """
         # One tensor: small ones kept from every step would fragment the heap.
         losses = torch.full((max_iter,), torch.nan)
@@ -149,6 +115,12 @@ class Run:
         task.call_on_fit_task_begin(estimator=self.estimator)
         yield task
         task.call_on_fit_task_end(estimator=self.estimator)
+
+
+def check_same(ranks: Ranks, given: list[Any], fault: str) -> None:
+    """Raise ValueError unless all processes of a job were given things of equal content."""
+    if ranks.size > 1 and len(set(ranks.collect(hash_each(given)))) > 1:
+        raise ValueError(f"The {ranks.size} processes of this torch.distributed job {fault}")
 
 
 def check_finite(fitted: dict[str, Any], kept: FitState) -> None:

@@ -33,25 +33,9 @@ def real_moments(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return what a teacher knows of real data that no distiller has passed over.
 
-    Centre crops alone would not do: the teacher would not know the views that it is asked about.
-
-    Parameters
-    ----------
-    encoder : Encoder or RowEncoder
-        The backbone.
-    device : torch.device
-        The device to compute on.
-    source : ImageSource, or ndarray of shape (n_samples, n_features)
-        Images or rows.
-    indices, weights : ndarray of shape (n_samples,)
-        Class index and weight of each sample. Classes count alike.
-    memory : None, str, Path or joblib.Memory
-        Where it is kept for images, for other selections of them.
-
-    Returns
-    -------
-    means, covariance
-        As in :func:`teach`, of the centre crop and a random view of each image.
+    That is means and covariance, as :func:`teach` takes them, of the centre crop and a random view
+    of each sample: of crops alone the teacher would not know the views that it is asked about. It
+    is kept in ``memory``, for other selections of the same images. Classes count alike.
     """
 
     def compute() -> tuple[np.ndarray, np.ndarray]:
@@ -78,28 +62,24 @@ def teach(
     labels: np.ndarray,
     augmentation: Augmentation | None,
 ) -> np.ndarray:
-    """Return soft labels: half of each is what teachers, one of each backbone, say of a prototype.
+    """Return soft labels (n, n_classes), float32 of sum 1: half of each is what teachers say.
+
+    The other half is the class of each prototype, as in distillation of knowledge [1]_.
 
     Parameters
     ----------
     moments : sequence of (means, covariance)
-        What each teacher knows of the real data: the class means and the covariance within
-        classes.
+        What the teacher of each backbone knows of the real data: the class means and the
+        covariance within classes.
     encoders : sequence of Encoder or RowEncoder
-        Their backbones.
+        The backbones.
     prototypes : ndarray of shape (n, canvas, canvas, 3) or (n, n_features)
         Images, float32 in [0, 1], or rows.
     labels : ndarray of int of shape (n,)
-        Indices of their classes, which are the other half, as in distillation of knowledge [1]_.
+        Indices of their classes.
     augmentation : Augmentation or None
         It makes the random views, as many as a probe trains on by default; None takes the centre
         crop alone.
-
-    Returns
-    -------
-    ndarray of shape (n, n_classes)
-        Probabilities, float32; rows sum to 1. The half of the teachers is a mean over backbones
-        and views.
 
     References
     ----------

@@ -21,9 +21,9 @@ CANDIDATES = 100
 LEARNING_RATES = {"mean": 0.06, "nearest": 0.01}
 
 
-def canvas_sizes(encoders: list[Any]) -> list[int]:
-    """Return the side each backbone asks for; prototypes have the largest."""
-    return [encoder.backbone.canvas_size for encoder in encoders]
+def largest(encoders: list[Any]) -> Any:
+    """Return the encoder of the backbone that asks for the largest images, as prototypes are."""
+    return max(encoders, key=lambda encoder: encoder.backbone.canvas_size)
 
 
 def resolve_parametrization(parametrization: Any) -> Any:
@@ -44,30 +44,9 @@ def nearest_samples(
 ) -> np.ndarray | None:
     """Return the samples nearest to the means of their classes, if a fit is to start at them.
 
-    Parameters
-    ----------
-    distiller : LGMDistiller
-        Its ``init`` says whether; its net, the first of several, is looked through.
-    encoders : list of Encoder or RowEncoder
-        Its backbones.
-    source : ImageSource, or ndarray of shape (n_samples, n_features)
-        Images or rows.
-    classes : ndarray of shape (n_classes,)
-        The classes.
-    indices, weights : ndarray of shape (n_samples,)
-        Class index and weight of each sample, none of which is 0.
-    seed : int
-        Seed of the choice.
-
-    Returns
-    -------
-    ndarray of shape (n_prototypes, canvas, canvas, 3) or (n_prototypes, n_features), or None
-        Ordered by class; images of the largest canvas of the backbones.
-
-    Raises
-    ------
-    ValueError
-        If a class has fewer samples than prototypes.
+    They are looked for by the first backbone of the distiller, among samples of which none has the
+    weight 0, and are ordered by class: float32 images of the largest canvas, or rows. A ValueError
+    says if a class has fewer samples than prototypes.
     """
     if distiller.init == "mean":
         return None
@@ -91,62 +70,33 @@ def nearest_samples(
     nearest = take(source, rows[selector.prototype_indices_])
     if distiller.backbone is None:
         return np.asarray(nearest)
-    sizes = canvas_sizes(encoders)
-    return encoders[sizes.index(max(sizes))].canvas_array(nearest)
+    return largest(encoders).canvas_array(nearest)
 
 
 def start_samples(
+    distiller: Any,
     targets: list[RealGradients],
     encoders: list[Any],
     nearest: np.ndarray | None,
-    parametrization: Any,
-    *,
-    max_iter: int,
     n: int,
     own: slice,
     seed: int,
-    device: torch.device,
 ) -> Synthetic:
-    """Return the samples that are optimised.
+    """Return the samples that are optimised, those of this process alone: ``own`` of ``n``.
 
-    Parameters
-    ----------
-    targets : list of RealGradients
-        One for each backbone. They may hold mean images of the classes.
-    encoders : list of Encoder or RowEncoder
-        The backbones.
-    nearest : ndarray of shape (n, canvas, canvas, 3) or (n, n_features), or None
-        Real images or rows to start at; None is the means.
-    parametrization : Pyramid, or another that `LGMDistiller` takes, or None
-        What the images are made of; None for rows.
-    max_iter : int
-        Steps of the optimisation.
-    n : int
-        Number of samples, as many of each class.
-    own : slice
-        The samples of this process.
-    seed : int
-        Seed of what is random.
-    device : torch.device
-        Device of the samples.
-
-    Returns
-    -------
-    Synthetic
-        The samples ``own``.
+    They start at ``nearest``, or at the means of their classes that the targets hold.
     """
-    generator = torch.Generator().manual_seed(seed)
+    device, generator = distiller._device(), torch.Generator().manual_seed(seed)
     given = None if nearest is None else torch.from_numpy(nearest)
-    if parametrization is None:
+    if distiller.backbone is None:
         mean, std = (torch.from_numpy(moment).to(device) for moment in targets[0].feature_moments())
         return FeatureRows(n, mean, std, generator, own, None if given is None else given.to(mean))
-    sizes = canvas_sizes(encoders)
-    if given is not None:
-        around = given.permute(0, 3, 1, 2)
-    else:
+    around = None if given is None else given.permute(0, 3, 1, 2)
+    size = largest(encoders).backbone.canvas_size
+    if given is None:
         # Of the backbone that asks for the largest, so that their order does not matter.
-        means = targets[sizes.index(max(sizes))].mean_images()
-        around = None
+        means = targets[encoders.index(largest(encoders))].mean_images()
         if means is not None:
             around = torch.from_numpy(means).repeat_interleave(n // len(means), dim=0)
-    return parametrization.start(n, max(sizes), max_iter, generator, device, around, own)
+    parametrization = resolve_parametrization(distiller.parametrization)
+    return parametrization.start(n, size, distiller.max_iter, generator, device, around, own)

@@ -27,16 +27,8 @@ from sklgm.utils.arrays import gather
 class Encoder:
     """A backbone with everything a pass needs.
 
-    Attributes
-    ----------
-    backbone : Backbone
-        The net, on the device.
-    autocast : torch.dtype or None
-        Precision that the net computes in; None is float32.
-    batch_size : BatchSize
-        Images that pass the net at once.
-    n_jobs : int or None
-        Threads that decode images.
+    ``autocast`` is the precision that the net computes in, None is float32, and ``n_jobs`` counts
+    the threads that decode images.
     """
 
     backbone: Backbone

@@ -29,10 +29,15 @@ def take(source: ImageSource | np.ndarray, rows: slice | np.ndarray) -> ImageSou
     return source.take(rows) if isinstance(source, ImageSource) else source[rows]
 
 
+def fingerprint(source: ImageSource | np.ndarray) -> str:
+    """Return a hash of the data by its content."""
+    return joblib.hash(source) if isinstance(source, np.ndarray) else source.fingerprint()
+
+
 def describe_views(encoder: Encoder, augmentation: Augmentation | None, n_real_views: int) -> str:
     """Return what a `RealPass` computes features on, as text that compares equal."""
     settings = {
-        "backbone": encoder.backbone.fingerprint(),
+        "backbone": encoder.fingerprint,
         "image_size": encoder.backbone.image_size,
         "n_real_views": n_real_views,
         "augmentation": describe_augmentation(augmentation),
@@ -49,21 +54,10 @@ def _as_json(value: Any) -> Any:
 class RealPass:
     """How to pass over the real data. It can be pickled, and then goes on elsewhere.
 
-    Attributes
-    ----------
-    encoder : Encoder or RowEncoder
-        It turns images into features.
-    device : torch.device
-        The device to compute on.
-    augmentation : Augmentation or None
-        It makes the random views.
-    n_real_views : int
-        Number of random views of each image.
-    seed : int
-        Seed of the random views.
+    ``seed`` is that of the random views, of which each image has ``n_real_views``.
     """
 
-    encoder: Any
+    encoder: Any  # an Encoder or a RowEncoder
     device: torch.device
     augmentation: Augmentation | None
     n_real_views: int

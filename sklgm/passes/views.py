@@ -19,16 +19,7 @@ _VIEW_BLOCK = 1024
 class ViewStream:
     """A stream of random views, which are the same however many are taken at once.
 
-    Parameters
-    ----------
-    augmentation : Augmentation
-        It draws the views.
-    canvas_size : int
-        Side of the images.
-    seed : int
-        Seed of the views, non-negative.
-    start : int, default=0
-        Number of views to skip at the beginning. Most of them are never drawn.
+    The first ``start`` of them are skipped, most of which are never drawn.
     """
 
     def __init__(
