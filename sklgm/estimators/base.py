@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from numbers import Integral
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -26,6 +26,15 @@ from sklgm.utils.devices import resolve_device, resolve_precision
 from sklgm.utils.directions import cosines
 from sklgm.utils.notebook import ShowsPrototypes
 from sklgm.utils.targets import check_targets
+
+
+class LabelledSamples(NamedTuple):
+    """What a fit was given, checked: each sample has the index of a class, and a weight."""
+
+    source: Any  # an ImageSource, or an ndarray of rows
+    classes: np.ndarray
+    indices: np.ndarray
+    weights: np.ndarray
 
 
 class FrozenBackboneEstimator(BaseEstimator):
@@ -145,13 +154,11 @@ class PrototypeTransformer(
     def __sklearn_is_fitted__(self) -> bool:
         return hasattr(self, "prototypes_")
 
-    def _check_data(
-        self, X: Any, y: Any, sample_weight: Any
-    ) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray]:
-        """Return the source of a fit, its classes, and each sample's class index and weight."""
+    def _check_data(self, X: Any, y: Any, sample_weight: Any) -> LabelledSamples:
         source = self._check_X(X, reset=True)
         classes, indices = check_targets(y, len(source), type(self).__name__)
-        return source, classes, indices, weigh_samples(sample_weight, indices, classes)
+        weights = weigh_samples(sample_weight, indices, classes)
+        return LabelledSamples(source, classes, indices, weights)
 
     def _prototype_attributes(
         self, prototypes: np.ndarray, labels: np.ndarray, classes: np.ndarray, encoder: Any

@@ -55,8 +55,7 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
         images have no effect.
 
         With a list, one set of prototypes is made for all its backbones: their losses add up.
-        Prototypes have the size the largest asks for, and each net sees them resized to its
-        own. The first backbone is the one that ``transform`` compares in.
+        The first backbone is the one that ``transform`` compares in.
     prototypes_per_class : int, default=1
         Synthetic images of each class.
     soft_labels : bool, default=False
@@ -77,15 +76,16 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
         How the prototypes are held as tensors that are optimised. An object of your own is taken
         too; see `Pyramid`.
     augmentation : {"standard", "blurred"}, StandardAugmentation or None, default="blurred"
-        Random views of real and synthetic images. "standard" is ``StandardAugmentation()``;
-        "blurred" is ``StandardAugmentation(blur=0.5)``, whose prototypes serve other nets better;
-        None uses centre crops alone. Or an object of your own, see `StandardAugmentation`.
+        Random views of all images: ``StandardAugmentation()``, or with ``blur=0.5``, whose
+        prototypes serve other nets better; None uses centre crops alone. Or an object of your own,
+        see `StandardAugmentation`.
     class_weight : "balanced", dict or None, default="balanced"
         Weight of each class in the real gradient. "balanced" lets every class pull alike,
         however many images it has.
     image_size : int or None, default=None
         Side in pixels of what the net sees, every net of several; None is the backbone's own.
-        Prototypes have the side of the largest backbone's `canvas_size`.
+        Prototypes have the side of the largest backbone's `canvas_size`, and each net sees them
+        resized to its own.
     max_iter : int, default=100
         Steps of the optimisation; below 50, fine levels come so soon that images are noisy.
     learning_rate : float or "auto", default="auto"
@@ -288,16 +288,15 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
         KeyboardInterrupt
             On Ctrl-C. With ``memory`` and a seed, the step under way is finished and kept first.
         """
-        source, classes, indices, weights = self._check_data(X, y, sample_weight)
+        samples = self._check_data(X, y, sample_weight)
         encoders = self._encoders()
-        run = self._run(encoders, classes, [indices, weights])
+        run = self._run(encoders, samples.classes, [samples.indices, samples.weights])
         seeds = self._seeds(run.ranks)
         with plain_torch(self._device()), run.begun(len(encoders) + 1, X=X, y=y):
             with self._timed("(1 of 2) Gradients of the real data"):
-                data = source, classes, indices, weights
                 # First, since a class may have too few images.
-                nearest = nearest_samples(self, encoders, *data, seeds.start)
-                targets = [self._real_gradients(*data, encoder, seeds, run) for encoder in encoders]
+                nearest = nearest_samples(self, encoders, samples, seeds.start)
+                targets = [self._real_gradients(samples, one, seeds, run) for one in encoders]
             self._distil(targets, encoders, seeds, run, nearest)
         return self
 

@@ -18,7 +18,7 @@ from sklgm.backbones._checks import check_differentiable
 from sklgm.backbones._several import find_backbone, is_several, resolve_backbones
 from sklgm.checkpoint.partial_sums import PartialSums
 from sklgm.datasets.labelled import LabelledStream, as_X_y
-from sklgm.estimators.base import PrototypeTransformer
+from sklgm.estimators.base import LabelledSamples, PrototypeTransformer
 from sklgm.estimators.run import Run, check_same
 from sklgm.matching import RealGradients
 from sklgm.matching.classes import weigh_samples
@@ -201,12 +201,10 @@ class GradientEstimator(PrototypeTransformer):
                     one.add_up(ranks.add, encoder.n_features)
         return made if is_several(self.backbone) else made[0]
 
-    def _check_data(
-        self, X: Any, y: Any, sample_weight: Any
-    ) -> tuple[Any, np.ndarray, np.ndarray, np.ndarray]:
+    def _check_data(self, X: Any, y: Any, sample_weight: Any) -> LabelledSamples:
         source, classes, indices, weights = super()._check_data(X, y, sample_weight)
         source, indices, weights = leave_out_zeros(source, indices, weights)
-        return source, classes, indices, weights
+        return LabelledSamples(source, classes, indices, weights)
 
     def _check_shard(
         self, X: Any, y: Any, sample_weight: Any, classes: Any, class_counts: Any
@@ -276,16 +274,10 @@ class GradientEstimator(PrototypeTransformer):
         )
 
     def _real_gradients(
-        self,
-        source: Any,
-        classes: np.ndarray,
-        indices: np.ndarray,
-        weights: np.ndarray,
-        encoder: Any,
-        seeds: Seeds,
-        run: Run,
+        self, samples: LabelledSamples, encoder: Any, seeds: Seeds, run: Run
     ) -> RealGradients:
         """Return the statistics of the data for one backbone, kept ones if there are."""
+        source, classes, indices, weights = samples
         empty = self._empty_gradients(classes, np.bincount(indices, weights), encoder, seeds)
         # Each process sees its share of the data, and sums are added up.
         own = run.ranks.share(len(source))

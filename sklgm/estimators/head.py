@@ -96,27 +96,11 @@ def fit_linear_head(
 ) -> SoftmaxRegression:
     """Return the default head, trained; it predicts labels of features (n, d).
 
-    Parameters
-    ----------
-    bank : ndarray of shape (n, n_views, d)
-        Features of several views of each sample, float32.
-    targets : ndarray of shape (n,) or (n, n_classes)
-        Class indices, int64; or soft labels, the probabilities of the classes, float32.
-    classes : ndarray of shape (n_classes,)
-        Their labels.
-    max_epochs : int
-        Passes over the samples.
-    learning_rate : float
-        Learning rate of Adam at the first epoch. It falls to 0 by a cosine.
-    seed : int
-        Seed of the initial weights, the order and the choice of views.
-    device : torch.device
-        Device that the head is trained on.
-
-    Raises
-    ------
-    ValueError
-        If the features are too large for Adam, or training does not stay finite.
+    ``bank`` (n, n_views, d) holds features of several views of each sample, float32. ``targets``
+    are their class indices (n,), int64, or soft labels (n, n_classes), the probabilities of
+    ``classes``, float32. ``learning_rate`` is that of Adam at the first epoch, and falls to 0 by a
+    cosine. A ValueError says if the features are too large for Adam, or training does not stay
+    finite.
     """
     largest = max(bank.max(), -bank.min())
     if not largest < _LARGEST:

@@ -67,6 +67,8 @@ def check_real(
 
     ``labels`` are those of the prototypes, and ``caller`` is a name for the messages.
 
+    A ValueError says if something cannot be used, or ``y`` lacks a class of the prototypes.
+
     Returns
     -------
     own : ndarray of int of shape (n_prototypes,)
@@ -77,11 +79,6 @@ def check_real(
         Class of each real image.
     classes : ndarray of shape (n_classes,)
         The labels of the classes.
-
-    Raises
-    ------
-    ValueError
-        If something cannot be used, or ``y`` lacks a class of the prototypes.
     """
     source = clone(probe)._check_X(X, reset=True)
     classes, indices = check_targets(y, len(source), caller)

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from sklgm.backbones._several import resolve_first
-from sklgm.estimators.base import FrozenBackboneEstimator
+from sklgm.estimators.base import FrozenBackboneEstimator, LabelledSamples
 from sklgm.estimators.selectors.centroids import ClassCentroids
 from sklgm.matching import RealGradients
 from sklgm.passes.real_pass import take
@@ -34,13 +34,7 @@ def resolve_parametrization(parametrization: Any) -> Any:
 
 
 def nearest_samples(
-    distiller: Any,
-    encoders: list[Any],
-    source: Any,
-    classes: np.ndarray,
-    indices: np.ndarray,
-    weights: np.ndarray,
-    seed: int,
+    distiller: Any, encoders: list[Any], samples: LabelledSamples, seed: int
 ) -> np.ndarray | None:
     """Return the samples nearest to the means of their classes, if a fit is to start at them.
 
@@ -50,6 +44,7 @@ def nearest_samples(
     """
     if distiller.init == "mean":
         return None
+    source, classes, indices, weights = samples
     shared = (*FrozenBackboneEstimator._parameter_constraints, "prototypes_per_class")
     selector = ClassCentroids(**{name: getattr(distiller, name) for name in shared})
     selector.random_state = seed

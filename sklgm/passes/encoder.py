@@ -84,8 +84,6 @@ class Encoder:
 
         Bytes become floats on the device.
         """
-        if start >= len(source):
-            return
         source = source.take(slice(start, None)) if start else source
         device = self.backbone.device
         batches = iter_batches(
@@ -142,23 +140,8 @@ class Encoder:
     ) -> np.ndarray:
         """Embed random views of images, or the centre crop of each, once, without augmentation.
 
-        Parameters
-        ----------
-        source : ImageSource or ndarray
-            As :meth:`canvases` takes it.
-        augmentation : Augmentation or None
-            It makes the views.
-        n_views : int
-            Views of each image.
-        seed : int
-            Seed of the views.
-        path : Path, optional
-            Of a file that features are to be kept in.
-
-        Returns
-        -------
-        ndarray of shape (n, n_views, n_features)
-            float32; ``n_views`` is 1 without augmentation.
+        ``source`` is what :meth:`canvases` takes. Return float32 of shape (n, n_views, n_features),
+        kept in a file if there is a path.
         """
         size = self.backbone.image_size
         n_views = 1 if augmentation is None else n_views

@@ -82,20 +82,11 @@ class RealPass:
         mirrored crop are taken, but with one random view only one of the two, chosen as often as
         the augmentation flips: a pass is half as long then, and many images make a class.
 
-        Parameters
-        ----------
-        gradients : RealGradients
-            The sums that the data is added to.
-        source : ImageSource or ndarray
-            n images, exact ones as `Encoder.canvases` takes them, or rows of shape (n, d).
-        y, sample_weight : ndarray of shape (n,)
-            Labels and weights.
-        start : int, default=0
-            Place of the first image in the whole data set, which decides its random views.
-        on_batch : callable, optional
-            Called after each batch with its number of samples.
-        kept : PartialSums, optional
-            Where the pass is kept, and goes on from; the gradients must be empty then.
+        ``source`` holds n images, exact ones as `Encoder.canvases` takes them, or rows (n, d), with
+        labels ``y`` and weights, both (n,). The place of the first image in the whole data set,
+        ``start``, decides its random views. ``on_batch`` is called after each batch with its number
+        of samples. ``kept``, a `PartialSums`, holds a pass to go on with, and keeps this one; the
+        gradients must be empty then.
         """
         seen, waiting = (0, {}) if kept is None else kept.restore(gradients)
         if seen and on_batch is not None:

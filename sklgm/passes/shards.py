@@ -34,28 +34,13 @@ def add_in_shards(
     on_batch: Callable[[int], None] | None = None,
     kept: Any = None,
 ) -> RealGradients:
-    """Add data to empty gradients, in the processes that joblib was told to use.
+    """Return data added to empty gradients, in the processes that joblib was told to use.
 
-    Parameters
-    ----------
-    real_pass : RealPass
-        The pass that each worker makes over its shard.
-    gradients : RealGradients
-        Empty gradients. They are updated in place where this process is the only worker.
-    source, y, sample_weight, start
-        As :meth:`RealPass.add` takes them.
-    devices : sequence of torch.device
-        The devices that loky's workers take in turn. Workers of other backends may be on other
-        computers, and all take the first.
-    on_batch : callable, optional
-        Called after each batch, or after each shard, with its number of samples.
-    kept : PartialSums, optional
-        Where the pass is kept while this process is the only worker.
-
-    Returns
-    -------
-    RealGradients
-        The sums over all the data. They are on the CPU if workers made them.
+    Where this process is the only worker, ``gradients`` are updated in place, and the pass is kept
+    in ``kept``; sums that workers made are on the CPU. Loky's workers take the devices in turn.
+    Workers of other backends may be on other computers, and all take the first. ``on_batch`` is
+    called after each batch, or after each shard, with its number of samples. The other parameters
+    are those of :meth:`RealPass.add`.
     """
     if len(y) == 0:  # a share of few images, or one whose weights are all 0
         return gradients

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,22 +72,21 @@ def data_card(prototypes: Any) -> str:
     kind = f"{shape[1]} x {shape[2]} pixels" if is_images else "features"
     made_by = {name: provenance[name] for name in ("estimator", "n_iter") if name in provenance}
     made_by |= facts_of(provenance, "parameters")
-    lines = [
+    paragraphs = [
+        f"---\n{header.to_yaml()}\n---",
         f"# {origin.title}",
-        "",
         f"{shape[0]} prototypes ({kind}) of {len(classes)} classes{origin.made}",
-        "",
         "`prototypes.safetensors` holds them exactly, `card.json` their labels and the facts "
         "below; `sklgm.PrototypeSet.load` reads both.",
-        *(_use(provenance) if is_images else []),
-        *_section("Made of", data),
-        *_section("Made by", made_by),
-        *_preprocessing(recorded_nets(provenance)),
-        *_section("Versions", facts_of(provenance, "versions")),
-        *_section("Classes", dict(enumerate(classes))),
-        *_soft_labels(prototypes, classes, origin.teacher),
+        _use(provenance) if is_images else "",
+        _section("Made of", data),
+        _section("Made by", made_by),
+        _preprocessing(recorded_nets(provenance)),
+        _section("Versions", facts_of(provenance, "versions")),
+        _section("Classes", dict(enumerate(classes))),
+        _soft_labels(prototypes, classes, origin.teacher),
     ]
-    return str(DatasetCard("\n".join(["---", header.to_yaml(), "---", "", *lines, ""])))
+    return str(DatasetCard("\n\n".join(filter(None, paragraphs)) + "\n"))
 
 
 def likeliest(probabilities: np.ndarray, names: Sequence[Any]) -> list[tuple[Any, float]]:
@@ -110,60 +109,54 @@ def _origin(provenance: dict[str, Any], what: str) -> _Origin:
     return _Origin("Prototypes saved by sklgm", ".", "", ["sklgm"])
 
 
-def _use(provenance: dict[str, Any]) -> list[str]:
+def _use(provenance: dict[str, Any]) -> str:
     """Return code that trains a probe on the net the prototypes were made on, if it is known."""
     homes = homes_of(provenance)
     if not homes:
-        return []
+        return ""
     size = facts_of(provenance, "parameters").get("image_size")
     given = repr(homes[0]) if is_name(homes[0]) else "backbone"
     if isinstance(size, int):
         given += f", image_size={size}"
-    return [
-        *("", "```python", "from sklgm import FrozenBackboneProbe, PrototypeSet", ""),
-        'prototypes = PrototypeSet.load("path/of/this/folder")',
-        f"probe = FrozenBackboneProbe({given}).fit(prototypes)",
-        *("probe.predict(images)", "```"),
-    ]
+    return f"""```python
+from sklgm import FrozenBackboneProbe, PrototypeSet
+
+prototypes = PrototypeSet.load("path/of/this/folder")
+probe = FrozenBackboneProbe({given}).fit(prototypes)
+probe.predict(images)
+```"""
 
 
-def _section(title: str, facts: dict[Any, Any]) -> list[str]:
-    if not facts:
-        return []
-    return ["", f"## {title}", "", _table(["", ""], list(facts.items()))]
+def _section(title: str, facts: dict[Any, Any]) -> str:
+    return f"## {title}\n\n{_table(['', ''], facts.items())}" if facts else ""
 
 
-def _preprocessing(nets: list[dict[str, Any]]) -> list[str]:
+def _preprocessing(nets: list[dict[str, Any]]) -> str:
     """Return how images are prepared for each net, a column each."""
     names = dict.fromkeys(itertools.chain(*nets))
-    if not names:
-        return []
     rows = [[name, *(net.get(name, "") for net in nets)] for name in names]
-    table = _table([""] * len(rows[0]), rows)
-    return ["", "## Preprocessing", "", _PREPROCESSING, "", table]
+    headers = [""] * (1 + len(nets))
+    return f"## Preprocessing\n\n{_PREPROCESSING}\n\n{_table(headers, rows)}" if names else ""
 
 
-def _soft_labels(prototypes: Any, classes: list[Any], teacher: str) -> list[str]:
+def _soft_labels(prototypes: Any, classes: list[Any], teacher: str) -> str:
     if prototypes.probabilities is None:
-        return []
+        return ""
     labels, rows = prototypes.labels.tolist(), []
     listed = zip(labels[:_LISTED], prototypes.probabilities, strict=False)
     for i, (label, row) in enumerate(listed):
         shown = ", ".join(f"{name} {share:.3f}" for name, share in likeliest(row, classes))
         rows.append([i, label, shown])
     first = f" Of the first {_LISTED} prototypes:" if len(labels) > _LISTED else ""
-    return [
-        "",
-        "## Soft labels",
-        "",
+    text = (
         f"The probabilities of the most probable classes of each prototype. {teacher}"
-        f"`prototypes.safetensors` holds all probabilities.{first}",
-        "",
-        _table(["prototype", "made for", "probabilities"], rows),
-    ]
+        f"`prototypes.safetensors` holds all probabilities.{first}"
+    )
+    table = _table(["prototype", "made for", "probabilities"], rows)
+    return f"## Soft labels\n\n{text}\n\n{table}"
 
 
-def _table(headers: list[str], rows: Sequence[Sequence[Any]]) -> str:
+def _table(headers: list[str], rows: Iterable[Iterable[Any]]) -> str:
     cells = [map(_cell, row) for row in rows]
     return tabulate(cells, headers, "pipe", disable_numparse=True)
 
