@@ -21,7 +21,7 @@ from sklgm.synthesis import BatchSize, Ranks
 _SECONDS_OF_ONE = 2.0
 
 
-class FitState:
+class FitState(KeptFile):
     """How far one fit has got, kept in a file from time to time.
 
     Of several processes of one job the first reads and writes, and all must call the same methods
@@ -60,8 +60,8 @@ class FitState:
         self._interrupted = False
         self._keeps = folder_in(memory, "interrupted") is not None
         own = memory if ranks.rank == 0 else None
-        self._file = KeptFile(own, "", lambda: [ranks.size, *key()])
-        found = ranks.tell(self._file.read("The state of an interrupted fit", "the fit"))
+        super().__init__(own, "", lambda: [ranks.size, *key()])
+        found = ranks.tell(self.read("The state of an interrupted fit", "the fit"))
         if found is not None:
             facts, self.loop = found
             self.losses = self.loop.pop("losses")
@@ -80,17 +80,17 @@ class FitState:
         raised in all, after the step was kept.
         """
         stop = stop and self.ranks.rank == 0
-        flags = torch.tensor([stop, self._file.is_due(), self._interrupted], dtype=torch.int64)
+        flags = torch.tensor([stop, self.is_due(), self._interrupted], dtype=torch.int64)
         self.ranks.add(flags)
         stop, due, interrupted = (bool(flag) for flag in flags.tolist())
         if not (due or interrupted):
             return stop
         is_finite = bool(losses.isfinite().all())  # or else nothing is worth keeping
         if is_finite:
-            with self._file.interval.writing():
+            with self.interval.writing():
                 tensors = {**state(), "losses": losses}  # all processes gather it
                 sizes = [vars(size) for size in self._sizes]
-                self._file.write({"stopped": stop, "batch_sizes": sizes}, tensors)
+                self.write({"stopped": stop, "batch_sizes": sizes}, tensors)
         if interrupted:
             self._interrupted = False
             raise KeyboardInterrupt(
@@ -127,7 +127,3 @@ class FitState:
         self.ranks.add(late)  # all processes end here, or none does
         if bool(late):
             raise KeyboardInterrupt  # after the last step, too late to be kept
-
-    def remove(self) -> None:
-        """Remove the file: there is nothing more to go on with."""
-        self._file.remove()

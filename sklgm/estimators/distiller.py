@@ -76,9 +76,9 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
         How the prototypes are held as tensors that are optimised. An object of your own is taken
         too; see `Pyramid`.
     augmentation : {"standard", "blurred"}, StandardAugmentation or None, default="blurred"
-        Random views of all images: ``StandardAugmentation()``, or with ``blur=0.5``, whose
-        prototypes serve other nets better; None uses centre crops alone. Or an object of your own,
-        see `StandardAugmentation`.
+        Random views of all images. "standard" is ``StandardAugmentation()``; "blurred" has
+        ``blur=0.5``, and its prototypes serve other nets better; None uses centre crops alone. Or
+        an object of your own, see `StandardAugmentation`.
     class_weight : "balanced", dict or None, default="balanced"
         Weight of each class in the real gradient. "balanced" lets every class pull alike,
         however many images it has.
@@ -422,7 +422,7 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
 
         with self._timed("(2 of 2) Synthesis"):
             # Callbacks may ask for the attributes at any step.
-            losses = run.follow(steps, self.max_iter, kept, attributes)
+            losses = run.follow(steps, kept, attributes)
             fitted = attributes(losses)
         check_finite(fitted, kept)
         if moments is not None:

@@ -65,25 +65,14 @@ class Run:
             return cached(self.memory, key, lambda: compute(on_batch).to("cpu"))
 
     def follow(
-        self,
-        steps: Iterator[Step],
-        max_iter: int,
-        kept: FitState,
-        attributes: Callable[[Tensor], dict[str, Any]],
+        self, steps: Iterator[Step], kept: FitState, attributes: Callable[[Tensor], dict[str, Any]]
     ) -> Tensor:
-        """Take the steps of a loop, or those that are left of it, and return all losses (n_iter,).
+        """Take the steps that are left, after those kept, and return all losses (n_iter,).
 
-        Parameters
-        ----------
-        steps : iterator of Step
-            At the step that comes next.
-        max_iter : int
-            Steps altogether.
-        kept : FitState
-            How far the loop has got.
-        attributes : callable
-            Returns the fitted attributes that follow from the losses so far and from the samples.
+        ``attributes`` returns the fitted attributes that follow from the losses so far and from the
+        samples.
         """
+        max_iter = self.estimator.max_iter
         # One tensor: small ones kept from every step would fragment the heap.
         losses = torch.full((max_iter,), torch.nan)
         n_iter = n_kept = len(kept.losses)
