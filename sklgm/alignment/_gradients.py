@@ -141,7 +141,7 @@ def gradient_alignment(
         raise ValueError("gradients take the place of X and y. Pass either gradients, or X and y.")
     else:
         encoder = settings._encoder()
-        check_gradients(gradients, encoder, settings._views(encoder), settings.class_weight)
+        check_gradients(gradients, settings, encoder)
     return _compare(settings, images, labels, gradients, interval_seed)
 
 

@@ -332,8 +332,7 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
         names = [encoder.name for encoder in encoders] if is_several(self.backbone) else None
         targets = gradients_in_order(gradients, names)
         for target, encoder in zip(targets, encoders, strict=True):
-            views = self._views(encoder)
-            check_gradients(target, encoder, views, self.class_weight, self.soft_labels)
+            check_gradients(target, self, encoder, self.soft_labels)
         run = self._run(encoders, targets[0].classes, targets[0].rows_seen)
         with plain_torch(self._device()), run.begun(1):
             self._distil(targets, encoders, self._seeds(run.ranks), run)

@@ -36,24 +36,20 @@ def gradients_in_order(gradients: Any, backbones: list[str] | None) -> list[Real
 
 
 def check_gradients(
-    gradients: RealGradients,
-    encoder: Any,
-    views: str | None,
-    class_weight: Any,
-    soft_labels: bool = False,
+    gradients: RealGradients, distiller: Any, encoder: Any, soft_labels: bool = False
 ) -> None:
     """Raise ValueError unless statistics fit the distiller that is to match them.
 
-    Views are named as the statistics name them; gradients made by hand name none.
+    Gradients made by hand name no views.
     """
     missing = gradients.classes[gradients.rows_seen == 0].tolist()
     if missing:
         raise ValueError(f"gradients hold no image of the classes {missing[:5]}. Add their shards.")
-    asked = {"backbone": encoder.name, "class_weight": class_weight}
+    asked = {"backbone": encoder.name, "class_weight": distiller.class_weight}
     if encoder.n_features is not None:  # rows may have any number
         asked["n_features"] = encoder.n_features
     if gradients.views is not None:
-        asked["views"] = views
+        asked["views"] = distiller._views(encoder)
     for name, value in asked.items():
         found = getattr(gradients, name)
         if found != value:
@@ -61,7 +57,7 @@ def check_gradients(
                 f"gradients were made with {name}={found!r}, this distiller has {value!r}. Give it "
                 f"the same parameters, or make them again."
             )
-    if class_weight == "balanced" and not gradients.is_balanced:
+    if distiller.class_weight == "balanced" and not gradients.is_balanced:
         raise ValueError(
             "gradients are not weighted by class, and class_weight='balanced' asks for it. "
             "Make them with class_counts, or set class_weight=None."

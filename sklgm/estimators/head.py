@@ -85,30 +85,23 @@ class SoftmaxRegression(NeuralNetClassifier):
 
 
 def fit_linear_head(
-    bank: np.ndarray,
-    targets: np.ndarray,
-    classes: np.ndarray,
-    *,
-    max_epochs: int,
-    learning_rate: float,
-    seed: int,
-    device: torch.device,
+    probe: Any, bank: np.ndarray, targets: np.ndarray, classes: np.ndarray, seed: int
 ) -> SoftmaxRegression:
-    """Return the default head, trained; it predicts labels of features (n, d).
+    """Return the default head of a probe, trained; it predicts labels of features (n, d).
 
     ``bank`` (n, n_views, d) holds features of several views of each sample, float32. ``targets``
     are their class indices (n,), int64, or soft labels (n, n_classes), the probabilities of
-    ``classes``, float32. ``learning_rate`` is that of Adam at the first epoch, and falls to 0 by a
-    cosine. A ValueError says if the features are too large for Adam, or training does not stay
-    finite.
+    ``classes``, float32. A ValueError says if the features are too large for Adam, or training does
+    not stay finite.
     """
+    device = probe._device()
     largest = max(bank.max(), -bank.min())
     if not largest < _LARGEST:
         raise ValueError(
             f"Features reach {largest:.3g}: from {_LARGEST:.0e} on, gradients overflow float32. "
             f"Scale the features down, or pass another classifier as head=."
         )
-    schedule = LRScheduler(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=max_epochs)
+    schedule = LRScheduler(torch.optim.lr_scheduler.CosineAnnealingLR, T_max=probe.max_epochs)
     net = SoftmaxRegression(
         LinearHead,
         module__n_features=bank.shape[-1],
@@ -116,8 +109,8 @@ def fit_linear_head(
         module__seed=seed,
         criterion=nn.CrossEntropyLoss,
         optimizer=torch.optim.Adam,
-        lr=learning_rate,
-        max_epochs=max_epochs,
+        lr=probe.learning_rate,
+        max_epochs=probe.max_epochs,
         batch_size=min(_BATCH_SIZE, len(bank)),
         iterator_train=_BankBatches,
         iterator_train__generator=torch.Generator().manual_seed(seed),

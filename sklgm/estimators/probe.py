@@ -261,15 +261,8 @@ class FrozenBackboneProbe(
             memory = None if self.random_state is None else self.memory
             bank = embed_views(source, encoder, augmentation, self.n_views, view_seed, memory)
         if self.head is None:
-            head = fit_linear_head(
-                bank,
-                labels if soft_labels is None else soft_labels,
-                classes,
-                max_epochs=self.max_epochs,
-                learning_rate=self.learning_rate,
-                seed=head_seed,
-                device=self._device(),
-            )
+            targets = labels if soft_labels is None else soft_labels
+            head = fit_linear_head(self, bank, targets, classes, head_seed)
         else:
             head = fit_other_head(self.head, bank, classes[labels], soft_labels, metadata)
         task.call_on_fit_task_end(estimator=self)

@@ -179,7 +179,5 @@ def class_scores(probe: FrozenBackboneProbe, features: np.ndarray) -> np.ndarray
     if hasattr(head, "decision_function"):
         scores = np.asarray(head.decision_function(features))
         return np.stack([-scores / 2, scores / 2], axis=1) if scores.ndim == 1 else scores
-    if not hasattr(head, "predict_proba"):
-        raise ValueError(f"The head {head!r} has neither decision_function nor predict_proba.")
     probabilities = head.predict_proba(features)
     return np.log(np.maximum(probabilities, np.finfo(probabilities.dtype).tiny))

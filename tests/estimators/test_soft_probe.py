@@ -4,7 +4,6 @@ import warnings
 
 import numpy as np
 import pytest
-import torch
 from numpy.testing import assert_allclose, assert_array_equal
 from scipy.optimize import minimize
 from scipy.special import log_softmax
@@ -72,15 +71,8 @@ def test_the_default_head_minimizes_the_cross_entropy_with_soft_labels():
         return -(SOFT * log_softmax(rows @ weight.T + bias, axis=1)).sum(axis=1).mean()
 
     best = minimize(loss, np.zeros(9))
-    head = fit_linear_head(
-        rows[:, None],
-        SOFT,
-        np.arange(3),
-        max_epochs=600,
-        learning_rate=0.1,
-        seed=0,
-        device=torch.device("cpu"),
-    )
+    settings = probe(None, max_epochs=600, learning_rate=0.1, device="cpu")
+    head = fit_linear_head(settings, rows[:, None], SOFT, np.arange(3), seed=0)
     flat = np.concatenate([p.detach().numpy().ravel() for p in head.module_.parameters()])
     assert loss(flat) == pytest.approx(best.fun, rel=1e-4)
     logits = rows @ best.x[:6].reshape(3, 2).T + best.x[6:]
