@@ -61,8 +61,7 @@ def check_fits_net(prototypes: np.ndarray, backbone: Any) -> None:
         )
     if not rows and prototypes.shape[1] != prototypes.shape[2]:
         raise ValueError(
-            f"Prototypes must be square for a net; got shape {prototypes.shape}. Crop or resize "
-            f"them."
+            f"Prototypes must be square for a net; got {prototypes.shape}. Crop or resize them."
         )
 
 

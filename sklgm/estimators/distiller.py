@@ -18,7 +18,7 @@ from sklgm.checkpoint.memory import folder_in
 from sklgm.checkpoint.state import FitState
 from sklgm.estimators.base import FrozenBackboneEstimator
 from sklgm.estimators.given_gradients import check_gradients, gradients_in_order
-from sklgm.estimators.gradients import GradientEstimator, Seeds, contents
+from sklgm.estimators.gradients import GradientEstimator, contents
 from sklgm.estimators.run import Run, check_finite, check_same
 from sklgm.estimators.soft_labels import teach
 from sklgm.estimators.start import (
@@ -291,13 +291,12 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
         samples = self._check_data(X, y, sample_weight)
         encoders = self._encoders()
         run = self._run(encoders, samples.classes, [samples.indices, samples.weights])
-        seeds = self._seeds(run.ranks)
         with plain_torch(self._device()), run.begun(len(encoders) + 1, X=X, y=y):
             with self._timed("(1 of 2) Gradients of the real data"):
                 # First, since a class may have too few images.
-                nearest = nearest_samples(self, encoders, samples, seeds.start)
-                targets = [self._real_gradients(samples, one, seeds, run) for one in encoders]
-            self._distil(targets, encoders, seeds, run, nearest)
+                nearest = nearest_samples(self, encoders, samples, run.seeds.start)
+                targets = [self._real_gradients(samples, one, run) for one in encoders]
+            self._distil(targets, encoders, run, nearest)
         return self
 
     @with_callbacks
@@ -335,7 +334,7 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
             check_gradients(target, self, encoder, self.soft_labels)
         run = self._run(encoders, targets[0].classes, targets[0].rows_seen)
         with plain_torch(self._device()), run.begun(1):
-            self._distil(targets, encoders, self._seeds(run.ranks), run)
+            self._distil(targets, encoders, run)
             self._forget_features_in()
             if self.backbone is None:
                 self.n_features_in_ = targets[0].n_features
@@ -361,18 +360,14 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
             "were given different labels, weights, parameters or seeds. Give all of them the whole "
             "data set and the same parameters, or leave distributed=False.",
         )
+        run.seeds = self._seeds(ranks)
         return run
 
     def _timed(self, message: str) -> Any:
         return _print_elapsed_time(type(self).__name__, message if self.verbose else None)
 
     def _distil(
-        self,
-        targets: list[RealGradients],
-        encoders: list[Any],
-        seeds: Seeds,
-        run: Run,
-        nearest: np.ndarray | None = None,
+        self, targets: list[RealGradients], encoders: list[Any], run: Run, nearest: Any = None
     ) -> None:
         """Match the gradients and assign the fitted attributes."""
         # Extremes, since isfinite() of all sums would make a copy of them.
@@ -385,18 +380,18 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
         device, ranks, classes = self._device(), run.ranks, targets[0].classes
         labels = np.repeat(np.arange(len(classes)), self.prototypes_per_class)
         n, own = len(labels), ranks.share(len(labels))
-        synthetic = start_samples(self, targets, encoders, nearest, n, own, seeds.start)
+        synthetic = start_samples(self, targets, encoders, nearest, n, own, run.seeds.start)
         objectives = [
             encoder.objective(target.to(device))
             for target, encoder in zip(targets, encoders, strict=True)
         ]
         kept = FitState(
             run.memory,
-            lambda: [run.settings, seeds, *contents(targets)],
+            lambda: [run.settings, run.seeds, *contents(targets)],
             ranks,
             [objective.batch_size for objective in objectives],
         )
-        generator = torch.Generator().manual_seed(seeds.steps)
+        generator = torch.Generator().manual_seed(run.seeds.steps)
         state = LoopState(synthetic, n, len(objectives), generator, ranks)
         if kept.loop is not None:
             state.restore(kept.loop)

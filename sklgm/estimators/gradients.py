@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import cache
 from numbers import Integral
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from sklearn.base import clone
@@ -19,7 +19,7 @@ from sklgm.backbones._several import find_backbone, is_several, resolve_backbone
 from sklgm.checkpoint.partial_sums import PartialSums
 from sklgm.datasets.labelled import LabelledStream, as_X_y
 from sklgm.estimators.base import LabelledSamples, PrototypeTransformer
-from sklgm.estimators.run import Run, check_same
+from sklgm.estimators.run import Run, Seeds, check_same
 from sklgm.matching import RealGradients
 from sklgm.matching.classes import weigh_samples
 from sklgm.matching.real import SUMS
@@ -33,15 +33,6 @@ from sklgm.synthesis.heads import ZERO_HEADS
 from sklgm.utils.devices import devices_in_turn, plain_torch
 from sklgm.utils.random import own_random_state
 from sklgm.utils.targets import check_column
-
-
-class Seeds(NamedTuple):
-    """One seed for each purpose, so that changing one part leaves the others' draws alone."""
-
-    heads: int
-    real_views: int
-    start: int
-    steps: int
 
 
 class GradientEstimator(PrototypeTransformer):
@@ -273,11 +264,10 @@ class GradientEstimator(PrototypeTransformer):
             encoder, self._device(), self._augmentation(), self.n_real_views, seeds.real_views
         )
 
-    def _real_gradients(
-        self, samples: LabelledSamples, encoder: Any, seeds: Seeds, run: Run
-    ) -> RealGradients:
+    def _real_gradients(self, samples: LabelledSamples, encoder: Any, run: Run) -> RealGradients:
         """Return the statistics of the data for one backbone, kept ones if there are."""
         source, classes, indices, weights = samples
+        seeds = run.seeds
         empty = self._empty_gradients(classes, np.bincount(indices, weights), encoder, seeds)
         # Each process sees its share of the data, and sums are added up.
         own = run.ranks.share(len(source))

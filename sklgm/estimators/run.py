@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -22,10 +22,20 @@ from sklgm.synthesis import Ranks, Step
 _FINITE_EVERY = 50
 
 
+class Seeds(NamedTuple):
+    """One seed for each purpose, so that changing one part leaves the others' draws alone."""
+
+    heads: int
+    real_views: int
+    start: int
+    steps: int
+
+
 class Run:
     """One fit of an estimator, as its callbacks, its cache and its job see it.
 
-    ``settings`` are everything that the result depends on, beside data and seeds.
+    ``settings`` are everything that the result depends on, beside data and ``seeds``, which are
+    drawn when all processes of the job were given the same.
     """
 
     def __init__(self, estimator: Any, memory: Any, ranks: Ranks, settings: list[Any]) -> None:
@@ -34,6 +44,7 @@ class Run:
         self.ranks = ranks
         # Hashed before the work, in which an object may change.
         self.settings = hash_each(settings) if memory is not None or ranks.size > 1 else ""
+        self.seeds: Seeds
         self._context: CallbackContext
 
     @contextmanager
