@@ -66,20 +66,10 @@ def teach(
 
     The other half is the class of each prototype, as in distillation of knowledge [1]_.
 
-    Parameters
-    ----------
-    moments : sequence of (means, covariance)
-        What the teacher of each backbone knows of the real data: the class means and the
-        covariance within classes.
-    encoders : sequence of Encoder or RowEncoder
-        The backbones.
-    prototypes : ndarray of shape (n, canvas, canvas, 3) or (n, n_features)
-        Images, float32 in [0, 1], or rows.
-    labels : ndarray of int of shape (n,)
-        Indices of their classes.
-    augmentation : Augmentation or None
-        It makes the random views, as many as a probe trains on by default; None takes the centre
-        crop alone.
+    ``moments`` are what the teacher of each backbone knows of the real data: the class means and
+    the covariance within classes. ``prototypes`` are images (n, canvas, canvas, 3), float32 in
+    [0, 1], or rows, and ``labels`` the indices of their classes. ``augmentation`` makes the random
+    views, as many as a probe trains on by default; None takes the centre crop alone.
 
     References
     ----------
