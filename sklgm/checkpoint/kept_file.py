@@ -1,7 +1,5 @@
 """A file that work under way is kept in; the same work, given again, goes on from it."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import warnings

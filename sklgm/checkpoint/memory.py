@@ -1,7 +1,5 @@
 """Results by the content of what they depend on, in the cache that an estimator was given."""
 
-from __future__ import annotations
-
 import os
 from collections.abc import Callable, Sequence
 from pathlib import Path

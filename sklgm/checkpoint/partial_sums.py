@@ -1,7 +1,5 @@
 """The sums of a pass that is under way, which the same pass, given again, goes on from."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The state of an interrupted fit, from which the same fit, given again, goes on."""
 
-from __future__ import annotations
-
 import signal
 import threading
 import time

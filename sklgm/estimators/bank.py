@@ -1,7 +1,5 @@
 """The bank of features that a probe trains on: every view of every sample, embedded once."""
 
-from __future__ import annotations
-
 from functools import partial
 from typing import Any
 

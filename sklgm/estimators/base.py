@@ -1,7 +1,5 @@
 """What the estimators share: inputs, the frozen backbone, and life after ``fit``."""
 
-from __future__ import annotations
-
 from functools import partial
 from numbers import Integral
 from typing import Any, NamedTuple

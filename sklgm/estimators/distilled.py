@@ -1,7 +1,5 @@
 """A distiller that is fitted inside another estimator, and whether prototypes suit its net."""
 
-from __future__ import annotations
-
 import warnings
 from contextlib import nullcontext
 from typing import Any

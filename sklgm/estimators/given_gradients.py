@@ -1,7 +1,5 @@
 """Statistics of the real data that a user passes: whether they fit the distiller to match them."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

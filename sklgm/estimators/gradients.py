@@ -1,7 +1,5 @@
 """What an estimator with one net or several does beside ``fit``: statistics and similarities."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Mapping
 from functools import cache

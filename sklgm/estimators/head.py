@@ -1,7 +1,5 @@
 """Heads on a bank of views embedded once: softmax regression by Adam, or another classifier."""
 
-from __future__ import annotations
-
 import warnings
 from collections.abc import Iterator
 from typing import Any

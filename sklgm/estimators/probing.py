@@ -1,7 +1,5 @@
 """What looks at prototypes beside real images: settings of the probe, features and scores."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import Any
 

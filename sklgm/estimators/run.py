@@ -1,7 +1,5 @@
 """What goes on around the method during one fit: callbacks, kept work, the processes of a job."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager

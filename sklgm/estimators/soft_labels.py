@@ -1,7 +1,5 @@
 """Soft labels of prototypes: the probabilities that a teacher of the real data gives them."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Where prototypes start: at the mean image of their class, or at real images near to the mean."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import numpy as np

@@ -1,7 +1,5 @@
 """The one pass over the real data: views, features, sums of gradients."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace

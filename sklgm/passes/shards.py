@@ -1,7 +1,5 @@
 """The pass over the real data in shards, one for each worker of the joblib backend in use."""
 
-from __future__ import annotations
-
 import copy
 import sys
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """The pass over images that come one after the other, and cannot be asked for again."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from itertools import islice
 from typing import Any

@@ -1,7 +1,5 @@
 """Streams of random views, and what an ``augmentation=`` parameter means."""
 
-from __future__ import annotations
-
 from dataclasses import fields
 from typing import Any
 

@@ -1,7 +1,5 @@
 """The README of saved prototypes: a data card, for people and for the Hugging Face Hub."""
 
-from __future__ import annotations
-
 import itertools
 import json
 import re

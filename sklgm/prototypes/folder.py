@@ -1,7 +1,5 @@
 """Prototypes as a folder: exact floats, pictures for other tools, and cards for both readers."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os

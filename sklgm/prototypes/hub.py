@@ -1,7 +1,5 @@
 """Prototypes on the Hugging Face Hub: a dataset repository that holds a saved folder."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
 from typing import Any

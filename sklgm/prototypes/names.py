@@ -1,7 +1,5 @@
 """Class labels as folder names that every file system and image-folder reader accepts."""
 
-from __future__ import annotations
-
 import re
 import unicodedata
 

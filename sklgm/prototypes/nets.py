@@ -1,7 +1,5 @@
 """Which nets prototypes were made on, by provenance that anybody may have written."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """How prototypes were made: facts about their estimator, as JSON holds them."""
 
-from __future__ import annotations
-
 import contextlib
 import importlib.metadata
 import json

@@ -1,7 +1,5 @@
 """ClassCentroids: what a class looks like on average, as a real image."""
 
-from __future__ import annotations
-
 import numpy as np
 from sklearn.cluster import KMeans
 

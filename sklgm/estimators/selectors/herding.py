@@ -1,7 +1,5 @@
 """HerdingImages: real images whose running mean stays close to the class mean."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from sklgm.estimators.selectors.base import BackboneSelector, Embed

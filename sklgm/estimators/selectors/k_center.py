@@ -1,7 +1,5 @@
 """KCenterImages: real images that leave no image of their class far away."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from sklgm.estimators.selectors.base import BackboneSelector, Embed, choose_distinct

@@ -1,7 +1,5 @@
 """RandomImages: the baseline every distillation has to beat."""
 
-from __future__ import annotations
-
 import numpy as np
 
 from sklgm.estimators.selectors.base import BackboneSelector, Embed
