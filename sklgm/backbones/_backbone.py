@@ -265,7 +265,7 @@ class Backbone(NamedBackbones):
         if device == self.device:
             return self
         if self.spec.source != "module":
-            return find_or_make(Backbone, self.spec, self.image_size, self.pretrained, device)
+            return find_or_make(type(self), self.spec, self.image_size, self.pretrained, device)
         with self._lock:
             if device not in self._placed:
                 module = copy.deepcopy(self.module).to(device)
@@ -299,7 +299,7 @@ class Backbone(NamedBackbones):
                 f"{self.image_size}; for {size} make another one with that size."
             )
         _checks.check_patches(self.name, size, self.spec.patch_size)
-        return find_or_make(Backbone, self.spec, size, self.pretrained, self.device)
+        return find_or_make(type(self), self.spec, size, self.pretrained, self.device)
 
     def fingerprint(self) -> str:
         """Identify what `features` computes, as a key for caches.
@@ -344,7 +344,7 @@ class Backbone(NamedBackbones):
     def __reduce__(self) -> tuple[Any, ...]:
         if self.spec.source != "module":
             # A device is a property of the machine, so the pickle leaves it out.
-            return find_or_make, (Backbone, self.spec, self.image_size, self.pretrained, _CPU)
+            return find_or_make, (type(self), self.spec, self.image_size, self.pretrained, _CPU)
         known = {"_fingerprint": self._fingerprint, "_passes_gradients": self._passes_gradients}
         net = _modules.portable(self.to(_CPU).module)
         return Backbone, (self.spec, self.image_size, True, _CPU, net), known

@@ -2,7 +2,7 @@
 
 import difflib
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,23 +11,26 @@ import joblib
 Triple = tuple[float, float, float]
 
 
-class Arguments(dict[str, Any]):
-    """Keyword arguments that a net is made with, equal and hashed by what they hold."""
+class Arguments:
+    """Keyword arguments that a net is made with, ``values``, equal and hashed by what they hold.
 
-    @property
-    def digest(self) -> str:
-        """Hash of the content, whatever its order, the same in every process.
+    The ``digest`` is a hash of their content, whatever their order, and the same in every process:
+    classes and functions are known by where they are imported from.
+    """
 
-        Classes and functions count by where they are imported from.
-        """
+    def __init__(self, values: Mapping[str, Any]) -> None:
+        self.values = dict(values)
         # One by one: joblib's hash of a whole tells whether two of them are the same object.
-        return joblib.hash([(key, joblib.hash(self[key])) for key in sorted(self)])
+        self.digest: str = joblib.hash([(key, joblib.hash(values[key])) for key in sorted(values)])
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Arguments) and self.digest == other.digest
 
-    def __hash__(self) -> int:  # type: ignore[override]
+    def __hash__(self) -> int:
         return hash(self.digest)
+
+    def __repr__(self) -> str:
+        return f"Arguments({self.values!r})"
 
 
 @dataclass(frozen=True)

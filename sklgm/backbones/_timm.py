@@ -89,7 +89,7 @@ def adapt(spec: BackboneSpec, pooling: str) -> BackboneSpec:
 
     A net that timm cannot make is a ValueError.
     """
-    given = dict(spec.model_kwargs or {})
+    given = dict(spec.model_kwargs.values) if spec.model_kwargs else {}
     given.pop("num_classes", None)  # as recipes have it; there is never a classifier here
     asked = given.pop("global_pool", "")
     pooling = pooling or asked or spec.global_pool
@@ -118,7 +118,9 @@ def adapt(spec: BackboneSpec, pooling: str) -> BackboneSpec:
 
 def options(spec: BackboneSpec, image_size: int) -> dict[str, Any]:
     """Return what `timm.create_model` takes for a record beside the name."""
-    found: dict[str, Any] = {"num_classes": 0, **(spec.model_kwargs or {})}
+    found: dict[str, Any] = {"num_classes": 0}
+    if spec.model_kwargs:
+        found |= spec.model_kwargs.values
     if spec.global_pool:
         found["global_pool"] = "token" if spec.global_pool == _BOTH else spec.global_pool
     if spec.fixed_size:

@@ -1,5 +1,6 @@
 """What the estimators share: inputs, the frozen backbone, and life after ``fit``."""
 
+from collections.abc import Callable
 from functools import partial
 from numbers import Integral
 from typing import Any, NamedTuple
@@ -199,11 +200,14 @@ class PrototypeTransformer(
             If ``X`` holds no images that can be read.
         """
         check_is_fitted(self)
-        return self._similarities(X, self._encoder())
+        return self._similarities(X, self._encoder)
 
-    def _similarities(self, X: Any, encoder: Any, position: int = 0) -> PrototypeSimilarities:
+    def _similarities(
+        self, X: Any, resolve: Callable[[], Any], position: int = 0
+    ) -> PrototypeSimilarities:
         """Return what ``transform`` does, by the net at one of several positions."""
         source = self._check_X(X, reset=False)
+        encoder = resolve()  # which may load weights, and X may be wrong
         self._check_same_net(encoder, position)
         features = self._embed_source(source, encoder)
         points = self.prototype_features_

@@ -367,7 +367,11 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
         return _print_elapsed_time(type(self).__name__, message if self.verbose else None)
 
     def _distil(
-        self, targets: list[RealGradients], encoders: list[Any], run: Run, nearest: Any = None
+        self,
+        targets: list[RealGradients],
+        encoders: list[Any],
+        run: Run,
+        nearest: np.ndarray | None = None,
     ) -> None:
         """Match the gradients and assign the fitted attributes."""
         # Extremes, since isfinite() of all sums would make a copy of them.

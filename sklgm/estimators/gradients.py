@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from functools import cache
+from functools import cache, partial
 from numbers import Integral
 from typing import Any
 
@@ -99,7 +99,7 @@ class GradientEstimator(PrototypeTransformer):
             return super().transform(X)
         check_is_fitted(self)
         position, net = find_backbone(backbone, self.backbone, self.image_size)
-        return self._similarities(X, self._resolve(net), position)
+        return self._similarities(X, partial(self._resolve, net), position)
 
     def compute_gradients(
         self,

@@ -406,8 +406,8 @@ class FrozenBackboneProbe(
             raise ValueError("y differs from the labels of the prototypes in X. Leave it out.")
 
     def _check_X(self, X: Any, *, reset: bool) -> ImageSource | np.ndarray:
-        is_table = getattr(X, "ndim", None) == 2 and np.asarray(X).dtype.kind in "biuf"
-        if is_table and self.backbone is not None:
+        has_columns = self.backbone is not None and getattr(X, "ndim", None) == 2
+        if has_columns and np.asarray(X).dtype.kind in "biuf":
             raise ValueError(
                 f"Got a 2-D table of shape {tuple(X.shape)}, but backbone={self.backbone!r} needs "
                 f"images. For rows of features use backbone=None. If these are similarities from "

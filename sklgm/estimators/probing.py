@@ -98,12 +98,15 @@ def probe_of(prototypes: Any, backbone: Any, probe: Any) -> FrozenBackboneProbe:
         net = net_parameters(prototypes)
         if net["backbone"] is not None:
             net["backbone"] = resolve_first(net["backbone"], net["image_size"])
-        return check_probe(probe, net["backbone"]).set_params(**net)
+        probe = check_probe(probe, net["backbone"]).set_params(**net)
+        if hasattr(prototypes, "backbone_fingerprint_"):
+            prototypes._check_same_net(probe._encoder())
+        return probe
     if isinstance(prototypes, PrototypeSet) and prototypes.images.ndim == 2:
         return check_probe(probe, None)
     raise ValueError(
-        f"{type(prototypes).__name__} brings no net to look with. Pass backbone=, a name or a "
-        f"Backbone, and its image size in probe=FrozenBackboneProbe(image_size=...)."
+        f"{type(prototypes).__name__} brings no net to look with. Pass backbone=, a name, or "
+        f"Backbone.from_name(name).with_image_size(size) for another size."
     )
 
 
@@ -177,5 +180,7 @@ def class_scores(probe: FrozenBackboneProbe, features: np.ndarray) -> np.ndarray
     if hasattr(head, "decision_function"):
         scores = np.asarray(head.decision_function(features))
         return np.stack([-scores / 2, scores / 2], axis=1) if scores.ndim == 1 else scores
+    if not hasattr(head, "predict_proba"):
+        raise ValueError(f"The head {head!r} has neither decision_function nor predict_proba.")
     probabilities = head.predict_proba(features)
     return np.log(np.maximum(probabilities, np.finfo(probabilities.dtype).tiny))

@@ -90,6 +90,9 @@ class Result(Table):
     def plot(self, ax: Any = None, *, metric: str = "accuracy") -> Any:
         """Draw the scores, with means and standard deviations over the seeds.
 
+        A comparison is a dot for each run, beside the mean of its row; a curve is a line of means
+        for each selection.
+
         Parameters
         ----------
         ax : matplotlib Axes, default=None

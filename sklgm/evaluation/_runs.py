@@ -41,9 +41,9 @@ class Bench:
         self.probe = probe
         self.split = split
         self.column = column
-        start = time.perf_counter()
         self.features = embed_real(probe, split.X_test)
-        self._seconds_per_image = (time.perf_counter() - start) / len(self.features)
+        # What probes on selections have taken, and the views that they have embedded.
+        self._seconds, self._n_views = 0.0, 0
 
     def run(self, selection: Any, seed: int) -> dict[str, Any]:
         """Return the record of a probe that is trained on a fitted selection, or on all images."""
@@ -55,26 +55,35 @@ class Bench:
         start = time.perf_counter()
         probe.fit(split.X, split.y)
         seconds = time.perf_counter() - start
+        n_images = len(split.y if selection is None else selection.prototype_labels_)
+        if selection is not None:
+            self._seconds += seconds
+            self._n_views += n_images * self._views_of_each(n_images)
         return {
             **({} if self.column is None else {"backbone": self.column}),
             "seed": seed,
-            "n_images": len(split.y if selection is None else selection.prototype_labels_),
+            "n_images": n_images,
             **self._metrics(probe.head_),
             "train_seconds": seconds,
         }
 
-    def tell_of_all_images(self, n_seeds: int) -> None:
-        """Print how long probes on all images are going to take, if that is long."""
+    def tell_of_all_images(self, place: str, n_seeds: int) -> None:
+        """Print about how long probes on all images will take, if that is long.
+
+        It is told by the probes so far, whose images are not found in a memory.
+        """
         n_images = len(self.split.y)
-        probe = self.probe
-        n_views = 1 if probe.augmentation is None else views_of_each(probe.n_views, n_images)
-        seconds = n_seeds * n_images * n_views * self._seconds_per_image
+        n_views = self._views_of_each(n_images)
+        seconds = n_seeds * n_images * n_views * self._seconds / max(1, self._n_views)
         if seconds > _LONG:
-            net = f"On {self.column}, " if self.column else ""
+            on = f" on {self.column}" if self.column else ""
             print(  # noqa: T201
-                f"{net}{n_seeds} probes on all images embed {n_views} views of each of "
-                f"{n_images:,}, in about {duration(seconds)}."
+                f"{place}: {n_seeds} probes{on} embed {n_views} views of each of {n_images:,} "
+                f"images, in at most about {duration(seconds)}"
             )
+
+    def _views_of_each(self, n_images: int) -> int:
+        return 1 if self.probe.augmentation is None else views_of_each(self.probe.n_views, n_images)
 
     def _metrics(self, head: Any) -> dict[str, float]:
         y, classes = self.split.y_test, self.split.classes
@@ -148,11 +157,11 @@ def run_rows(
     selections = [row.selection for row in rows]
     kept: Kept = {id(s.distiller): {} for s in selections if isinstance(s, NearestImages)}
     records: list[dict[str, Any]] = []
-    for bench in (b for row in rows if verbose and row.selection is None for b in row.benches):
-        bench.tell_of_all_images(n_seeds)
     for number, row in enumerate(rows, start=1):
         split = row.benches[0].split
         place = f"{number} of {len(rows)}" if verbose else ""
+        for bench in row.benches if verbose and row.selection is None else ():
+            bench.tell_of_all_images(place, n_seeds)
         runs: dict[str, list[list[dict[str, Any]]]] = {}
         for fitted, seeds, facts in fits(
             row.selection, split, n_seeds, n_selection_seeds, kept, soft_labels=soft_labels

@@ -51,7 +51,8 @@ def read_gradients(path: str | Path) -> tuple[dict[str, Any], dict[str, Tensor]]
         with safe_open(str(path), framework="pt") as file:
             header = json.loads((file.metadata() or {})[_KEY])
             version = header.pop("format")
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            known = file.keys() if version == _FORMAT else ()
+            tensors = {name: file.get_tensor(name) for name in known}
     except (SafetensorError, LookupError, ValueError, *_OTHER_JSON) as error:
         raise ValueError(f"{path} is not a file written by RealGradients.save.") from error
     if version != _FORMAT:

@@ -359,7 +359,8 @@ class RealGradients(FeatureMoments, MeanImages):
             full = cls(**as_settings(header))
             restore(full, tensors)
         except (KeyError, ValueError, TypeError, OverflowError) as error:
-            raise ValueError(f"{path} is damaged: {error}") from error
+            reason = f"{error} is missing." if isinstance(error, KeyError) else error
+            raise ValueError(f"{path} is damaged: {reason}") from error
         return full
 
     def tensors(self) -> dict[str, Tensor]:

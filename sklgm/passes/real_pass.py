@@ -13,11 +13,10 @@ from torch import Tensor
 from sklgm.images import ImageSource
 from sklgm.matching import RealGradients
 from sklgm.passes.encoder import Encoder
+from sklgm.passes.rows import ROWS_AT_ONCE
 from sklgm.passes.views import ViewStream, describe_augmentation
 from sklgm.synthesis.augmentation import Augmentation, centre_views, mirror, mirrors
 
-# Feature rows gathered before they meet the heads, for the sake of large products.
-_ROWS_AT_ONCE = 4096
 # Names of what is gathered: features, the places of their images, their shares of the target.
 _WAITING = ("waiting_features", "waiting_places", "waiting_shares")
 
@@ -122,7 +121,7 @@ class RealPass:
                 features = placed.encoder.still_features(pixels).to(self.device)
                 shares = torch.full((len(features),), share, dtype=torch.float64)
                 rows.append((features, places, shares))
-            if sum(len(features) for features, *_ in rows) >= _ROWS_AT_ONCE:
+            if sum(len(features) for features, *_ in rows) >= ROWS_AT_ONCE:
                 flush()
             seen += len(canvases)
             if kept is not None:

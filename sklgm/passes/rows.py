@@ -12,7 +12,8 @@ from sklgm.matching import RealGradients
 from sklgm.synthesis import BatchSize, Objective
 from sklgm.utils.arrays import gather
 
-_ROWS_AT_ONCE = 4096
+# Rows that meet the heads at once, for the sake of large products.
+ROWS_AT_ONCE = 4096
 
 
 class RowEncoder:
@@ -33,7 +34,7 @@ class RowEncoder:
 
     def canvases(self, rows: np.ndarray, start: int = 0) -> Iterator[torch.Tensor]:
         """Yield rows from ``start`` on as float32, a few thousand at a time."""
-        for part in gen_batches(len(rows) - start, _ROWS_AT_ONCE):
+        for part in gen_batches(len(rows) - start, ROWS_AT_ONCE):
             yield torch.from_numpy(rows[start:][part].astype(np.float32))
 
     def embed(self, rows: np.ndarray) -> np.ndarray:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
+from numpy.typing import ArrayLike
 
 from sklgm.plotting._style import Display, shorten
 
@@ -19,7 +20,7 @@ class HeatMapDisplay(Display):
         rows: Sequence[str],
         columns: Sequence[str],
         texts: Sequence[Sequence[str]],
-        framed: Any,
+        framed: ArrayLike,
         label: str,
         lowest: float = 0.9,
         n_beside: int = 0,
@@ -68,7 +69,7 @@ class HeatMapDisplay(Display):
         bar = self.figure_.colorbar(image, ax=ax, pad=0.02, aspect=30, label=label, shrink=shrink)
         bar.outline.set_visible(False)
 
-    def _draw_frames(self, framed: np.ndarray) -> None:
+    def _draw_frames(self, framed: ArrayLike) -> None:
         from matplotlib.patches import Rectangle
 
         # They are vermilion, since black is lost on dark blue.

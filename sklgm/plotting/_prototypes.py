@@ -98,8 +98,9 @@ class PrototypesDisplay:
         y : array-like of shape (n_samples,), default=None
             Labels of the images.
         backbone : str, Backbone or None, default=None
-            Net whose features tell what is similar. None takes the estimator's, the first of
-            several; a set has none.
+            Net whose features tell what is similar; see :meth:`Backbone.with_image_size
+            <sklgm.Backbone.with_image_size>` for another size than its own. None takes the
+            estimator's, the first of several; a set has none.
         class_names : dict or sequence of str, default=None
             Names to show instead of the labels: by label, or one per class in sorted order.
         ax : matplotlib Axes, default=None
@@ -117,8 +118,8 @@ class PrototypesDisplay:
         sklearn.exceptions.NotFittedError
             If `estimator` is not fitted.
         ValueError
-            If its prototypes are feature rows, a class has fewer images than prototypes, or X comes
-            with a set and no backbone.
+            If its prototypes are feature rows, its net is no longer the one it was fitted with, a
+            class has fewer images than prototypes, or X comes with a set and no backbone.
         """
         images, labels = check_prototypes(estimator)
         nearest = None

@@ -3,8 +3,9 @@
 import hashlib
 import json
 import os
+import shutil
+import uuid
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import numpy as np
@@ -53,21 +54,24 @@ def write_folder(directory: Path, prototypes: Any) -> None:
     """Write a `PrototypeSet`, complete or not at all, in place of a folder that may be there."""
     target = directory.resolve()
     target.parent.mkdir(parents=True, exist_ok=True)
-    with TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as beside:
-        new, old = Path(beside) / "new", Path(beside) / "old"
+    token = uuid.uuid4().hex[:12]
+    new = target.with_name(f".{target.name}.{token}.partial")
+    old = target.with_name(f".{target.name}.{token}.old")
+    try:
         new.mkdir()
         _write(new, prototypes)
-        try:
-            if target.exists():
-                target.rename(old)
-            new.rename(target)
-        finally:
-            if old.exists() and not target.exists():
-                old.rename(target)
-        if old.exists():
-            for entry in old.iterdir():
-                if entry.name not in (CARD, _TENSORS, PICTURES, _README):
-                    entry.rename(target / entry.name)
+        if target.exists():
+            target.rename(old)
+        new.rename(target)
+    finally:
+        shutil.rmtree(new, ignore_errors=True)
+        if old.exists() and not target.exists():
+            old.rename(target)
+    if old.exists():
+        for entry in old.iterdir():
+            if entry.name not in (CARD, _TENSORS, PICTURES, _README):
+                entry.rename(target / entry.name)
+        shutil.rmtree(old)  # where a user's file could not be moved, it stays here
 
 
 def read_folder(

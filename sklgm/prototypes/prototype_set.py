@@ -10,8 +10,7 @@ from tempfile import TemporaryDirectory
 from typing import Any, NoReturn
 
 import numpy as np
-from sklearn.utils import assert_all_finite, check_consistent_length
-from sklearn.utils.validation import check_is_fitted
+from sklearn.utils.validation import check_consistent_length, check_is_fitted
 
 from sklgm.prototypes.folder import check_target, read_folder, write_folder
 from sklgm.prototypes.hub import local_folder, push_folder
@@ -283,7 +282,8 @@ def _check_images(images: Any) -> np.ndarray:
             "Prototypes are images of shape (n, height, width, 3) or rows of shape (n, n_features),"
             f" none of these sizes 0; got shape {images.shape}."
         )
-    assert_all_finite(images, input_name="images")
+    if not np.isfinite(images).all():
+        raise ValueError("Prototypes contain NaN or infinite values.")
     if is_pictures and (images.min() < 0 or images.max() > 1):
         raise ValueError(
             f"Images must have values in [0, 1]; got {images.min():.4g} to {images.max():.4g}."

@@ -22,6 +22,11 @@ class Table:
         -------
         pandas.DataFrame
             A line for each record.
+
+        Raises
+        ------
+        ImportError
+            Without pandas.
         """
         return data_frame(list(self.records))
 

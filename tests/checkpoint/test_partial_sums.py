@@ -41,7 +41,7 @@ class Stop(Follower):
 @pytest.fixture(autouse=True)
 def small_batches(at_every_step, monkeypatch):
     for module in (real_pass, rows):
-        monkeypatch.setattr(module, "_ROWS_AT_ONCE", 10)
+        monkeypatch.setattr(module, "ROWS_AT_ONCE", 10)
 
 
 def fit(case, memory, callback=None):

@@ -1,4 +1,5 @@
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -423,13 +424,26 @@ def test_it_is_silent_unless_asked(capsys):
 
 def test_probes_that_take_long_are_told_one_by_one(capsys, monkeypatch):
     monkeypatch.setattr("sklgm.evaluation._runs._LONG", 0.0)
-    compare(selections={"all": None}, n_probe_seeds=3, verbose=1)
-    begin, *probes, last = capsys.readouterr().out.splitlines()
-    first, _, about = begin.partition(", in about ")
-    assert first == f"3 probes on all images embed {PROBE.n_views} views of each of {len(X)}"
-    assert re.fullmatch(r"\d+ s\.", about)
+    compare(selections={"random": RandomImages(NET), "all": None}, n_probe_seeds=3, verbose=1)
+    random, total, *probes, last = capsys.readouterr().out.splitlines()[-5:]
+    assert random.startswith("1 of 2: random: accuracy ")
+    begin, _, about = total.partition(" images, in at most about ")
+    assert begin == f"2 of 2: 3 probes embed {PROBE.n_views} views of each of {len(X)}"
+    assert re.fullmatch(r"\d+ s", about)
     assert [line.partition(" took ")[0] for line in probes] == [
-        "1 of 1: probe 1 of 3",
-        "1 of 1: probe 2 of 3",
+        "2 of 2: probe 1 of 3",
+        "2 of 2: probe 2 of 3",
     ]
-    assert last.startswith("1 of 1: all: accuracy ")
+    assert last.startswith("2 of 2: all: accuracy ")
+
+
+def test_the_time_of_probes_on_all_images_follows_from_those_before(monkeypatch):
+    clock = iter(range(10**6))
+    told = []
+    own = SimpleNamespace(perf_counter=lambda: float(next(clock)))
+    monkeypatch.setattr("sklgm.evaluation._runs.time", own)
+    monkeypatch.setattr("sklgm.evaluation._runs._LONG", 0.0)
+    monkeypatch.setattr("sklgm.evaluation._runs.duration", lambda seconds: told.append(seconds))
+    compare(selections={"random": RandomImages(NET), "all": None}, n_probe_seeds=3, verbose=1)
+    # Each probe takes a second by this clock, one on three images embeds three times the views.
+    assert told == [pytest.approx(3 * len(X) / 3)]

@@ -80,7 +80,7 @@ def test_a_file_without_covariance_is_what_it_always_was(tmp_path):
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"tensors": {"feature_product_sum": None}}, "is damaged: 'feature_product_sum'"),
+        ({"tensors": {"feature_product_sum": None}}, "damaged: 'feature_product_sum' is m"),
         ({"tensors": {"feature_product_sum": torch.zeros(1, D).double()}}, "is damaged: its feat"),
         ({"tensors": {"class_feature_sum": torch.zeros(C, D)}}, "is damaged: its class_feat"),
         ({"store_covariance": 3}, "is damaged: The 'store_covariance' parameter"),
@@ -110,7 +110,7 @@ TOTALS = {"sums": None, "totals": torch.ones(2)}
         (lambda file: file.write_bytes(file.read_bytes()[:30]), NOT_OURS),
         (lambda file: save_file(OTHER, file), NOT_OURS),
         (lambda file: save_file(OTHER, file, metadata={"format": "pt"}), NOT_OURS),
-        (lambda file: change(file, tensors={"rows_seen": None}), "is damaged: 'rows_seen'"),
+        (lambda file: change(file, tensors={"rows_seen": None}), "is damaged: 'rows_seen' is mis"),
         (lambda file: change(file, format=2, surprise=[1], tensors=TOTALS), FOREIGN),
         (lambda file: change(file, tensors={"sums": torch.zeros(5, C, D + 2)}), DAMAGED),
         (lambda file: change(file, classes=[1, 2]), DAMAGED),

@@ -212,6 +212,14 @@ def test_a_set_is_drawn_as_its_estimator():
     np.testing.assert_allclose(display.nearest, fitted.prototypes_)
 
 
+def test_a_net_that_has_changed_since_the_fit_is_not_looked_through():
+    images, labels = toy_images()
+    fitted = RandomImages(tiny_backbone(), random_state=0).fit(images, labels)
+    fitted.set_params(backbone=tiny_backbone(seed=1))
+    with pytest.raises(ValueError, match="was fitted on other weights"):
+        PrototypesDisplay.from_estimator(fitted, images, labels)
+
+
 def test_estimators_without_pictures_are_refused(stand_in):
     with pytest.raises(NotFittedError):
         PrototypesDisplay.from_estimator(stand_in())

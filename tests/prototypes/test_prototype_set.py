@@ -552,6 +552,24 @@ def test_overwrite_replaces_prototypes_and_keeps_other_files(tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ["set"]
 
 
+def test_a_file_that_cannot_be_moved_is_not_lost(tmp_path, monkeypatch):
+    target = tmp_path / "set"
+    make_set([0, 1]).save(target)
+    (target / "notes.txt").write_text("mine")
+    rename = Path.rename
+
+    def fail(path, to):
+        if path.name == "notes.txt":
+            raise PermissionError("no")
+        return rename(path, to)
+
+    monkeypatch.setattr(Path, "rename", fail)
+    with pytest.raises(PermissionError):
+        make_set([5]).save(target, overwrite=True)
+    assert [path.read_text() for path in tmp_path.rglob("notes.txt")] == ["mine"]
+    assert PrototypeSet.load(target).labels.tolist() == [5]
+
+
 @pytest.mark.parametrize("card", [None, "{}", "not json", '["sklgm-prototypes"]'])
 def test_overwrite_never_replaces_a_folder_of_someone_else(tmp_path, card):
     (tmp_path / "thesis.tex").write_text("years of work")
@@ -616,7 +634,7 @@ def test_a_failure_leaves_everything_as_it_was(tmp_path, monkeypatch, existing, 
         monkeypatch.setattr(
             Path,
             "rename",
-            lambda self, to: fail() if self.name == "new" else rename(self, to),
+            lambda self, to: fail() if self.suffix == ".partial" else rename(self, to),
         )
     with pytest.raises(OSError, match="disk full"):
         make_set(["new"]).save(target, overwrite=True)
