@@ -232,7 +232,7 @@ def test_images_without_a_backbone(name, tmp_path):
     nested = "backbone" not in estimator.get_params(deep=False)
     estimator.set_params(**{"distiller__backbone" if nested else "backbone": None})
     for images in (X, list(X), save_images(X, tmp_path), [Image.fromarray(x) for x in X]):
-        refuse(estimator, images, Y, "dim 4|takes rows of features, but got text|1D array")
+        refuse(estimator, images, Y, "dim 4|could not convert string|1D array")
 
 
 @pytest.mark.parametrize("name", ["probe with distiller", "nearest", "sampler"])

@@ -23,7 +23,7 @@ from typer.testing import CliRunner
 from sklgm import Backbone, BackboneEmbedder, LGMDistiller, PrototypeSet, RandomHeads, RealGradients
 from sklgm.cli.app import app
 from sklgm.datasets import load_folder, load_waterbirds, make_spurious_images
-from sklgm.evaluation._homes import nets_of
+from sklgm.prototypes.nets import nets_of
 from sklgm.report import HTMLReport
 from sklgm.report._folders import _read_groups
 from tests.image_checks import save_images, toy_images

@@ -137,6 +137,8 @@ def check_backbone(backbone: Any, parameter: str = "backbone") -> None:
             "mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)), with the size and the "
             "normalisation that it was trained with."
         )
+        if hasattr(backbone, "fit"):
+            advice = "An estimator goes in by name, such as distiller=."
         if hasattr(getattr(backbone, "config", None), "model_type"):
             advice = "A model of transformers becomes one by Backbone.from_transformers(model)."
         raise ValueError(

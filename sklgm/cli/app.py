@@ -174,7 +174,8 @@ def evaluate(
     """
     from sklgm import FrozenBackboneProbe, PrototypeSet
     from sklgm.datasets._files import load_pair
-    from sklgm.evaluation._homes import compare_prototypes, nets_of
+    from sklgm.evaluation._homes import compare_prototypes
+    from sklgm.prototypes.nets import nets_of
 
     # The rows share the features of the images, by a memory.
     with waiting("Training probes", as_json), TemporaryDirectory() as folder:

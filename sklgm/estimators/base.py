@@ -76,12 +76,12 @@ class FrozenBackboneEstimator(BaseEstimator):
             try:
                 return validate_data(self, X, reset=reset, dtype=[np.float32, np.float64])
             except ValueError as error:
-                if "could not convert string" not in str(error):
-                    raise
-                raise ValueError(
-                    f"{type(self).__name__} has backbone=None and takes rows of features, but got "
-                    f"text. Name a backbone to pass paths of images."
-                ) from error
+                if "could not convert string" in str(error) or "array with dim" in str(error):
+                    error.add_note(
+                        f"{type(self).__name__} has backbone=None and takes rows of features. Name "
+                        f"a backbone to pass images or their paths."
+                    )
+                raise
         source = check_images(X)
         if reset:
             self._forget_features_in()

@@ -8,7 +8,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.frozen import FrozenEstimator
 
-from sklgm.prototypes.nets import difference, recorded_net, recorded_size
+from sklgm.prototypes.nets import difference, homes_of, recorded_net, recorded_size
 from sklgm.prototypes.prototype_set import PrototypeSet
 
 
@@ -36,6 +36,7 @@ def fit_distiller(
 
 def warn_of_sizes(probe: Any, distiller: Any, encoder: Any) -> None:
     """Warn, before a fit, of a distiller for the probe's net that makes images of another size."""
+    distiller = getattr(distiller, "estimator", distiller)  # of a frozen one
     same = isinstance(probe.backbone, str) and getattr(distiller, "backbone", "") == probe.backbone
     if not same or "max_iter" not in distiller.get_params(deep=False):
         return
@@ -74,12 +75,18 @@ def warn_of_net(given: PrototypeSet, X: Any, backbone: Any, encoder: Any) -> Non
     net, side = encoder.backbone, given.images.shape[1]
     facts = recorded_net(given.provenance, net)
     texts = [difference(facts, net, backbone)] if given is X else []
-    if 2 * side < net.canvas_size:
+    if given is X:
+        homes = homes_of(given.provenance)
+        at_home = len(homes) == 1 and (bool(facts) or homes[0] == backbone)
+    else:  # in a pipeline, where X knows what the distiller's net computed
+        key = getattr(X, "feature_key", None)
+        at_home = key is not None and key[0].startswith(f"{net.name}-")
+    if side != net.canvas_size and (at_home or 2 * side < net.canvas_size):
         known = recorded_size(given.provenance, facts, side)
         size = known or f"about {round(side * net.image_size / net.canvas_size)}"
         texts.append(
-            f"Prototypes of {side} x {side} pixels are enlarged for a net that sees "
-            f"{net.image_size}. If they were made at a smaller image_size, use the same one here, "
+            f"Prototypes of {side} x {side} pixels are resized for a net that sees "
+            f"{net.image_size}. If they were made at another image_size, use the same one here, "
             f"{size}."
         )
     for text in filter(None, texts):

@@ -154,4 +154,8 @@ def fit_other_head(
     with warnings.catch_warnings():
         # One prototype a class is no regression; of labels that are given we have warned.
         warnings.filterwarnings("ignore", "The number of unique classes")
-        return clone(head).fit(bank.reshape(len(rows), -1), labels[rows], **metadata)
+        try:
+            return clone(head).fit(bank.reshape(len(rows), -1), labels[rows], **metadata)
+        except Exception as error:
+            error.add_note(f"This was raised by head={head!r}, which must be a classifier.")
+            raise

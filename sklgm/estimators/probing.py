@@ -6,12 +6,14 @@ from typing import Any
 import numpy as np
 from sklearn.base import clone
 
+from sklgm.backbones import Backbone
 from sklgm.backbones._several import resolve_first
 from sklgm.estimators.base import FrozenBackboneEstimator
 from sklgm.estimators.distilled import check_fits_net
 from sklgm.estimators.probe import FrozenBackboneProbe
 from sklgm.estimators.selectors.nearest import nearest_rows
 from sklgm.passes.views import resolve_augmentation
+from sklgm.prototypes.nets import nets_of
 from sklgm.prototypes.prototype_set import PrototypeSet
 from sklgm.utils.targets import check_known, check_targets
 
@@ -92,6 +94,13 @@ def probe_of(prototypes: Any, backbone: Any, probe: Any) -> FrozenBackboneProbe:
     those of ``probe`` or the defaults. A ValueError says if there is no backbone for images, or
     the probe cannot be used.
     """
+    if isinstance(prototypes, PrototypeSet) and not isinstance(backbone, Backbone):
+        if prototypes.images.ndim == 2:
+            return check_probe(probe, backbone)
+        check_probe(probe, backbone)  # before a net is made
+        size = None if probe is None else probe.image_size
+        named = [] if backbone is None else [backbone]
+        return check_probe(probe, next(iter(nets_of(prototypes, named, size).values())))
     if backbone is not None:
         return check_probe(probe, backbone)
     if all(hasattr(prototypes, name) for name in _OF_THE_NET):
@@ -102,8 +111,6 @@ def probe_of(prototypes: Any, backbone: Any, probe: Any) -> FrozenBackboneProbe:
         if hasattr(prototypes, "backbone_fingerprint_"):
             prototypes._check_same_net(probe._encoder())
         return probe
-    if isinstance(prototypes, PrototypeSet) and prototypes.images.ndim == 2:
-        return check_probe(probe, None)
     raise ValueError(
         f"{type(prototypes).__name__} brings no net to look with. Pass backbone=, a name, or "
         f"Backbone.from_name(name).with_image_size(size) for another size."

@@ -1,73 +1,21 @@
 """Saved prototypes among real images, on the nets they were made on or on others."""
 
-import shlex
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from sklgm.backbones import Backbone
-from sklgm.backbones._checks import brief
-from sklgm.backbones._names import is_here, place_of
 from sklgm.estimators.probe import FrozenBackboneProbe
 from sklgm.estimators.probing import net_parameters
 from sklgm.estimators.selectors import ClassCentroids, RandomImages
 from sklgm.evaluation._comparison import SelectionComparison, compare_selections
-from sklgm.prototypes.nets import difference, homes_of, is_name, recorded_net, recorded_size
+from sklgm.prototypes.nets import homes_of, recorded_net
 from sklgm.prototypes.prototype_set import PrototypeSet
 
 # What their row is called.
 PROTOTYPES = "prototypes"
-
-
-def nets_of(
-    prototypes: PrototypeSet, backbones: Sequence[str], image_size: int | None
-) -> dict[str, Backbone]:
-    """Return nets to look at images with, by name, each at the size that it is to see.
-
-    Without names they are the nets that the prototypes were made on. Without a size, these and nets
-    of the same architecture see that of the prototypes, and others their own.
-    """
-    homes = homes_of(prototypes.provenance)
-    names = list(dict.fromkeys(backbones)) or homes
-    if not names:
-        raise ValueError(
-            "The prototypes do not tell which net they were made on. Name one with --backbone."
-        )
-    if not backbones:
-        _refuse_places(names)
-    nets = {}
-    for name in names:
-        net = Backbone.from_name(name)
-        facts = recorded_net(prototypes.provenance, net)
-        if facts and name in homes and is_here(name) and facts["name"] != net.name:
-            warnings.warn(
-                f"The weights of {brief(name)} have changed since the prototypes were made on it. "
-                f"Scores are those of the net as it is now.",
-                stacklevel=3,
-            )
-        if text := difference(facts, net, name):
-            warnings.warn(text, stacklevel=3)
-        own = None
-        if facts or name in homes:
-            own = recorded_size(prototypes.provenance, facts, max(prototypes.images.shape[1:3]))
-        nets[name] = net.with_image_size(image_size or own or net.image_size)
-    return nets
-
-
-def _refuse_places(names: Sequence[str]) -> None:
-    """Raise ValueError if a card names files or repositories, which may be of anybody's choice."""
-    for name in names:
-        if is_name(name) and place_of(name) is None:
-            continue
-        is_plain = is_name(name) and name.isprintable() and len(name) < 300
-        how = f", as in --backbone {shlex.quote(name)}" if is_plain else ""
-        raise ValueError(
-            f"The prototypes say that they were made on {brief(name)}. Nets of your own, and "
-            f"weights in a file or a repository, are only loaded when asked for: name the net with "
-            f"--backbone{how}. One without a name can be passed in Python."
-        )
 
 
 def made_them(prototypes: PrototypeSet, nets: Mapping[str, Backbone]) -> list[str]:

@@ -13,8 +13,7 @@ from sklgm.images.decoding import RGB, array_to_rgb, file_to_rgb, pillow_to_rgb
 
 _SHAPE = (
     "Channels come last in arrays: move them there by np.moveaxis(X, -3, -1), drop the axis of a "
-    "single one by X[..., 0] and a fourth one by X[..., :3]. Rows of features are taken with "
-    "backbone=None."
+    "single one by X[..., 0] and a fourth one by X[..., :3]."
 )
 _DTYPE = (
     "Integers in 0..255 become uint8 by X.astype(np.uint8), and booleans floats by X.astype(float)."
@@ -70,6 +69,11 @@ def _content(item: dict[str, Any]) -> Any:
 
 def check_array(array: NDArray[Any], name: str) -> None:
     """Raise ValueError unless an array is an image: (H, W, 3) or (H, W), uint8 or in [0, 1]."""
+    if array.ndim == 1:
+        raise ValueError(
+            f"Got {name} of shape {array.shape}, which is a row and no image. Rows of features are "
+            f"taken with backbone=None, flattened pixels after X.reshape(n, height, width, 3)."
+        )
     if array.size == 0 or (array.ndim != 2 and array.shape[2:] != (3,)):
         raise ValueError(f"Got {name} of shape {array.shape}. {_SHAPE}")
     if array.dtype == np.uint8:

@@ -16,8 +16,9 @@ from sklgm.estimators.embedder import BackboneEmbedder
 from sklgm.estimators.probe import FrozenBackboneProbe
 from sklgm.estimators.probing import net_parameters
 from sklgm.evaluation import SelectionComparison, TransferMatrix, prototype_statistics
-from sklgm.evaluation._homes import PROTOTYPES, compare_prototypes, made_them, nets_of
+from sklgm.evaluation._homes import PROTOTYPES, compare_prototypes, made_them
 from sklgm.evaluation._transfer import with_relative_accuracy
+from sklgm.prototypes.nets import nets_of
 from sklgm.prototypes.prototype_set import PrototypeSet
 from sklgm.report._html import HTMLReport
 

@@ -133,7 +133,7 @@ def test_the_net_is_the_estimators_own_unless_named():
     for own in (FITTED, FrozenEstimator(FITTED)):
         found = gradient_alignment(own, X, Y, random_state=0)
         assert_allclose(found.by_head, expected.by_head, rtol=1e-6)
-    with pytest.raises(ValueError, match="PrototypeSet brings no net"):
+    with pytest.raises(ValueError, match="In Python, pass backbone="):
         gradient_alignment(PrototypeSet.from_estimator(FITTED), X, Y)
 
 
@@ -329,7 +329,7 @@ IMAGES, LABELS = FITTED.prototypes_, FITTED.prototype_labels_
         ({"y": np.where(np.arange(len(Y)) == 0, "z", Y)}, r"include \['z'\]"),
         ({"y": np.searchsorted(["a", "b", "c"], Y)}, "labels of one type"),
         ({"backbone": [NET, OTHER]}, "backbone"),
-        ({"prototypes": PrototypeSet.from_estimator(FITTED), "backbone": None}, "brings no net"),
+        ({"prototypes": PrototypeSet.from_estimator(FITTED), "backbone": None}, "pass backbone="),
         ({"distiller": RandomImages()}, "distiller"),
         ({"distiller": LGMDistiller(heads=RandomHeads(pool_size=0))}, "pool_size"),
         ({"distiller": LGMDistiller(heads=RandomHeads(pool_size=1))}, "Raise its pool_size"),

@@ -92,7 +92,7 @@ def test_sets_of_images_need_a_backbone():
     assert suspect_classes(kept, X, y, backbone=net).records == expected.records
     named = FrozenBackboneProbe()
     assert suspect_classes(kept, X / 255, y, backbone=net, probe=named).records == expected.records
-    with pytest.raises(ValueError, match="Pass backbone="):
+    with pytest.raises(ValueError, match="pass backbone="):
         suspect_classes(kept, X, y)
     with pytest.raises(ValueError, match=r"classes of prototypes include \[1\], which y"):
         suspect_classes(chosen, X, y * 2)

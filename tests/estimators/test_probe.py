@@ -216,7 +216,7 @@ def test_prototypes_of_a_smaller_image_size_are_warned_of():
     large = tiny_backbone(64)
     small = distiller(tiny_backbone(16)).fit(X, Y)
     given = PrototypeSet.from_estimator(small)
-    message = "18 x 18 pixels are enlarged for a net that sees 64. .* image_size.* about 16"
+    message = "18 x 18 pixels are resized for a net that sees 64. .* image_size.* about 16"
     for fit in (
         lambda: make_pipeline(FrozenEstimator(small), probe(large)).fit(X, Y),
         lambda: probe(large, distiller=FrozenEstimator(small)).fit(X, Y),
@@ -226,6 +226,23 @@ def test_prototypes_of_a_smaller_image_size_are_warned_of():
             fit()
     assert found[0].filename == __file__
     probe(tiny_backbone(28)).fit(given)  # a warning is an error here
+
+
+def test_prototypes_of_another_image_size_of_the_same_net_are_warned_of():
+    """A net of the same name at another size; not another net, which need not see the same."""
+    size = {"backbone": "efficientnet_lite0", "image_size": 32}
+    chosen = RandomImages(**size, random_state=0).fit(X, Y)
+    given = PrototypeSet.from_estimator(chosen)
+    quick = {"max_epochs": 1, "n_views": 1, "random_state": 0}
+    looking = FrozenBackboneProbe("efficientnet_lite0", image_size=48, **quick)
+    with pytest.warns(UserWarning, match="36 x 36 pixels are resized.*sees 48.*one here, 32"):
+        looking.fit(given)
+    with pytest.warns(UserWarning, match="36 x 36 pixels are resized.*sees 48.*about 32"):
+        make_pipeline(FrozenEstimator(chosen), looking).fit(X, Y)
+    distilled = LGMDistiller(**size, max_iter=1, n_views=1, heads=RandomHeads(2, 2)).fit(X, Y)
+    with pytest.warns(UserWarning, match="sees 32 pixels, and this probe sees 48"):
+        clone(looking).set_params(distiller=FrozenEstimator(distilled)).fit(X, Y)
+    FrozenBackboneProbe(NET, **quick).fit(given)  # a warning is an error here
 
 
 def test_a_refit_without_distiller_forgets_it():

@@ -10,7 +10,8 @@ import torch
 from sklgm import FrozenBackboneProbe, LGMDistiller, PrototypeSet, RandomHeads, RandomImages
 from sklgm.backbones import Backbone
 from sklgm.evaluation import cross_model_transfer
-from sklgm.evaluation._homes import made_them, nets_of
+from sklgm.evaluation._homes import made_them
+from sklgm.prototypes.nets import nets_of
 
 X = np.random.default_rng(0).integers(0, 256, (8, 40, 40, 3), dtype=np.uint8)
 Y = ["cat", "dog"] * 4

@@ -158,7 +158,7 @@ def test_a_class_of_one_image():
         (
             PrototypeSet(np.zeros((1, 8, 8, 3)), ["a"]),
             {},
-            "brings no net to look with. Pass",
+            "do not tell which net .* pass backbone=",
         ),
         (PrototypeSet(np.zeros((1, 4)), ["a"]), {"backbone": NET}, "Prototypes are rows"),
         (PrototypeSet(np.zeros((1, 8, 8, 3)), ["z"]), {"backbone": NET}, r"include \['z'\]"),

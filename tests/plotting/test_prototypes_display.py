@@ -206,10 +206,23 @@ def test_a_set_is_drawn_as_its_estimator():
     given = PrototypeSet.from_estimator(fitted)
     drawn = [rendered(PrototypesDisplay.from_estimator(one)) for one in (fitted, given)]
     assert np.array_equal(*drawn)
-    with pytest.raises(ValueError, match="PrototypeSet brings no net"):
+    with pytest.raises(ValueError, match="In Python, pass backbone="):
         PrototypesDisplay.from_estimator(given, images, labels)
     display = PrototypesDisplay.from_estimator(given, images, labels, backbone=tiny_backbone())
     np.testing.assert_allclose(display.nearest, fitted.prototypes_)
+
+
+def test_a_set_knows_the_net_and_the_size_it_was_made_for():
+    images, labels = toy_images()
+    fitted = RandomImages("efficientnet_lite0", image_size=32, random_state=0).fit(images, labels)
+    given = PrototypeSet.from_estimator(fitted)
+    others = np.delete(np.arange(len(images)), fitted.prototype_indices_)
+    expected = PrototypesDisplay.from_estimator(fitted, images[others], labels[others])
+    for backbone in (None, "efficientnet_lite0"):
+        display = PrototypesDisplay.from_estimator(
+            given, images[others], labels[others], backbone=backbone
+        )
+        np.testing.assert_allclose(display.nearest, expected.nearest)
 
 
 def test_a_net_that_has_changed_since_the_fit_is_not_looked_through():
