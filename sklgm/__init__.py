@@ -64,7 +64,10 @@ else:
         "sklgm.estimators.selectors",
     )
 
-    _ROOMS = ("alignment", "backbones", "bias", "datasets", "evaluation", "plotting", "report")
+    _ROOMS = (
+        *("alignment", "backbones", "bias", "datasets", "evaluation", "images", "plotting"),
+        "report",
+    )
 
     def __getattr__(name: str) -> Any:
         if name in _ROOMS:

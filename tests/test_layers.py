@@ -168,6 +168,7 @@ def test_import_is_light():
         "assert 'torch' not in sys.modules\n"
         "import torch\n"
         "state, threads = torch.get_rng_state(), torch.get_num_threads()\n"
+        "assert sklgm.images.check_images\n"
         "from sklgm import *\n"
         "from sklgm.estimators import distiller\n"
         "assert LGMDistiller is sklgm.LGMDistiller is distiller.LGMDistiller\n"

@@ -31,7 +31,8 @@ class Alignment:
     score : float
         The metric itself.
     calibrated : float
-        A score in [0, 1]: 0 up to ``threshold``, 1 where the score is 1, linear in between.
+        A score in [0, 1]: 0 up to ``threshold``, 1 where the score is 1, linear in between; 0
+        throughout if ``threshold`` is 1.
     p_value : float
         Share of permutations that score as high, in (0, 1]; the given order counts as one.
     null_mean : float

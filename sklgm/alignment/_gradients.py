@@ -58,16 +58,17 @@ def gradient_alignment(
     """Compare the gradients of prototypes and of real images on a backbone.
 
     The score is 1 less the angular distance that `LGMDistiller` minimises: the cosine between
-    the two gradients of a random linear probe, averaged over many of them. On a backbone that
-    prototypes were not made for it tells how far they mean the same to it.
+    the two gradients of a random linear probe, averaged over many of them. On a backbone that the
+    prototypes were not made for, it tells how far their gradient still points along the real
+    gradient.
 
     Parameters
     ----------
     prototypes : PrototypeSet or fitted estimator
         An estimator has ``prototypes_`` and ``prototype_labels_``: a distiller or a selector.
-    X : array-like of images, or of shape (n_samples, n_features) with ``backbone=None``
-        Real images, as every estimator takes them.
-    y : array-like of shape (n_samples,)
+    X : array-like of images, or of shape (n_samples, n_features), default=None
+        Real images, as every estimator takes them; rows of features with ``backbone=None``.
+    y : array-like of shape (n_samples,), default=None
         Their labels, of the same classes as the prototypes'.
     backbone : str, Backbone or None, default=None
         Where to compare. None is the net of the estimator, the first of several. A `PrototypeSet`
@@ -81,7 +82,7 @@ def gradient_alignment(
         as it has them, and the defaults otherwise.
     random_state : int, RandomState instance or None, default=None
         Makes heads, views and interval reproducible. Heads are not those of a distillation
-        with the same number, unless ``gradients`` bring them.
+        with the same ``random_state``, unless ``gradients`` bring them.
 
     Returns
     -------
@@ -94,7 +95,8 @@ def gradient_alignment(
         If an estimator is not fitted.
     ValueError
         If prototypes, data, labels or a setting cannot be used, or the gradients are of another
-        backbone or other views.
+        backbone or other views. There must be two heads or more: for prototypes made with
+        ``heads="zero"``, pass ``distiller=``.
 
     See Also
     --------

@@ -29,10 +29,10 @@ _CPU = torch.device("cpu")
 class Backbone(NamedBackbones):
     """A frozen vision net that maps images to features.
 
-    Made by `Backbone.from_name`, by `Backbone.from_transformers`, or by `Backbone.from_module`
-    around a net of your own. Nothing about a backbone changes once it is made: its weights need no
-    gradient, its BatchNorm layers are in evaluation mode, and scikit-learn's `clone`, `copy.copy`
-    and `copy.deepcopy` return the same object.
+    Made by `Backbone.from_name`, `from_timm`, `from_open_clip`, `from_transformers`, or by
+    `Backbone.from_module` around a net of your own. Nothing about a backbone changes once it is
+    made: its weights need no gradient, its BatchNorm layers are in evaluation mode, and
+    scikit-learn's `clone`, `copy.copy` and `copy.deepcopy` return the same object.
 
     Parameters
     ----------
@@ -143,8 +143,8 @@ class Backbone(NamedBackbones):
     def canvas_size(self) -> int:
         """Side of prototypes, and of the square that images are brought to before a centre crop.
 
-        It is `image_size` where the library's own preparation cuts nothing off, as for CLIP, and up
-        to 8/7 of it elsewhere.
+        It is ``image_size / crop_pct``, rounded down: `image_size` for CLIP, and 8/7 of it with a
+        ``crop_pct`` of 0.875.
         """
         return self.spec.canvas_size(self.image_size)
 
@@ -259,7 +259,7 @@ class Backbone(NamedBackbones):
         Returns
         -------
         Backbone
-            The same object at each call.
+            The same object whenever the device is the same.
         """
         device = resolve_device(device)
         if device == self.device:
@@ -289,6 +289,11 @@ class Backbone(NamedBackbones):
         -------
         Backbone
             Nets that take any size share their weights with this one.
+
+        Raises
+        ------
+        ValueError
+            If the net cannot take the size, or was made by `from_module` for another.
         """
         size = _checks.check_size(image_size)
         if size == self.image_size:

@@ -131,8 +131,8 @@ class NamedBackbones:
         Parameters
         ----------
         architecture : str
-            A name of ``open_clip.list_models()``, and without a file a slash and the name of
-            weights after it.
+            A name of ``open_clip.list_models()``, with a slash and the name of weights after it,
+            unless `checkpoint` or ``pretrained=False`` is given.
         **options : Any
             `checkpoint`, `pooling` and the others of `from_name`.
 

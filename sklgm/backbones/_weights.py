@@ -18,7 +18,12 @@ CONFIGS = {
 
 
 class WeightsNotFoundError(OSError):
-    """The pretrained weights of a backbone are neither on this machine nor within reach."""
+    """The pretrained weights of a backbone are neither on this machine nor within reach.
+
+    This subclass of OSError is raised when a net is loaded, at first use: by ``fit``, or by
+    `Backbone.module`, `Backbone.features` or `Backbone.n_features`. Of a net that a hub repository
+    describes, it is raised when the `Backbone` is made.
+    """
 
 
 def find_weights(spec: BackboneSpec) -> str:

@@ -48,8 +48,8 @@ class BiasReport(Table):
         cannot tell in real images, it cannot tell in prototypes.
     accuracy : dict of str to dict
         "correlated" and "shifted", where such test images were given, each with ``accuracy`` and
-        ``worst_pair_accuracy`` of a probe trained on the prototypes alone; the latter is the
-        lowest over pairs of class and group.
+        ``worst_pair_accuracy`` of a probe trained on the prototypes and their classes alone, not
+        on soft labels; the latter is the lowest over pairs of class and group.
     """
 
     prototypes: PrototypeSet
@@ -164,9 +164,11 @@ def diagnose_bias(
 ) -> BiasReport:
     r"""Measure which group prototypes show beside their class, and how far it replaces the class.
 
-    Two linear readers, one of classes and one of groups, are trained on the frozen features of
-    real reference images, weighted so that every pair of class and group counts alike. Neither
-    can use one for the other. Then they read the prototypes.
+    Two linear probes, called readers here, one of classes and one of groups, are trained on the
+    frozen features of real reference images, weighted so that every pair of class and group counts
+    alike. So neither can use the group in place of the class, or the class in place of the group.
+    They are logistic regressions on standardised features, with ``C`` chosen by cross-validation.
+    Then they read the prototypes.
 
     *Group reliance* compares what they read, averaged over the prototypes of each class
     :math:`c`. With the share :math:`t_c(g)` of group :math:`g` among the training images of the
@@ -205,8 +207,10 @@ def diagnose_bias(
     backbone : str, Backbone or None, default=None
         Net to look with. None is the estimator's own, at its image size; a set of rows needs none.
     probe : FrozenBackboneProbe or None, default=None
-        Settings of the probe on prototypes; None takes the defaults, with ``random_state=0``, which
-        embed up to 100 views of each prototype. Used with test images only.
+        Settings of the probe on prototypes, which is trained if there are test images; None takes
+        the defaults, with ``random_state=0``, which embed up to 100 views of each prototype. With
+        ``backbone`` its image size and other settings of the net hold for all images; without, the
+        estimator's do.
     verbose : int, default=0
         Above 0, print a line for each finished part: the features of the reference, each reader,
         and the probe on each test set.

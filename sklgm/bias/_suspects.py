@@ -58,11 +58,12 @@ def suspect_classes(
     X : array-like of images, or of shape (n_samples, n_features) if prototypes are rows
         Real images.
     y : array-like of shape (n_samples,)
-        Labels of the images: every class of the prototypes.
+        Labels of the images. Every class of the prototypes must be among them.
     backbone : str, Backbone or None, default=None
         Frozen net. None is the estimator's own, at its image size; a set of rows needs none.
     probe : FrozenBackboneProbe or None, default=None
-        Settings about the net and images; nothing is trained.
+        Image size and other settings of the net; nothing is trained. Without ``backbone`` those
+        of the estimator are used, and this has no effect.
 
     Returns
     -------

@@ -39,7 +39,7 @@ def load_spawrious(
     one-to-one challenges ("o2o") a breed is nearly always in one place during training, and in
     another one in the test; in the many-to-many ones ("m2m"), whose pictures are those of
     environment 0, two breeds share two places, and change them for two others. No file is opened,
-    and nothing is downloaded: the data set is linked from https://github.com/aengusl/spawrious.
+    and nothing is downloaded: Spawrious [1]_ is linked from https://github.com/aengusl/spawrious.
 
     Parameters
     ----------

@@ -19,7 +19,7 @@ def load_waterbirds(
 
     That is a ``metadata.csv`` with the columns img_id, img_filename, y, split, place and
     place_filename, and the pictures in folders beside it. No picture is opened, and nothing is
-    downloaded: the data set is linked from https://github.com/kohpangwei/group_DRO as
+    downloaded: Waterbirds [1]_ is linked from https://github.com/kohpangwei/group_DRO as
     ``waterbird_complete95_forest2water2.tar.gz``.
 
     Parameters

@@ -191,8 +191,8 @@ class PrototypeTransformer(
         Returns
         -------
         PrototypeSimilarities of shape (n_samples, n_prototypes)
-            Cosines in [-1, 1], float32. It also holds references to ``X`` and to the prototypes,
-            which `FrozenBackboneProbe` makes use of.
+            Cosines in [-1, 1], float32, as a subclass of ndarray. It also holds references to ``X``
+            and to the prototypes, which `FrozenBackboneProbe` makes use of.
 
         Raises
         ------

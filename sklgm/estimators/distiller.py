@@ -70,8 +70,9 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
     init : {"mean", "nearest"}, default="mean"
         What prototypes start at: the mean image of their class, in 8 x 8 pixels, or real images
         nearest to class means, which `ClassCentroids` chooses on the first backbone, for each
-        prototype among up to 100 random ones of a class. They keep much of these; see
-        :doc:`/handing_on`.
+        prototype among up to 100 random ones of a class. Prototypes that start at real images stay
+        close to them; see :doc:`/handing_on`. With ``backbone=None``, "mean" draws rows with the
+        mean and standard deviation of each feature.
     parametrization : {"pyramid", "pixels"}, Pyramid or Pixels, default="pyramid"
         How the prototypes are held as tensors that are optimised. An object of your own is taken
         too; see `Pyramid`.
@@ -80,8 +81,9 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
         ``blur=0.5``, and its prototypes serve other nets better; None uses centre crops alone. Or
         an object of your own, see `StandardAugmentation`.
     class_weight : "balanced", dict or None, default="balanced"
-        Weight of each class in the real gradient. "balanced" lets every class pull alike,
-        however many images it has.
+        Weight of each class in the real gradient. "balanced" gives all classes the same total
+        weight, however many images they have; a dict gives positive weights by label, 1 for labels
+        left out; None weighs all images alike.
     image_size : int or None, default=None
         Side in pixels of what the net sees, every net of several; None is the backbone's own.
         Prototypes have the side of the largest backbone's `canvas_size`, and each net sees them
@@ -94,9 +96,9 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
     n_views : int, default=3
         Random views of each synthetic image in a step, beside its centre crop.
     n_real_views : int, default=1
-        Random views of each real image. They make one half of the target; its centre crop
-        makes the other: mirrored as often as they are, or with more views than one both plain
-        and mirrored.
+        Random views of each real image. They make one half of the target, its centre crop the
+        other. If the augmentation mirrors, the crop is mirrored at random with 1 view, and taken
+        both plain and mirrored otherwise. With 0 the crops are the whole target.
     matching : {"global", "row"}, default="global"
         Compare whole gradients, or each class's row by itself.
     batch_size : int or "auto", default="auto"
@@ -143,13 +145,16 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
     loss_curve_ : ndarray of shape (n_iter,)
         Loss at each step: .2 of the angular distance, ``1 - cos``, of the centre crops and .8 of
         that of the random views, summed over the backbones. Random views of up to four steps
-        before count too, fewer in the first fifth of the steps.
+        before count too, fewer in the first fifth of the steps. Without random views,
+        with ``augmentation=None`` or ``backbone=None``, it is the distance of the crops or rows.
     n_iter_ : int
         Steps taken.
     level_starts_ : ndarray of int
         Steps, counted from 0, before which the pyramid gained a finer level; empty without one.
     n_features_in_ : int
         Number of columns of X; only with ``backbone=None``.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Names of the columns of a data frame X, if all are strings; only with ``backbone=None``.
 
     See Also
     --------

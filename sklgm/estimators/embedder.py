@@ -41,6 +41,8 @@ class BackboneEmbedder(ClassNamePrefixFeaturesOutMixin, TransformerMixin, Frozen
         Size of a feature.
     n_features_in_ : int
         Number of columns of X; only with ``backbone=None``.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Names of the columns of a data frame X, if all are strings; only with ``backbone=None``.
 
     Examples
     --------

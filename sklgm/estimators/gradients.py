@@ -86,8 +86,8 @@ class GradientEstimator(PrototypeTransformer):
         Returns
         -------
         PrototypeSimilarities of shape (n_samples, n_prototypes)
-            Cosines in [-1, 1], float32. It also holds references to ``X`` and to the prototypes,
-            which `FrozenBackboneProbe` makes use of.
+            Cosines in [-1, 1], float32, as a subclass of ndarray. It also holds references to ``X``
+            and to the prototypes, which `FrozenBackboneProbe` makes use of.
 
         Raises
         ------
@@ -128,13 +128,14 @@ class GradientEstimator(PrototypeTransformer):
         y : array-like of shape (n_samples,), optional
             Class labels.
         sample_weight : array-like of shape (n_samples,), optional
-            Weights, as in ``fit``.
+            Weights, as in ``fit``; an error for a stream.
         classes : array-like of shape (n_classes,), optional
             All classes, when the shard may lack some.
         class_counts : mapping or array-like of shape (n_classes,), optional
             Images of each class in the whole data set, or the sum of their weights, for
             ``class_weight="balanced"``. Those of ``y`` when neither ``classes`` nor
-            ``class_counts`` is given.
+            ``class_counts`` is given. With ``classes`` alone, nothing but a stream is counted, and
+            sums over other data are not balanced.
         offset : int, default=0
             Position of the shard's first image in the whole data set, from which follow the
             random views of each image: with it shards add up to the sums of the whole, without

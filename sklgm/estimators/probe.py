@@ -70,7 +70,8 @@ class FrozenBackboneProbe(
         are the classes in sorted order. A clone is fitted. None trains on all images.
     head : classifier or None, default=None
         Any scikit-learn classifier; a clone is fitted on the features of all views and the labels
-        of y; it takes no soft labels. None is softmax regression by Adam, as in the paper.
+        of y; it takes no soft labels. None is softmax regression trained by Adam, in batches of
+        100.
     augmentation : {"standard", "blurred"}, StandardAugmentation or None, default="standard"
         Random views of the training images. "standard" is ``StandardAugmentation()``, flips and
         crops; "blurred" is ``StandardAugmentation(blur=0.5)``; None uses centre crops alone. Or
@@ -86,7 +87,7 @@ class FrozenBackboneProbe(
         Side in pixels of what the net sees; None is the backbone's own.
     batch_size : int or "auto", default="auto"
         Images that pass the net at once. "auto" chooses by image size and device, and takes half as
-        many images after running out of memory. The head has batches of 100.
+        many images after running out of memory.
     device : str or torch.device, default="auto"
         "auto" takes cuda, then mps, then cpu.
     precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
@@ -95,12 +96,12 @@ class FrozenBackboneProbe(
     n_jobs : int or None, default=None
         Threads that decode images, counted as joblib does.
     memory : str, path-like, joblib.Memory or None, default=None
-        Cache of features of real images. Views are random, so those need a fixed
+        Cache of features of real images. Features of random views are cached only with a fixed
         ``random_state``.
     random_state : int, RandomState instance or None, default=None
         Makes the result reproducible. The global generators are neither read nor written.
     verbose : int, default=0
-        Above 0, the distiller's phases are timed on the screen, if it can.
+        Above 0, it is passed on to a distiller that has a parameter ``verbose``.
 
     Attributes
     ----------
@@ -114,6 +115,8 @@ class FrozenBackboneProbe(
         Fingerprint of the net that it was fitted on. Another net is refused later.
     n_features_in_ : int
         Number of columns of X; only with ``backbone=None``.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Names of the columns of a data frame X, if all are strings; only with ``backbone=None``.
 
     Notes
     -----
@@ -340,7 +343,7 @@ class FrozenBackboneProbe(
         Returns
         -------
         ndarray of shape (n_samples, n_classes), or (n_samples,) with two classes
-            With two classes, positive speaks for ``classes_[1]``.
+            With two classes, a positive score is in favour of ``classes_[1]``.
         """
         check_is_fitted(self)
         return self.head_.decision_function(self._features(X))
@@ -355,12 +358,12 @@ class FrozenBackboneProbe(
         y : array-like of shape (n_samples,)
             Class labels, of the kinds that ``fit`` takes.
         sample_weight : array-like of shape (n_samples,) or None, default=None
-            What each image counts.
+            Weight of each image; 1 when None.
 
         Returns
         -------
         float
-            The share of images whose predicted class is theirs.
+            The weighted share of images that are classified correctly.
 
         Raises
         ------

@@ -37,6 +37,9 @@ class PrototypeSampler(ShowsPrototypes, OneToOneFeatureMixin, BaseEstimator):
         Number of prototypes of each class.
     n_features_in_ : int
         Number of columns of X; only with ``backbone=None`` in the distiller.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Names of the columns of a data frame X, if all are strings; only with ``backbone=None`` in
+        the distiller.
 
     See Also
     --------

@@ -25,9 +25,10 @@ class SelectionComparison(Result):
     ----------
     records : tuple of dict
         One for each probe: ``selection``, its name; ``seed``, of the probe;
-        ``selection_seed``, None where the selection was fitted as it is; ``n_images``, trained
-        on; ``accuracy``, ``top_5_accuracy`` (with more than 5 classes), ``balanced_accuracy``
-        and ``worst_group_accuracy`` (with groups), in [0, 1]; ``select_seconds`` (None for all
+        ``selection_seed``, the ``random_state`` that the selection was fitted with, None where it
+        kept its own or nothing was fitted; ``n_images``, trained on; ``accuracy``,
+        ``top_5_accuracy`` (with more than 5 classes), ``balanced_accuracy`` and
+        ``worst_group_accuracy`` (with groups), in [0, 1]; ``select_seconds`` (None for all
         images) and ``train_seconds``.
     """
 
@@ -117,15 +118,16 @@ def compare_selections(
         goes in as ``FrozenEstimator(distiller)``, prototypes alone as a `PrototypeSet`.
         `NearestImages` takes the prototypes of its distiller's own row, if there is one.
     probe : FrozenBackboneProbe or None, default=None
-        Settings of the probes, by default those of the paper. ``backbone`` and the seeds take
-        the place of its own.
+        Settings of the probes; None takes the defaults of `FrozenBackboneProbe`. ``backbone`` and
+        the seeds take the place of its own.
     n_probe_seeds : int, default=5
         Probes of each row, with ``random_state`` 0, 1, ...
     n_selection_seeds : int or None, default=None
-        Fits of each selection that has a ``random_state``, with 0, 1, ... Probes take them in
-        turn, so that no more than ``n_probe_seeds`` are made. None fits each once, as it is: the
-        deviation of a distilled row is then that of the probe alone. `RandomImages` whose
-        ``random_state`` is None are drawn anew for each probe in either case.
+        Fits of each selection whose result depends on its ``random_state``, with 0, 1, ... Probes
+        take them in turn, so that no more than ``n_probe_seeds`` are made. None fits each once, as
+        it is, with 0 in place of a ``random_state`` of None: the deviation of a distilled row is
+        then that of the probe alone. `RandomImages` whose ``random_state`` is None are drawn anew
+        for each probe in either case.
     soft_labels : bool, default=False
         True fits every selection that has a parameter ``soft_labels`` with it, once for two rows:
         "NAME" trains probes on the classes of what was chosen or made, "NAME, soft labels" on its
@@ -136,7 +138,8 @@ def compare_selections(
         Group of each test image, such as its background; adds the accuracy of the worst group.
         Where the literature counts pairs of class and group as groups, pass such pairs.
     verbose : int, default=0
-        Above 0, print a line for each finished row.
+        Above 0, print a line for each finished row and each probe that takes more than 20 s, and
+        before probes on all images how long they may take, if that is more than 20 s.
 
     Returns
     -------

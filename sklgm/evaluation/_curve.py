@@ -64,13 +64,14 @@ def prototype_curve(
     backbone : str, Backbone or None
         Frozen net of the probes; None when rows of X are features already.
     selections : dict of str to estimator or None, default=None
-        As in :func:`compare_selections`. Each needs a parameter ``prototypes_per_class``, its own
-        or that of an estimator inside; None, all training images, is run once.
+        As in :func:`compare_selections`, but no `PrototypeSet`. Each needs a parameter
+        ``prototypes_per_class``, its own or that of an estimator inside; None, all training
+        images, is run once.
     prototypes_per_class : sequence of int, default=(1, 2, 5)
         Numbers to compare; their order does not matter.
     probe : FrozenBackboneProbe or None, default=None
-        Settings of the probes, by default those of the paper. ``backbone`` and the seeds take
-        the place of its own.
+        Settings of the probes; None takes the defaults of `FrozenBackboneProbe`. ``backbone`` and
+        the seeds take the place of its own.
     n_probe_seeds : int, default=5
         Probes of each row, with ``random_state`` 0, 1, ...
     n_selection_seeds : int or None, default=None
@@ -80,7 +81,8 @@ def prototype_curve(
     groups : array-like of shape (n_test,) or None, default=None
         Group of each test image; adds the accuracy of the worst group.
     verbose : int, default=0
-        Above 0, print a line for each finished row.
+        Above 0, print a line for each finished row and each probe that takes more than 20 s, and
+        before probes on all images how long they may take, if that is more than 20 s.
 
     Returns
     -------

@@ -80,12 +80,13 @@ def prototype_statistics(
         Real images. Those held back from the choice of prototypes compare fairly: a real image
         that was chosen from ``X`` has a share in its mean and spread, and was trained on.
     y : array-like of shape (n_samples,)
-        Labels of the images: all classes of the prototypes. A class of one image has a spread of
-        NaN.
+        Labels of the images. Every class of the prototypes must be among them; one of a single
+        image has a spread of NaN.
     backbone : str, Backbone or None, default=None
         Frozen net. None is the estimator's own, at its image size; a set of rows needs none.
     probe : FrozenBackboneProbe or None, default=None
-        Settings of the probe; None takes the defaults, with ``random_state=0``.
+        Settings of the probe; None takes the defaults, with ``random_state=0``. Without
+        ``backbone`` its settings of the net are those of the estimator.
 
     Returns
     -------

@@ -52,7 +52,8 @@ class Result(Table):
             share each of several fits, the error is that of the means of the fits.
             ``n_seeds`` counts the runs and ``n_fits`` how many times the selection was fitted
             for them (None if nothing is). ``n_images`` is the number of images trained on;
-            ``select_seconds`` and ``train_seconds`` are means over the runs.
+            ``select_seconds`` and ``train_seconds`` are means over the runs, the former 0 for all
+            images.
         """
         return [
             {**dict(zip(self._titles, key, strict=True)), **_average(runs)}
@@ -78,7 +79,7 @@ class Result(Table):
         Returns
         -------
         pandas.DataFrame
-            The records in long form.
+            A line for each run, or for each row with ``summary=True``.
 
         Raises
         ------

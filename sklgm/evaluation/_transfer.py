@@ -153,8 +153,8 @@ def cross_model_transfer(
         each net chooses its own. None is random images, drawn anew for each seed, and the class
         centroids.
     probe : FrozenBackboneProbe or None, default=None
-        Settings of the probes, by default those of the paper. Backbones and seeds take the place
-        of its own.
+        Settings of the probes; None takes the defaults of `FrozenBackboneProbe`. Backbones and
+        seeds take the place of its own.
     n_seeds : int, default=5
         Distillations of each row, with ``random_state`` 0, 1, ..., each with a probe of the same
         seed. Baselines whose choice is random are fitted as often; they and probes on all images
@@ -166,7 +166,8 @@ def cross_model_transfer(
     groups : array-like of shape (n_test,) or None, default=None
         Group of each test image; adds the accuracy of the worst group.
     verbose : int, default=0
-        Above 0, print a line for each finished row.
+        Above 0, print a line for each finished row and each probe that takes more than 20 s, and
+        before probes on all images how long they may take, if that is more than 20 s.
 
     Returns
     -------

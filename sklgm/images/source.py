@@ -97,9 +97,19 @@ class ImageSource:
         vars(self).update(state)
 
     def take(self, indices: slice | list[Any] | NDArray[Any]) -> Self:
-        """Select images by places in any order, a mask or a slice. Each image keeps its name.
+        """Select images. Each keeps its name.
 
         No pixels are copied, and a slice of an array stays one array.
+
+        Parameters
+        ----------
+        indices : slice or array-like
+            Places in any order, a mask or a slice.
+
+        Returns
+        -------
+        ImageSource
+            The selected images.
         """
         if isinstance(indices, slice):
             items: Any = self.items[indices]
@@ -108,11 +118,28 @@ class ImageSource:
         return replace(self, items=items, positions=self.positions[indices])
 
     def name(self, index: int) -> str:
-        """Name an image for messages: ``X[3]`` is the fourth image of the user's X."""
+        """Name an image for messages.
+
+        Parameters
+        ----------
+        index : int
+            Its place in this source.
+
+        Returns
+        -------
+        str
+            Its path, or its place in the user's X: ``X[3]`` is the fourth image.
+        """
         return f"X[{self.positions[index]}]"
 
     def fingerprint(self) -> str:
-        """Hash the decoded pixels, as a cache key."""
+        """Hash the images, as a cache key.
+
+        Returns
+        -------
+        str
+            A hash of the decoded pixels; of files, of their paths, sizes and times of change.
+        """
         digest = hashlib.blake2b(digest_size=16)
         for image in self:
             digest.update(repr(image.shape).encode())

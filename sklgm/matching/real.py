@@ -54,7 +54,8 @@ class RealGradients(FeatureMoments, MeanImages):
     Parameters
     ----------
     classes : array-like of shape (n_classes,)
-        All class labels, also those a shard does not hold. They are sorted.
+        All class labels, at least 2 and each once, also those a shard does not hold. The attribute
+        ``classes`` holds them sorted.
     class_counts : mapping or array-like of shape (n_classes,), optional
         Number of images of each class in the *whole* data set, in the order of ``classes`` as
         given, or a mapping from label to count; where images have weights, the sum of these.
@@ -85,7 +86,8 @@ class RealGradients(FeatureMoments, MeanImages):
         Feature rows seen of each class, int64, those of weight 0 left out; and the sum of their
         weights, float64.
     feature_sum, feature_square_sum : Tensor of shape (n_features,)
-        Weighted first and second moment of the features, float64, for their mean and spread.
+        Weighted sums of the features and of their squares, float64, for their mean and standard
+        deviation.
     class_feature_sum : Tensor of shape (n_classes, n_features)
         Sums of the features of each class, float64, by the weights of the gradients, which are
         those of rows times those of classes; only with ``store_covariance``.
@@ -95,6 +97,11 @@ class RealGradients(FeatureMoments, MeanImages):
         The same of the images added by :meth:`update_mean_images`.
     image_sum : Tensor of shape (n_classes, 3, 8, 8)
         Their weighted sum, float64, shrunk to 8 x 8 pixels.
+
+    Raises
+    ------
+    ValueError
+        If a parameter cannot be used.
 
     Notes
     -----

@@ -108,17 +108,18 @@ class PrototypeSet:
         -------
         PrototypeSet
             Its provenance holds the estimator's class, parameters (what JSON cannot hold as its
-            ``repr``), ``n_iter_`` if there is one, and the versions of the packages involved.
+            ``repr``), ``n_iter`` if it has ``n_iter_``, and the versions of the packages involved.
             ``memory``, ``distributed``, ``n_jobs``, ``device`` and ``verbose`` are left out: they
-            belong to the machine. Of each net that was given as a `Backbone`, a file or a
-            folder, ``preprocessing`` says how images are prepared, in the words of `BackboneSpec`.
+            belong to the machine. Of each net that was given as a `Backbone`, a file, a folder or
+            a name with options, ``preprocessing`` says how images are prepared, in the words of
+            `BackboneSpec`.
 
         Raises
         ------
         sklearn.exceptions.NotFittedError
             If `estimator` is not fitted.
         ValueError or TypeError
-            If it is something else.
+            If it has no ``prototypes_``, is no estimator, or `data` is not JSON.
         """
         check_has_prototypes(estimator)
         soft = getattr(estimator, "prototype_probabilities_", None)
@@ -170,7 +171,8 @@ class PrototypeSet:
         FileExistsError
             If `directory` is not empty and `overwrite` is False.
         ValueError
-            If it is to be overwritten, and holds something else than prototypes.
+            If it is a mounted disk, or is to be overwritten and holds something else than
+            prototypes.
         OSError
             If nothing can be written there, which is tried before; so `directory` may be no file.
         """

@@ -159,7 +159,8 @@ class HTMLReport:
             Net whose features tell what is similar. None takes the estimator's, the first of
             several; a PrototypeSet has none.
         probe : FrozenBackboneProbe or None, default=None
-            A probe whose image size and other settings about the net are taken.
+            Its image size and other settings of the net are used, unless ``backbone`` is None:
+            then they are the estimator's.
         class_names : dict or sequence of str, default=None
             Names to show instead of the labels: by label, or one per class in sorted order.
         title : str, default="Prototypes"
@@ -238,7 +239,11 @@ class HTMLReport:
         Raises
         ------
         FileExistsError
-            If it is there.
+            If it is there and `overwrite` is False, or is a folder.
+        FileNotFoundError
+            If its folder is not there.
+        OSError
+            If nothing can be written there.
         """
         self.check_target(path, overwrite=overwrite)
         with replacing(Path(path)) as partial:

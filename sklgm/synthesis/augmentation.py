@@ -80,8 +80,9 @@ class StandardAugmentation(BaseEstimator):
 
     Notes
     -----
-    ``StandardAugmentation(scale=(0.08, 1), noise=0.5)`` is the published setting. Noise is drawn on
-    the device of the images, and one seed gives other noise on a GPU than on a CPU.
+    ``StandardAugmentation(scale=(0.08, 1), noise=0.5)`` is the setting of [1]_ for distillation.
+    Noise is drawn on the device of the images, and one seed gives other noise on a GPU than on a
+    CPU.
 
     Any object with the first two of these serves as ``augmentation=``:
 
@@ -94,6 +95,11 @@ class StandardAugmentation(BaseEstimator):
     ``flip``
         Probability that a centre crop is mirrored; ``views.flip``, a tensor of bool, says which.
         Where there is no such attribute, none is.
+
+    References
+    ----------
+    .. [1] G. Cazenavette, A. Torralba, V. Sitzmann, "Dataset Distillation for Pre-Trained
+       Self-Supervised Vision Models", 2025.
     """
 
     _parameter_constraints: dict[str, list[Any]] = {

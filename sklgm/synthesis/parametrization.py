@@ -50,6 +50,8 @@ class Synthetic(ABC):
 class Pyramid(BaseEstimator):
     """A sum of images of growing size: coarse structure first, detail later.
 
+    Linear Gradient Matching was published with such a pyramid [1]_.
+
     Parameters
     ----------
     start_size : int, default=1
@@ -58,7 +60,7 @@ class Pyramid(BaseEstimator):
         Steps between two levels. None means a 25th of all steps. Levels that are not due before
         the last step are left out.
     decorrelate : bool, default=True
-        Optimise along the colour axes of natural images.
+        Optimise along the colour axes of natural images [2]_.
 
     Notes
     -----
@@ -83,6 +85,12 @@ class Pyramid(BaseEstimator):
         The steps at which ``grow`` adds one.
     ``generator``
         Generator that ``grow`` draws from, or None.
+
+    References
+    ----------
+    .. [1] G. Cazenavette, A. Torralba, V. Sitzmann, "Dataset Distillation for Pre-Trained
+       Self-Supervised Vision Models", 2025.
+    .. [2] C. Olah, A. Mordvintsev, L. Schubert, "Feature Visualization", Distill, 2017.
     """
 
     _parameter_constraints: dict[str, list[Any]] = {

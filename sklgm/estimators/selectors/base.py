@@ -133,8 +133,8 @@ class BackboneSelector(Selector):
 
         Returns
         -------
-        object
-            Fitted.
+        BackboneSelector
+            The fitted selector itself.
 
         Raises
         ------

@@ -11,10 +11,10 @@ from sklgm.utils.random import own_random_state
 class ClassCentroids(BackboneSelector):
     """Choose the real images nearest to their class's mean feature.
 
-    With more than one prototype a class, the features of each class are clustered by `KMeans`,
-    and the image nearest to each cluster's mean is taken, the largest cluster's first. No image is
-    taken twice; of images equally near, the first in X is. ``sample_weight`` in ``fit`` weighs
-    images in means and clusters.
+    Distances are Euclidean, between features. With more than one prototype a class, the features of
+    each class are clustered by :class:`sklearn.cluster.KMeans`, and the image nearest to each
+    cluster's mean is taken, the largest cluster's first. No image is taken twice; of images equally
+    near, the first in X is. ``sample_weight`` in ``fit`` weighs images in means and clusters.
 
     Parameters
     ----------
@@ -63,6 +63,8 @@ class ClassCentroids(BackboneSelector):
         Fingerprint of the net that it was fitted on. Another net is refused later.
     n_features_in_ : int
         Number of columns of X; only with ``backbone=None``.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Names of the columns of a data frame X, if all are strings; only with ``backbone=None``.
     """
 
     def _choose(

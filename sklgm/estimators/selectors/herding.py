@@ -12,8 +12,8 @@ class HerdingImages(BackboneSelector):
     This is the choice of exemplars of iCaRL [1]_ (algorithm 4). Features have length 1, and so have
     means of them. Image after image, the one is taken with which the mean of all that are taken is
     most similar to the mean of the class. No image is taken twice; of images equally good, the
-    first in X is. With one prototype a class it is the image most similar to the class mean, in
-    which ``sample_weight`` in ``fit`` weighs images.
+    first in X is. With one prototype a class, it is the image most similar to the class mean.
+    ``sample_weight`` in ``fit`` weighs images in that mean.
 
     Parameters
     ----------
@@ -62,6 +62,8 @@ class HerdingImages(BackboneSelector):
         Fingerprint of the net that it was fitted on. Another net is refused later.
     n_features_in_ : int
         Number of columns of X; only with ``backbone=None``.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Names of the columns of a data frame X, if all are strings; only with ``backbone=None``.
 
     References
     ----------

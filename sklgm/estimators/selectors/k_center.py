@@ -8,11 +8,11 @@ from sklgm.estimators.selectors.base import BackboneSelector, Embed, choose_dist
 class KCenterImages(BackboneSelector):
     """Choose real images of each class so that every other one is near to one of them.
 
-    This is the greedy choice of k centres [1]_, the core set of [2]_. The first is the image whose
-    feature is nearest to the class mean. Then image after image, the one is taken that is farthest
-    from those taken before. So the largest distance from an image to the nearest that is chosen is
-    at most twice the smallest that is possible. No image is taken twice; of images equally far, the
-    first in X is.
+    This is the greedy choice of k centres [1]_, the core set of [2]_. Distances are Euclidean,
+    between features. The first is the image whose feature is nearest to the class mean. Then image
+    after image, the one is taken that is farthest from those taken before. So the largest distance
+    from an image to the nearest that is chosen is at most twice the smallest that is possible. No
+    image is taken twice; of images equally far, the first in X is.
 
     ``sample_weight`` in ``fit`` decides where the choice begins, by the class mean, and which
     images are left out, those of weight 0. Beyond that coverage alone counts, not weight.
@@ -64,6 +64,8 @@ class KCenterImages(BackboneSelector):
         Fingerprint of the net that it was fitted on. Another net is refused later.
     n_features_in_ : int
         Number of columns of X; only with ``backbone=None``.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Names of the columns of a data frame X, if all are strings; only with ``backbone=None``.
 
     References
     ----------

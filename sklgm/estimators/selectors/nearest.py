@@ -28,15 +28,14 @@ class NearestImages(Selector):
 
     For each prototype, in their order, it is the image of the same class with the highest cosine
     similarity in the distiller's frozen embedding that was not chosen before; of images equally
-    similar, the first in X. What such images teach a probe less than the prototypes do is what
-    the synthesis adds to the choice.
+    similar, the first in X. The gap in accuracy between a probe trained on the prototypes and one
+    trained on these images is what synthesis adds to selection.
 
     Parameters
     ----------
     distiller : estimator
-        `LGMDistiller`, or another of this package's that has prototypes; a clone is fitted. Its
-        backbone, the first of several, its ``soft_labels``, and its other parameters about images
-        are used here too.
+        `LGMDistiller`, or a selector of sklgm; a clone is fitted. Its backbone, the first of
+        several, its ``soft_labels``, and its other parameters about images are used here too.
         ``FrozenEstimator(distiller)`` of :mod:`sklearn.frozen` reuses a fitted one.
 
     Attributes
@@ -61,6 +60,8 @@ class NearestImages(Selector):
         The fitted distiller.
     n_features_in_ : int
         Number of columns of X; only with ``backbone=None``.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Names of the columns of a data frame X, if all are strings; only with ``backbone=None``.
 
     Examples
     --------

@@ -58,6 +58,8 @@ class RandomImages(BackboneSelector):
         Fingerprint of the net that it was fitted on. Another net is refused later.
     n_features_in_ : int
         Number of columns of X; only with ``backbone=None``.
+    feature_names_in_ : ndarray of shape (n_features,)
+        Names of the columns of a data frame X, if all are strings; only with ``backbone=None``.
     """
 
     def _choose(
