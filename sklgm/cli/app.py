@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shutil
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -150,6 +151,19 @@ def _remove_work(work: Path) -> None:
         work.rmdir()  # fails if there is something else in it
 
 
+@contextmanager
+def _sharing(memory: Path | None) -> Iterator[Path]:
+    """Yield a folder by which rows share features: that of --memory, or a temporary one."""
+    with TemporaryDirectory() as folder:
+        try:
+            yield memory or Path(folder)
+        except KeyboardInterrupt:
+            kept = "Nothing is kept without --memory FOLDER."
+            if memory is not None:
+                kept = f"What has passed the net is in {memory}. Give the same command again."
+            raise KeyboardInterrupt(f"Interrupted. {kept}") from None
+
+
 @app.command()
 def evaluate(
     prototypes: opt.Prototypes,
@@ -177,9 +191,8 @@ def evaluate(
     from sklgm.evaluation._homes import compare_prototypes
     from sklgm.prototypes.nets import nets_of
 
-    # The rows share the features of the images, by a memory.
-    with waiting("Training probes", as_json), TemporaryDirectory() as folder:
-        probe = FrozenBackboneProbe(device=device, n_jobs=jobs, memory=memory or folder)
+    with waiting("Training probes", as_json), _sharing(memory) as folder:
+        probe = FrozenBackboneProbe(device=device, n_jobs=jobs, memory=folder)
         opt.set_parameters(probe, settings)
         made = PrototypeSet.load(prototypes)
         nets = nets_of(made, backbone or (), image_size)
@@ -291,8 +304,8 @@ def report(
         import matplotlib
     matplotlib.use("agg")  # nothing is shown on a screen
     HTMLReport.check_target(out, overwrite=overwrite)  # before the work, not after it
-    with waiting("Comparing", as_json), TemporaryDirectory() as folder:
-        probe = FrozenBackboneProbe(device=device, n_jobs=jobs, memory=memory or folder)
+    with waiting("Comparing", as_json), _sharing(memory) as folder:
+        probe = FrozenBackboneProbe(device=device, n_jobs=jobs, memory=folder)
         opt.set_parameters(probe, settings)
         page = report_on_files(
             PrototypeSet.load(prototypes),

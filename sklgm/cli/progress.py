@@ -82,12 +82,13 @@ class FitProgress:
         memory, disk = map(_size, needed_bytes(distiller, n_classes, self.n_processes))
         each = f" in each of {self.n_processes} processes" if self.n_processes > 1 else ""
         n_prototypes = n_classes * distiller.prototypes_per_class
-        n_views = n_prototypes * (1 + distiller._matching_settings().n_views)
+        n_views = 1 + distiller._matching_settings().n_views
         n_real = n_views_of_real(distiller)
         views = f"{n_real} views" if n_real > 1 else "1 view"
         lines = [
             f"{n_images:,} images of {n_classes:,} classes pass the net in {views} each. Then "
-            f"{n_prototypes:,} prototypes take {distiller.max_iter:,} steps of {n_views:,} views.",
+            f"{n_prototypes:,} prototypes take {distiller.max_iter:,} steps, each with "
+            f"{n_views} views of every one.",
             f"Prototypes, heads and gradients take about {memory} of memory{each}, beside the net "
             f"and a batch.",
         ]

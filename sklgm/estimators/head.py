@@ -71,6 +71,13 @@ class SoftmaxRegression(NeuralNetClassifier):
         """Return none: they score and print every epoch, which takes longer than the steps."""
         return []
 
+    def partial_fit(self, X: Any, y: Any = None, classes: Any = None, **fit_params: Any) -> Any:
+        """Train. skorch's own ends at a KeyboardInterrupt as if all epochs were done."""
+        self.notify("on_train_begin", X=X, y=y)
+        self.fit_loop(X, y)
+        self.notify("on_train_end", X=X, y=y)
+        return self
+
     def predict(self, X: Any) -> np.ndarray:
         """Return labels of features (n, d); logits of all are never held."""
         best = [logits.argmax(dim=1) for logits in self.forward_iter(X)]

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from tabulate import tabulate
 
+from sklgm.backbones._names import place_of
 from sklgm.prototypes.nets import facts_of, homes_of, is_name, recorded_nets
 
 # Prototypes whose soft labels are listed.
@@ -116,9 +117,13 @@ def _use(provenance: dict[str, Any]) -> str:
     given = repr(homes[0]) if is_name(homes[0]) else "backbone"
     if isinstance(size, int):
         given += f", image_size={size}"
+    is_elsewhere = is_name(homes[0]) and place_of(homes[0]) is not None
+    note = (
+        "\n# Put the path of your own copy of the weights into the name.\n" if is_elsewhere else ""
+    )
     return f"""```python
 from sklgm import FrozenBackboneProbe, PrototypeSet
-
+{note}
 prototypes = PrototypeSet.load("path/of/this/folder")
 probe = FrozenBackboneProbe({given}).fit(prototypes)
 probe.predict(images)

@@ -56,10 +56,10 @@ def nets_of(
     for name in names:
         net = Backbone.from_name(name)
         facts = recorded_net(prototypes.provenance, net)
-        if facts and name in homes and is_here(name) and facts["name"] != net.name:
+        if facts and is_here(name) and facts["name"] != net.name and len(names) == 1:
             warnings.warn(
-                f"The weights of {brief(name)} have changed since the prototypes were made on it. "
-                f"Scores are those of the net as it is now.",
+                f"{brief(name)} has other weights than the net that the prototypes were made on, "
+                f"{brief(facts['name'])}. Scores are those of the net as it is now.",
                 stacklevel=4,
             )
         if text := difference(facts, net, name):

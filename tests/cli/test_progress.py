@@ -54,8 +54,8 @@ def test_a_log_has_a_line_a_minute(tmp_path, half_minutes):
     assert result.exit_code == 0, result.output
     first, memory, net_line, stop, *lines, _ = result.stdout.splitlines()
     assert first == (
-        "6 images of 2 classes pass the net in 2 views each. Then 2 prototypes take 5 steps of 8 "
-        "views."
+        "6 images of 2 classes pass the net in 2 views each. Then 2 prototypes take 5 steps, each "
+        "with 4 views of every one."
     )
     assert re.match(
         r"Prototypes, heads and gradients take about \d+\.\d MiB of memory, beside", memory

@@ -245,6 +245,17 @@ def test_prototypes_of_another_image_size_of_the_same_net_are_warned_of():
     FrozenBackboneProbe(NET, **quick).fit(given)  # a warning is an error here
 
 
+def test_an_interrupted_training_does_not_pass_for_a_whole_one(monkeypatch):
+    def interrupted(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sklgm.estimators.head._BankBatches.__iter__", interrupted)
+    estimator = probe()
+    with pytest.raises(KeyboardInterrupt):
+        estimator.fit(X, Y)
+    assert not hasattr(estimator, "head_")
+
+
 def test_a_refit_without_distiller_forgets_it():
     estimator = probe(distiller=RandomImages(NET, random_state=0)).fit(X, Y)
     estimator.set_params(distiller=None).fit(X, Y)
