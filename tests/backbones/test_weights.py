@@ -54,7 +54,7 @@ HUB = [
 
 # The nets are asked for once before the cache is there, and once after.
 SCRIPT = """
-import json, os, pickle, sys, time, torch
+import json, os, pickle, shutil, sys, time, torch
 import open_clip, timm, torchvision
 from sklgm.backbones import Backbone, WeightsNotFoundError, get_backbone, list_backbones
 from tests.library_nets import undrawn
@@ -66,7 +66,7 @@ for name in missing:
         get_backbone(name, device="cpu")
     except WeightsNotFoundError as error:
         errors[name] = [str(error), isinstance(error, OSError), time.perf_counter() - start]
-os.rename(filled, home + "/hub")
+shutil.copytree(filled, home + "/hub", dirs_exist_ok=True)  # an old transformers writes there
 tables.append(str(list_backbones()))
 for name, size in names:
     backbone = Backbone.from_name(name, image_size=size)

@@ -178,6 +178,23 @@ def test_options_of_evaluate_reach_the_probe(folder, tmp_path, monkeypatch):
     assert probe == {**defaults, **given}
 
 
+@pytest.mark.parametrize(
+    ("options", "kept"), [((), "Nothing is kept"), (("--memory", "x"), "in x")]
+)
+def test_an_interrupted_evaluation_says_what_is_kept(folder, tmp_path, monkeypatch, options, kept):
+    def interrupt(self, X, y):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sklgm.FrozenBackboneProbe.fit", interrupt)
+    monkeypatch.chdir(tmp_path)
+    save_grey(tmp_path / "set")
+    net = ("--backbone", "efficientnet_lite0", "--image-size", 32)
+    result = run("evaluate", tmp_path / "set", "--test", folder, *net, *options)
+    assert result.exit_code == 130
+    assert result.stderr.startswith("Interrupted. ")
+    assert kept in result.stderr
+
+
 def test_options_of_transfer_reach_distiller_and_probe(folder, monkeypatch):
     seen = parameters_in(monkeypatch, "sklgm.evaluation.cross_model_transfer")
     options = ("--max-iter", 7, "--image-size", 64, "--set", "batch_size=3", "--jobs", 2)
