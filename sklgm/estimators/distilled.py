@@ -79,8 +79,9 @@ def warn_of_net(given: PrototypeSet, X: Any, backbone: Any, encoder: Any) -> Non
         homes = homes_of(given.provenance)
         at_home = len(homes) == 1 and (bool(facts) or homes[0] == backbone)
     else:  # in a pipeline, where X knows what the distiller's net computed
-        key = getattr(X, "feature_key", None)
-        at_home = key is not None and key[0].startswith(f"{net.name}-")
+        of_distiller, *_ = getattr(X, "feature_key", None) or ("",)
+        is_same = of_distiller == encoder.key[0]  # of joint prototypes the sides may differ
+        at_home = not is_same and of_distiller.startswith(f"{net.name}-")
     if side != net.canvas_size and (at_home or 2 * side < net.canvas_size):
         known = recorded_size(given.provenance, facts, side)
         size = known or f"about {round(side * net.image_size / net.canvas_size)}"

@@ -100,6 +100,7 @@ def probe_of(prototypes: Any, backbone: Any, probe: Any) -> FrozenBackboneProbe:
         check_probe(probe, backbone)  # before a net is made
         size = None if probe is None else probe.image_size
         named = [] if backbone is None else [backbone]
+        # Of joint prototypes, the first net is taken, as of their distiller.
         return check_probe(probe, next(iter(nets_of(prototypes, named, size).values())))
     if backbone is not None:
         return check_probe(probe, backbone)

@@ -16,6 +16,7 @@ from sklearn.svm import LinearSVC
 from skorch import NeuralNetClassifier
 
 from sklgm import (
+    Backbone,
     BackboneEmbedder,
     ClassCentroids,
     FrozenBackboneProbe,
@@ -242,7 +243,11 @@ def test_prototypes_of_another_image_size_of_the_same_net_are_warned_of():
     distilled = LGMDistiller(**size, max_iter=1, n_views=1, heads=RandomHeads(2, 2)).fit(X, Y)
     with pytest.warns(UserWarning, match="sees 32 pixels, and this probe sees 48"):
         clone(looking).set_params(distiller=FrozenEstimator(distilled)).fit(X, Y)
-    FrozenBackboneProbe(NET, **quick).fit(given)  # a warning is an error here
+    # A warning is an error here.
+    FrozenBackboneProbe(NET, **quick).fit(given)
+    joint = [Backbone.from_name("efficientnet_lite0", image_size=32), tiny_backbone(64)]
+    few = {"max_iter": 1, "n_views": 1, "heads": RandomHeads(2, 2)}
+    make_pipeline(LGMDistiller(joint, **few), FrozenBackboneProbe(joint[0], **quick)).fit(X, Y)
 
 
 def test_an_interrupted_training_does_not_pass_for_a_whole_one(monkeypatch):
