@@ -64,10 +64,8 @@ else:
         "sklgm.estimators.selectors",
     )
 
-    _ROOMS = (
-        *("alignment", "backbones", "bias", "datasets", "evaluation", "images", "plotting"),
-        "report",
-    )
+    _ROOMS = "alignment", "backbones", "bias", "datasets", "evaluation", "images", "plotting"
+    _ROOMS += ("report",)
 
     def __getattr__(name: str) -> Any:
         if name in _ROOMS:

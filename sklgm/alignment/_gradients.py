@@ -71,8 +71,8 @@ def gradient_alignment(
     y : array-like of shape (n_samples,), default=None
         Their labels, of the same classes as the prototypes'.
     backbone : str, Backbone or None, default=None
-        Where to compare. None is the net of the estimator, the first of several. A `PrototypeSet`
-        of images names no net; with rows of features none is needed.
+        Where to compare. None is the net that the prototypes were made on, the first of several; a
+        net of your own has to be named for a `PrototypeSet`, and rows of features need none.
     gradients : RealGradients or None, default=None
         Of the real images on this backbone, from :meth:`LGMDistiller.compute_gradients
         <sklgm.LGMDistiller.compute_gradients>`, instead of X and y. Their heads are used.
@@ -134,8 +134,8 @@ def gradient_alignment(
     validate_parameter_constraints(constraints, locals(), caller_name="gradient_alignment")
     images, labels = check_prototypes(prototypes)
     settings, interval_seed = _settings(prototypes, distiller, random_state)
-    if backbone is None:
-        backbone = probe_of(prototypes, None, None).backbone
+    if backbone is None or isinstance(prototypes, PrototypeSet):
+        backbone = probe_of(prototypes, backbone, None).backbone
     settings.set_params(backbone=backbone)
     if gradients is None:
         gradients = settings.compute_gradients(X, y)

@@ -138,7 +138,7 @@ def check_backbone(backbone: Any, parameter: str = "backbone") -> None:
             "normalisation that it was trained with."
         )
         if hasattr(backbone, "fit"):
-            advice = "An estimator goes in by name, such as distiller=."
+            advice = "Pass an estimator by its keyword, such as distiller=."
         if hasattr(getattr(backbone, "config", None), "model_type"):
             advice = "A model of transformers becomes one by Backbone.from_transformers(model)."
         raise ValueError(

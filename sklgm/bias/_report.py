@@ -205,7 +205,8 @@ def diagnose_bias(
     correlated_test, shifted_test : tuple of (X, y, groups), default=None
         Test images where class and group go together as in training, and where they do not.
     backbone : str, Backbone or None, default=None
-        Net to look with. None is the estimator's own, at its image size; a set of rows needs none.
+        Net to look with. None is the one that the prototypes were made on, at their image size; a
+        net of your own has to be named for a set, and rows need none.
     probe : FrozenBackboneProbe or None, default=None
         Settings of the probe on prototypes, which is trained if there are test images; None takes
         the defaults, with ``random_state=0``, which embed up to 100 views of each prototype. With

@@ -60,10 +60,11 @@ def suspect_classes(
     y : array-like of shape (n_samples,)
         Labels of the images. Every class of the prototypes must be among them.
     backbone : str, Backbone or None, default=None
-        Frozen net. None is the estimator's own, at its image size; a set of rows needs none.
+        Frozen net. None is the one that the prototypes were made on, at their image size; a net of
+        your own has to be named for a set, and rows need none.
     probe : FrozenBackboneProbe or None, default=None
         Image size and other settings of the net; nothing is trained. Without ``backbone`` those
-        of the estimator are used, and this has no effect.
+        of an estimator are used, and this has no effect.
 
     Returns
     -------

@@ -158,9 +158,9 @@ def _sharing(memory: Path | None) -> Iterator[Path]:
         try:
             yield memory or Path(folder)
         except KeyboardInterrupt:
-            kept = "Nothing is kept without --memory FOLDER."
+            kept = "Without --memory FOLDER nothing is kept."
             if memory is not None:
-                kept = f"What has passed the net is in {memory}. Give the same command again."
+                kept = f"{memory} keeps what has passed the net: give the same command again."
             raise KeyboardInterrupt(f"Interrupted. {kept}") from None
 
 

@@ -1,5 +1,6 @@
 """A distiller that is fitted inside another estimator, and whether prototypes suit its net."""
 
+import re
 import warnings
 from contextlib import nullcontext
 from typing import Any
@@ -8,7 +9,7 @@ import numpy as np
 from sklearn.base import BaseEstimator
 from sklearn.frozen import FrozenEstimator
 
-from sklgm.prototypes.nets import difference, homes_of, recorded_net, recorded_size
+from sklgm.prototypes.nets import difference, recorded_net, recorded_size, size_made_at
 from sklgm.prototypes.prototype_set import PrototypeSet
 
 
@@ -34,12 +35,15 @@ def fit_distiller(
         task.call_on_fit_task_end(estimator=owner)
 
 
-def warn_of_sizes(probe: Any, distiller: Any, encoder: Any) -> None:
-    """Warn, before a fit, of a distiller for the probe's net that makes images of another size."""
+def warn_of_sizes(probe: Any, distiller: Any, encoder: Any) -> bool:
+    """Warn, before a fit, of a distiller for the probe's net that makes images of another size.
+
+    Return whether there is one.
+    """
     distiller = getattr(distiller, "estimator", distiller)  # of a frozen one
     same = isinstance(probe.backbone, str) and getattr(distiller, "backbone", "") == probe.backbone
-    if not same or "max_iter" not in distiller.get_params(deep=False):
-        return
+    if not same or not hasattr(distiller, "image_size"):
+        return False
     net = encoder.backbone
     made = distiller.image_size or net.spec.image_size
     if made != net.image_size:
@@ -48,6 +52,7 @@ def warn_of_sizes(probe: Any, distiller: Any, encoder: Any) -> None:
             f"sees {net.image_size}. Give both the same image_size.",
             stacklevel=5,  # past fit and two wrappers of scikit-learn around it
         )
+    return bool(made != net.image_size)
 
 
 def check_fits_net(prototypes: np.ndarray, backbone: Any) -> None:
@@ -73,21 +78,25 @@ def warn_of_net(given: PrototypeSet, X: Any, backbone: Any, encoder: Any) -> Non
     if backbone is None:
         return
     net, side = encoder.backbone, given.images.shape[1]
-    facts = recorded_net(given.provenance, net)
-    texts = [difference(facts, net, backbone)] if given is X else []
+    texts = []
     if given is X:
-        homes = homes_of(given.provenance)
-        at_home = len(homes) == 1 and (bool(facts) or homes[0] == backbone)
-    else:  # in a pipeline, where X knows what the distiller's net computed
-        of_distiller, *_ = getattr(X, "feature_key", None) or ("",)
-        is_same = of_distiller == encoder.key[0]  # of joint prototypes the sides may differ
-        at_home = not is_same and of_distiller.startswith(f"{net.name}-")
-    if side != net.canvas_size and (at_home or 2 * side < net.canvas_size):
-        known = recorded_size(given.provenance, facts, side)
+        texts.append(difference(recorded_net(given.provenance, net, backbone), net, backbone))
+        made = size_made_at(given, net, backbone)
+    else:  # in a pipeline, where X knows what the distiller's net saw
+        key, *_ = getattr(X, "feature_key", None) or ("",)
+        found = re.match(rf"{re.escape(net.name)}-(\d+)px-", key)
+        made = int(found[1]) if found else None
+    if made not in (None, net.image_size):
+        texts.append(
+            f"The prototypes were made with image_size={made}, and this probe sees "
+            f"{net.image_size} pixels. Give both the same image_size."
+        )
+    elif made is None and 2 * side < net.canvas_size:
+        known = recorded_size(given.provenance, {}, side)
         size = known or f"about {round(side * net.image_size / net.canvas_size)}"
         texts.append(
-            f"Prototypes of {side} x {side} pixels are resized for a net that sees "
-            f"{net.image_size}. If they were made at another image_size, use the same one here, "
+            f"Prototypes of {side} x {side} pixels are enlarged for a net that sees "
+            f"{net.image_size}. If they were made at a smaller image_size, use the same one here, "
             f"{size}."
         )
     for text in filter(None, texts):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from sklearn.base import clone
+from sklearn.base import clone, is_classifier
 from sklearn.utils import gen_batches
 from sklearn.utils.validation import _check_method_params
 from skorch import NeuralNetClassifier
@@ -164,5 +164,6 @@ def fit_other_head(
         try:
             return clone(head).fit(bank.reshape(len(rows), -1), labels[rows], **metadata)
         except Exception as error:
-            error.add_note(f"This was raised by head={head!r}, which must be a classifier.")
+            kind = "" if is_classifier(head) else ", which is no classifier"
+            error.add_note(f"This was raised by the fit of head={head!r}{kind}.")
             raise

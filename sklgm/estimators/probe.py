@@ -223,6 +223,8 @@ class FrozenBackboneProbe(
         -----
         UserWarning
             If prototypes have soft labels and ``head`` takes none: it is trained on their classes.
+            If prototypes were made on this net at another image size, or from images that were
+            prepared otherwise.
         """
         _raise_for_params(params, self, "fit")
         routed = process_routing(self, "fit", **params)
@@ -241,20 +243,21 @@ class FrozenBackboneProbe(
         # Before the distiller's long work: a backbone or a setting of the probe may be wrong.
         encoder = self._encoder()
         augmentation = resolve_augmentation(self.augmentation)
-        distiller = None
+        distiller, told = None, False
         if given is not None:
             self._check_given(given, X, y)
         else:
             source = self._check_X(X, reset=True)
         if self.distiller is not None:
-            warn_of_sizes(self, self.distiller, encoder)
+            told = warn_of_sizes(self, self.distiller, encoder)
             data = source if self.backbone is None else X
             distiller, given = self._fit_distiller(data, y, context, routed["distiller"]["fit"])
         if given is None:
             classes, labels = check_targets(y, len(source), type(self).__name__)
         else:
             source = given.images
-            warn_of_net(given, X, self.backbone, encoder)
+            if not told:
+                warn_of_net(given, X, self.backbone, encoder)
             classes, labels = number_labels(given.labels, type(self).__name__)
         soft_labels = None if given is None else given.probabilities
         if "sample_weight" in metadata:

@@ -7,13 +7,13 @@ import numpy as np
 from sklearn.base import clone
 
 from sklgm.backbones import Backbone
-from sklgm.backbones._several import resolve_first
+from sklgm.backbones._several import check_backbone, resolve_first
 from sklgm.estimators.base import FrozenBackboneEstimator
 from sklgm.estimators.distilled import check_fits_net
 from sklgm.estimators.probe import FrozenBackboneProbe
 from sklgm.estimators.selectors.nearest import nearest_rows
 from sklgm.passes.views import resolve_augmentation
-from sklgm.prototypes.nets import nets_of
+from sklgm.prototypes.nets import nets_of, own_names
 from sklgm.prototypes.prototype_set import PrototypeSet
 from sklgm.utils.targets import check_known, check_targets
 
@@ -90,8 +90,9 @@ def probe_of(prototypes: Any, backbone: Any, probe: Any) -> FrozenBackboneProbe:
     """Return an unfitted probe to look at prototypes with.
 
     Without a backbone it has that of the estimator, which need not be fitted, the first of
-    several, with the estimator's image size and other settings about the net. Other settings are
-    those of ``probe`` or the defaults. A ValueError says if there is no backbone for images, or
+    several, with the estimator's image size and other settings about the net; or the first that
+    a set was made on. Nets that a set was made on see its image size. Other settings are those of
+    ``probe`` or the defaults. A ValueError says if there is no backbone for images, or
     the probe cannot be used.
     """
     if isinstance(prototypes, PrototypeSet) and not isinstance(backbone, Backbone):
@@ -99,9 +100,10 @@ def probe_of(prototypes: Any, backbone: Any, probe: Any) -> FrozenBackboneProbe:
             return check_probe(probe, backbone)
         check_probe(probe, backbone)  # before a net is made
         size = None if probe is None else probe.image_size
-        named = [] if backbone is None else [backbone]
-        # Of joint prototypes, the first net is taken, as of their distiller.
-        return check_probe(probe, next(iter(nets_of(prototypes, named, size).values())))
+        if backbone is None:  # of joint prototypes, the first net is taken, as of their distiller
+            (backbone,) = own_names(prototypes, 1)
+        check_backbone(backbone)
+        return check_probe(probe, nets_of(prototypes, [backbone], size)[backbone])
     if backbone is not None:
         return check_probe(probe, backbone)
     if all(hasattr(prototypes, name) for name in _OF_THE_NET):

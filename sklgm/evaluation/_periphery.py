@@ -83,10 +83,11 @@ def prototype_statistics(
         Labels of the images. Every class of the prototypes must be among them; one of a single
         image has a spread of NaN.
     backbone : str, Backbone or None, default=None
-        Frozen net. None is the estimator's own, at its image size; a set of rows needs none.
+        Frozen net. None is the one that the prototypes were made on, at their image size; a net of
+        your own has to be named for a set, and rows need none.
     probe : FrozenBackboneProbe or None, default=None
         Settings of the probe; None takes the defaults, with ``random_state=0``. Without
-        ``backbone`` its settings of the net are those of the estimator.
+        ``backbone`` its settings of the net are those of an estimator.
 
     Returns
     -------

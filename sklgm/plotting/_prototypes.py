@@ -98,9 +98,9 @@ class PrototypesDisplay:
         y : array-like of shape (n_samples,), default=None
             Labels of the images.
         backbone : str, Backbone or None, default=None
-            Net whose features tell what is similar; see :meth:`Backbone.with_image_size
-            <sklgm.Backbone.with_image_size>` for another size than its own. None takes the
-            estimator's, the first of several; a set has none.
+            Net whose features tell what is similar. None takes the one that the prototypes were
+            made on, the first of several, at their image size; a net of your own has to be named
+            for a set. Pass a :class:`~sklgm.Backbone` for another image size.
         class_names : dict or sequence of str, default=None
             Names to show instead of the labels: by label, or one per class in sorted order.
         ax : matplotlib Axes, default=None
@@ -119,7 +119,7 @@ class PrototypesDisplay:
             If `estimator` is not fitted.
         ValueError
             If its prototypes are feature rows, its net is no longer the one it was fitted with, a
-            class has fewer images than prototypes, or X comes with a set and no backbone.
+            class has fewer images than prototypes, or it is not known on which net a set was made.
         """
         images, labels = check_prototypes(estimator)
         nearest = None

@@ -117,7 +117,8 @@ def _use(provenance: dict[str, Any]) -> str:
     given = repr(homes[0]) if is_name(homes[0]) else "backbone"
     if isinstance(size, int):
         given += f", image_size={size}"
-    is_elsewhere = is_name(homes[0]) and place_of(homes[0]) is not None
+    place = place_of(homes[0]) if is_name(homes[0]) else None
+    is_elsewhere = place is not None and not homes[0].startswith(("hf-hub:", "transformers:"))
     note = (
         "\n# Put the path of your own copy of the weights into the name.\n" if is_elsewhere else ""
     )

@@ -3,6 +3,7 @@
 import shlex
 import warnings
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from sklgm.backbones import Backbone
@@ -35,6 +36,21 @@ def recorded_nets(provenance: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [facts for facts in nets if isinstance(facts, dict)] if isinstance(nets, list) else []
 
 
+def own_names(prototypes: Any, n: int | None = None) -> list[str]:
+    """Return the names of the nets that prototypes were made on, or of the first n of them.
+
+    A ValueError says if there is none, or if one is not to be loaded because a card names it.
+    """
+    names = homes_of(prototypes.provenance)[:n]
+    if not names:
+        raise ValueError(
+            "The prototypes do not tell which net they were made on. Name one with --backbone. In "
+            "Python, pass backbone=."
+        )
+    _refuse_places(names)
+    return names
+
+
 def nets_of(
     prototypes: Any, backbones: Sequence[str], image_size: int | None
 ) -> dict[str, Backbone]:
@@ -43,32 +59,46 @@ def nets_of(
     Without names they are the nets that the prototypes were made on. Without a size, these and nets
     of the same architecture see that of the prototypes, and others their own.
     """
-    homes = homes_of(prototypes.provenance)
-    names = list(dict.fromkeys(backbones)) or homes
-    if not names:
-        raise ValueError(
-            "The prototypes do not tell which net they were made on. Name one with --backbone. In "
-            "Python, pass backbone=."
-        )
-    if not backbones:
-        _refuse_places(names)
+    names = list(dict.fromkeys(backbones)) or own_names(prototypes)
     nets = {}
     for name in names:
         net = Backbone.from_name(name)
-        facts = recorded_net(prototypes.provenance, net)
-        if facts and is_here(name) and facts["name"] != net.name and len(names) == 1:
+        facts = recorded_net(prototypes.provenance, net, name)
+        weights, made_on = (str(one).partition("?")[0] for one in (net.name, facts.get("name")))
+        if facts and is_here(name) and weights != made_on and len(names) == 1:
             warnings.warn(
                 f"{brief(name)} has other weights than the net that the prototypes were made on, "
-                f"{brief(facts['name'])}. Scores are those of the net as it is now.",
+                f"{brief(facts['name'])}.",
                 stacklevel=4,
             )
         if text := difference(facts, net, name):
             warnings.warn(text, stacklevel=4)
-        own = None
-        if facts or name in homes:
-            own = recorded_size(prototypes.provenance, facts, max(prototypes.images.shape[1:3]))
-        nets[name] = net.with_image_size(image_size or own or net.image_size)
+        size = image_size or size_made_at(prototypes, net, name) or net.image_size
+        nets[name] = net.with_image_size(size)
     return nets
+
+
+def size_made_at(prototypes: Any, net: Backbone, name: Any) -> int | None:
+    """Return the image size of prototypes that were made on a net or its architecture, or None.
+
+    ``name`` is what the user calls the net.
+    """
+    provenance, largest = prototypes.provenance, max(prototypes.images.shape[1:3])
+    facts, homes = recorded_net(provenance, net, name), homes_of(provenance)
+    if not (facts or name in homes or _architecture(net.name) in _of_libraries(homes)):
+        return None
+    usual = net.spec.image_size
+    return recorded_size(provenance, facts, largest) or (usual if usual <= largest else None)
+
+
+def _of_libraries(homes: Sequence[str]) -> set[str]:
+    """Return the architectures of nets that libraries know by name."""
+    found = set()
+    for home in homes:
+        if is_name(home) and place_of(home) is None:
+            with suppress(ValueError, OSError):  # no net has the name
+                found.add(_architecture(Backbone.from_name(home).name))
+    return found
 
 
 def _refuse_places(names: Sequence[str]) -> None:
@@ -85,14 +115,18 @@ def _refuse_places(names: Sequence[str]) -> None:
         )
 
 
-def recorded_net(provenance: Mapping[str, Any], net: Backbone) -> dict[str, Any]:
+def recorded_net(provenance: Mapping[str, Any], net: Backbone, name: Any = "") -> dict[str, Any]:
     """Return what is recorded of a net, or else of one with its architecture and other weights.
 
     Nothing is returned where there is none, nor of a net that is the class of a user's module,
-    which tells too little.
+    which tells too little, nor of others where ``name`` is that of a net of a library which the
+    prototypes were made on.
     """
     found = recorded_nets(provenance)
-    for part_of in () if net.spec.source == "module" else (str, _architecture):
+    kinds: list[Any] = [] if net.spec.source == "module" else [str, _architecture]
+    if name in homes_of(provenance) and place_of(name) is None:
+        kinds = kinds[:1]
+    for part_of in kinds:
         for facts in found:
             if part_of(facts.get("name")) == part_of(net.name):
                 return facts

@@ -24,6 +24,9 @@ _PREPROCESSING = (*PREPARATION, "resize")
 def describe(estimator: Any, data: dict[str, Any] | None) -> dict[str, Any]:
     """Return the provenance of prototypes, as `PrototypeSet.from_estimator` documents it."""
     parameters = estimator.get_params(deep=False)
+    for name in ("backbone", "image_size"):  # some have them from the estimator in them
+        if hasattr(estimator, name):
+            parameters[name] = getattr(estimator, name)
     for name in _OF_THE_MACHINE:
         parameters.pop(name, None)
     provenance: dict[str, Any] = {

@@ -156,11 +156,11 @@ class HTMLReport:
             :mod:`sklgm.alignment`, :mod:`sklgm.bias`), in the order of the page; a dict gives
             headings. Anything else with a ``_repr_html_`` or a ``plot`` will do too.
         backbone : str, Backbone or None, default=None
-            Net whose features tell what is similar. None takes the estimator's, the first of
-            several; a PrototypeSet has none.
+            Net whose features tell what is similar. None takes the one that the prototypes were
+            made on, the first of several; a net of your own has to be named for a set.
         probe : FrozenBackboneProbe or None, default=None
             Its image size and other settings of the net are used, unless ``backbone`` is None:
-            then they are the estimator's.
+            then they are the estimator's. A set that was made on the net knows its image size.
         class_names : dict or sequence of str, default=None
             Names to show instead of the labels: by label, or one per class in sorted order.
         title : str, default="Prototypes"

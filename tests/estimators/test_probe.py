@@ -217,7 +217,7 @@ def test_prototypes_of_a_smaller_image_size_are_warned_of():
     large = tiny_backbone(64)
     small = distiller(tiny_backbone(16)).fit(X, Y)
     given = PrototypeSet.from_estimator(small)
-    message = "18 x 18 pixels are resized for a net that sees 64. .* image_size.* about 16"
+    message = "18 x 18 pixels are enlarged for a net that sees 64. .* image_size.* about 16"
     for fit in (
         lambda: make_pipeline(FrozenEstimator(small), probe(large)).fit(X, Y),
         lambda: probe(large, distiller=FrozenEstimator(small)).fit(X, Y),
@@ -236,9 +236,9 @@ def test_prototypes_of_another_image_size_of_the_same_net_are_warned_of():
     given = PrototypeSet.from_estimator(chosen)
     quick = {"max_epochs": 1, "n_views": 1, "random_state": 0}
     looking = FrozenBackboneProbe("efficientnet_lite0", image_size=48, **quick)
-    with pytest.warns(UserWarning, match="36 x 36 pixels are resized.*sees 48.*one here, 32"):
+    with pytest.warns(UserWarning, match="made with image_size=32, and this probe sees 48"):
         looking.fit(given)
-    with pytest.warns(UserWarning, match="36 x 36 pixels are resized.*sees 48.*about 32"):
+    with pytest.warns(UserWarning, match="made with image_size=32, and this probe sees 48"):
         make_pipeline(FrozenEstimator(chosen), looking).fit(X, Y)
     distilled = LGMDistiller(**size, max_iter=1, n_views=1, heads=RandomHeads(2, 2)).fit(X, Y)
     with pytest.warns(UserWarning, match="sees 32 pixels, and this probe sees 48"):
@@ -248,6 +248,10 @@ def test_prototypes_of_another_image_size_of_the_same_net_are_warned_of():
     joint = [Backbone.from_name("efficientnet_lite0", image_size=32), tiny_backbone(64)]
     few = {"max_iter": 1, "n_views": 1, "heads": RandomHeads(2, 2)}
     make_pipeline(LGMDistiller(joint, **few), FrozenBackboneProbe(joint[0], **quick)).fit(X, Y)
+    other_crop = RandomImages("efficientnet_lite0?crop_pct=1", image_size=32).fit(X, Y)
+    with pytest.warns(UserWarning, match="made with crop_pct 1") as found:
+        looking.set_params(image_size=32).fit(PrototypeSet.from_estimator(other_crop))
+    assert len(found) == 1
 
 
 def test_an_interrupted_training_does_not_pass_for_a_whole_one(monkeypatch):

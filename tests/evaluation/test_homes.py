@@ -9,6 +9,7 @@ import torch
 
 from sklgm import FrozenBackboneProbe, LGMDistiller, PrototypeSet, RandomHeads, RandomImages
 from sklgm.backbones import Backbone
+from sklgm.estimators.probing import probe_of
 from sklgm.evaluation import cross_model_transfer
 from sklgm.evaluation._homes import made_them
 from sklgm.prototypes.nets import nets_of
@@ -82,6 +83,28 @@ def test_other_weights_in_the_same_file(file):
     with pytest.warns(UserWarning, match="has other weights than the net that the"):
         nets = nets_of(prototypes, [name], None)
     assert nets[name].image_size == 32
+
+
+def test_the_size_of_a_net_with_options_is_that_of_its_prototypes(file):
+    """And other pooling is no other net. A warning is an error here."""
+    made = made_on("efficientnet_lite0")
+    for name in ("efficientnet_lite0", "efficientnet_lite0?crop_pct=1"):
+        assert nets_of(made, [name], None)[name].image_size == 32
+    name = f"timm:test_resnet@{file}"
+    assert nets_of(made_on(f"{name}?pooling=max"), [name], None)[name].image_size == 32
+
+
+def test_the_first_net_of_joint_prototypes_is_looked_with(file):
+    """Another one may be in a file, which is opened by name alone."""
+    nets = ["efficientnet_lite0", f"timm:test_resnet@{file}"]
+    parameters = {"backbone": nets, "image_size": 32}
+    made = PrototypeSet(X[:2] / np.float32(255), ["cat", "dog"], {"parameters": parameters})
+    found = probe_of(made, None, None).backbone
+    assert (found.name, found.image_size) == ("efficientnet_lite0", 32)
+    with pytest.raises(ValueError, match="only loaded when asked for"):
+        nets_of(made, (), None)
+    with pytest.raises(ValueError, match="must be a name or a Backbone"):
+        probe_of(made, ["clip"], None)
 
 
 def test_nets_of_one_architecture_may_be_compared(file):
