@@ -54,6 +54,8 @@ def compare_prototypes(
     few = int(np.unique(prototypes.labels, return_counts=True)[1].min())
     results = {}
     for name, net in nets.items():
+        if verbose:
+            print(f"{len(test[1]):,} test images pass {net.name}")  # noqa: T201
         selections: dict[str, Any] = {PROTOTYPES: prototypes}
         if train is not None:
             real = {**net_parameters(probe), "backbone": net, "prototypes_per_class": few}
