@@ -18,8 +18,10 @@ _AUTO_VIEWS = 2000
 _AUTO_FEWEST, _AUTO_MOST = 4, 100
 
 
-def views_of_each(n_views: int | str, n_images: int) -> int:
-    """Return how many views of each image a probe trains on."""
+def views_of_each(augmentation: Augmentation | None, n_views: int | str, n_images: int) -> int:
+    """Return how many views of each image a probe trains on; without augmentation, one crop."""
+    if augmentation is None:
+        return 1
     if n_views != "auto":
         return int(n_views)
     return int(np.clip(_AUTO_VIEWS // n_images, _AUTO_FEWEST, _AUTO_MOST))
@@ -41,7 +43,7 @@ def embed_views(
     """
     if isinstance(encoder, RowEncoder):
         return encoder.embed(source)[:, None]
-    n_views = 1 if augmentation is None else views_of_each(n_views, len(source))
+    n_views = views_of_each(augmentation, n_views, len(source))
     if isinstance(source, np.ndarray):
         memory = None
     elif _are_canvases(source, encoder.backbone.canvas_size):

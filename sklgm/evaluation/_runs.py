@@ -83,7 +83,7 @@ class Bench:
             )
 
     def _views_of_each(self, n_images: int) -> int:
-        return 1 if self.probe.augmentation is None else views_of_each(self.probe.n_views, n_images)
+        return views_of_each(self.probe.augmentation, self.probe.n_views, n_images)
 
     def _metrics(self, head: Any) -> dict[str, float]:
         y, classes = self.split.y_test, self.split.classes
