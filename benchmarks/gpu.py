@@ -41,7 +41,7 @@ from sklearn.linear_model import LogisticRegression
 
 from sklgm import BackboneEmbedder, FrozenBackboneProbe, RandomHeads
 
-STEPS, SHORT_FITS = 100, (5, 10, 20, 50)
+STEPS, SHORT_FITS = 100, (20, 30, 40, 50)
 PROBE_VIEWS = 24
 # Steps of the recipe between two scores.
 EVERY = 250

@@ -11,7 +11,7 @@ from sklearn.utils._param_validation import Interval
 from torch import Tensor
 
 from sklgm.synthesis.color import correlate_colors
-from sklgm.synthesis.resampling import rescaling, sandwich
+from sklgm.synthesis.resampling import rescaling, sandwich, summed
 
 # Standard deviation of the noise at the start. Published is 1, which takes steps to get rid of.
 _START_SPREAD = 0.1
@@ -207,14 +207,15 @@ class _PyramidImages(Synthetic):
 
     def __post_init__(self, around: Tensor | None) -> None:
         self.parameters = [self._level(0)]
-        canvas, kind = self.sizes[-1], (torch.float32, self.device)
-        self.enlarging = [rescaling(side, canvas, *kind) for side in self.sizes[:-1]]
         self.offset: Tensor | None = None
         if around is not None:
             # Parameters of 0 then decode to these images. Their black and white are kept away from
             # the ends of the sigmoid, where no gradient would reach them.
             around = around[self.own].to(self.device)
-            rows, columns = (rescaling(side, canvas, *kind) for side in around.shape[-2:])
+            rows, columns = (
+                rescaling(side, self.sizes[-1], torch.float32, self.device)
+                for side in around.shape[-2:]
+            )
             large = sandwich(rows, around, columns)
             self.offset = large.clamp(_DARKEST, 1 - _DARKEST).logit() / 2
 
@@ -240,10 +241,8 @@ class _PyramidImages(Synthetic):
 
     def decode(self) -> Tensor:
         # In place, where autograd allows: canvases are what memory goes to with many classes.
-        size = self.sizes[-1]
-        images = torch.zeros(len(self.parameters[0]), 3, size, size, device=self.device)
-        for level, matrix in zip(self.parameters, self.enlarging, strict=False):
-            images += sandwich(matrix, level, matrix)
+        coarse = self.parameters[: len(self.sizes) - 1]
+        images = summed(coarse, self.sizes[-1]) if coarse else torch.zeros_like(self.parameters[0])
         if self.is_complete:
             images += self.parameters[-1]  # as large as the images
         if self.decorrelate:

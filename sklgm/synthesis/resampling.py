@@ -1,5 +1,6 @@
 """Resizing and blurring as products of matrices, whose gradients are deterministic everywhere."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
@@ -12,8 +13,10 @@ def sandwich(rows: Tensor, images: Tensor, columns: Tensor) -> Tensor:
     Images are of shape (n, c, h, w). The vertical axis is transformed by rows (n or 1, h_out, h),
     the horizontal one by columns (n or 1, w_out, w).
     """
+    n, channels, height, _ = images.shape
     with torch.autocast(images.device.type, enabled=False):
-        return rows[:, None] @ images @ columns.transpose(1, 2)[:, None]
+        wide = images.flatten(1, 2) @ columns.mT
+        return rows[:, None] @ wide.view(n, channels, height, -1)
 
 
 def resizing(start: Tensor, length: Tensor, canvas: int, size: int, dtype: torch.dtype) -> Tensor:
@@ -39,6 +42,16 @@ def rescaling(side: int, size: int, dtype: torch.dtype, device: torch.device) ->
     """Return the matrix (1, size, side) that resizes a whole axis, the same one at each call."""
     start = torch.zeros(1, device=device)
     return resizing(start, start + side, side, size, dtype)
+
+
+def summed(images: Sequence[Tensor], size: int) -> Tensor:
+    """Return the sum of square images (n, c, side, side), each rescaled to (n, c, size, size)."""
+    kind = (images[0].dtype, images[0].device)
+    matrices = [rescaling(image.shape[-1], size, *kind) for image in images]
+    with torch.autocast(images[0].device.type, enabled=False):
+        # A X A^T + B Y B^T takes one product less as [A X, B Y] [A, B]^T.
+        tall = [matrix @ image for matrix, image in zip(matrices, images, strict=True)]
+        return torch.cat(tall, dim=-1) @ torch.cat(matrices, dim=-1).mT
 
 
 @lru_cache(maxsize=32)
