@@ -20,6 +20,7 @@ from sklgm.backbones._libraries import LIBRARIES, load_net, naming_size
 from sklgm.backbones._named import NamedBackbones
 from sklgm.backbones._precision import enlarge_gradients, with_cast_weights
 from sklgm.backbones._spec import BackboneSpec
+from sklgm.images.decoding import RGBImage
 from sklgm.images.resizing import Picture
 from sklgm.utils.devices import resolve_device
 
@@ -209,13 +210,13 @@ class Backbone(NamedBackbones):
             enlarge_gradients(normalised, features)
         return features
 
-    def resize(self, image: np.ndarray) -> np.ndarray:
+    def resize(self, image: RGBImage) -> np.ndarray:
         """Resize and crop one image as the backbone's own library does at test time.
 
         Parameters
         ----------
-        image : uint8 array of shape (height, width, 3)
-            RGB, any size.
+        image : uint8 array of shape (height, width, 3), or PIL image of mode RGB
+            Any size. It is not modified.
 
         Returns
         -------
@@ -229,12 +230,12 @@ class Backbone(NamedBackbones):
             picture = step(picture)
         return np.array(picture)
 
-    def prepare(self, images: Iterable[np.ndarray]) -> torch.Tensor:
+    def prepare(self, images: Iterable[RGBImage]) -> torch.Tensor:
         """Resize and crop images, and bring them to the form that `features` takes.
 
         Parameters
         ----------
-        images : iterable of uint8 arrays of shape (height, width, 3)
+        images : iterable of uint8 arrays of shape (height, width, 3), or of PIL images of mode RGB
             A list, or an array of shape (n, height, width, 3); sizes may differ.
 
         Returns

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 from sklearn.utils import gen_batches
 
 from sklgm.images.checking import check_images
+from sklgm.images.decoding import RGBImage
 from sklgm.images.source import DamagedImageError, ImageSource
 
-Transform = Callable[[NDArray[np.uint8]], NDArray[Any]]
+Transform = Callable[[RGBImage], NDArray[Any]]
 
 _BATCHES_AHEAD = 2
 # How many damaged images a message names beside the first.
@@ -38,7 +39,8 @@ def iter_batches(
     source : ImageSource
         The images.
     transform : callable
-        Makes of a uint8 array of shape (H, W, 3) an array of one fixed shape and dtype.
+        Makes of an image, a uint8 array of shape (H, W, 3) or a PIL image of mode RGB, an array of
+        one fixed shape and dtype. It must not change the image.
     batch_size : int
         Images in a batch; the last one may hold fewer.
     n_jobs : int or None, default=None
@@ -99,7 +101,7 @@ def find_damaged(X: Any, *, n_jobs: int | None = None) -> dict[int, str]:
 
     def look_at(place: int) -> str | None:
         try:
-            source[place]
+            source.read(place)
         except DamagedImageError as error:
             return error.reason
         return None
@@ -130,7 +132,7 @@ def _prepare_ahead(
     """Yield batches in order, and stop the threads at the end, whatever it is."""
 
     def prepare(place: int) -> NDArray[Any]:
-        return transform(source[place])
+        return transform(source.read(place))
 
     pool = ThreadPoolExecutor(joblib.effective_n_jobs(n_jobs), thread_name_prefix="sklgm-images")
     ahead: deque[Future[NDArray[Any]]] = deque()

@@ -1,4 +1,7 @@
-"""One image at a time: from an array, a PIL image or a file to 8-bit RGB."""
+"""One image at a time: from an array, a PIL image or a file to 8-bit RGB.
+
+Pictures stay PIL images as long as they can, since each way to an array and back is a copy or two.
+"""
 
 import contextlib
 import functools
@@ -8,11 +11,13 @@ from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFile, ImageOps
+from PIL import ExifTags, Image, ImageFile, ImageOps
 
 from sklgm.images.kinds import N_BYTES, name_kind
 
 RGB = tuple[int, int, int]
+# An array (H, W, 3), or a PIL image of mode RGB. It may be the caller's own: nothing changes it.
+RGBImage = NDArray[np.uint8] | Image.Image
 WHITE: RGB = (255, 255, 255)
 
 # Tags of TIFF: 1 in the first marks a copy of reduced size, the second has the other pictures.
@@ -23,24 +28,24 @@ _first_use = threading.Lock()
 
 
 def array_to_rgb(array: NDArray[Any]) -> NDArray[np.uint8]:
-    """Return a new uint8 RGB array of an (H, W) or (H, W, 3) array, uint8 or floats in [0, 1]."""
+    """Return uint8 RGB of an (H, W) or (H, W, 3) array, uint8 or floats in [0, 1]."""
     if array.dtype != np.uint8:
         values = array.astype(np.result_type(array, np.float32))
         array = np.clip(np.rint(values * 255), 0, 255).astype(np.uint8)
     if array.ndim == 2:
         array = np.broadcast_to(array[:, :, None], (*array.shape, 3))
-    return np.array(array, order="C")
+    return array
 
 
-def pillow_to_rgb(image: Image.Image, background: RGB) -> NDArray[np.uint8]:
-    """Return the uint8 RGB array of a PIL image of any mode, which is left as it was."""
+def pillow_to_rgb(image: Image.Image, background: RGB) -> Image.Image:
+    """Return a PIL image of any mode as 8-bit RGB: itself, where it is that already."""
     with _first_use:
         _refuse_programs(image)
         image.load()
     return _to_rgb(image, background)
 
 
-def file_to_rgb(file: str | IO[bytes], background: RGB) -> NDArray[np.uint8]:
+def file_to_rgb(file: str | IO[bytes], background: RGB) -> Image.Image:
     """Read an image file, given by its path or opened, as :func:`pillow_to_rgb` a PIL image."""
     with _open(file) as image:
         _refuse_programs(image)
@@ -101,14 +106,16 @@ def _refuse_thumbnails(image: Image.Image) -> None:
         )
 
 
-def _to_rgb(image: Image.Image, background: RGB) -> NDArray[np.uint8]:
-    image = ImageOps.exif_transpose(image)
+def _to_rgb(image: Image.Image, background: RGB) -> Image.Image:
+    image.load()
+    if image.getexif().get(ExifTags.Base.Orientation, 1) != 1:
+        image = ImageOps.exif_transpose(image)
     if image.mode.startswith(("I", "F")):
         image = _from_16_bit(image)
     if image.has_transparency_data:
         canvas = Image.new("RGBA", image.size, background)
         image = Image.alpha_composite(canvas, image.convert("RGBA"))
-    return np.array(image.convert("RGB"))
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
 def _from_16_bit(image: Image.Image) -> Image.Image:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sklgm.images.decoding import RGB, array_to_rgb, file_to_rgb, pillow_to_rgb
+from sklgm.images.decoding import RGB, RGBImage, array_to_rgb, file_to_rgb, pillow_to_rgb
 
 _SHAPE = (
     "Channels come last in arrays: move them there by np.moveaxis(X, -3, -1), drop the axis of a "
@@ -23,8 +23,8 @@ _DTYPE = (
 _SLACK = 1e-6
 
 
-def item_to_rgb(item: Any, background: RGB) -> NDArray[np.uint8]:
-    """Return one item as a uint8 RGB array of shape (H, W, 3), or raise ValueError for no image.
+def item_to_rgb(item: Any, background: RGB) -> RGBImage:
+    """Return one item as 8-bit RGB, or raise ValueError if it is no image.
 
     It may be a picture, a path, the bytes of a file, a tensor with its channels first, or what
     becomes an array with its channels last. A dict has bytes under "bytes", or else a path under

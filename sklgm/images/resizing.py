@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from sklgm.images.decoding import RGBImage
+
 # A resized picture of more pixels than this, 64 MB, is never made as a whole. Nothing that is like
 # a photograph comes near.
 _HUGE = 1 << 24
@@ -16,7 +18,7 @@ _REACH = 5
 Box = tuple[int, int, int, int]
 
 
-def resize_crop(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
+def resize_crop(image: RGBImage, size: int) -> NDArray[np.uint8]:
     """Bring the shorter side of an image to a size and cut out the central square.
 
     The result is that of torchvision's ``Resize(size)``, bicubic, and ``CenterCrop(size)``. Of
@@ -25,7 +27,7 @@ def resize_crop(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
     Parameters
     ----------
-    image : ndarray of shape (H, W, 3), dtype uint8
+    image : ndarray of shape (H, W, 3), dtype uint8, or PIL image of mode RGB
         The image. It is not modified.
     size : int
         Height and width of the result.
@@ -33,11 +35,11 @@ def resize_crop(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     Returns
     -------
     ndarray of shape (size, size, 3), dtype uint8
-        The square; ``image`` itself where it already has that shape.
+        The square; ``image`` itself where it is an array that has that shape already.
     """
-    height, width = image.shape[:2]
+    height, width = image.shape[:2] if isinstance(image, np.ndarray) else image.size[::-1]
     if height == width == size:
-        return image
+        return image if isinstance(image, np.ndarray) else np.array(image)
     longer = int(size * max(height, width) / min(height, width))
     height, width = (size, longer) if height <= width else (longer, size)
     top, left = round((height - size) / 2), round((width - size) / 2)
@@ -46,11 +48,11 @@ def resize_crop(image: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
 
 
 class Picture(Image.Image):
-    """A PIL image of a uint8 array (H, W, 3), whose resized copy, if huge, waits for its crop."""
+    """A PIL image whose resized copy, if huge, waits for its crop. It shares an image's pixels."""
 
-    def __init__(self, image: NDArray[np.uint8]) -> None:
+    def __init__(self, image: RGBImage) -> None:
         super().__init__()
-        self.im = Image.fromarray(image).im
+        self.im = (image if isinstance(image, Image.Image) else Image.fromarray(image)).im
         self._mode, self._size = self.im.mode, self.im.size
 
     def resize(

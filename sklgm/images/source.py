@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sklgm.images.decoding import RGB
+from sklgm.images.decoding import RGB, RGBImage
 from sklgm.images.items import item_to_rgb
 
 # What makes items need not be safe in several threads. It may itself read from a source.
@@ -72,7 +72,26 @@ class ImageSource:
             index = index[0]
         if isinstance(index, slice | list | np.ndarray):
             return self.take(index)
-        index = operator.index(index)
+        return np.array(self.read(operator.index(index)), order="C")
+
+    def read(self, index: int) -> RGBImage:
+        """Decode an image, and copy it no more often than must be.
+
+        Parameters
+        ----------
+        index : int
+            Its place in this source.
+
+        Returns
+        -------
+        ndarray of shape (H, W, 3), dtype uint8, or PIL image of mode RGB
+            The image, which may be the user's own: it must not be changed.
+
+        Raises
+        ------
+        DamagedImageError
+            If it cannot be read.
+        """
         try:
             return self._decode(self._item(index))
         except Exception as error:  # Pillow's plugins raise nearly anything on a broken file
@@ -84,7 +103,7 @@ class ImageSource:
     def _item(self, index: int) -> Any:
         return self.items[index]
 
-    def _decode(self, item: Any) -> NDArray[np.uint8]:
+    def _decode(self, item: Any) -> RGBImage:
         return item_to_rgb(item, self.background)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -150,7 +169,7 @@ class ImageSource:
 class FileSource(ImageSource):
     """Images from files, given by absolute paths."""
 
-    def _decode(self, item: str) -> NDArray[np.uint8]:
+    def _decode(self, item: str) -> RGBImage:
         if not Path(item).is_file():  # to open a pipe or a device may never end
             raise ValueError("there is no such file")
         return super()._decode(item)

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from sklgm.backbones import Backbone
 from sklgm.images import ImageSource, iter_batches, resize_crop
+from sklgm.images.decoding import RGBImage
 from sklgm.matching import RealGradients
 from sklgm.matching.moving import to_device
 from sklgm.passes.views import ViewStream
@@ -78,7 +79,7 @@ class Encoder:
         )
 
     def batches(
-        self, source: ImageSource, resize: Callable[[np.ndarray], np.ndarray], start: int = 0
+        self, source: ImageSource, resize: Callable[[RGBImage], np.ndarray], start: int = 0
     ) -> Iterator[Tensor]:
         """Yield images from ``start`` on as pixels (n, 3, s, s) in [0, 1].
 

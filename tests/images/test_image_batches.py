@@ -22,10 +22,30 @@ def test_resize_crop_is_torchvisions(shape, size):
     image = rng.integers(0, 256, (*shape, 3), dtype=np.uint8)
     before = image.copy()
     theirs = Compose([Resize(size, InterpolationMode.BICUBIC), CenterCrop(size)])
-    got = resize_crop(image, size)
-    np.testing.assert_array_equal(got, np.asarray(theirs(Image.fromarray(image))))
-    np.testing.assert_array_equal(image, before)
-    assert got.flags.writeable
+    for given in (image, Image.fromarray(image)):
+        got = resize_crop(given, size)
+        np.testing.assert_array_equal(got, np.asarray(theirs(Image.fromarray(image))))
+        np.testing.assert_array_equal(np.asarray(given), before)
+        assert got.flags.writeable
+
+
+def test_files_are_resized_without_a_copy_of_the_whole(tmp_path, monkeypatch):
+    """Copies hold Python's lock, and take as long as the decoding of a JPEG."""
+    Image.fromarray(rng.integers(0, 256, (40, 60, 3), dtype=np.uint8)).save(tmp_path / "a.jpg")
+    source = check_images([tmp_path / "a.jpg"])
+    expected = resize_crop(source[0], 16)
+    exported = []
+    export = Image.Image.tobytes
+
+    def count(image, *args):
+        exported.append(image.size)
+        return export(image, *args)
+
+    monkeypatch.setattr(Image.Image, "tobytes", count)
+    monkeypatch.setattr(Image.Image, "copy", lambda image: pytest.fail("a copy"))
+    (batch,) = iter_batches(source, partial(resize_crop, size=16), batch_size=1)
+    np.testing.assert_array_equal(batch[0], expected)
+    assert exported == [(16, 16)]
 
 
 def test_resize_crop_returns_the_right_size_as_it_is():
@@ -39,7 +59,7 @@ def numbered(n):
 
 
 def first_pixel(image):
-    return image[0, 0, :1]
+    return np.asarray(image)[0, 0, :1]
 
 
 @pytest.mark.parametrize("n_jobs", [None, 1, 2, 5])

@@ -19,7 +19,9 @@ PIXELS = rng.integers(0, 256, (10, 14, 3), dtype=np.uint8)
 
 def read(path, **params):
     """Read one file, and require its PIL image to give the same pixels."""
-    image = check_images([path], **params)[0]
+    source = check_images([path], **params)
+    image = source[0]
+    np.testing.assert_array_equal(np.asarray(source.read(0)), image)
     with Image.open(path) as opened:
         np.testing.assert_array_equal(check_images([opened], **params)[0], image)
     assert image.dtype == np.uint8
@@ -328,8 +330,9 @@ def test_files_are_closed(png):
     np.testing.assert_array_equal(image, PIXELS)
 
 
-def test_pictures_are_left_as_they_were():
-    image = Image.new("RGBA", (4, 4), (1, 2, 3, 4))
+@pytest.mark.parametrize("mode", ["L", "RGB", "RGBA"])
+def test_pictures_are_left_as_they_were(mode):
+    image = Image.new("RGBA", (4, 4), (1, 2, 3, 4)).convert(mode)
     before = image.tobytes()
     check_images([image])[0][:] = 0
-    assert (image.mode, image.tobytes()) == ("RGBA", before)
+    assert (image.mode, image.tobytes()) == (mode, before)
