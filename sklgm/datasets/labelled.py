@@ -101,7 +101,8 @@ def as_X_y(
     image, label : int or str, optional
         Where the items have the image and the label. By default these are the columns of kind
         ``Image`` and ``ClassLabel`` of a data set of Hugging Face, or a label called "label",
-        "labels", "target", "cls" or "class", and the first and second of pairs.
+        "labels", "target", "cls" or "class"; the same labels and "image" of dicts, unless they are
+        streamed; and the first and second of pairs.
 
     Returns
     -------
@@ -137,8 +138,17 @@ def as_X_y(
         )
     if hasattr(dataset, "column_names") and hasattr(dataset, "select_columns"):
         return _from_columns(dataset, image, label)
-    image, label = 0 if image is None else image, 1 if label is None else label
+    if hasattr(dataset, "columns"):
+        raise ValueError(
+            f"Got a table of columns {list(dataset.columns)}. Take it apart by their names, such "
+            f"as X, y = table['path'], table['label']."
+        )
     is_indexed = has_items(dataset)
+    if is_indexed and len(dataset) and isinstance(first := dataset[0], Mapping):
+        image = "image" if image is None else image
+        if label is None:
+            label = _the_only([name for name in _LABELS if name in first], "label", list(first))
+    image, label = 0 if image is None else image, 1 if label is None else label
     is_other = isinstance(dataset, str | os.PathLike) or hasattr(dataset, "batch_sampler")
     if is_other or not (is_indexed or isinstance(dataset, Iterable)):
         raise ValueError(

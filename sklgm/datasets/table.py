@@ -104,6 +104,7 @@ def read_table(path: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str
     if not path.is_file():  # a pipe would be waited for
         raise ValueError(f"There is no file {path}. Pass a CSV file with the columns {wanted}.")
     lines, padded, broken, number = [], list[str](), list[str](), 1
+    incomplete = list[int]()
     try:
         reader, n_above = _read_header(path, columns)
         for cells in reader:
@@ -120,7 +121,7 @@ def read_table(path: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str
             if all(line.values()):
                 lines.append((number, line))
             elif any(map(str.strip, cells.values())):
-                raise ValueError(f"Line {number} of {path} must give {wanted}.")
+                incomplete.append(number)
             broken += [cell for cell in line.values() if "\n" in cell or "\r" in cell]
             padded += [cell for cell in own if cell != cell.strip()]
     except csv.Error as error:
@@ -128,6 +129,12 @@ def read_table(path: Path, columns: tuple[str, ...]) -> list[tuple[int, dict[str
             f"{path} is no CSV file: from line {number + 1} on, {error}. Close every double quote "
             f"that is opened, and write one inside a cell twice."
         ) from error
+    if incomplete:
+        others = f", and so must {len(incomplete) - 1} more" if incomplete[1:] else ""
+        raise ValueError(
+            f"Line {incomplete[0]} of {path} must give {wanted}{others}. Complete or remove "
+            f"{'them' if others else 'it'}."
+        )
     if broken:
         warnings.warn(
             f"Cells of {path} go over several lines: {len(broken)}, the first is {broken[0]!r}. If "

@@ -427,10 +427,10 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
             # Callbacks may ask for the attributes at any step.
             losses = run.follow(steps, kept, attributes)
             fitted = attributes(losses)
-        check_finite(fitted, kept)
-        if moments is not None:
-            soft = teach(moments, encoders, fitted["prototypes_"], labels, self._augmentation())
-            fitted["prototype_probabilities_"] = soft
+            check_finite(fitted, kept)
+            if moments is not None:
+                soft = teach(moments, encoders, fitted["prototypes_"], labels, self._augmentation())
+                fitted["prototype_probabilities_"] = soft
         kept.remove()
         self._assign(fitted)
 

@@ -67,6 +67,21 @@ def _in_order(dataset: Any, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
 class SoftmaxRegression(NeuralNetClassifier):
     """skorch's classifier with scores and with labels of any kind, those of ``classes``."""
 
+    @property
+    def coef_(self) -> np.ndarray:
+        """Weights (n_classes, d), or of two classes the second's less the first's (1, d)."""
+        return self._as_scores(self.module_.weight)
+
+    @property
+    def intercept_(self) -> np.ndarray:
+        """Biases (n_classes,), or of two classes (1,)."""
+        return self._as_scores(self.module_.bias)
+
+    @staticmethod
+    def _as_scores(of_classes: Tensor) -> np.ndarray:
+        rows = of_classes.detach().cpu().numpy()
+        return rows[1:] - rows[:1] if len(rows) == 2 else rows
+
     def get_default_callbacks(self) -> list[Any]:
         """Return none: they score and print every epoch, which takes longer than the steps."""
         return []

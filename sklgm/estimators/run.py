@@ -87,6 +87,8 @@ class Run:
         n_iter = n_kept = len(kept.losses)
         losses[:n_kept] = kept.losses
         n_left = 0 if kept.stopped else max_iter - n_kept
+        if self.estimator.verbose and n_kept:
+            print(f"goes on after step {n_kept} of {max_iter}, found in memory")  # noqa: T201
         with self._task("synthesis", n_left) as task, kept.holding_interrupts():
             for n_iter in range(n_kept + 1, n_kept + n_left + 1):
                 context = task.subcontext(task_name="step")

@@ -115,7 +115,9 @@ def _from_list(items: list[Any], background: RGB) -> ImageSource:
 def _from_sequence(X: Any, background: RGB) -> ImageSource:
     """Take a sequence whose items are made when they are asked for, and look at the first."""
     if not has_items(X) or isinstance(X, str | bytes | Mapping | np.ndarray):
-        raise _refusal(f"X of kind {type(X).__name__}")
+        is_loader = hasattr(X, "batch_sampler")
+        advice = ["Of a DataLoader pass X, y = as_X_y(loader.dataset)."] if is_loader else []
+        raise _refusal(f"X of kind {type(X).__name__}", *advice)
     images = columns_of_kind(X, "Image")
     if len(images) == 1:
         X = field_of(X, images[0])
@@ -165,8 +167,14 @@ def _check_files(items: Sequence[Any]) -> list[str]:
     # To open a pipe or a device may never end.
     missing = [path for path in paths if not Path(path).is_file()]
     if missing:
+        how = (
+            "A folder is read by sklgm.datasets.load_folder."
+            if Path(missing[0]).is_dir()
+            else 'sklgm.datasets.load_csv(TABLE, on_error="skip") leaves them out, in the command '
+            "--skip-damaged."
+        )
         raise ValueError(
             f"{len(missing)} of {len(paths)} files cannot be found, the first is {missing[0]!r}. "
-            f"A folder is read by sklgm.datasets.load_folder."
+            f"{how}"
         )
     return paths

@@ -84,8 +84,8 @@ def check_array(array: NDArray[Any], name: str) -> None:
     if not (low >= -_SLACK and high <= 1 + _SLACK):  # NaN is neither
         raise ValueError(
             f"Floats must be finite and in [0, 1], but those of {name} go from {low:.8g} to "
-            f"{high:.8g}. Divide values in 0..255 by 255; of any other range, subtract the "
-            f"value of black and divide by white less black."
+            f"{high:.8g}. Divide values in 0..255 by 255; take Normalize out of a transform; of "
+            f"any other range, subtract the value of black and divide by white less black."
         )
 
 

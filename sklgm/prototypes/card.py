@@ -17,6 +17,10 @@ _LISTED = 100
 # The estimators that choose. None of them is imported: they are built on this.
 _SELECTORS = ("RandomImages", "ClassCentroids", "HerdingImages", "KCenterImages", "NearestImages")
 _PURPOSE = "for a linear probe to be trained on, on top of a frozen backbone"
+_PICTURES = (
+    " `images` has them as PNG files, rounded to 8 bits, in a folder for each class. The files are "
+    "numbered as the labels in `card.json`."
+)
 _OPTIMISED = (
     "They are no photographs: what they show was optimised, and takes after the data they were "
     "made of."
@@ -75,8 +79,8 @@ def data_card(prototypes: Any) -> str:
         f"---\n{header.to_yaml()}\n---",
         f"# {origin.title}",
         f"{shape[0]} prototypes ({kind}) of {len(classes)} classes{origin.made}",
-        "`prototypes.safetensors` holds them exactly, `card.json` their labels and the facts "
-        "below; `sklgm.PrototypeSet.load` reads both.",
+        f"`prototypes.safetensors` holds them exactly, `card.json` their labels and the facts "
+        f"below; `sklgm.PrototypeSet.load` reads both.{_PICTURES if is_images else ''}",
         _use(provenance) if is_images else "",
         _section("Made of", data),
         _section("Made by", made_by),
@@ -114,14 +118,16 @@ def _use(provenance: dict[str, Any]) -> str:
     if not homes:
         return ""
     size = facts_of(provenance, "parameters").get("image_size")
-    given = repr(homes[0]) if is_name(homes[0]) else "backbone"
+    given = repr(homes[0]) if is_name(homes[0]) else "backbone"  # which the reader has to make
     if isinstance(size, int):
         given += f", image_size={size}"
     place = place_of(homes[0]) if is_name(homes[0]) else None
     is_elsewhere = place is not None and not homes[0].startswith(("hf-hub:", "transformers:"))
-    note = (
-        "\n# Put the path of your own copy of the weights into the name.\n" if is_elsewhere else ""
-    )
+    note = ""
+    if given.startswith("backbone"):
+        note = "\n# backbone: the net that they were made on, as a sklgm.Backbone.\n"
+    elif is_elsewhere:
+        note = "\n# Put the path of your own copy of the weights into the name.\n"
     return f"""```python
 from sklgm import FrozenBackboneProbe, PrototypeSet
 {note}

@@ -111,7 +111,7 @@ def _refuse_places(names: Sequence[str]) -> None:
         raise ValueError(
             f"The prototypes say that they were made on {brief(name)}. Nets of your own, and "
             f"weights in a file or a repository, are only loaded when asked for: name the net with "
-            f"--backbone{how}. In Python, pass backbone=."
+            f"--backbone{how}. In Python, pass backbone=, the only way for a module of your own."
         )
 
 

@@ -16,7 +16,7 @@ def sandwich(rows: Tensor, images: Tensor, columns: Tensor) -> Tensor:
     n, channels, height, _ = images.shape
     with torch.autocast(images.device.type, enabled=False):
         wide = images.flatten(1, 2) @ columns.mT
-        return rows[:, None] @ wide.view(n, channels, height, -1)
+        return rows[:, None] @ wide.view(n, channels, height, wide.shape[-1])
 
 
 def resizing(start: Tensor, length: Tensor, canvas: int, size: int, dtype: torch.dtype) -> Tensor:
