@@ -2,7 +2,7 @@
 
 import os
 from collections import Counter
-from collections.abc import Hashable, Iterable, Iterator, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -144,10 +144,9 @@ def as_X_y(
             f"as X, y = table['path'], table['label']."
         )
     is_indexed = has_items(dataset)
-    if is_indexed and len(dataset) and isinstance(first := dataset[0], Mapping):
-        image = "image" if image is None else image
-        if label is None:
-            label = _the_only([name for name in _LABELS if name in first], "label", list(first))
+    first = dataset[0] if is_indexed and len(dataset) else None
+    if isinstance(first, Mapping):
+        image, label = _fields_of(image, label, ["image"], _LABELS, list(first))
     image, label = 0 if image is None else image, 1 if label is None else label
     is_other = isinstance(dataset, str | os.PathLike) or hasattr(dataset, "batch_sampler")
     if is_other or not (is_indexed or isinstance(dataset, Iterable)):
@@ -157,7 +156,7 @@ def as_X_y(
         )
     if not is_indexed:
         return LabelledStream(dataset, image, label), None
-    return check_images(Field(dataset, image)), _labels_of(dataset, label)
+    return check_images(Field(dataset, image)), _labels_of(dataset, label, first)
 
 
 def _from_columns(
@@ -166,11 +165,9 @@ def _from_columns(
     columns = dataset.column_names
     if columns is None:  # a stream that a function makes does not know them
         image, label = image or "image", label or "label"
-    if image is None:
-        image = _the_only(columns_of_kind(dataset, "Image"), "image", columns)
-    if label is None:
-        found = columns_of_kind(dataset, "ClassLabel")
-        label = _the_only(found or [name for name in _LABELS if name in columns], "label", columns)
+    images = columns_of_kind(dataset, "Image")
+    named = columns_of_kind(dataset, "ClassLabel") or _LABELS
+    image, label = _fields_of(image, label, images, named, columns or [])
     if has_items(dataset):
         labels = named_labels(dataset[label])[:]  # at once, where items would come one by one
         return check_images(field_of(dataset, image)), _as_array(labels)
@@ -179,7 +176,17 @@ def _from_columns(
     return LabelledStream(stream, image, label, names and tuple(names)), None
 
 
-def _the_only(found: list[str], what: str, columns: list[str]) -> str:
+def _fields_of(
+    image: Any, label: Any, images: Sequence[str], labels: Sequence[str], columns: list[str]
+) -> tuple[Any, Any]:
+    """Return the names of image and label: as given, or the only ones that may be meant."""
+    if image is None:
+        image = _the_only(images, "image", columns)
+    return image, _the_only(labels, "label", columns) if label is None else label
+
+
+def _the_only(names: Sequence[str], what: str, columns: list[str]) -> str:
+    found = [name for name in names if name in columns]
     if len(found) != 1:
         raise ValueError(
             f"Cannot tell which column is the {what}: of the columns {columns}, "
@@ -188,14 +195,14 @@ def _the_only(found: list[str], what: str, columns: list[str]) -> str:
     return found[0]
 
 
-def _labels_of(dataset: Any, label: Any) -> NDArray[Any]:
+def _labels_of(dataset: Any, label: Any, first: Any) -> NDArray[Any]:
     """Return the labels of torch's data sets without reading images where that is possible."""
     whole, rows = dataset, np.arange(len(dataset))
     while hasattr(whole, "indices") and hasattr(whole, "dataset"):  # a Subset
         whole, rows = whole.dataset, np.asarray(whole.indices)[rows]
     targets: Any = getattr(whole, "targets", ())
     # Something may still be done to them on the way to the items.
-    if len(targets) != len(whole) or targets[rows[0]] != take_field(dataset[0], label):
+    if len(targets) != len(whole) or targets[rows[0]] != take_field(first, label):
         return _as_array([take_field(dataset[i], label) for i in range(len(dataset))])
     y = np.asarray(targets)[rows]
     names = getattr(whole, "classes", None)

@@ -107,7 +107,9 @@ class FrozenBackboneEstimator(BaseEstimator):
         net = get_backbone(backbone, image_size=self.image_size, device=device)
         auto = isinstance(self.batch_size, str)
         size = BatchSize.auto(net.image_size, device) if auto else BatchSize(int(self.batch_size))
-        return Encoder(net, resolve_precision(self.precision, device), size, self.n_jobs)
+        in_patches = net.spec.patch_size is not None
+        precision = resolve_precision(self.precision, device, in_patches=in_patches)
+        return Encoder(net, precision, size, self.n_jobs)
 
     def _check_same_net(self, encoder: Any, position: int = 0) -> None:
         """Raise ValueError unless a backbone computes what it computed when ``fit`` used it.

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 
@@ -43,16 +44,32 @@ def devices_in_turn(device: str | int | torch.device) -> list[torch.device]:
     return [torch.device("cuda", (first.index + i) % n) for i in range(n)]
 
 
-def resolve_precision(precision: str, device: torch.device) -> torch.dtype | None:
-    """Turn a ``precision=`` parameter into the dtype of autocast.
+def resolve_precision(
+    precision: str, device: torch.device, *, in_patches: bool = False
+) -> torch.dtype | None:
+    """Turn a ``precision=`` parameter into the dtype of autocast; None is float32.
 
-    "auto" is bfloat16 on a GPU with bfloat16 units, and float32 everywhere else, which is None.
+    "auto" is bfloat16 on a GPU with bfloat16 units. On a CPU it is for nets that see images in
+    patches, whose work is products of matrices, where the CPU has units for these in bfloat16. It
+    is float32 everywhere else.
     """
-    if precision == "auto" and device.type == "cuda":
-        with torch.cuda.device(device):  # torch asks the current device
-            if torch.cuda.is_bf16_supported(including_emulation=False):
-                return torch.bfloat16
+    if precision == "auto" and (
+        (device.type == "cuda" and _has_bfloat16(device))
+        or (device.type == "cpu" and in_patches and _multiplies_bfloat16())
+    ):
+        return torch.bfloat16
     return {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(precision)
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    with torch.cuda.device(device):  # torch asks the current device
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+
+
+def _multiplies_bfloat16() -> bool:
+    """Return whether the CPU has units for products of bfloat16 matrices, if torch can tell."""
+    capabilities: Any = getattr(torch.cpu, "get_capabilities", dict)()  # not in older versions
+    return bool(capabilities.get("amx_bf16", False))
 
 
 def device_of_doubles(device: str | torch.device) -> torch.device:

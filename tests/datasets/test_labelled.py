@@ -4,6 +4,7 @@ from enum import Enum
 
 import datasets
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from numpy.testing import assert_array_equal
@@ -190,11 +191,25 @@ def test_classes_of_a_stream_are_counted_without_decoding(hugging_face, monkeypa
         as_X_y(samples(), image="png", label="cls")[0].count_classes()
 
 
-@pytest.mark.parametrize("items", [[{"img": 0}], [()], [0]])
+@pytest.mark.parametrize("items", [[()], [0], iter([{"img": 0}])])
 def test_items_without_the_field_are_described(items):
     for dataset in (items, datasets.IterableDataset.from_generator(lambda: iter([{"img": 0}]))):
         with pytest.raises(ValueError, match=r"no field.*image=\.\.\., label=\.\.\."):
             list(as_X_y(dataset)[0])
+
+
+def test_dicts_are_taken_apart_by_usual_names():
+    items = [{"image": image, "target": n, "id": 0} for image, n in zip(PIXELS, NAMES, strict=True)]
+    assert_is(*as_X_y(items))
+    for dicts, what in (([{"img": 0, "label": 1}], "image"), ([{"image": 0, "y": 1}], "label")):
+        with pytest.raises(ValueError, match=f"which column is the {what}.*none may be"):
+            as_X_y(dicts)
+
+
+def test_tables_are_taken_apart_by_their_columns():
+    table = pd.DataFrame({"path": ["a.png"], "label": ["a"]})
+    with pytest.raises(ValueError, match=r"table\['path'\], table\['label'\]"):
+        as_X_y(table)
 
 
 def test_a_stream_without_some_labels_is_an_error():

@@ -75,7 +75,14 @@ def test_a_line_separator_in_a_cell_does_not_cut_it(read, separator):
         ('path,label\n"a/0.png,x\n"b/0.png",y\n', "line 2 on, .*double quote"),
         ("path,label\na/0,1.png,x\n", "Line 2 .* does not fit the 2 columns"),
         ('path,label\na/0.png, "x"\n', "Line 2 .* no blank before"),
-        ("path,label\na/0.png,x\n\nb/0.png, \n", "Line 4 .* must give path and label"),
+        (
+            "path,label\na/0.png,x\n\nb/0.png, \n",
+            "Line 4 .* must give path and label. Complete or remove it",
+        ),
+        (
+            "path,label\na.png,\n,x\n",
+            "Line 2 .* label, and so must 1 more. Complete or remove them",
+        ),
         ("a/0.png,x\n", "Line 1 .* it is 'a/0.png,x'.* put a line above it: path,label"),
         ("file;class\na/0.png;x\n", "Line 1 .* must name the columns path and label.*'file;class'"),
         ("path,label,label\na/0.png,x,y\n", "Line 1 .* each once"),

@@ -48,11 +48,17 @@ def test_nonsense_device(device):
         resolve_device(device)
 
 
-def test_precision_on_cpu():
-    assert resolve_precision("auto", CPU) is None
-    assert resolve_precision("float32", CPU) is None
+@pytest.mark.parametrize("in_patches", [False, True])
+@pytest.mark.parametrize("units", [{"amx_bf16": True}, {"amx_bf16": False}, {}])
+def test_precision_on_cpu(monkeypatch, units, in_patches):
+    """Convolutions by channel, as in MobileNets, gain nothing from such units."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: units, raising=False)
+    gains = units.get("amx_bf16") and in_patches
+    expected = torch.bfloat16 if gains else None
+    assert resolve_precision("auto", CPU, in_patches=in_patches) == expected
+    assert resolve_precision("float32", CPU, in_patches=in_patches) is None
     for name in ("bfloat16", "float16"):
-        dtype = resolve_precision(name, CPU)
+        dtype = resolve_precision(name, CPU, in_patches=in_patches)
         with torch.autocast("cpu", dtype=dtype):
             assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
 
