@@ -108,7 +108,8 @@ class FrozenBackboneProbe(
     classes_ : ndarray of shape (n_classes,)
         Class labels, sorted.
     head_ : classifier
-        The fitted head.
+        The fitted head. That of ``head=None`` has ``coef_`` of shape (n_classes, n_features) and
+        ``intercept_`` of shape (n_classes,), with two classes one row of each.
     distiller_ : estimator
         The fitted distiller, when one was given.
     backbone_fingerprint_ : str or None

@@ -307,11 +307,12 @@ def test_a_memory_with_cache_alone(at_every_step):
     assert_same_fit(fit("images", OwnMemory()), uninterrupted("images"))
 
 
-def test_where_and_how_it_runs_may_change(begun):
+def test_where_and_how_it_runs_may_change(begun, capsys):
     changes = {"n_jobs": 2, "verbose": 1, "device": "cpu"}
     # The folder, given another way.
     found = fit("images", joblib.Memory(f"{begun}/.", verbose=0), **changes)
     assert_same_fit(found, uninterrupted("images"))
+    assert "goes on after step" in capsys.readouterr().out
     assert kept(begun) == []
 
 

@@ -86,6 +86,10 @@ def test_outputs_agree(labels, head):
         odds = np.exp(scores - scores.max(axis=1, keepdims=True))
         assert_allclose(odds / odds.sum(axis=1, keepdims=True), probabilities, atol=1e-5)
     assert fitted.score(X_TEST, predicted) == 1
+    features, linear = BackboneEmbedder(NET).fit_transform(X_TEST), fitted.head_
+    assert linear.coef_.shape == (scores.size // len(scores), features.shape[1])
+    products = features @ linear.coef_.T + linear.intercept_
+    assert_allclose(products.squeeze(), scores, atol=1e-5)
 
 
 @pytest.mark.parametrize(
