@@ -2,7 +2,7 @@
 
 Batches pass each net forward, and forward and back to the pixels, in float32 and in bfloat16 by
 turns; the shortest of several times counts. With ``--photos`` this is left out: probes train on
-four views of each training photograph, whose features CLIP computes in either precision.
+one view of each training photograph, whose features CLIP computes in either precision.
 
 Run: ``python benchmarks/cpu_precision.py [--photos FOLDER]``, with ``SKLGM_WEIGHTS`` set as
 ``benchmarks/weights.py`` says, and ``OMP_NUM_THREADS`` to the number of threads. Photographs are
@@ -79,7 +79,7 @@ def accuracies(photos):
                 probe = FrozenBackboneProbe(
                     real_backbone("clip_vitb16_8bit", None, 224),
                     precision=precision,
-                    n_views=4,
+                    n_views=1,
                     random_state=seed,
                 )
                 found = {"data": data, "precision": precision, "seed": seed}
