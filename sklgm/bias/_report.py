@@ -19,6 +19,9 @@ from sklgm.prototypes.prototype_set import PrototypeSet
 from sklgm.utils.tables import Table
 from sklgm.utils.targets import check_column, check_known, check_same_classes
 
+# A group is typical of a class whose share of it is above the mean of the classes by more.
+_TYPICAL = 0.05
+
 
 @dataclass(frozen=True, eq=False, repr=False)
 class BiasReport(Table):
@@ -28,8 +31,10 @@ class BiasReport(Table):
     ----------
     records : tuple of dict
         One for each prototype, with the keys ``prototype`` (its position), ``class``,
-        ``read_class``, ``class_probability`` (of its own class), ``group`` (the one its class has
-        more of than others do), ``read_group`` and ``group_probability`` (of that group).
+        ``read_class``, ``class_probability`` (of its own class), ``group`` (the one that is
+        typical of its class: in training, its share there is above the mean of all classes by
+        most, and by more than .05), ``read_group`` and ``group_probability`` (of ``group``).
+        ``group`` and its probability are None where no group is typical.
     prototypes : PrototypeSet
         The prototypes.
     classes : ndarray of shape (n_classes,)
@@ -72,6 +77,12 @@ class BiasReport(Table):
         return excess(self.group_shares, self._by_class(self.group_probabilities))
 
     @property
+    def highest_group_shown(self) -> float:
+        """The highest A with these training images: each class read as its typical group."""
+        most = (self.group_shares - self.group_shares.mean(axis=0)).argmax(axis=1)
+        return excess(self.group_shares, np.eye(len(self.groups))[most])
+
+    @property
     def class_shown(self) -> float:
         """How far prototypes show their classes themselves: K; see `diagnose_bias`."""
         return excess(np.eye(len(self.classes)), self._by_class(self.class_probabilities))
@@ -88,11 +99,12 @@ class BiasReport(Table):
         Returns
         -------
         dict
-            ``group_reliance``, ``group_shown``, ``class_shown``, ``association``, the readers'
-            accuracies, and those of the probe where there are test images.
+            ``group_reliance``, ``group_shown``, ``highest_group_shown``, ``class_shown``,
+            ``association``, the readers' accuracies, and those of the probe where there are test
+            images.
         """
-        names = ("group_reliance", "group_shown", "class_shown", "association")
-        found = {name: getattr(self, name) for name in names}
+        shown = ("group_shown", "highest_group_shown", "class_shown")
+        found = {name: getattr(self, name) for name in ("group_reliance", *shown, "association")}
         found |= {f"{name}_reader_accuracy": v for name, v in self.reader_accuracy.items()}
         for where, scores in self.accuracy.items():
             found |= {f"{where}_{name}": value for name, value in scores.items()}
@@ -104,10 +116,11 @@ class BiasReport(Table):
         Returns
         -------
         str
-            A line for each prototype, and a list.
+            A line for each prototype, a list, and what it cannot tell.
         """
         lines = [f"- {name.replace('_', ' ')}: {v:.3f}" for name, v in self.summary().items()]
-        return super().to_markdown() + "\n\n" + "\n".join(lines)
+        parts = [super().to_markdown(), "\n".join(lines), self._without_association()]
+        return "\n\n".join(filter(None, parts))
 
     def plot(self, ax: Any = None) -> Any:
         """Draw which group each prototype is read as.
@@ -135,17 +148,46 @@ class BiasReport(Table):
 
     def _table(self) -> tuple[list[str], list[list[str]]]:
         def as_text(value: Any) -> str:
+            if value is None:
+                return ""
             return f"{value:.2f}" if isinstance(value, float) else str(value)
 
         cells = [[as_text(value) for value in record.values()] for record in self.records]
         return [name.replace("_", " ") for name in self.records[0]], cells
 
     def _caption(self) -> str:
-        return (
+        tests = [
+            f"Accuracy on the {name} test {found['accuracy']:.2f}, on the worst pair of class and "
+            f"group {found['worst_pair_accuracy']:.2f}."
+            for name, found in self.accuracy.items()
+        ]
+        reliance = self._without_association() or (
             f"Group reliance {self.group_reliance:.2f}, of 0 (classes alone) to 1 (groups alone): "
-            f"groups shown {self.group_shown:.2f}, classes shown {self.class_shown:.2f}. The "
-            f"readers are right on {self.reader_accuracy['group']:.2f} and "
-            f"{self.reader_accuracy['class']:.2f} of the reference."
+            f"groups shown {self.group_shown:z.2f}, at most {self.highest_group_shown:.2f} with "
+            f"these training images; classes shown {self.class_shown:z.2f}."
+        )
+        readers = (
+            f"On the reference, the reader of groups has an accuracy of "
+            f"{self.reader_accuracy['group']:.2f}, that of classes of "
+            f"{self.reader_accuracy['class']:.2f}."
+        )
+        return " ".join([*tests, reliance, readers])
+
+    def _without_association(self) -> str:
+        """Say what group reliance cannot tell where no group is typical of a class, or nothing."""
+        if any(record["group"] is not None for record in self.records):
+            return ""
+        read = self._by_class(self.group_probabilities).mean(axis=0)
+        shares = self.group_shares.mean(axis=0)
+        found = [
+            f"{self.groups[i]}, {read[i]:.2f} (in training {shares[i]:.2f})"
+            for i in np.argsort(-read, kind="stable")[:3]
+        ]
+        return (
+            f"Class and group are independent in the training images, so that group reliance, "
+            f"{self.group_reliance:.2f}, is 0 by definition or nearly so, whatever the prototypes "
+            f"show. On average they are read as {'; '.join(found)}. Classes shown "
+            f"{self.class_shown:z.2f}."
         )
 
 
@@ -253,8 +295,8 @@ def diagnose_bias(
     """
     probe = probe_of(prototypes, backbone, probe or FrozenBackboneProbe(random_state=0))
     checking = clone(probe)
-    train = _check_labelled((X, y, groups), checking, reset=True)
-    real = _check_labelled(reference, checking)
+    train = _check_labelled((X, y, groups), checking, "the training images", reset=True)
+    real = _check_labelled(reference, checking, "reference")
     classes, group_names = np.unique(train.y), np.unique(real.groups)
     check_known(train.groups, group_names, "groups of the training images", "reference")
     check_known(real.y, classes, "classes of reference", "y")
@@ -262,7 +304,7 @@ def diagnose_bias(
     tests: dict[str, _Labelled] = {}
     for name, given in (("correlated", correlated_test), ("shifted", shifted_test)):
         if given is not None:
-            tests[name] = _check_labelled(given, checking)
+            tests[name] = _check_labelled(given, checking, f"{name}_test")
             check_known(tests[name].y, classes, f"classes of {name}_test", "y")
     if not isinstance(prototypes, PrototypeSet):
         if not hasattr(prototypes, "prototypes_"):
@@ -320,12 +362,21 @@ class _Labelled(NamedTuple):
     groups: np.ndarray
 
 
-def _check_labelled(data: Any, probe: FrozenBackboneProbe, *, reset: bool = False) -> _Labelled:
+def _check_labelled(
+    data: Any, probe: FrozenBackboneProbe, what: str, *, reset: bool = False
+) -> _Labelled:
     """Check images or rows, their classes and groups; ``reset`` sets the number of columns."""
+    if not isinstance(data, tuple | list) or len(data) != 3:
+        got = f"{len(data)} parts" if isinstance(data, tuple | list) else type(data).__name__
+        raise ValueError(f"{what} must be a tuple of three, (X, y, groups); got {got}.")
     X, y, groups = data
-    source = probe._check_X(X, reset=reset)
-    y, groups = check_column(y, "classes"), check_column(groups, "groups")
-    check_consistent_length(source, y, groups)
+    try:
+        source = probe._check_X(X, reset=reset)
+        y, groups = check_column(y, "y"), check_column(groups, "groups")
+        check_consistent_length(source, y, groups)
+    except ValueError as error:
+        error.add_note(f"This is about X, y or groups of {what}.")
+        raise
     return _Labelled(source, y, groups)
 
 
@@ -350,7 +401,8 @@ def _records(
     read: Mapping[str, np.ndarray],
 ) -> tuple[dict[str, Any], ...]:
     own_class = np.searchsorted(classes, labels)
-    own_group = (shares - shares.mean(axis=0)).argmax(axis=1)[own_class]
+    above = (shares - shares.mean(axis=0))[own_class]
+    own_group = above.argmax(axis=1)
     records: list[dict[str, Any]] = [{"prototype": i} for i in range(len(labels))]
     kinds = {"class": (classes.tolist(), own_class), "group": (groups.tolist(), own_group)}
     for kind, (names, own) in kinds.items():
@@ -358,6 +410,9 @@ def _records(
             record[kind] = names[place]
             record[f"read_{kind}"] = names[probabilities.argmax()]
             record[f"{kind}_probability"] = float(probabilities[place])
+    for record, is_typical in zip(records, above.max(axis=1) > _TYPICAL, strict=True):
+        if not is_typical:
+            record |= {"group": None, "group_probability": None}
     return tuple(records)
 
 

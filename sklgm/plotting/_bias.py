@@ -18,9 +18,9 @@ _MOST_ROWS = 100
 class BiasDisplay(HeatMapDisplay):
     """Table of colours: the groups that each prototype is read as, and whether as its own class.
 
-    A row is a prototype. A frame marks the group that its class has more of in training than others
-    have: a dark field within it is a prototype that shows this group. The last column is the
-    probability of its own class. Of more than 100 prototypes, the 100 are drawn that show this
+    A row is a prototype. A frame marks the group that is typical of its class in training, if
+    there is one: a dark field within it is a prototype that shows this group. The last column is
+    the probability of its own class. Of more than 100 prototypes, the 100 are drawn that show this
     group most. It is recommended to use :meth:`from_report` to make one.
 
     Parameters
@@ -32,7 +32,7 @@ class BiasDisplay(HeatMapDisplay):
     prototype_labels : array-like of shape (n_prototypes,)
         Classes of the prototypes.
     own_groups : array-like of shape (n_prototypes,)
-        Group that goes with the class of each prototype.
+        Group that is typical of the class of each prototype; None where there is none.
     groups : array-like of shape (n_groups,)
         Groups, in the order of the columns.
     prototypes : array-like of shape (n_prototypes, height, width, 3), default=None
@@ -158,8 +158,9 @@ class BiasDisplay(HeatMapDisplay):
             check_consistent_length(self.prototypes, labels)
             self._draw_pictures(np.asarray(self.prototypes)[rows])
             self.ax_.set_xlim(-1.5, len(groups) + 0.5)
-        title = "read as group (framed: typical of its class)"
-        if self.group_reliance is not None:
+        which = "framed: typical of its class" if framed.any() else "none is typical of a class"
+        title = f"read as group ({which})"
+        if self.group_reliance is not None and framed.any():  # otherwise it is 0 by definition
             title = f"group reliance {self.group_reliance:.2f}\n{title}"
         if len(rows) < len(labels):
             title += f"\n{len(rows)} of {len(labels)} prototypes that show it most"

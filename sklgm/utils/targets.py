@@ -97,6 +97,14 @@ def check_column(labels: Any, name: str) -> np.ndarray:
     is_list = isinstance(labels, Sequence) and not isinstance(labels, str | bytes)
     if is_list or (kind in ("O", "T") and labels.ndim == 1):
         labels = _of_one_kind(labels, name, keep_objects=kind == "O")
+    shape = np.shape(labels)
+    if len(shape) != 1 and shape[1:] != (1,):
+        got = f"an array of shape {shape}" if shape else repr(labels)[:50]
+        pairs = f'For pairs, pass strings: [f"{{a}}, {{b}}" for a, b in {name}].'
+        raise ValueError(
+            f"{name} should be a 1d array, with one label for each image or row; got {got}. "
+            f"{pairs if shape[1:] == (2,) else ''}".rstrip()
+        )
     column = column_or_1d(labels, warn=True, input_name=name)
     if column.dtype.kind == "f":
         _refuse_missing(np.isnan(column), name)
@@ -143,11 +151,12 @@ def _is_missing(label: Any) -> bool:
 def _refuse_missing(is_missing: Any, name: str) -> None:
     missing = np.flatnonzero(is_missing)
     if len(missing):
+        columns = ", ".join(["X", *["y"] * (name == "groups"), name])
         raise ValueError(
             f"{len(missing)} of {len(is_missing)} labels in {name} are missing (None, NaN or NaT), "
             f"the first at position {missing[0]}, counted from 0. Drop these rows: "
             f"keep = pandas.notna(list({name})); "
-            f"X, {name} = np.asarray(X)[keep], np.asarray({name})[keep]."
+            f"{columns} = (np.asarray(part)[keep] for part in ({columns}))."
         )
 
 

@@ -1,3 +1,7 @@
+import itertools
+import re
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -11,6 +15,7 @@ from sklgm import ClassCentroids, FrozenBackboneProbe, PrototypeSet, RandomImage
 from sklgm.bias import BiasReport, diagnose_bias
 from sklgm.bias._readers import excess, fit_reader
 from sklgm.datasets import make_spurious_images
+from sklgm.plotting import BiasDisplay
 from tests.bias.toys import (
     BORDER,
     CENTRE,
@@ -239,8 +244,42 @@ def test_tables(blind):
     assert f"- group reliance: {blind.group_reliance:.3f}" in markdown
     assert "- shifted worst pair accuracy: 0.000" in markdown
     assert blind.to_frame()["class"].tolist() == ["blue", "green", "red"]
-    assert "Group reliance" in repr(blind)
-    assert "<table>" in blind._repr_html_()
+    for shown in (repr(blind), blind._repr_html_()):
+        said = shown[shown.index("Accuracy on the correlated test") :]
+        assert re.search(r"shifted test 0\.\d\d, .* class and group 0\.00\. Group reliance", said)
+        assert f"groups shown {blind.group_shown:.2f}, at most 1.00 with" in said
+        assert f"the reader of groups has an accuracy of {1:.2f}, that of classes of 0." in said
+    assert "independent" not in markdown
+
+
+def test_highest_group_shown_is_reached_by_certain_readings(blind):
+    rng = np.random.default_rng(0)
+    shares = rng.dirichlet(np.ones(3), size=3)
+    report = replace(blind, group_shares=shares)
+    found = [excess(shares, np.eye(3)[list(own)]) for own in itertools.product(range(3), repeat=3)]
+    assert report.highest_group_shown == pytest.approx(max(found))
+    assert report.highest_group_shown > max(excess(shares, rng.dirichlet(np.ones(3), 3)), 0.1)
+
+
+@pytest.mark.parametrize("share", [0.5, 0.52, 0.6])
+def test_without_association_group_reliance_is_said_to_tell_nothing(share):
+    n = 50
+    own = round(share * n)
+    y = np.repeat([0, 1], n)
+    g = np.concatenate([np.arange(n) >= own, np.arange(n) < own]).astype(int)
+    rng = np.random.default_rng(0)
+    rows = np.stack([4 * y, 4 * g], axis=1) + rng.normal(size=(2 * n, 2))
+    prototypes = PrototypeSet(np.array([[0.0, 9.0], [4.0, 9.0]]), [0, 1])
+    report = diagnose_bias(prototypes, rows, y, g, reference=(rows, y, g))
+    for shown in (repr(report), report._repr_html_(), report.to_markdown()):
+        assert ("is 0 by definition or nearly so" in shown) == (share < 0.55)
+        assert ("read as 1, 1.00 (in training 0.50); 0, 0.00" in shown) == (share < 0.55)
+    groups = [record["group"] for record in report.records]
+    assert groups == ([None, None] if share < 0.55 else [0, 1])
+    frames = BiasDisplay.from_report(report)
+    assert len(frames.frames_) == (0 if share < 0.55 else 2)
+    assert ("none is typical" in frames.ax_.get_title()) == (share < 0.55)
+    assert ("reliance" in frames.ax_.get_title()) == (share > 0.55)
 
 
 # What is taken ----------------------------------------------------------------------------------
@@ -340,7 +379,8 @@ def without(data, label, group):
     ("params", "message"),
     [
         ({"reference": without(REFERENCE, "red", "dark")}, r"no image of \[\('red', 'dark'\)\]"),
-        ({"reference": REFERENCE[:2]}, "not enough values to unpack"),
+        ({"reference": REFERENCE[:2]}, r"reference must be .* \(X, y, groups\); got 2 parts"),
+        ({"shifted_test": SHIFTED[0]}, "shifted_test must be a tuple of three.*got ndarray"),
         ({"reference": (*REFERENCE[:2], REFERENCE[2][:-1])}, "inconsistent numbers of samples"),
         (
             {"reference": tuple(part[REFERENCE[2] == "dark"] for part in REFERENCE)},
@@ -348,7 +388,19 @@ def without(data, label, group):
         ),
         ({"groups": np.full(90, "dusk")}, r"groups of the training images include \['dusk'\]"),
         ({"y": TRAIN[1][:-1]}, "inconsistent numbers of samples"),
-        ({"groups": [None, *TRAIN[2][1:]]}, "1 of 90 labels in groups are missing"),
+        (
+            {"groups": [None, *TRAIN[2][1:]]},
+            r"1 of 90 labels in groups are missing[^$]*groups of the training images",
+        ),
+        (
+            {"reference": (*REFERENCE[:2], [None, *REFERENCE[2][1:]])},
+            r"1 of 90 labels in groups are missing[^$]*groups of reference",
+        ),
+        (
+            {"groups": list(zip(TRAIN[1], TRAIN[2], strict=True))},
+            r'groups should be a 1d array.*\(90, 2\).* strings: \[f"{a}, {b}" for a, b in groups\]',
+        ),
+        ({"groups": "dark"}, "groups should be a 1d array.*got 'dark'"),
         (
             {"shifted_test": (SHIFTED[0], np.char.add(SHIFTED[1], "ish"), SHIFTED[2])},
             "classes of shifted_test include",

@@ -149,14 +149,17 @@ def test_missing_labels_are_counted_and_can_be_dropped_as_the_error_says(y):
     for name, call in {
         "y": lambda: LGMDistiller(None, max_iter=1).fit(X, y),
         "labels": lambda: PrototypeSet(X, y),
+        "groups": lambda: check_column(y, "groups"),
     }.items():
         with pytest.raises(ValueError, match=f"1 of 8 labels in {name} are missing") as caught:
             call()
         assert "the first at position 7" in str(caught.value)
-    names = {"np": np, "pandas": pd, "X": X, "labels": y}
-    exec(str(caught.value).split("Drop these rows: ")[1].rstrip("."), names)
-    fitted = LGMDistiller(None, max_iter=1).fit(names["X"], names["labels"])
-    assert fitted.classes_.tolist() == sorted(set(list(y)[:7]))
+        given = {"X": X, "y": np.arange(8), name: y}
+        names = {"np": np, "pandas": pd, **given}
+        exec(str(caught.value).split("Drop these rows: ")[1].rstrip("."), names)
+        assert names[name].tolist() == list(y)[:7]
+        assert_array_equal(names["X"], X[:7])
+        assert len(names["y"]) == (8 if name == "labels" else 7)
 
 
 def test_masked_labels_are_missing():
