@@ -1,5 +1,8 @@
 """Linear readers: what class and what group features show, learnt where the two are independent."""
 
+import warnings
+from collections.abc import Mapping
+
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import accuracy_score, log_loss
@@ -9,6 +12,9 @@ from sklearn.preprocessing import StandardScaler
 
 _CS = (1.0, 0.1, 0.01, 0.001)
 _MOST_FOLDS = 3
+# What readers read is noise if they are better than chance by less than this share of what is
+# possible, or learnt from fewer images of a pair of class and group.
+_CLEAR_MARGIN, _FEW_IMAGES = 0.25, 5
 
 
 def fit_reader(
@@ -49,3 +55,25 @@ def excess(shares: np.ndarray, readings: np.ndarray) -> float:
         return 0.0
     together = (shares - mean) * (readings - readings.mean(axis=0))
     return float(together.sum() / len(shares) / most)
+
+
+def warn_of_noise(
+    accuracy: Mapping[str, float], targets: Mapping[str, np.ndarray], fewest: int
+) -> None:
+    """Warn of readers that are hardly better than chance, or had few images of a pair."""
+    parts = []
+    for kind, score in accuracy.items():
+        chance = 1 / (targets[kind].max() + 1)
+        if score < chance + _CLEAR_MARGIN * (1 - chance):
+            parts.append(
+                f"on real images the reader of the {kind} has an accuracy of {score:.2f}, with "
+                f"chance at {chance:.2f}"
+            )
+    if fewest < _FEW_IMAGES:
+        parts.append(f"the reference has a pair of class and group with {fewest} images")
+    if parts:
+        warnings.warn(
+            f"Readings of prototypes and group reliance may be noise: {'; '.join(parts)}. Pass a "
+            f"larger reference, in the command by --test, or a net that tells them apart.",
+            stacklevel=3,
+        )

@@ -10,14 +10,19 @@ from sklearn.base import clone
 from sklearn.utils import check_consistent_length, compute_sample_weight
 
 from sklgm.backbones import Backbone
-from sklgm.bias._readers import excess, fit_reader
+from sklgm.bias._readers import excess, fit_reader, warn_of_noise
 from sklgm.estimators.probe import FrozenBackboneProbe
 from sklgm.estimators.probing import embed_all, probe_of
 from sklgm.images import ImageSource
 from sklgm.plotting import BiasDisplay
 from sklgm.prototypes.prototype_set import PrototypeSet
 from sklgm.utils.tables import Table
-from sklgm.utils.targets import check_column, check_known, check_same_classes
+from sklgm.utils.targets import (
+    check_column,
+    check_known,
+    check_same_classes,
+    worst_pair_accuracy,
+)
 
 # A group is typical of a class whose share of it is above the mean of the classes by more.
 _TYPICAL = 0.05
@@ -273,6 +278,12 @@ def diagnose_bias(
     sklgm.plotting.BiasDisplay : The same as a picture.
     suspect_classes : Without groups.
 
+    Warns
+    -----
+    UserWarning
+        If readings may be noise: a reader is better than chance by less than a quarter of what is
+        possible, or the reference has fewer than 5 images of a pair of class and group.
+
     Notes
     -----
     A high :math:`A` is a fact about this backbone and these data. Whether it costs accuracy where
@@ -333,6 +344,7 @@ def diagnose_bias(
         reader, reader_accuracy[kind] = fit_reader(features, found, weights)
         read[kind] = reader.predict_proba(points)
         tell(f"reader of the {kind}: accuracy {reader_accuracy[kind]:.3f}")
+    warn_of_noise(reader_accuracy, of_image, np.unique(pairs, return_counts=True)[1].min())
     accuracy: dict[str, dict[str, float]] = {}
     if tests:
         probe = clone(probe).fit(images, labels)
@@ -419,7 +431,5 @@ def _records(
 def _accuracies(probe: FrozenBackboneProbe, test: _Labelled) -> dict[str, float]:
     """Return the accuracy of a probe, and that on the pair of class and group it knows worst."""
     right = probe.predict(test.X) == test.y
-    pairs = itertools.product(np.unique(test.y), np.unique(test.groups))
-    of_pairs = [right[(test.y == label) & (test.groups == group)] for label, group in pairs]
-    worst = min(float(part.mean()) for part in of_pairs if len(part))
+    worst = worst_pair_accuracy(right, test.y, test.groups)
     return {"accuracy": float(right.mean()), "worst_pair_accuracy": worst}

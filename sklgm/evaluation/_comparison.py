@@ -28,8 +28,8 @@ class SelectionComparison(Result):
         ``selection_seed``, the ``random_state`` that the selection was fitted with, None where it
         kept its own or nothing was fitted; ``n_images``, trained on; ``accuracy``,
         ``top_5_accuracy`` (with more than 5 classes), ``balanced_accuracy`` and
-        ``worst_group_accuracy`` (with groups), in [0, 1]; ``select_seconds`` (None for all
-        images) and ``train_seconds``.
+        ``worst_group_accuracy`` (with groups, of the worst pair of class and group), in [0, 1];
+        ``select_seconds`` (None for all images) and ``train_seconds``.
     """
 
     _display = SelectionComparisonDisplay
@@ -135,8 +135,8 @@ def compare_selections(
         So are prototypes given with probabilities. False leaves it to each selection, which is
         trained on its soft labels if it makes some.
     groups : array-like of shape (n_test,) or None, default=None
-        Group of each test image, such as its background; adds the accuracy of the worst group.
-        Where the literature counts pairs of class and group as groups, pass such pairs.
+        Group of each test image, such as its background; adds the lowest accuracy over pairs of
+        class and group, which the literature calls that of the worst group.
     verbose : int, default=0
         Above 0, print a line for each finished row and each probe that takes more than 20 s, and
         before probes on all images how long they may take, if that is more than 20 s.

@@ -23,7 +23,7 @@ from sklgm.estimators.selectors import (
 from sklgm.evaluation._checks import SOFT_LABELS, GivenPrototypes, Split
 from sklgm.prototypes.prototype_set import PrototypeSet
 from sklgm.utils.tables import duration
-from sklgm.utils.targets import check_same_classes
+from sklgm.utils.targets import check_same_classes, worst_pair_accuracy
 
 # By the id of an unfitted distiller and the seed of a fit: the fitted one and its seconds.
 Kept = dict[int, dict[int, tuple[Any, float]]]
@@ -99,10 +99,7 @@ class Bench:
         )
         groups = self.split.groups
         if groups is not None:
-            found["worst_group_accuracy"] = min(
-                accuracy_score(y[groups == group], predicted[groups == group])
-                for group in np.unique(groups)
-            )
+            found["worst_group_accuracy"] = worst_pair_accuracy(predicted == y, y, groups)
         return {name: float(value) for name, value in found.items()}
 
 

@@ -164,7 +164,7 @@ def cross_model_transfer(
         real data as seen by the nets that the row was distilled on, those of baselines by the net
         of the column.
     groups : array-like of shape (n_test,) or None, default=None
-        Group of each test image; adds the accuracy of the worst group.
+        Group of each test image; adds the accuracy of the worst pair of class and group.
     verbose : int, default=0
         Above 0, print a line for each finished row and each probe that takes more than 20 s, and
         before probes on all images how long they may take, if that is more than 20 s.

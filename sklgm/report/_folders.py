@@ -44,11 +44,11 @@ def report_on_files(
 
     Training and test data are paths and labels. With a test there is a comparison with real images,
     and with several backbones a transfer matrix. The file of groups, with the columns ``path`` and
-    ``group`` for every image, adds the section about groups and the accuracy of the worst; every
-    class must occur in every group among the test images, or without these the training images.
-    Backbones and the image size are as for :func:`nets_of`; the first backbone is for everything
-    that is about one net. Of the probe, settings about nets and images are taken for everything; a
-    ``memory`` saves many passes.
+    ``group`` for every image, adds the section about groups and the accuracy of the worst pair of
+    class and group; every class must occur in every group among the test images, or without these
+    the training images. Backbones and the image size are as for :func:`nets_of`; the first backbone
+    is for everything that is about one net. Of the probe, settings about nets and images are taken
+    for everything; a ``memory`` saves many passes.
     """
     nets = nets_of(prototypes, backbones, image_size)
     first = next(iter(nets))
@@ -89,7 +89,9 @@ def report_on_files(
     if verbose:
         print("Now a probe is trained on all images, which tells margins of prototypes.")  # noqa: T201
     results.append(prototype_statistics(prototypes, X, y, **about))
-    results.append(suspect_classes(prototypes, X, y, **about))
+    # The images that prototypes were made of are nearer to them than new ones.
+    complete = set(prototypes.classes.tolist()) <= set(judged[1].tolist())
+    results.append(suspect_classes(prototypes, *(judged if complete else train), **about))
     return HTMLReport.from_prototypes(prototypes, X, y, results=results, **about)
 
 
@@ -116,9 +118,11 @@ def _read_groups(file: Path, *parts: np.ndarray) -> list[np.ndarray]:
                 f"Line {number} of {file} puts {line['path']} into another group than before."
             )
     check_names(list(groups.values()), str(file))
-    try:
-        return [np.array([groups[Path(path).resolve()] for path in paths]) for paths in parts]
-    except KeyError as error:
+    images = [[Path(path).resolve() for path in paths] for paths in parts]
+    missing = sorted({image for part in images for image in part} - groups.keys())
+    if missing:
+        others = f" and {len(missing) - 1} more" if missing[1:] else ""
         raise ValueError(
-            f"{file} has no group of {error.args[0]}. Its paths are relative to the file."
-        ) from None
+            f"{file} has no group of {missing[0]}{others}. Its paths are relative to the file."
+        )
+    return [np.array([groups[image] for image in part]) for part in images]

@@ -72,7 +72,9 @@ _ABOUT = {
     "SuspectClasses": (
         "Classes that mix",
         "Suspicion is the probability that a real image of another class is nearer to the "
-        "prototypes of a class than one of its own. Above 1/2, look for what they share.",
+        "prototypes of a class than one of its own. Above 1/2, look for what they share. On pages "
+        "of the command, real images are those of --test, or of --train where it has not every "
+        "class.",
     ),
 }
 _OF_GRADIENTS = (

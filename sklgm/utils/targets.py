@@ -192,6 +192,13 @@ def _find_twins(labels: list[Any], known: list[Any]) -> str:
     return ""
 
 
+def worst_pair_accuracy(right: np.ndarray, y: np.ndarray, groups: np.ndarray) -> float:
+    """Return the lowest share of what is right over the pairs of class and group that occur."""
+    numbers = [np.unique(labels, return_inverse=True)[1] for labels in (y, groups)]
+    _, pairs = np.unique(numbers, axis=1, return_inverse=True)
+    return float((np.bincount(pairs, right) / np.bincount(pairs)).min())
+
+
 def check_same_classes(first: Any, second: Any, what: str, where: str) -> None:
     """Raise ValueError unless two kinds of things, whose names are given, have the same labels."""
     check_known(first, second, f"classes of {what}", where)

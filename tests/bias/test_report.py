@@ -1,5 +1,6 @@
 import itertools
 import re
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -31,6 +32,8 @@ from tests.bias.toys import (
 from tests.image_checks import save_images
 from tests.tiny_backbones import counting_backbone, tiny_backbone
 
+# Some nets here see nothing of the class or of the group.
+pytestmark = pytest.mark.filterwarnings("ignore:Readings of prototypes and group reliance")
 TESTS = {"correlated_test": CORRELATED, "shifted_test": SHIFTED}
 
 
@@ -365,6 +368,30 @@ def test_rows():
     )  # fmt: skip
     assert report.group_reliance == pytest.approx(0.5, abs=0.05)
     assert report.accuracy["shifted"]["worst_pair_accuracy"] < 0.7
+
+
+@pytest.mark.parametrize(
+    ("shift", "n_each", "said"),
+    [
+        ((4, 4), 20, None),
+        ((0, 4), 20, r"noise: on real images the reader of the class.*chance at 0\.50\. Pass"),
+        ((4, 0), 20, r"noise: on real images the reader of the group.*chance at 0\.50\. Pass"),
+        ((4, 4), 4, r"may be noise: the reference has a pair of class and group with 4 images\."),
+        ((0, 4), 4, "reader of the class.*; the reference has a pair"),
+    ],
+)  # fmt: skip
+def test_readings_that_may_be_noise(recwarn, shift, n_each, said):
+    rng = np.random.default_rng(1)
+
+    def rows(n):
+        y, g = np.repeat([0, 1], 2 * n), np.tile([0, 1], 2 * n)
+        return np.stack([y, g], axis=1) * shift + rng.normal(size=(4 * n, 2)), y, g
+
+    warnings.simplefilter("always")
+    diagnose_bias(ClassCentroids(backbone=None), *rows(20), reference=rows(n_each))
+    assert len(recwarn) == (said is not None)
+    if said:
+        assert re.search(said, str(recwarn[0].message))
 
 
 # Errors -----------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -385,14 +386,20 @@ def test_completion_in_a_shell(typed, offered):
 
 
 @pytest.mark.real
+@pytest.mark.filterwarnings("ignore:Readings of prototypes")  # of 6 images
 def test_report_writes_one_page(folder, tmp_path):
     save_grey(tmp_path / "out", [[0.75, 0.25], [0.5, 0.5]])
+    shutil.copytree(folder, tmp_path / "test")
+    for name in ("red", "blue"):
+        shutil.copy(folder / name / "0.png", tmp_path / "test" / name / "3.png")
     lines = ["path,group"]
-    for i, file in enumerate(sorted(folder.rglob("*.png"))):
-        lines.append(f"data/{file.relative_to(folder)},{'odd' if i % 2 else 'even'}")
+    for part in ("data", "test"):
+        for i, file in enumerate(sorted((tmp_path / part).rglob("*.png"))):
+            lines.append(f"{file.relative_to(tmp_path)},{'odd' if i % 2 else 'even'}")
     (tmp_path / "groups.csv").write_text("\n".join(lines))
     page = tmp_path / "page.html"
-    options = ("--train", folder, "--test", folder, "--seeds", 1, "--image-size", 32)
+    test = tmp_path / "test"
+    options = ("--train", folder, "--test", test, "--seeds", 1, "--image-size", 32)
     groups = ("--groups", tmp_path / "groups.csv")
     nets = ("--backbone", "efficientnet_lite0", "--backbone", "efficientnet_lite1")
     quick = ("--set", "n_views=2", "--set", "max_epochs=5", "--memory", tmp_path / "memory")
@@ -416,6 +423,8 @@ def test_report_writes_one_page(folder, tmp_path):
     ):
         assert f"<h2>{heading}</h2>" in html
     assert "worst group" in html
+    mixing = html.partition("<h2>Classes that mix</h2>")[2].partition("</table>")[0]
+    assert len(re.findall(r"> *4</td>", mixing)) == 2  # test images
     _, _, matrix = html.partition("<h2>On other backbones</h2>")
     own, real = (matrix.index(f"{name}, soft labels") for name in ("prototypes", "random"))
     assert own < real
@@ -430,7 +439,7 @@ def test_report_writes_one_page(folder, tmp_path):
     ("table", "message"),
     [
         (b"file,group\ndata/red/0.png,a\n", "Line 1"),
-        (b"path,group\ndata/red/0.png,a\n", "has no group of"),
+        (b"path,group\ndata/red/0.png,a\n", "blue/0.png and 4 more. Its paths are relative"),
         (b"\xef\xbb\xbfpath,group\ndata/red/0.png\n", "Line 2"),
         (b"path,group\ndata/red/0.png,a\ndata/red/0.png,b\n", "Line 3"),
         (b"path,group\ndata/red/0.png,\xe4\n", "no CSV file in UTF-8"),

@@ -128,6 +128,7 @@ def test_given_axes_are_used():
     assert display.figure_ is ax.figure
 
 
+@pytest.mark.filterwarnings("ignore:Readings of prototypes")  # the net does not see the class
 def test_from_report():
     chosen = RandomImages(BORDER, random_state=0).fit(*TRAIN[:2])
     report = diagnose_bias(chosen, *TRAIN, reference=REFERENCE)
