@@ -52,11 +52,11 @@ plt.show()
 # %%
 # Which images nets find similar
 # ------------------------------
-# The share of the ten nearest neighbours that two nets have in common. Calibrated values are 0
-# where shuffled images would do as well.
+# The share of the ten nearest neighbours that two nets have in common, first as it is, and then
+# calibrated: 0 where shuffled images would do as well.
 
 features = alignment_matrix(nets, X, embedder=BackboneEmbedder(image_size=56), random_state=0)
+print(features.to_markdown(values="scores"))
 print(features.to_markdown())
-print(features.to_markdown(values="calibrated"))
-AlignmentDisplay.from_matrix(features, values="calibrated")
+AlignmentDisplay.from_matrix(features)
 plt.show()

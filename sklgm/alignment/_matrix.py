@@ -70,13 +70,14 @@ class AlignmentMatrix:
             raise ValueError(f"values={name!r} is none of this result's: {', '.join(found)}.")
         return getattr(self, name)
 
-    def to_markdown(self, *, values: str = "scores") -> str:
+    def to_markdown(self, *, values: str | None = None) -> str:
         """Return the matrix in Markdown.
 
         Parameters
         ----------
-        values : str, default="scores"
-            The matrix to take, as in :meth:`values`.
+        values : str or None, default=None
+            The matrix to take, as in :meth:`values`. None takes calibrated values where there are
+            some, and otherwise the scores.
 
         Returns
         -------
@@ -90,24 +91,31 @@ class AlignmentMatrix:
         """
         return markdown(*self._table(values))
 
-    def _table(self, values: str = "scores") -> tuple[list[str], list[list[str]]]:
+    def _name_and_label(self, values: str | None) -> tuple[str, str]:
+        """Return the name of the matrix to show, and what to call its values."""
+        name = values or ("scores" if self.calibrated is None else "calibrated")
+        label = self.metric if name == "scores" else f"{self.metric}, {name}"
+        return name, label.replace("_", " ")
+
+    def _table(self, values: str | None = None) -> tuple[list[str], list[list[str]]]:
         """Return the titles and the cells of each row."""
-        cells = [[f"{number:.3f}" for number in row] for row in self.values(values)]
-        if values == "scores" and self.low is not None and self.high is not None:
+        name, label = self._name_and_label(values)
+        cells = [[f"{number:.3f}" for number in row] for row in self.values(name)]
+        if name == "scores" and self.low is not None and self.high is not None:
             for (i, j), low in np.ndenumerate(self.low):
                 cells[i][j] += f" [{low:.3f}, {self.high[i, j]:.3f}]"
         lines = [[row, *line] for row, line in zip(self.rows, cells, strict=True)]
-        return [self.metric.replace("_", " "), *self.columns], lines
+        return [label, *self.columns], lines
 
-    def plot(self, ax: Any = None, *, values: str = "scores") -> Any:
+    def plot(self, ax: Any = None, *, values: str | None = None) -> Any:
         """Draw the matrix as a heat map.
 
         Parameters
         ----------
         ax : matplotlib Axes, default=None
             The axes to draw on; None makes a figure.
-        values : str, default="scores"
-            The matrix to draw, as in :meth:`values`.
+        values : str or None, default=None
+            The matrix to draw, as in :meth:`to_markdown`.
 
         Returns
         -------
@@ -184,7 +192,7 @@ def alignment_matrix(
             X,
             embedder=BackboneEmbedder(image_size=56),
         )
-        print(matrix.to_markdown(values="calibrated"))
+        print(matrix.to_markdown())
     """
     constraints = {**CALIBRATION_CONSTRAINTS, "embedder": [BackboneEmbedder, None]}
     validate_parameter_constraints(constraints, locals(), caller_name="alignment_matrix")

@@ -9,7 +9,7 @@ from scipy.stats import rankdata
 from sklgm.alignment._bootstrap import percentile_interval
 from sklgm.alignment._matrix import AlignmentMatrix
 from sklgm.utils.random import own_random_state
-from sklgm.utils.tables import check_result
+from sklgm.utils.tables import check_result, html_table, markdown
 
 # With fewer pairs most resamples have no correlation at all.
 _FEWEST_PAIRS = 4
@@ -51,6 +51,28 @@ class AlignmentTransfer:
     transfer: np.ndarray = field(repr=False)
     pearson: Correlation
     spearman: Correlation
+
+    def to_markdown(self) -> str:
+        """Return the correlations as a table in Markdown.
+
+        Returns
+        -------
+        str
+            A line for each coefficient, with its interval in brackets.
+        """
+        return markdown(*self._table())
+
+    def _table(self) -> tuple[list[str], list[list[str]]]:
+        """Return the titles and the cells of each row."""
+        found = {"Pearson": self.pearson, "Spearman": self.spearman}
+        cells = [
+            [name, f"{one.statistic:.3f} [{one.low:.3f}, {one.high:.3f}]", str(len(self.pairs))]
+            for name, one in found.items()
+        ]
+        return ["coefficient", "correlation", "pairs"], cells
+
+    def _repr_html_(self) -> str:
+        return html_table(*self._table())
 
 
 def relate_alignment_to_transfer(

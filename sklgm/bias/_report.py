@@ -273,16 +273,16 @@ def diagnose_bias(
     ValueError
         If something cannot be used; what can be told beforehand is, before any work.
 
-    See Also
-    --------
-    sklgm.plotting.BiasDisplay : The same as a picture.
-    suspect_classes : Without groups.
-
     Warns
     -----
     UserWarning
         If readings may be noise: a reader is better than chance by less than a quarter of what is
         possible, or the reference has fewer than 5 images of a pair of class and group.
+
+    See Also
+    --------
+    sklgm.plotting.BiasDisplay : The same as a picture.
+    suspect_classes : Without groups.
 
     Notes
     -----

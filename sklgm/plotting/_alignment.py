@@ -57,7 +57,7 @@ class AlignmentDisplay(HeatMapDisplay):
     label: str = "alignment"
 
     @classmethod
-    def from_matrix(cls, matrix, *, values="scores", ax=None):
+    def from_matrix(cls, matrix, *, values=None, ax=None):
         """Draw what a function of :mod:`sklgm.alignment` returned.
 
         Parameters
@@ -65,8 +65,9 @@ class AlignmentDisplay(HeatMapDisplay):
         matrix : AlignmentMatrix
             From :func:`~sklgm.alignment.alignment_matrix` or
             :func:`~sklgm.alignment.gradient_alignment_matrix`.
-        values : str, default="scores"
-            "scores", "calibrated", or another of its matrices.
+        values : str or None, default=None
+            "scores", "calibrated", or another of its matrices. None takes calibrated values where
+            there are some, and otherwise the scores.
         ax : matplotlib Axes, default=None
             The axes to draw on; see :meth:`plot`.
 
@@ -81,12 +82,9 @@ class AlignmentDisplay(HeatMapDisplay):
             If it is something else, or has no such matrix.
         """
         check_result(matrix, "AlignmentMatrix", "alignment_matrix or gradient_alignment_matrix")
-        label = matrix.metric if values == "scores" else f"{matrix.metric}, {values}"
+        name, label = matrix._name_and_label(values)
         display = cls(
-            values=matrix.values(values),
-            rows=matrix.rows,
-            columns=matrix.columns,
-            label=label.replace("_", " "),
+            values=matrix.values(name), rows=matrix.rows, columns=matrix.columns, label=label
         )
         return display.plot(ax)
 

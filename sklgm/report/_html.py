@@ -62,7 +62,13 @@ _ABOUT = {
     ),
     "AlignmentMatrix": (
         "How alike the backbones are",
-        "How much two backbones agree on which images are similar; at most 1.",
+        "How much two backbones agree on which images are similar; at most 1. Calibrated values "
+        "are 0 where shuffled images would do as well.",
+    ),
+    "AlignmentTransfer": (
+        "Alignment and transfer",
+        "Correlation, over pairs of backbones, of how alike they are and how well prototypes of "
+        "one serve the other; in brackets, bootstrap intervals.",
     ),
     "BiasReport": (
         "Groups",
@@ -318,7 +324,7 @@ def _result_section(heading: Any, result: Any) -> Section:
     if hasattr(result, "plot") and (own or not table):
         return Section(heading, text, plot=figure_picture(result.plot().figure_), table=table)
     if not table:
-        raise ValueError(f"A {kind} has neither _repr_html_ nor plot to show.")
+        raise ValueError(f"{kind} has neither _repr_html_ nor plot to show; pass other results.")
     return Section(heading, text, table=table)
 
 

@@ -39,11 +39,13 @@ def test_each_net_embeds_the_images_once():
 def test_tables():
     found = alignment_matrix(NETS, X, n_neighbors=4, random_state=0)
     lines = found.to_markdown().splitlines()
-    assert " ".join(lines[0].split()) == "| mutual knn | A | B | C |"
-    assert lines[2].split()[:6] == ["|", "A", "|", "1.000", "|", f"{found.scores[0, 1]:.3f}"]
-    assert f"{found.calibrated[0, 1]:.3f}" in found.to_markdown(values="calibrated")
+    assert " ".join(lines[0].split()) == "| mutual knn, calibrated | A | B | C |"
+    assert lines[2].split()[:6] == ["|", "A", "|", "1.000", "|", f"{found.calibrated[0, 1]:.3f}"]
+    raw = found.to_markdown(values="scores")
+    assert raw.startswith("| mutual knn  ")
+    assert f"{found.scores[0, 1]:.3f}" in raw
     assert repr(found).splitlines()[1:] == lines
-    assert f"{found.scores[0, 1]:.3f}</td>" in found._repr_html_()
+    assert f"{found.calibrated[0, 1]:.3f}</td>" in found._repr_html_()
     with pytest.raises(ValueError, match=r"values='low' is none.*: scores, calibrated, p_values"):
         found.to_markdown(values="low")
     with pytest.raises(AttributeError):

@@ -58,6 +58,9 @@ def test_coefficients_are_those_of_scipy(values, metric):
     assert_allclose(found.spearman.statistic, spearmanr(x, y).statistic)
     for r in (found.pearson, found.spearman):
         assert -1 <= r.low < r.statistic < r.high <= 1
+        shown = f"{r.statistic:.3f} [{r.low:.3f}, {r.high:.3f}]"
+        assert shown in found.to_markdown()
+        assert shown in found._repr_html_()
 
 
 def test_a_perfect_relation():

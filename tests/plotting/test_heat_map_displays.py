@@ -131,13 +131,18 @@ def test_home_has_a_frame_unless_the_matrix_is_symmetric():
 
 
 @pytest.mark.parametrize(
-    ("values", "label"), [("scores", "linear cka"), ("p_values", "linear cka, p values")]
+    ("values", "label"),
+    [
+        ("scores", "linear cka"),
+        ("p_values", "linear cka, p values"),
+        (None, "linear cka, calibrated"),
+    ],
 )
 def test_a_matrix_of_alignments_is_drawn_as_it_is(values, label):
     settings = {"metric": "linear_cka", "n_permutations": 30, "random_state": 0}
     matrix = alignment_matrix({"A": NET, "B": OTHER}, X, **settings)
     display = AlignmentDisplay.from_matrix(matrix, values=values)
-    np.testing.assert_array_equal(display.values, matrix.values(values))
+    np.testing.assert_array_equal(display.values, matrix.values(values or "calibrated"))
     assert display.figure_.axes[-1].get_ylabel() == label
     assert list(display.columns) == ["A", "B"]
     with pytest.raises(ValueError, match="values='low' is none of"):

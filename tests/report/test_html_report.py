@@ -226,7 +226,7 @@ ONE_EACH = np.unique(Y, return_index=True)[1]
         ((chosen(), X), {}, "requires y"),
         ((chosen(), X[:0], Y[:0]), {}, "empty X"),
         ((chosen(prototypes_per_class=2), X[ONE_EACH], Y[ONE_EACH]), {}, "Pass more images"),
-        ((chosen(),), {"results": [1]}, "neither"),
+        ((chosen(),), {"results": [1]}, "int has neither"),
         ((RandomImages(None).fit(X.reshape(len(X), -1) / 255, Y),), {}, "rows of"),
         (("prototypes",), {}, "is not an estimator"),
     ],
