@@ -145,8 +145,11 @@ def recorded_size(
     ``facts`` are those of the net by :func:`recorded_net`, and ``largest`` is the side of the
     prototypes. Nets see no more: larger numbers are no sizes.
     """
-    for known in (facts, facts_of(provenance, "parameters")):
-        size = known.get("image_size")
+    sizes = [known.get("image_size") for known in (facts, facts_of(provenance, "parameters"))]
+    of_nets = [known.get("image_size") for known in recorded_nets(provenance)]
+    if of_nets == of_nets[:1] * len(homes_of(provenance)):  # all are known, and agree
+        sizes += of_nets[:1]
+    for size in sizes:
         if type(size) is int and 0 < size <= largest:
             return size
     return None

@@ -221,13 +221,13 @@ def test_prototypes_of_a_smaller_image_size_are_warned_of():
     large = tiny_backbone(64)
     small = distiller(tiny_backbone(16)).fit(X, Y)
     given = PrototypeSet.from_estimator(small)
-    message = "18 x 18 pixels are enlarged for a net that sees 64. .* image_size.* about 16"
-    for fit in (
-        lambda: make_pipeline(FrozenEstimator(small), probe(large)).fit(X, Y),
-        lambda: probe(large, distiller=FrozenEstimator(small)).fit(X, Y),
-        lambda: probe(large).fit(given),
+    message = "18 x 18 pixels are enlarged for a net that sees 64. .* image_size.* here, "
+    for fit, size in (
+        (lambda: make_pipeline(FrozenEstimator(small), probe(large)).fit(X, Y), "about 16"),
+        (lambda: probe(large, distiller=FrozenEstimator(small)).fit(X, Y), "16"),
+        (lambda: probe(large).fit(given), "16"),
     ):
-        with pytest.warns(UserWarning, match=message) as found:
+        with pytest.warns(UserWarning, match=rf"{message}{size}\.") as found:
             fit()
     assert found[0].filename == __file__
     probe(tiny_backbone(28)).fit(given)  # a warning is an error here
