@@ -129,6 +129,8 @@ class TransferDisplay(HeatMapDisplay):
         shares = np.divide(scores, reference, out=np.zeros(scores.shape), where=reference > 0)
         errors = np.broadcast_to(self.errors, scores.shape)
         texts = np.vectorize(_score_text, otypes=[object])(scores, errors)
+        name = self.metric.replace("_", " ")
+        colours = f"colours: {name.removeprefix('relative ')} / that of all images"
         self._draw_cells(
             ax,
             shares,
@@ -136,7 +138,7 @@ class TransferDisplay(HeatMapDisplay):
             columns=self.columns,
             texts=texts,
             framed=() if self.at_home is None else self.at_home,
-            label=f"{self.metric.replace('_', ' ').removeprefix('relative ')} / that of all images",
+            label=f"{colours}\nnumbers: {name}",
         )
         self.ax_.set(xlabel="evaluated on", ylabel="distilled on, or chosen as")
         return self

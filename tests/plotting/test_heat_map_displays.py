@@ -169,6 +169,8 @@ def test_transfer_is_drawn_as_it_is():
     assert drawn_numbers(display)[0] == ["0.55\n± 0.05"] * 2
     np.testing.assert_allclose(display.image_.get_array()[0], 0.55 / 0.8)
     np.testing.assert_array_equal(display.at_home, np.eye(4, 2, dtype=bool))
+    label = display.figure_.axes[-1].get_ylabel()
+    assert label == "colours: accuracy / that of all images\nnumbers: accuracy"
     assert len(display.ax_.patches) == 2
     assert TransferDisplay.from_matrix(matrix, ax=display.ax_).ax_ is display.ax_
     with pytest.raises(ValueError, match="metric='f1' is none of"):
