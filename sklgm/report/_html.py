@@ -39,7 +39,7 @@ _ABOUT = {
     "SelectionComparison": (
         "Beside real images",
         "Scores on test images of linear probes, each of which was trained on the images of its "
-        "row and on nothing else.",
+        "row and on nothing else. The worst group is a pair of class and group.",
     ),
     "TransferMatrix": (
         "On other backbones",
@@ -79,8 +79,8 @@ _ABOUT = {
         "Classes that mix",
         "Suspicion is the probability that a real image of another class is nearer to the "
         "prototypes of a class than one of its own. Above 1/2, look for what they share. On pages "
-        "of the command, real images are those of --test, or of --train where it has not every "
-        "class.",
+        "of the command, real images are those of --test if it has every class, and otherwise "
+        "those of --train.",
     ),
 }
 _OF_GRADIENTS = (
