@@ -56,7 +56,7 @@ def decoding(bench, n_jobs, by):
 
 
 def _decode(source, canvas):
-    return [canvas(image) for image in source]
+    return [canvas(source.read(i)) for i in range(len(source))]
 
 
 def waits(bench, phase):
