@@ -102,7 +102,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("folder", type=Path)
     parser.add_argument("--quick", action="store_true")
-    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--seeds", type=int, default=8)
     arguments = parser.parse_args()
     todo = ((n, seed) for seed, n in product(range(arguments.seeds), OTHERS))
     one = partial(run, arguments=arguments)

@@ -20,7 +20,8 @@ from sklgm.backbones._libraries import LIBRARIES, load_net, naming_size
 from sklgm.backbones._named import NamedBackbones
 from sklgm.backbones._precision import enlarge_gradients, with_cast_weights
 from sklgm.backbones._spec import BackboneSpec
-from sklgm.images.decoding import RGBImage
+from sklgm.images.decoding import WHITE, RGBImage
+from sklgm.images.items import item_to_rgb
 from sklgm.images.resizing import Picture
 from sklgm.utils.devices import resolve_device
 
@@ -230,13 +231,14 @@ class Backbone(NamedBackbones):
             picture = step(picture)
         return np.array(picture)
 
-    def prepare(self, images: Iterable[RGBImage]) -> torch.Tensor:
+    def prepare(self, images: Iterable[Any]) -> torch.Tensor:
         """Resize and crop images, and bring them to the form that `features` takes.
 
         Parameters
         ----------
-        images : iterable of uint8 arrays of shape (height, width, 3), or of PIL images of mode RGB
-            A list, or an array of shape (n, height, width, 3); sizes may differ.
+        images : iterable of arrays, PIL images or paths
+            Of any kind and size that the estimators take, such as an array of shape
+            (n, height, width, 3).
 
         Returns
         -------
@@ -244,7 +246,7 @@ class Backbone(NamedBackbones):
             Pixels in [0, 1], on the CPU.
         """
         side = self.image_size
-        resized = [self.resize(image) for image in images]
+        resized = [self.resize(item_to_rgb(image, WHITE)) for image in images]
         batch = np.stack(resized) if resized else np.empty((0, side, side, 3), np.uint8)
         return torch.from_numpy(batch).permute(0, 3, 1, 2).contiguous().float().div_(255)
 

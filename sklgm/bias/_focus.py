@@ -183,6 +183,9 @@ class _Masked:
     def __len__(self) -> int:
         return len(self.source)
 
+    def take(self, rows: slice) -> ImageSource:
+        return self.source.take(rows)
+
     def read(self, i: int) -> tuple[np.ndarray, np.ndarray]:
         image, share = self.source[i], np.asarray(self.masks[i], dtype=np.float32)
         if share.shape != image.shape[:2] or not (share.min() >= 0 and share.max() <= 1):

@@ -24,8 +24,8 @@ from sklgm.utils.targets import (
     worst_pair_accuracy,
 )
 
-# A group is typical of a class whose share of it is above the mean of the classes by more.
-_TYPICAL = 0.05
+# A group is typical of a class whose share of it is more than this multiple of the mean of classes.
+_TYPICAL = 1.1
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -38,7 +38,7 @@ class BiasReport(Table):
         One for each prototype, with the keys ``prototype`` (its position), ``class``,
         ``read_class``, ``class_probability`` (of its own class), ``group`` (the one that is
         typical of its class: in training, its share there is above the mean of all classes by
-        most, and by more than .05), ``read_group`` and ``group_probability`` (of ``group``).
+        most, and by more than a tenth), ``read_group`` and ``group_probability`` (of ``group``).
         ``group`` and its probability are None where no group is typical.
     prototypes : PrototypeSet
         The prototypes.
@@ -104,11 +104,10 @@ class BiasReport(Table):
         Returns
         -------
         dict
-            ``group_reliance``, ``group_shown``, ``highest_group_shown``, ``class_shown``,
-            ``association``, the readers' accuracies, and those of the probe where there are test
-            images.
+            ``group_reliance``, ``group_shown``, ``class_shown``, ``association``, the readers'
+            accuracies, and those of the probe where there are test images.
         """
-        shown = ("group_shown", "highest_group_shown", "class_shown")
+        shown = ("group_shown", "class_shown")
         found = {name: getattr(self, name) for name in ("group_reliance", *shown, "association")}
         found |= {f"{name}_reader_accuracy": v for name, v in self.reader_accuracy.items()}
         for where, scores in self.accuracy.items():
@@ -422,8 +421,9 @@ def _records(
             record[kind] = names[place]
             record[f"read_{kind}"] = names[probabilities.argmax()]
             record[f"{kind}_probability"] = float(probabilities[place])
-    for record, is_typical in zip(records, above.max(axis=1) > _TYPICAL, strict=True):
-        if not is_typical:
+    is_typical = shares[own_class, own_group] > _TYPICAL * shares.mean(axis=0)[own_group]
+    for record, typical in zip(records, is_typical, strict=True):
+        if not typical:
             record |= {"group": None, "group_probability": None}
     return tuple(records)
 

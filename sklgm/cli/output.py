@@ -26,7 +26,8 @@ class Commands(TyperGroup):
                 warnings.showwarning = _show_warning
                 return super().invoke(ctx)
         except (ValueError, OSError, ImportError) as error:
-            message = f"[bold red]Error:[/] {escape(str(error))}"
+            text = " ".join([str(error), *getattr(error, "__notes__", ())])
+            message = f"[bold red]Error:[/] {escape(text)}"
             _errors.print(message, highlight=False, soft_wrap=True)
             raise typer.Exit(1) from error
         except KeyboardInterrupt as interrupt:

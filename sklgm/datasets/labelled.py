@@ -138,14 +138,15 @@ def as_X_y(
         )
     if hasattr(dataset, "column_names") and hasattr(dataset, "select_columns"):
         return _from_columns(dataset, image, label)
-    if hasattr(dataset, "columns"):
+    if hasattr(dataset, "columns") and hasattr(dataset, "shape"):
+        names = getattr(dataset, "column_names", None) or list(dataset.columns)
         raise ValueError(
-            f"Got a table of columns {list(dataset.columns)}. Take it apart by their names, such "
-            f"as X, y = table['path'], table['label']."
+            f"Got a table of columns {names}. Take it apart by their names, such as X, y = "
+            f"table['path'], table['label']."
         )
     is_indexed = has_items(dataset)
     first = dataset[0] if is_indexed and len(dataset) else None
-    if isinstance(first, Mapping):
+    if isinstance(first, Mapping) and 0 not in first:
         image, label = _fields_of(image, label, ["image"], _LABELS, list(first))
     image, label = 0 if image is None else image, 1 if label is None else label
     is_other = isinstance(dataset, str | os.PathLike) or hasattr(dataset, "batch_sampler")

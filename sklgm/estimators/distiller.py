@@ -108,8 +108,8 @@ class LGMDistiller(CallbackSupportMixin, GradientEstimator):
     device : str or torch.device, default="auto"
         "auto" takes cuda, then mps, then cpu.
     precision : {"auto", "float32", "bfloat16", "float16"}, default="auto"
-        Precision that the net computes in. "auto" is bfloat16 on a GPU that has it and, for vision
-        transformers, on a CPU with AMX units. It is float32 elsewhere.
+        Precision that the net computes in. "auto" is bfloat16 on a GPU that has it and, for nets
+        that see images in patches, on a CPU with AMX units. It is float32 elsewhere.
     n_jobs : int or None, default=None
         Threads that decode images, counted as joblib does; those of each worker where joblib
         is to use several processes (see Notes).

@@ -170,8 +170,8 @@ def _check_files(items: Sequence[Any]) -> list[str]:
         how = (
             "A folder is read by sklgm.datasets.load_folder."
             if Path(missing[0]).is_dir()
-            else 'sklgm.datasets.load_csv(TABLE, on_error="skip") leaves them out, in the command '
-            "--skip-damaged."
+            else "Correct their paths or leave them out; of a table, "
+            'sklgm.datasets.load_csv(TABLE, on_error="skip") does, in the command --skip-damaged.'
         )
         raise ValueError(
             f"{len(missing)} of {len(paths)} files cannot be found, the first is {missing[0]!r}. "

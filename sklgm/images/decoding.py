@@ -23,7 +23,7 @@ WHITE: RGB = (255, 255, 255)
 # Tags of TIFF: 1 in the first marks a copy of reduced size, the second has the other pictures.
 _NEW_SUBFILE_TYPE, _SUB_IFDS = 254, 330
 
-# A PIL image reads its file at the first use of its pixels, and not safely in two threads at once.
+# A PIL image reads its file and its EXIF at their first use, and not safely in two threads at once.
 _first_use = threading.Lock()
 
 
@@ -42,6 +42,7 @@ def pillow_to_rgb(image: Image.Image, background: RGB) -> Image.Image:
     with _first_use:
         _refuse_programs(image)
         image.load()
+        image.getexif()
     return _to_rgb(image, background)
 
 

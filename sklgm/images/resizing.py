@@ -35,11 +35,11 @@ def resize_crop(image: RGBImage, size: int) -> NDArray[np.uint8]:
     Returns
     -------
     ndarray of shape (size, size, 3), dtype uint8
-        The square; ``image`` itself where it is an array that has that shape already.
+        The square, a copy where nothing is to be done.
     """
     height, width = image.shape[:2] if isinstance(image, np.ndarray) else image.size[::-1]
     if height == width == size:
-        return image if isinstance(image, np.ndarray) else np.array(image)
+        return np.array(image)
     longer = int(size * max(height, width) / min(height, width))
     height, width = (size, longer) if height <= width else (longer, size)
     top, left = round((height - size) / 2), round((width - size) / 2)
@@ -52,7 +52,9 @@ class Picture(Image.Image):
 
     def __init__(self, image: RGBImage) -> None:
         super().__init__()
-        self.im = (image if isinstance(image, Image.Image) else Image.fromarray(image)).im
+        picture = image if isinstance(image, Image.Image) else Image.fromarray(image)
+        picture.load()  # one that was opened may not have been read yet
+        self.im = picture.im
         self._mode, self._size = self.im.mode, self.im.size
 
     def resize(

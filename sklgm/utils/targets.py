@@ -100,10 +100,14 @@ def check_column(labels: Any, name: str) -> np.ndarray:
     shape = np.shape(labels)
     if len(shape) != 1 and shape[1:] != (1,):
         got = f"an array of shape {shape}" if shape else repr(labels)[:50]
-        pairs = f'For pairs, pass strings: [f"{{a}}, {{b}}" for a, b in {name}].'
+        advice = (
+            'For pairs, pass strings: [f"{a}, {b}" for a, b in groups].'
+            if name == "groups"
+            else f"Of one-hot labels pass {name}.argmax(axis=1)."
+        )
         raise ValueError(
             f"{name} should be a 1d array, with one label for each image or row; got {got}. "
-            f"{pairs if shape[1:] == (2,) else ''}".rstrip()
+            f"{advice}"
         )
     column = column_or_1d(labels, warn=True, input_name=name)
     if column.dtype.kind == "f":

@@ -285,6 +285,19 @@ def test_without_association_group_reliance_is_said_to_tell_nothing(share):
     assert ("reliance" in frames.ax_.get_title()) == (share > 0.55)
 
 
+def test_many_groups_are_typical_though_each_is_rare():
+    y, g = (part.ravel() for part in np.meshgrid([0, 1], np.repeat(np.arange(24), 5)))
+    rows = np.column_stack([4 * y, 9 * np.eye(24)[g]]) + np.random.default_rng(0).normal(
+        size=(240, 25)
+    )
+    own = g % 2 == y  # half of the groups for each class
+    prototypes = PrototypeSet(rows[own][[0, -1]], y[own][[0, -1]])
+    report = diagnose_bias(prototypes, rows[own], y[own], g[own], reference=(rows, y, g))
+    assert report.association == pytest.approx(1 / 23, abs=0.05)
+    assert "by definition" not in repr(report)
+    assert all(record["group"] % 2 == record["class"] for record in report.records)
+
+
 # What is taken ----------------------------------------------------------------------------------
 
 

@@ -48,9 +48,12 @@ def test_files_are_resized_without_a_copy_of_the_whole(tmp_path, monkeypatch):
     assert exported == [(16, 16)]
 
 
-def test_resize_crop_returns_the_right_size_as_it_is():
-    image = np.zeros((8, 8, 3), np.uint8)
-    assert resize_crop(image, 8) is image
+def test_resize_crop_copies_the_right_size():
+    """A sequence may give one buffer again and again, and a batch is made of many images."""
+    image = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+    got = resize_crop(image, 8)
+    np.testing.assert_array_equal(got, image)
+    assert not np.shares_memory(got, image)
 
 
 def numbered(n):
