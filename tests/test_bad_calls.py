@@ -231,7 +231,7 @@ CASES: dict[str, dict[str, Callable[[], object]]] = {
         "from_module": lambda: Backbone.from_module(LogisticRegression(), image_size=16),
         "features": lambda: NET.features(X),
         "features, bytes": lambda: NET.features(torch.zeros(1, 3, 16, 16, dtype=torch.uint8)),
-        "prepare": lambda: NET.prepare(X / 255),
+        "prepare": lambda: NET.prepare(X * 1.0),
         "to": lambda: NET.to("toaster"),
         "with_image_size": lambda: NET.with_image_size(32),
     },

@@ -97,7 +97,7 @@ def check_column(labels: Any, name: str) -> np.ndarray:
     is_list = isinstance(labels, Sequence) and not isinstance(labels, str | bytes)
     if is_list or (kind in ("O", "T") and labels.ndim == 1):
         labels = _of_one_kind(labels, name, keep_objects=kind == "O")
-    shape = np.shape(labels)
+    shape = np.asarray(labels).shape
     if len(shape) != 1 and shape[1:] != (1,):
         got = f"an array of shape {shape}" if shape else repr(labels)[:50]
         advice = (
