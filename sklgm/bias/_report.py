@@ -107,8 +107,8 @@ class BiasReport(Table):
             ``group_reliance``, ``group_shown``, ``class_shown``, ``association``, the readers'
             accuracies, and those of the probe where there are test images.
         """
-        shown = ("group_shown", "class_shown")
-        found = {name: getattr(self, name) for name in ("group_reliance", *shown, "association")}
+        names = ("group_reliance", "group_shown", "class_shown", "association")
+        found = {name: getattr(self, name) for name in names}
         found |= {f"{name}_reader_accuracy": v for name, v in self.reader_accuracy.items()}
         for where, scores in self.accuracy.items():
             found |= {f"{where}_{name}": value for name, value in scores.items()}
@@ -412,8 +412,7 @@ def _records(
     read: Mapping[str, np.ndarray],
 ) -> tuple[dict[str, Any], ...]:
     own_class = np.searchsorted(classes, labels)
-    above = (shares - shares.mean(axis=0))[own_class]
-    own_group = above.argmax(axis=1)
+    own_group = (shares - shares.mean(axis=0)).argmax(axis=1)[own_class]
     records: list[dict[str, Any]] = [{"prototype": i} for i in range(len(labels))]
     kinds = {"class": (classes.tolist(), own_class), "group": (groups.tolist(), own_group)}
     for kind, (names, own) in kinds.items():
